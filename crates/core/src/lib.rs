@@ -1,0 +1,9 @@
+//! Decisions of the engine: facts in, verdicts and plans out. No clock, no I/O, no async.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod env;
