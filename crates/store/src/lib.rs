@@ -4,12 +4,17 @@
 //! state machine over threads, and lets a simulation run every verb deterministically on one thread.
 #![forbid(unsafe_code)]
 
+pub mod directory;
+pub mod disk;
 pub mod error;
 pub mod key;
+pub mod layout;
+pub mod location;
 pub mod memory;
 
 pub use error::{ErrorKind, Failure, StoreError};
 pub use key::{EpochRecord, Key, Scope, V3Generation};
+pub use location::{ReplicaUrl, Settings, open};
 
 use bytes::Bytes;
 use litekeep_formats::TimestampMs;
@@ -106,6 +111,12 @@ pub trait Store: Send + Sync {
 
     /// Deletes objects; those already gone are no error.
     fn delete(&self, keys: &[Key]) -> Result<(), StoreError>;
+
+    /// Paths beside, above and below this one that do hold a replica, for the message of an *empty* outcome: a wrong
+    /// path is the usual cause. At most [`layout::MAX_NEIGHBOURS`], found with a bounded number of questions.
+    fn neighbours(&self) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
 
     /// The store's own clock, from the newest answer it gave (`Date`; this machine's for a directory).
     fn server_time(&self) -> Option<TimestampMs>;

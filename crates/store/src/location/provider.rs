@@ -1,0 +1,339 @@
+//! The providers that speak S3: how their hosts are spelled, and what each needs to be told or spared.
+
+use super::{LocationError, S3Settings};
+use std::net::IpAddr;
+
+/// Who answers at an endpoint, as far as its host name tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Provider {
+    /// Amazon.
+    Aws,
+    /// DigitalOcean Spaces.
+    Spaces,
+    /// Cloudflare R2.
+    R2,
+    /// Backblaze B2.
+    B2,
+    /// Tigris.
+    Tigris,
+    /// Scaleway.
+    Scaleway,
+    /// Hetzner.
+    Hetzner,
+    /// Filebase.
+    Filebase,
+    /// Google Cloud Storage's S3 interface.
+    Google,
+    /// MinIO, Ceph, Garage and whoever else.
+    Other,
+}
+
+/// What a URL's host says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HostForm {
+    pub(crate) bucket: String,
+    pub(crate) endpoint: Option<String>,
+    pub(crate) region: Option<String>,
+    pub(crate) force_path_style: Option<bool>,
+}
+
+impl HostForm {
+    pub(crate) fn bucket_only(bucket: &str) -> Self {
+        Self { bucket: bucket.into(), endpoint: None, region: None, force_path_style: None }
+    }
+
+    fn at(bucket: &str, endpoint: String, region: Option<&str>, force_path_style: bool) -> Self {
+        Self {
+            bucket: bucket.into(),
+            endpoint: Some(endpoint),
+            region: region.map(Into::into),
+            force_path_style: Some(force_path_style),
+        }
+    }
+}
+
+/// Splits a URL's host into bucket and provider. A host that is no known form is a bucket at AWS.
+pub(crate) fn parse_host(host: &str) -> Result<HostForm, LocationError> {
+    if host.starts_with("arn:") {
+        return Ok(HostForm { region: arn_region(host), ..HostForm::bucket_only(host) });
+    }
+    if let Some((name, port)) = host.rsplit_once(':') {
+        return parse_host_with_port(name, port);
+    }
+    for (suffix, form) in [
+        (".amazonaws.com", aws as fn(&str, &str) -> Option<HostForm>),
+        (".amazonaws.com.cn", aws),
+        (".digitaloceanspaces.com", spaces),
+        (".r2.cloudflarestorage.com", r2),
+        (".backblazeb2.com", s3_region),
+        (".scw.cloud", s3_region),
+        (".your-objectstorage.com", hetzner),
+        (".s3.filebase.com", whole_suffix),
+        (".fly.storage.tigris.dev", whole_suffix),
+        (".t3.storage.dev", whole_suffix),
+        (".storage.googleapis.com", whole_suffix),
+    ] {
+        if let Some(front) = host.strip_suffix(suffix) {
+            return form(front, suffix).ok_or_else(|| {
+                LocationError::new(format!(
+                    "s3://{host} names a provider but no bucket; write s3://BUCKET.HOST/PATH or \
+                     s3://BUCKET/PATH?endpoint=https://HOST"
+                ))
+            });
+        }
+    }
+    Ok(HostForm::bucket_only(host))
+}
+
+/// `BUCKET.HOST:PORT`: a server of one's own, over plain HTTP unless the port is HTTPS's.
+fn parse_host_with_port(name: &str, port: &str) -> Result<HostForm, LocationError> {
+    if port.parse::<u16>().is_err() {
+        return Err(LocationError::new("the replica URL's port is not a number up to 65535"));
+    }
+    let scheme = if port == "443" { "https" } else { "http" };
+    match name.split_once('.') {
+        Some((bucket, rest)) if !bucket.is_empty() && !rest.is_empty() && name.parse::<IpAddr>().is_err() => {
+            Ok(HostForm::at(bucket, format!("{scheme}://{rest}:{port}"), None, true))
+        }
+        _ => Err(LocationError::new(format!(
+            "s3://{name}:{port} names a server but no bucket; write s3://BUCKET.{name}:{port}/PATH or \
+             s3://BUCKET/PATH?endpoint={scheme}://{name}:{port}"
+        ))),
+    }
+}
+
+/// `BUCKET.s3[.REGION]` or `BUCKET.s3-REGION`, a bucket's dots included; `s3.REGION` alone is no bucket.
+fn aws(front: &str, suffix: &str) -> Option<HostForm> {
+    let (bucket, region) = if let Some(bucket) = front.strip_suffix(".s3") {
+        (bucket, None)
+    } else {
+        let (rest, region) = front.rsplit_once('.').unwrap_or(("", front));
+        match (rest.strip_suffix(".s3"), region.strip_prefix("s3-")) {
+            (Some(bucket), _) => (bucket, Some(region)),
+            (None, Some(region)) => (rest, Some(region)),
+            (None, None) => return None,
+        }
+    };
+    if bucket.is_empty() {
+        return None;
+    }
+    let form = HostForm { region: region.map(Into::into), ..HostForm::bucket_only(bucket) };
+    Some(match suffix {
+        ".amazonaws.com.cn" => HostForm {
+            endpoint: region.map(|region| format!("https://s3.{region}.amazonaws.com.cn")),
+            force_path_style: Some(true),
+            ..form
+        },
+        _ => form,
+    })
+}
+
+/// `BUCKET.REGION`, with the bucket in the host name as Litestream asks Spaces.
+fn spaces(front: &str, suffix: &str) -> Option<HostForm> {
+    let (bucket, region) = split_bucket(front)?;
+    Some(HostForm::at(bucket, format!("https://{region}{suffix}"), Some(region), false))
+}
+
+/// `BUCKET.ACCOUNT[.eu|.fedramp]`.
+fn r2(front: &str, suffix: &str) -> Option<HostForm> {
+    let (front, jurisdiction) = match front.rsplit_once('.') {
+        Some((rest, place @ ("eu" | "fedramp"))) => (rest, format!(".{place}")),
+        _ => (front, String::new()),
+    };
+    let (bucket, account) = split_bucket(front)?;
+    Some(HostForm::at(bucket, format!("https://{account}{jurisdiction}{suffix}"), Some("auto"), true))
+}
+
+/// `BUCKET.s3.REGION`: Backblaze and Scaleway.
+fn s3_region(front: &str, suffix: &str) -> Option<HostForm> {
+    let (rest, region) = front.rsplit_once('.')?;
+    let bucket = rest.strip_suffix(".s3").filter(|bucket| !bucket.is_empty())?;
+    Some(HostForm::at(bucket, format!("https://s3.{region}{suffix}"), Some(region), true))
+}
+
+/// `BUCKET.REGION`.
+fn hetzner(front: &str, suffix: &str) -> Option<HostForm> {
+    let (bucket, region) = split_bucket(front)?;
+    Some(HostForm::at(bucket, format!("https://{region}{suffix}"), Some(region), true))
+}
+
+/// `BUCKET` before a host that names no region.
+fn whole_suffix(front: &str, suffix: &str) -> Option<HostForm> {
+    let endpoint = format!("https://{}", suffix.trim_start_matches('.'));
+    let region = Provider::of_host(suffix).region(suffix);
+    (!front.is_empty()).then(|| HostForm::at(front, endpoint, region.as_deref(), true))
+}
+
+fn split_bucket(front: &str) -> Option<(&str, &str)> {
+    front.rsplit_once('.').filter(|(bucket, _)| !bucket.is_empty())
+}
+
+/// The region field of `arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME`.
+fn arn_region(arn: &str) -> Option<String> {
+    arn.split(':').nth(3).filter(|region| !region.is_empty()).map(Into::into)
+}
+
+impl Provider {
+    /// Who has this host.
+    pub fn of_host(host: &str) -> Self {
+        let host = host.split(['/', ':']).next().unwrap_or(host);
+        let ends = |suffix: &str| host == suffix || host.ends_with(&format!(".{suffix}"));
+        match host {
+            _ if ends("amazonaws.com") || ends("amazonaws.com.cn") => Self::Aws,
+            _ if ends("digitaloceanspaces.com") => Self::Spaces,
+            _ if ends("r2.cloudflarestorage.com") => Self::R2,
+            _ if ends("backblazeb2.com") => Self::B2,
+            _ if ends("tigris.dev") || ends("t3.storage.dev") => Self::Tigris,
+            _ if ends("scw.cloud") => Self::Scaleway,
+            _ if ends("your-objectstorage.com") => Self::Hetzner,
+            _ if ends("filebase.com") => Self::Filebase,
+            _ if ends("storage.googleapis.com") => Self::Google,
+            _ => Self::Other,
+        }
+    }
+
+    /// The region to sign for where nobody names one; `None` where it must be asked for (AWS).
+    pub fn region(self, host: &str) -> Option<String> {
+        let host = host.split(['/', ':']).next().unwrap_or(host).trim_start_matches('.');
+        let label = |index: usize| host.split('.').nth(index).map(String::from);
+        match self {
+            Self::Aws => None,
+            Self::R2 | Self::Tigris | Self::Google => Some("auto".into()),
+            Self::Spaces | Self::Hetzner => host.rsplit('.').nth(2).map(String::from),
+            Self::B2 | Self::Scaleway if host.starts_with("s3.") => label(1),
+            _ => Some("us-east-1".into()),
+        }
+    }
+}
+
+/// Scheme, host with port, and base path of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub(crate) scheme: &'static str,
+    pub(crate) host: String,
+    pub(crate) base: String,
+}
+
+impl Endpoint {
+    /// Parses `[http[s]://]HOST[:PORT][/BASE]`.
+    pub(crate) fn parse(text: &str) -> Result<Self, LocationError> {
+        let (scheme, rest) = match text.split_once("://") {
+            None => ("", text),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => ("http", rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => ("https", rest),
+            Some(_) => return Err(LocationError::new("the endpoint must begin with https:// or http://")),
+        };
+        let (host, base) = rest.split_once('/').unwrap_or((rest, ""));
+        if host.contains('@') || base.contains(['?', '#']) {
+            return Err(LocationError::new(
+                "the endpoint must be a host and a port, without keys or parameters",
+            ));
+        }
+        if host.is_empty() || !host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b)) {
+            return Err(LocationError::new("the endpoint has no host name that can be used"));
+        }
+        let scheme = match scheme {
+            "http" => "http",
+            "https" => "https",
+            _ if is_near(host) => "http",
+            _ => "https",
+        };
+        let base = match super::url::clean_path(base).as_str() {
+            "" => String::new(),
+            base => format!("/{base}"),
+        };
+        Ok(Self { scheme, host: host.to_ascii_lowercase(), base })
+    }
+}
+
+/// Hosts that are taken to speak plain HTTP when the endpoint does not say: this machine and private networks.
+fn is_near(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or(rest),
+        None => host.split(':').next().unwrap_or(host),
+    };
+    match name.parse::<IpAddr>() {
+        Ok(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        Ok(IpAddr::V6(ip)) => ip.is_loopback() || ip.is_unique_local(),
+        Err(_) => name == "localhost" || name.ends_with(".localhost") || !name.contains('.'),
+    }
+}
+
+/// Where requests go: scheme, host and the path in front of each key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Address {
+    pub(crate) provider: Provider,
+    pub(crate) origin: String,
+    /// Path in front of `/KEY`, percent-encoded, without a final slash.
+    pub(crate) prefix: String,
+    /// The region to sign for; `None` where AWS must be asked.
+    pub(crate) region: Option<String>,
+}
+
+impl Address {
+    /// Puts endpoint, bucket and style together.
+    pub(crate) fn of(settings: &S3Settings, encode: fn(&str) -> String) -> Result<Self, LocationError> {
+        let bucket = settings.bucket.as_str();
+        if let Some(address) = Self::access_point(bucket) {
+            return address;
+        }
+        let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+        if bucket.is_empty() || !bucket.bytes().all(legal) {
+            return Err(LocationError::new(
+                "the bucket's name is empty or has characters no bucket may have",
+            ));
+        }
+        let Some(endpoint) = &settings.endpoint else {
+            return Ok(Self::aws(settings));
+        };
+        let endpoint = Endpoint::parse(endpoint)?;
+        let provider = Provider::of_host(&endpoint.host);
+        let region = settings.region.clone().or_else(|| provider.region(&endpoint.host));
+        let Endpoint { scheme, host, base } = endpoint;
+        let in_host = host.starts_with(&format!("{bucket}."));
+        let (origin, prefix) = if settings.force_path_style.unwrap_or(!in_host) {
+            (format!("{scheme}://{host}"), format!("{}/{bucket}", encode(&base)))
+        } else if in_host {
+            (format!("{scheme}://{host}"), encode(&base))
+        } else {
+            (format!("{scheme}://{bucket}.{host}"), encode(&base))
+        };
+        Ok(Self { provider, origin, prefix, region })
+    }
+
+    fn aws(settings: &S3Settings) -> Self {
+        let bucket = &settings.bucket;
+        let host = match settings.region.as_deref() {
+            Some(region) if region.starts_with("cn-") => format!("s3.{region}.amazonaws.com.cn"),
+            Some(region) => format!("s3.{region}.amazonaws.com"),
+            None => "s3.amazonaws.com".into(),
+        };
+        // A dot in the bucket's name takes the host out of the certificate's wildcard.
+        let in_path = settings.force_path_style.unwrap_or(bucket.contains('.'));
+        let (origin, prefix) = match in_path {
+            true => (format!("https://{host}"), format!("/{bucket}")),
+            false => (format!("https://{bucket}.{host}"), String::new()),
+        };
+        Self { provider: Provider::Aws, origin, prefix, region: settings.region.clone() }
+    }
+
+    /// `arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME` has a host of its own.
+    fn access_point(arn: &str) -> Option<Result<Self, LocationError>> {
+        let mut fields = arn.strip_prefix("arn:")?.split(':').skip(2);
+        let (region, account, resource) = (fields.next(), fields.next(), fields.next());
+        let name = resource.and_then(|r| r.strip_prefix("accesspoint/").or(r.strip_prefix("accesspoint:")));
+        Some(match (region, account, name) {
+            (Some(region), Some(account), Some(name)) if !region.is_empty() && !name.contains('/') => {
+                Ok(Self {
+                    provider: Provider::Aws,
+                    origin: format!("https://{name}-{account}.s3-accesspoint.{region}.amazonaws.com"),
+                    prefix: String::new(),
+                    region: Some(region.into()),
+                })
+            }
+            _ => Err(LocationError::new(
+                "an access point's name must read arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME",
+            )),
+        })
+    }
+}
