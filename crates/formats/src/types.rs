@@ -257,6 +257,9 @@ pub struct TimestampMs(pub i64);
 pub struct Epoch(NonZeroU64);
 
 impl Epoch {
+    /// The first claim of a replica.
+    pub const FIRST: Self = Self(NonZeroU64::MIN);
+
     /// `None` for 0, which Litestream writes and which means "no seal".
     pub const fn new(epoch: u64) -> Option<Self> {
         match NonZeroU64::new(epoch) {
