@@ -1,1 +1,10 @@
-//! (skeleton)
+//! Test support for the whole house: a disk that loses power, a store that misbehaves, a seeded workload with a ledger,
+//! and the simulation that drives the real engine through them.
+//!
+//! Nothing here is used outside tests. Everything follows from seeds: the same seed gives the same history.
+#![deny(unsafe_code)]
+
+pub mod clock;
+pub mod disk;
+pub mod history;
+pub mod random;
