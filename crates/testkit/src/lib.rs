@@ -6,5 +6,6 @@
 
 pub mod clock;
 pub mod disk;
+pub mod faulty;
 pub mod history;
 pub mod random;

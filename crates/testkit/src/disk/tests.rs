@@ -233,8 +233,7 @@ fn a_planned_failure_hits_the_call_it_names() {
     let process = disk.process();
     let fault = Fault { call: Call::Sync, path: "b".into(), skip: 1, times: 1, error: io::ErrorKind::Other };
     disk.inject(fault);
-    let (a, b) = ("/a", "/b").into();
-    let [a, b] = [a, b].map(|path: &str| process.open(Path::new(path), Open::CreateNew).unwrap());
+    let [a, b] = ["/a", "/b"].map(|path| process.open(Path::new(path), Open::CreateNew).unwrap());
     assert!(a.sync().is_ok() && b.sync().is_ok());
     assert!(b.sync().is_err());
     assert!(b.sync().is_ok());
