@@ -11,6 +11,10 @@ pub mod key;
 pub mod layout;
 pub mod location;
 pub mod memory;
+pub mod reader;
+pub mod retry;
+pub mod s3;
+mod times;
 
 pub use error::{ErrorKind, Failure, StoreError};
 pub use key::{EpochRecord, Key, Scope, V3Generation};
@@ -95,6 +99,17 @@ pub trait Store: Send + Sync {
 
     /// Size, times and version. Error kind [`ErrorKind::NotFound`] where there is no such object.
     fn head(&self, key: &Key) -> Result<Head, StoreError>;
+
+    /// [`Store::head`] of many objects at once, in their order; `None` for one that is not there. A remote store asks
+    /// for several at a time: a restore to a point in time needs hundreds (R46).
+    fn heads(&self, keys: &[Key]) -> Result<Vec<Option<Head>>, StoreError> {
+        let head = |key| match self.head(key) {
+            Ok(head) => Ok(Some(head)),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        };
+        keys.iter().map(head).collect()
+    }
 
     /// `range` in bytes, or everything. A range that begins at or past the end gives no bytes, not an error.
     fn read(&self, key: &Key, range: Option<Range<u64>>) -> Result<Chunk, StoreError>;

@@ -9,6 +9,7 @@ mod provider;
 mod url;
 
 pub use credentials::{CredentialSource, Credentials, RoleSource, Secret};
+pub(crate) use provider::Address;
 pub use provider::Provider;
 pub use url::ReplicaUrl;
 
@@ -151,11 +152,6 @@ pub fn open(
 ) -> Result<Arc<dyn Store>, StoreError> {
     match settings {
         Settings::Directory(path) => Ok(Arc::new(DirectoryStore::new(path, clock, random))),
-        Settings::S3(settings) => Err(StoreError::new(
-            ErrorKind::Unsupported,
-            "open",
-            settings.location(),
-            Failure::Text("S3 comes with the next commit".into()),
-        )),
+        Settings::S3(settings) => Ok(Arc::new(crate::s3::S3Store::open(settings, clock, random)?)),
     }
 }

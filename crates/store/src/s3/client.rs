@@ -1,0 +1,441 @@
+//! One request to an S3 service and its whole answer: signed, with time limits, redirected to the bucket's region.
+//!
+//! Keys are spelled here exactly as given. `object_store`'s own S3 verbs are not used for this: its paths can't hold
+//! the leading slash that Litestream's keys have when a replica lies at the bucket's top, and its errors hide `Date`,
+//! `Retry-After` and the difference between a missing bucket and a missing key. Its credential chain, its renewal and
+//! its signing are used.
+
+use super::answer::{Answer, NoAnswer};
+use super::tls;
+use crate::location::{Address, LocationError};
+use crate::location::{Credentials, Provider, RoleSource, S3Settings};
+use bytes::{Bytes, BytesMut};
+use litekeep_core::env::Clock;
+use litekeep_formats::TimestampMs;
+use object_store::aws::{
+    AmazonS3Builder, AmazonS3ConfigKey, AwsAuthorizer, AwsCredential, AwsCredentialProvider,
+};
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse,
+    HttpResponseBody, HttpService,
+};
+use object_store::{BackoffConfig, ClientOptions, RetryConfig, StaticCredentialProvider};
+use reqwest::Method;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use std::future::Future;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, mpsc};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// Time to an answer's first byte, plus what the body's transfer may take at [`SLOWEST`].
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// Time between two pieces of an answer's body.
+const PIECE_WITHIN: Duration = Duration::from_secs(30);
+
+/// The slowest upload that is waited for, bytes a second.
+const SLOWEST: u64 = 32 * 1024;
+
+/// No answer that is not an object's content is larger, bytes (a page of a listing is below 1 MiB).
+const LARGEST_ANSWER: u64 = 16 << 20;
+
+/// One request.
+#[derive(Debug, Clone)]
+pub(crate) struct Ask {
+    pub(crate) method: Method,
+    /// The key, as it is; `None` for the bucket itself.
+    pub(crate) key: Option<String>,
+    pub(crate) query: Vec<(&'static str, String)>,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Bytes,
+    /// SHA-256 of the body, computed once however often it is sent.
+    digest: [u8; 32],
+    /// How many bytes of the answer's body are wanted, beginning where.
+    pub(crate) wanted: (u64, u64),
+}
+
+impl Ask {
+    pub(crate) fn new(method: Method, key: Option<String>) -> Self {
+        Self {
+            method,
+            key,
+            query: Vec::new(),
+            headers: Vec::new(),
+            body: Bytes::new(),
+            digest: sha256(&[]),
+            wanted: (0, LARGEST_ANSWER),
+        }
+    }
+
+    pub(crate) fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.query.push((name, value.into()));
+        self
+    }
+
+    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    pub(crate) fn body(mut self, body: Bytes) -> Self {
+        self.digest = sha256(&body);
+        self.body = body;
+        self
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    let mut out = [0; 32];
+    out.copy_from_slice(digest.as_ref());
+    out
+}
+
+/// The connection to one bucket; clones share it.
+#[derive(Clone)]
+pub(crate) struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    http: reqwest::Client,
+    credentials: AwsCredentialProvider,
+    settings: S3Settings,
+    address: RwLock<Arc<Address>>,
+    clock: Arc<dyn Clock>,
+    /// The service's newest `Date`, and when (`Clock::boot`) it arrived.
+    date: Mutex<Option<(TimestampMs, Duration)>>,
+}
+
+impl Client {
+    pub(crate) fn open(settings: &S3Settings, clock: Arc<dyn Clock>) -> Result<Self, NoAnswer> {
+        let setup = |error: LocationError| NoAnswer::Setup(error.to_string());
+        let address = Address::of(settings, encode_path).map_err(setup)?;
+        let http = tls::client(settings)?;
+        let credentials = match settings.static_credentials().map_err(setup)? {
+            Some(found) => fixed(found),
+            None => role(settings, &address, &http)?,
+        };
+        let shared = Shared {
+            http,
+            credentials,
+            settings: settings.clone(),
+            address: RwLock::new(Arc::new(address)),
+            clock,
+            date: Mutex::default(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    pub(crate) fn settings(&self) -> &S3Settings {
+        &self.shared.settings
+    }
+
+    pub(crate) fn provider(&self) -> Provider {
+        self.address().provider
+    }
+
+    /// The service's clock now: its newest `Date` and the time since.
+    pub(crate) fn server_time(&self) -> Option<TimestampMs> {
+        let (date, arrived) = (*self.shared.date.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let since = self.shared.clock.boot().saturating_sub(arrived);
+        Some(TimestampMs(date.0.saturating_add(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))))
+    }
+
+    /// Sends a request and waits for its whole answer. Call from any thread.
+    pub(crate) fn ask(&self, ask: Ask) -> Result<Answer, NoAnswer> {
+        self.begin(ask)?.wait()
+    }
+
+    /// Sends a request without waiting for its answer.
+    pub(crate) fn begin(&self, ask: Ask) -> Result<Pending, NoAnswer> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let client = self.clone();
+        spawn(async move {
+            let answer = client.ask_in_region(ask).await;
+            // The asker may have gone; then nobody needs the answer.
+            let _ = sender.send(answer);
+        })?;
+        Ok(Pending { receiver })
+    }
+
+    fn address(&self) -> Arc<Address> {
+        Arc::clone(&self.shared.address.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// AWS tells where a bucket lies when it is asked in the wrong place; then it is asked there, from now on.
+    async fn ask_in_region(&self, ask: Ask) -> Result<Answer, NoAnswer> {
+        let answer = self.exchange(&ask).await?;
+        let address = self.address();
+        let Some(region) = answer.other_region() else { return Ok(answer) };
+        if address.provider != Provider::Aws || address.region.as_deref() == Some(region.as_str()) {
+            return Ok(answer);
+        }
+        let mut settings = self.shared.settings.clone();
+        tracing::info!(bucket = settings.bucket, region, "the bucket lies in this region");
+        settings.region = Some(region);
+        let Ok(moved) = Address::of(&settings, encode_path) else { return Ok(answer) };
+        *self.shared.address.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(moved);
+        self.exchange(&ask).await
+    }
+
+    async fn exchange(&self, ask: &Ask) -> Result<Answer, NoAnswer> {
+        let request = self.signed(ask).await?;
+        let upload = Duration::from_secs(ask.body.len() as u64 / SLOWEST);
+        let sent = tokio::time::timeout(ANSWER_WITHIN + upload, self.shared.http.execute(request)).await;
+        let response = match sent {
+            Err(_) => {
+                let seconds = (ANSWER_WITHIN + upload).as_secs();
+                return Err(NoAnswer::Lost(format!("no answer within {seconds} s")));
+            }
+            Ok(Err(error)) => return Err(transport(error)),
+            Ok(Ok(response)) => response,
+        };
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let answer = Answer { status, headers, body: Bytes::new() };
+        if let Some(date) = answer.date() {
+            let arrived = self.shared.clock.boot();
+            *self.shared.date.lock().unwrap_or_else(PoisonError::into_inner) = Some((date, arrived));
+        }
+        let wanted = if answer.is_success() { ask.wanted } else { (0, LARGEST_ANSWER) };
+        let body = collect(response, wanted).await?;
+        Ok(Answer { body, ..answer })
+    }
+
+    async fn signed(&self, ask: &Ask) -> Result<reqwest::Request, NoAnswer> {
+        let address = self.address();
+        let credential = self
+            .shared
+            .credentials
+            .get_credential()
+            .await
+            .map_err(|error| NoAnswer::Setup(format!("no credentials: {error}")))?;
+        let url = url_of(&address, ask);
+        let mut request = HttpRequest::new(HttpRequestBody::empty());
+        *request.method_mut() = ask.method.clone();
+        *request.uri_mut() =
+            url.parse().map_err(|_| NoAnswer::Setup("the object's URL can't be spelled".into()))?;
+        for (name, value) in &ask.headers {
+            let value = HeaderValue::from_str(value)
+                .map_err(|_| NoAnswer::Setup(format!("the header {name} can't hold this value")))?;
+            request.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+        if address.provider == Provider::Tigris {
+            // Tigris lists and reads from the nearest place unless told otherwise (R60).
+            request
+                .headers_mut()
+                .insert(HeaderName::from_static("x-tigris-consistent"), HeaderValue::from_static("true"));
+        }
+        AwsAuthorizer::new(&credential, "s3", address.region.as_deref().unwrap_or("us-east-1"))
+            .with_sign_payload(self.shared.settings.sign_payload)
+            .try_authorize(&mut request, Some(&ask.digest))
+            .map_err(|error| NoAnswer::Setup(format!("the request can't be signed: {error}")))?;
+        let url = reqwest::Url::parse(&url).map_err(|error| NoAnswer::Setup(format!("endpoint: {error}")))?;
+        let mut out = reqwest::Request::new(ask.method.clone(), url);
+        *out.headers_mut() = std::mem::take(request.headers_mut());
+        if ask.method == Method::PUT || ask.method == Method::POST {
+            // Also when empty: some services insist on a length.
+            let length = HeaderValue::from(ask.body.len() as u64);
+            out.headers_mut().insert(reqwest::header::CONTENT_LENGTH, length);
+            *out.body_mut() = Some(ask.body.clone().into());
+        }
+        Ok(out)
+    }
+}
+
+/// A request under way.
+pub(crate) struct Pending {
+    receiver: mpsc::Receiver<Result<Answer, NoAnswer>>,
+}
+
+impl Pending {
+    pub(crate) fn wait(self) -> Result<Answer, NoAnswer> {
+        self.receiver.recv().unwrap_or_else(|_| Err(NoAnswer::Lost("the request's task ended early".into())))
+    }
+}
+
+/// One worker thread for all buckets of the process: the work is waiting.
+fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Result<(), NoAnswer> {
+    static RUNTIME: OnceLock<Result<Runtime, String>> = OnceLock::new();
+    let runtime = RUNTIME.get_or_init(|| {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("litekeep-s3")
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(|error| error.to_string())
+    });
+    match runtime {
+        Ok(runtime) => drop(runtime.spawn(future)),
+        Err(error) => {
+            return Err(NoAnswer::Setup(format!("the network thread could not be started: {error}")));
+        }
+    }
+    Ok(())
+}
+
+/// Reads the wanted bytes of a body and leaves the rest.
+async fn collect(mut response: reqwest::Response, (mut skip, wanted): (u64, u64)) -> Result<Bytes, NoAnswer> {
+    let mut body = BytesMut::new();
+    loop {
+        let piece = match tokio::time::timeout(PIECE_WITHIN, response.chunk()).await {
+            Err(_) => {
+                let seconds = PIECE_WITHIN.as_secs();
+                return Err(NoAnswer::Lost(format!("the answer stood still for {seconds} s")));
+            }
+            Ok(Err(error)) => return Err(transport(error)),
+            Ok(Ok(None)) => return Ok(body.freeze()),
+            Ok(Ok(Some(piece))) => piece,
+        };
+        let skipped = usize::try_from(skip).unwrap_or(usize::MAX).min(piece.len());
+        skip -= skipped as u64;
+        let room = usize::try_from(wanted - body.len() as u64).unwrap_or(usize::MAX);
+        let end = piece.len().min(skipped.saturating_add(room));
+        body.extend_from_slice(&piece[skipped..end]);
+        if body.len() as u64 == wanted && end < piece.len() {
+            return Ok(body.freeze());
+        }
+    }
+}
+
+/// The error and its causes in one line, without the URL.
+fn transport(error: reqwest::Error) -> NoAnswer {
+    let (connect, error) = (error.is_connect(), error.without_url());
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        let line = cause.to_string();
+        if !text.contains(&line) {
+            text = format!("{text}: {line}");
+        }
+        source = cause.source();
+    }
+    match connect {
+        true => NoAnswer::NotSent(text),
+        false => NoAnswer::Lost(text),
+    }
+}
+
+fn url_of(address: &Address, ask: &Ask) -> String {
+    let mut url = format!("{}{}", address.origin, address.prefix);
+    match &ask.key {
+        Some(key) => {
+            url.push('/');
+            url.push_str(&encode_path(key));
+        }
+        None if address.prefix.is_empty() => url.push('/'),
+        None => {}
+    }
+    for (index, (name, value)) in ask.query.iter().enumerate() {
+        url.push(if index == 0 { '?' } else { '&' });
+        url.push_str(name);
+        url.push('=');
+        url.push_str(&encode(value, ""));
+    }
+    url
+}
+
+/// Percent-encodes a key or base path; slashes stay.
+pub(crate) fn encode_path(path: &str) -> String {
+    encode(path, "/")
+}
+
+fn encode(text: &str, kept: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte.into()),
+            byte if kept.as_bytes().contains(&byte) => out.push(byte.into()),
+            byte => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+fn fixed(found: Credentials) -> AwsCredentialProvider {
+    Arc::new(StaticCredentialProvider::new(AwsCredential {
+        key_id: found.access_key_id,
+        secret_key: found.secret_access_key.expose().into(),
+        token: found.session_token.map(|token| token.expose().into()),
+    }))
+}
+
+/// A role's keys, fetched and renewed by `object_store`.
+fn role(
+    settings: &S3Settings,
+    address: &Address,
+    http: &reqwest::Client,
+) -> Result<AwsCredentialProvider, NoAnswer> {
+    use AmazonS3ConfigKey as Key;
+    let crate::location::CredentialSource::Role(source) = &settings.credentials else {
+        return Err(NoAnswer::Setup(format!("no credentials for {}", settings.location())));
+    };
+    let mut builder = AmazonS3Builder::new()
+        .with_bucket_name(&settings.bucket)
+        .with_region(address.region.as_deref().unwrap_or("us-east-1"))
+        .with_retry(RetryConfig {
+            backoff: BackoffConfig::default(),
+            max_retries: 3,
+            retry_timeout: Duration::from_secs(15),
+        })
+        .with_http_connector(Connector(http.clone()));
+    let mut set = |key, value: &Option<String>| {
+        if let Some(value) = value {
+            builder = std::mem::take(&mut builder).with_config(key, value);
+        }
+    };
+    match source {
+        RoleSource::WebIdentity { token_file, role_arn, session_name, sts_endpoint } => {
+            set(Key::WebIdentityTokenFile, &Some(token_file.clone()));
+            set(Key::RoleArn, &Some(role_arn.clone()));
+            set(Key::RoleSessionName, session_name);
+            set(Key::StsEndpoint, sts_endpoint);
+        }
+        RoleSource::Task { relative_uri } => {
+            set(Key::ContainerCredentialsRelativeUri, &Some(relative_uri.clone()));
+        }
+        RoleSource::Pod { full_uri, token_file } => {
+            set(Key::ContainerCredentialsFullUri, &Some(full_uri.clone()));
+            set(Key::ContainerAuthorizationTokenFile, &Some(token_file.clone()));
+        }
+        RoleSource::Instance { endpoint } => set(Key::MetadataEndpoint, endpoint),
+    }
+    let built = builder.build().map_err(|error| NoAnswer::Setup(format!("credentials: {error}")))?;
+    Ok(Arc::clone(built.credentials()))
+}
+
+/// Lets `object_store` fetch a role's keys through our HTTP client.
+#[derive(Debug)]
+struct Connector(reqwest::Client);
+
+#[derive(Debug)]
+struct Service(reqwest::Client);
+
+impl HttpConnector for Connector {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(Service(self.0.clone())))
+    }
+}
+
+#[async_trait::async_trait]
+impl HttpService for Service {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let wrong = |error: Box<dyn std::error::Error + Send + Sync>| {
+            HttpError::new_boxed(HttpErrorKind::Request, error)
+        };
+        let (parts, body) = request.into_parts();
+        let url = reqwest::Url::parse(&parts.uri.to_string()).map_err(|error| wrong(error.into()))?;
+        let mut out = reqwest::Request::new(parts.method, url);
+        *out.headers_mut() = parts.headers;
+        *out.body_mut() = Some(body.as_bytes().cloned().unwrap_or_default().into());
+        *out.timeout_mut() = Some(Duration::from_secs(5));
+        let response = self.0.execute(out).await.map_err(|error| wrong(error.without_url().into()))?;
+        let (status, headers): (_, HeaderMap) = (response.status(), response.headers().clone());
+        let bytes = response.bytes().await.map_err(|error| wrong(error.without_url().into()))?;
+        let mut answer = HttpResponse::new(HttpResponseBody::from(bytes));
+        *answer.status_mut() = status;
+        *answer.headers_mut() = headers;
+        Ok(answer)
+    }
+}

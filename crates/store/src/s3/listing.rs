@@ -1,0 +1,159 @@
+//! Listings of a bucket: pages put together, folders, and replicas in the neighbourhood.
+
+use super::answer::parse_xml;
+use super::client::Ask;
+use super::{Setback, Shared};
+use crate::layout;
+use crate::{ErrorKind, times};
+use litekeep_formats::TimestampMs;
+use reqwest::Method;
+use serde::Deserialize;
+
+/// An object of a listing; its path is relative to the replica's.
+pub(super) struct Object {
+    pub(super) path: String,
+    pub(super) size: u64,
+    pub(super) modified: TimestampMs,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Page {
+    is_truncated: bool,
+    next_continuation_token: Option<String>,
+    #[serde(default)]
+    contents: Vec<Content>,
+    #[serde(default)]
+    common_prefixes: Vec<Folder>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Content {
+    key: String,
+    size: u64,
+    last_modified: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Folder {
+    prefix: String,
+}
+
+/// How much of a folder listing is fetched.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// All pages.
+    All,
+    /// The first page: enough for a hint.
+    FirstPage,
+}
+
+/// Everything below a folder of the replica.
+pub(super) fn objects(shared: &Shared, folder: &str) -> Result<Vec<Object>, Setback> {
+    let prefix = shared.full(folder);
+    let base = shared.full("");
+    let mut objects = Vec::new();
+    pages(shared, &prefix, None, Depth::All, |page| {
+        for content in page.contents {
+            let Some(path) = content.key.strip_prefix(&base) else {
+                return Err(damaged(format!("the listing of {prefix:?} holds a key outside of it")));
+            };
+            let Some(modified) = times::parse_rfc3339(&content.last_modified) else {
+                return Err(damaged(format!("the listing of {prefix:?} holds a time that is none")));
+            };
+            objects.push(Object { path: path.into(), size: content.size, modified });
+        }
+        Ok(())
+    })?;
+    Ok(objects)
+}
+
+/// The names of the folders directly in a folder of the replica.
+pub(super) fn folders(shared: &Shared, folder: &str, depth: Depth) -> Result<Vec<String>, Setback> {
+    folders_of(shared, &shared.full(folder), depth)
+}
+
+fn folders_of(shared: &Shared, prefix: &str, depth: Depth) -> Result<Vec<String>, Setback> {
+    let mut names = Vec::new();
+    pages(shared, prefix, Some("/"), depth, |page| {
+        names.extend(page.common_prefixes.iter().filter_map(|folder| {
+            Some(folder.prefix.strip_prefix(prefix)?.trim_end_matches('/').to_string())
+        }));
+        Ok(())
+    })?;
+    Ok(names)
+}
+
+fn pages(
+    shared: &Shared,
+    prefix: &str,
+    delimiter: Option<&str>,
+    depth: Depth,
+    mut take: impl FnMut(Page) -> Result<(), Setback>,
+) -> Result<(), Setback> {
+    let mut token: Option<String> = None;
+    loop {
+        let mut ask = Ask::new(Method::GET, None).query("list-type", "2").query("prefix", prefix);
+        if let Some(delimiter) = delimiter {
+            ask = ask.query("delimiter", delimiter);
+        }
+        if let Some(token) = &token {
+            ask = ask.query("continuation-token", token);
+        }
+        let answer = shared.client.ask(ask).map_err(super::NoAnswer::setback)?;
+        if !answer.is_success() {
+            let setback = answer.setback();
+            // A listing has no key that could be missing: it is the bucket, and that is never "empty" (R26b).
+            let kind = if setback.kind == ErrorKind::NotFound { ErrorKind::FixConfig } else { setback.kind };
+            return Err(Setback { kind, ..setback });
+        }
+        let page: Page = parse_xml(&answer.body, "ListBucketResult").ok_or_else(|| {
+            Setback::new(ErrorKind::Retry, "the answer is no complete listing; is this an S3 endpoint?")
+        })?;
+        let (more, next) = (page.is_truncated, page.next_continuation_token.clone());
+        take(page)?;
+        match next {
+            _ if !more || depth == Depth::FirstPage => return Ok(()),
+            Some(next) if token.as_ref() != Some(&next) => token = Some(next),
+            _ => return Err(damaged("a listing that says it goes on but not where".into())),
+        }
+    }
+}
+
+fn damaged(text: String) -> Setback {
+    Setback::new(ErrorKind::DataDamaged, text)
+}
+
+/// Replicas beside, above and below this path; a bounded number of questions.
+pub(super) fn neighbours(shared: &Shared) -> Result<Vec<String>, Setback> {
+    let path = shared.client.settings().path.clone();
+    let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent).to_string();
+    let mut candidates = Vec::new();
+    if !path.is_empty() {
+        candidates.push(parent.clone());
+        let prefix = if parent.is_empty() { String::new() } else { format!("{parent}/") };
+        for name in folders_of(shared, &prefix, Depth::FirstPage)? {
+            candidates.push(format!("{prefix}{name}"));
+        }
+    }
+    let below = if path.is_empty() { String::new() } else { format!("{path}/") };
+    for name in folders_of(shared, &below, Depth::FirstPage)? {
+        candidates.push(format!("{below}{name}"));
+    }
+    candidates.retain(|candidate| *candidate != path);
+    candidates.truncate(layout::MAX_NEIGHBOURS_PROBED);
+    let mut found = Vec::new();
+    for candidate in candidates {
+        // At the bucket's top keys begin with a slash.
+        let names = folders_of(shared, &format!("{candidate}/"), Depth::FirstPage)?;
+        if layout::is_replica(names.iter().map(String::as_str)) {
+            found.push(shared.object(&candidate).trim_end_matches('/').to_string());
+        }
+        if found.len() == layout::MAX_NEIGHBOURS {
+            break;
+        }
+    }
+    Ok(found)
+}
