@@ -9,3 +9,4 @@ pub mod disk;
 pub mod faulty;
 pub mod history;
 pub mod random;
+pub mod workload;
