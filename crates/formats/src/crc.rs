@@ -63,6 +63,7 @@ mod table {
     /// `TABLES[n][b]`: what byte b does to the CRC when n more bytes follow it.
     static TABLES: [[u64; 256]; 16] = tables();
 
+    #[allow(clippy::large_stack_arrays, reason = "runs in the compiler")]
     const fn tables() -> [[u64; 256]; 16] {
         let mut tables = [[0; 256]; 16];
         let mut byte = 0;

@@ -217,3 +217,45 @@ impl PageOrder {
         if next == self.lock.get() { next.saturating_add(1) } else { next }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ltx::WalSpan;
+    use crate::types::{TimestampMs, Txid, TxidRange};
+
+    fn snapshot(page_size: PageSize, commit: u32) -> PageOrder {
+        PageOrder::new(&Header {
+            no_checksum: true,
+            page_size,
+            commit,
+            range: TxidRange::single(Txid::FIRST),
+            timestamp: TimestampMs(0),
+            pre_apply: None,
+            wal: WalSpan::default(),
+            node_id: 0,
+            reserved: [0; 20],
+        })
+    }
+
+    #[test]
+    fn r16_a_snapshot_around_one_gibibyte_leaves_out_exactly_the_lock_page() {
+        for bits in 9..=16 {
+            let page_size = PageSize::new(1 << bits).expect("legal");
+            let lock = page_size.lock_page().get();
+            for commit in [lock - 1, lock, lock + 1, lock + 2] {
+                let mut order = snapshot(page_size, commit);
+                for number in (1..=commit).filter(|number| *number != lock) {
+                    assert!(order.end().is_err(), "page {number} of {commit} is still to come");
+                    let page = PageNo::new(number).expect("not 0");
+                    assert_eq!(order.accept(page), Ok(()), "{page_size:?}: {number} of {commit}");
+                }
+                assert_eq!(order.end(), Ok(()), "{page_size:?}: {commit}");
+            }
+            let mut order = snapshot(page_size, lock + 1);
+            order.last = lock - 1;
+            let page = page_size.lock_page();
+            assert_eq!(order.accept(page), Err(LtxError::LockPage(page)));
+        }
+    }
+}
