@@ -106,15 +106,14 @@ mod table {
         pub(super) fn update(&mut self, bytes: &[u8]) {
             let mut crc = self.0;
             let (chunks, rest) = bytes.as_chunks::<16>();
-            for chunk in chunks {
-                let mut mixed = *chunk;
-                for (byte, state) in mixed.iter_mut().zip(crc.to_le_bytes()) {
-                    *byte ^= state;
-                }
-                crc = 0;
-                for (place, byte) in mixed.into_iter().enumerate() {
-                    crc ^= entry(15 - place, byte);
-                }
+            for [a, b, c, d, e, f, g, h, tail @ ..] in chunks {
+                let head = u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h]) ^ crc;
+                let [a, b, c, d, e, f, g, h] = head.to_le_bytes();
+                let [i, j, k, l, m, n, o, p] = *tail;
+                crc = entry(15, a) ^ entry(14, b) ^ entry(13, c) ^ entry(12, d);
+                crc ^= entry(11, e) ^ entry(10, f) ^ entry(9, g) ^ entry(8, h);
+                crc ^= entry(7, i) ^ entry(6, j) ^ entry(5, k) ^ entry(4, l);
+                crc ^= entry(3, m) ^ entry(2, n) ^ entry(1, o) ^ entry(0, p);
             }
             for byte in rest {
                 crc = (crc >> 8) ^ entry(0, crc.to_le_bytes()[0] ^ byte);

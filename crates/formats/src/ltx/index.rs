@@ -25,10 +25,69 @@ impl FrameSpan {
     }
 }
 
-/// The index of one file, in memory: 20 bytes or so a page.
+/// One page of the index; frames never come near 4 GiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Entry {
+    page: PageNo,
+    len: u32,
+    offset: u64,
+}
+
+impl Entry {
+    fn span(&self) -> FrameSpan {
+        FrameSpan { offset: self.offset, len: u64::from(self.len) }
+    }
+}
+
+/// The index of one file, in memory: 16 bytes a page.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PageIndex {
-    entries: Vec<(PageNo, FrameSpan)>,
+    entries: Vec<Entry>,
+}
+
+/// Reads the entries of an index one after another from its bytes, so that nobody needs them all in memory.
+#[derive(Debug, Clone)]
+pub struct IndexEntries<'a> {
+    rest: &'a [u8],
+    end: u64,
+    last: u32,
+    done: bool,
+}
+
+impl<'a> IndexEntries<'a> {
+    /// Over the bytes at [`PageIndex::index_location`], to the closing zero.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes, end: Header::LEN as u64, last: 0, done: false }
+    }
+
+    fn read(&mut self) -> Result<Option<(PageNo, FrameSpan)>, LtxError> {
+        let number = u32::try_from(take_varint(&mut self.rest)?).map_err(|_| LtxError::Index)?;
+        let Some(page) = PageNo::new(number) else {
+            return if self.rest.is_empty() { Ok(None) } else { Err(LtxError::Index) };
+        };
+        let span = FrameSpan { offset: take_varint(&mut self.rest)?, len: take_varint(&mut self.rest)? };
+        let short = span.len < FRAME_HEADER as u64 || span.len > u64::from(u32::MAX);
+        if number <= self.last || span.offset != self.end || short {
+            return Err(LtxError::Index);
+        }
+        self.end = span.offset.checked_add(span.len).ok_or(LtxError::Index)?;
+        self.last = number;
+        Ok(Some((page, span)))
+    }
+}
+
+impl Iterator for IndexEntries<'_> {
+    type Item = Result<(PageNo, FrameSpan), LtxError>;
+
+    /// An error is the last item: pages must ascend, and frames follow one another from the end of the header on.
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let item = self.read().transpose();
+        self.done = !matches!(item, Some(Ok(_)));
+        item
+    }
 }
 
 impl PageIndex {
@@ -60,33 +119,23 @@ impl PageIndex {
     /// # Errors
     /// [`LtxError::Index`] unless pages ascend and frames follow one another from the end of the header on.
     pub fn parse(bytes: &[u8]) -> Result<Self, LtxError> {
-        let mut rest = bytes;
-        let mut entries: Vec<(PageNo, FrameSpan)> = Vec::new();
-        let mut end = Header::LEN as u64;
-        let mut last = 0;
-        loop {
-            let number = u32::try_from(take_varint(&mut rest)?).map_err(|_| LtxError::Index)?;
-            let Some(page) = PageNo::new(number) else { break };
-            let span = FrameSpan { offset: take_varint(&mut rest)?, len: take_varint(&mut rest)? };
-            if number <= last || span.offset != end || span.len < FRAME_HEADER as u64 {
-                return Err(LtxError::Index);
-            }
-            end = span.offset.checked_add(span.len).ok_or(LtxError::Index)?;
-            last = number;
-            entries.push((page, span));
-        }
-        if rest.is_empty() { Ok(Self { entries }) } else { Err(LtxError::Index) }
+        let entry = |(page, span): (PageNo, FrameSpan)| {
+            let len = u32::try_from(span.len).map_err(|_| LtxError::Index)?;
+            Ok(Entry { page, len, offset: span.offset })
+        };
+        let entries = IndexEntries::new(bytes).map(|item| item.and_then(entry)).collect::<Result<_, _>>()?;
+        Ok(Self { entries })
     }
 
     /// Where `page` lies, if the file holds it.
     pub fn get(&self, page: PageNo) -> Option<FrameSpan> {
-        let at = self.entries.binary_search_by_key(&page, |entry| entry.0).ok()?;
-        self.entries.get(at).map(|entry| entry.1)
+        let at = self.entries.binary_search_by_key(&page, |entry| entry.page).ok()?;
+        self.entries.get(at).map(Entry::span)
     }
 
     /// All pages in ascending order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (PageNo, FrameSpan)> + '_ {
-        self.entries.iter().copied()
+        self.entries.iter().map(|entry| (entry.page, entry.span()))
     }
 
     /// Pages in the file.
@@ -101,7 +150,7 @@ impl PageIndex {
 
     /// Where the frames end; six zero bytes later the index must begin.
     pub fn frames_end(&self) -> u64 {
-        self.entries.last().map_or(Header::LEN as u64, |entry| entry.1.end())
+        self.entries.last().map_or(Header::LEN as u64, |entry| entry.span().end())
     }
 }
 

@@ -26,6 +26,6 @@ pub use decode::Decoder;
 pub use encode::Encoder;
 pub use error::{DecodeError, LtxError};
 pub use header::{Header, Trailer, WalSpan};
-pub use index::{FrameSpan, PageIndex};
+pub use index::{FrameSpan, IndexEntries, PageIndex};
 pub use page::{PageEncoding, decode_page_frame};
 pub use seal::{Marks, Seal};

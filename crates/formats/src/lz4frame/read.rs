@@ -48,7 +48,6 @@ enum State {
 ///
 /// What it hands out has passed its block's checksum where there is one, and the frame's only once the end was
 /// reached: do not use the content before `None` or 0 came back.
-#[derive(Debug)]
 pub struct FrameReader<S> {
     input: Buffered<S>,
     state: State,
@@ -58,6 +57,16 @@ pub struct FrameReader<S> {
     ready: core::ops::Range<usize>,
     content: Xxh32,
     length: u64,
+}
+
+/// Without the content: it is somebody's database.
+impl<S> core::fmt::Debug for FrameReader<S> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("FrameReader")
+            .field("state", &self.state)
+            .field("length", &self.length)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<S: ByteSource> FrameReader<S> {
@@ -148,8 +157,8 @@ impl<S: ByteSource> FrameReader<S> {
             return Ok(false);
         };
         let kept = if descriptor.linked { tail(&self.out).len() } else { 0 };
-        let drop = self.out.len() - kept;
-        self.out.copy_within(drop.., 0);
+        let gone = self.out.len() - kept;
+        self.out.copy_within(gone.., 0);
         let bytes = self.input.take(block.len)?;
         let hash = if descriptor.block_checksums { Xxh32::of(bytes) } else { 0 };
         // LZ4 makes at most 255 bytes of one, so a short block never asks for the whole of a large buffer.
@@ -184,5 +193,26 @@ impl<S: ByteSource> ByteSource for FrameReader<S> {
         }
         self.ready.start += count;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_stream_that_promises_large_blocks_does_not_allocate_them() {
+        // Blocks of up to 4 MiB, then one stored byte, or a size of 4 MiB with nothing behind it.
+        let header = [0x04, 0x22, 0x4d, 0x18, 0x60, 0x70, 0x73];
+        let one = [header.as_slice(), &[1, 0, 0, 0x80, 42]].concat();
+        let mut reader = FrameReader::new(one.as_slice());
+        assert_eq!(reader.next_block().expect("a good block"), Some([42].as_slice()));
+        assert!(reader.out.capacity() < 1024);
+        for stored in [0, 0x80] {
+            let promise = [header.as_slice(), &[0, 0, 0x40, stored, 1, 2, 3]].concat();
+            let mut reader = FrameReader::new(promise.as_slice());
+            assert!(matches!(reader.next_block(), Err(ReadError::Format(Lz4Error::Short))));
+            assert!(reader.out.capacity() < 1024 && reader.input.allocated() <= 64 * 1024);
+        }
     }
 }

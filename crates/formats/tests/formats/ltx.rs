@@ -129,6 +129,32 @@ fn r44_a_file_cut_off_at_any_byte_is_an_error_that_says_so() {
 }
 
 #[test]
+fn r44_a_cut_file_has_no_index_that_fits() {
+    let fits = |bytes: &[u8]| -> Option<usize> {
+        let tail = bytes.get(bytes.len().checked_sub(PageIndex::TAIL)?..)?;
+        let place = PageIndex::index_location(tail, bytes.len() as u64).ok()?;
+        let range = usize::try_from(place.start).ok()?..usize::try_from(place.end).ok()?;
+        let index = PageIndex::parse(&bytes[range]).ok()?;
+        (index.frames_end() + 6 == place.start).then(|| index.len())
+    };
+    for encoding in ENCODINGS {
+        let (_, pages, bytes) = three_pages(encoding);
+        assert_eq!(fits(&bytes), Some(pages.len()));
+        for cut in 0..bytes.len() {
+            assert_eq!(fits(&bytes[..cut]), None, "cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn r03_the_flag_that_every_litestream_file_carries_is_written_and_read() {
+    let (header, _, bytes) = three_pages(PageEncoding::Block);
+    assert!(header.no_checksum);
+    assert_eq!(bytes[4..8], [0, 0, 0, 2]);
+    assert_eq!(decode(&bytes).expect("good").trailer.post_apply, None);
+}
+
+#[test]
 fn bytes_behind_the_trailer_are_an_error() {
     let (_, _, mut bytes) = three_pages(PageEncoding::Block);
     bytes.push(0);

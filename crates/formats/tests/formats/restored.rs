@@ -108,7 +108,7 @@ fn replay(backup: &Backup, snapshot: u32) -> BTreeMap<u32, Vec<u8>> {
 }
 
 #[test]
-fn every_v3_target_comes_out_byte_for_byte_from_every_snapshot() {
+fn r41_every_v3_target_comes_out_byte_for_byte_from_every_snapshot() {
     let manifest = manifest();
     let mut seen = 0;
     for (generation, facts) in manifest["sets"]["v3-basic"]["restore"].as_object().expect("generations") {
