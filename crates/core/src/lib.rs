@@ -6,4 +6,10 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod assess;
+pub mod decisions;
 pub mod env;
+pub mod limits;
+pub mod lineage;
+pub mod ownership;
+pub mod restore;

@@ -1,4 +1,24 @@
 //! Continuous replication and restore for SQLite, as an embeddable library.
 
 pub mod clock;
+pub mod error;
 pub mod files;
+pub mod jobs;
+pub mod keeper;
+pub mod local;
+mod ownership;
+mod pending;
+pub mod replicator;
+pub mod restore;
+pub mod settings;
+mod slot;
+mod sqlite;
+mod sums;
+mod survey;
+pub mod wake;
+mod wal;
+
+/// The version of the SQLite that is built in.
+pub fn sqlite_version() -> &'static str {
+    rusqlite::version()
+}

@@ -1,0 +1,265 @@
+//! May the engine go on from where it was in this WAL? Facts and a position in, a verdict out.
+//!
+//! This is the most valuable decision of the whole engine: a wrong "yes" is a commit that never reaches the bucket.
+//! It knows nothing of files or SQLite; `litekeep::sqlite` gathers the facts.
+
+use core::fmt;
+use litekeep_formats::{PageSize, Salts, WalChecksum};
+
+/// How far the WAL has been captured: always at a commit frame, or before the first frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The database's page size when this was recorded.
+    pub page_size: PageSize,
+    /// The life of the WAL; [`Position::UNBORN`] where that life had no frame yet.
+    pub salts: Salts,
+    /// The last captured frame, 1-based; 0 before the first.
+    pub frame: u32,
+    /// The running checksum stored in that frame (or in the WAL header for frame 0).
+    pub checksum: WalChecksum,
+}
+
+impl Position {
+    /// Salts of a WAL without frames. The salts that its index shows are *not* those its first frame will carry, so
+    /// nothing may be concluded from them; no real WAL is expected to carry a pair of zeros, and if one does the
+    /// first frame's checksum chain still decides.
+    pub const UNBORN: Salts = Salts(0, 0);
+
+    /// A position before the first frame of whatever WAL comes next.
+    pub const fn before_any_frame(page_size: PageSize) -> Self {
+        Self { page_size, salts: Self::UNBORN, frame: 0, checksum: WalChecksum(0, 0) }
+    }
+}
+
+/// What the WAL index says, read in one consistent piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// The page size; from the database header where an empty WAL's index says nothing.
+    pub page_size: PageSize,
+    /// Frames that are committed and visible.
+    pub mx_frame: u32,
+    /// The database's size in pages after them.
+    pub pages: u32,
+    /// Frames already copied back into the database file.
+    pub backfilled: u32,
+    /// The running checksum of frame `mx_frame`.
+    pub checksum: WalChecksum,
+    /// The life of the WAL.
+    pub salts: Salts,
+    /// Counts index changes; two equal readings around another reading bracket it.
+    pub change: u32,
+}
+
+impl Facts {
+    /// Whether everything committed is in the database file too, so that the next writer may restart the WAL unless
+    /// a reader on a numbered read mark forbids it.
+    pub const fn all_backfilled(&self) -> bool {
+        self.backfilled >= self.mx_frame
+    }
+}
+
+/// The next thing to do while our protection of the WAL has never lapsed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advance {
+    /// Nothing new is committed.
+    Nothing,
+    /// Frames `from..=to` of the same life are new.
+    Append {
+        /// First new frame.
+        from: u32,
+        /// Last visible frame.
+        to: u32,
+    },
+    /// The WAL began a new life; frames `1..=to` are new.
+    Restarted {
+        /// Last visible frame.
+        to: u32,
+    },
+    /// The chain is broken: what is missing must be found by comparing pages.
+    Break(BreakReason),
+}
+
+/// After a time without protection (a start): may the position be trusted?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// Our last frame is still in its place: go on from it.
+    Intact,
+    /// See [`Advance::Break`].
+    Break(BreakReason),
+}
+
+/// Why a chain is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BreakReason {
+    /// There is no position to go on from.
+    NoPosition,
+    /// The page size is another one.
+    PageSize,
+    /// The WAL has another life: it was restarted, truncated or deleted while nobody watched.
+    OtherLife,
+    /// Fewer frames are visible than were captured: a phantom was overwritten, or a crash cut the tail.
+    Shorter,
+    /// Our last frame is no longer the one we captured.
+    FrameChanged,
+    /// Frames that the index calls committed do not verify.
+    BadFrames,
+    /// The database file is another file.
+    FileReplaced,
+    /// Staged changes were let go, for want of disk space or of an answer from the store.
+    LetGo,
+}
+
+impl fmt::Display for BreakReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoPosition => "no position is known",
+            Self::PageSize => "the page size changed",
+            Self::OtherLife => "the WAL was restarted, truncated or deleted while it was not watched",
+            Self::Shorter => "the WAL holds less than was captured from it",
+            Self::FrameChanged => "the last captured frame was overwritten",
+            Self::BadFrames => "committed frames do not verify",
+            Self::FileReplaced => "the database file was replaced",
+            Self::LetGo => "staged changes were let go for want of space",
+        })
+    }
+}
+
+/// Decides what is new while the WAL was protected without a gap since `position` was recorded.
+///
+/// Salts that differ are a new life only here: protection makes sure that the old one was captured to its end. The
+/// index may show new salts before the new life has a frame; then there is nothing to do yet.
+pub fn advance(facts: &Facts, position: &Position) -> Advance {
+    if facts.page_size != position.page_size {
+        return Advance::Break(BreakReason::PageSize);
+    }
+    if facts.mx_frame == 0 {
+        return Advance::Nothing;
+    }
+    if facts.salts != position.salts || position.salts == Position::UNBORN {
+        return Advance::Restarted { to: facts.mx_frame };
+    }
+    match facts.mx_frame.cmp(&position.frame) {
+        core::cmp::Ordering::Less => Advance::Break(BreakReason::Shorter),
+        core::cmp::Ordering::Equal if facts.checksum != position.checksum => Advance::Break(BreakReason::FrameChanged),
+        core::cmp::Ordering::Equal => Advance::Nothing,
+        core::cmp::Ordering::Greater => Advance::Append { from: position.frame + 1, to: facts.mx_frame },
+    }
+}
+
+/// What stands in the WAL at a recorded position now: that frame's salts and stored checksum.
+pub type FrameAt = Option<(Salts, WalChecksum)>;
+
+/// Decides after a gap in protection. Intact means: same page size and life, at least as many frames as were
+/// captured, and our last frame unchanged. "Salts one higher" proves nothing, and a WAL without frames may have lost
+/// any number of them.
+pub fn resume(facts: &Facts, at_position: FrameAt, position: &Position) -> Resume {
+    if facts.page_size != position.page_size {
+        return Resume::Break(BreakReason::PageSize);
+    }
+    if position.frame == 0 || facts.mx_frame == 0 || facts.salts != position.salts {
+        return Resume::Break(BreakReason::OtherLife);
+    }
+    if facts.mx_frame < position.frame {
+        return Resume::Break(BreakReason::Shorter);
+    }
+    if at_position != Some((position.salts, position.checksum)) {
+        return Resume::Break(BreakReason::FrameChanged);
+    }
+    Resume::Intact
+}
+
+/// Whether frames up to `facts.mx_frame` may still be read from the WAL after the *older* read transaction ends,
+/// with `facts` read after the newer one began. As long as something is not back-filled, no writer can restart the
+/// WAL under the newer one: on a numbered read mark it never can, and on mark 0 nobody can back-fill the rest.
+pub fn survives_release(facts: &Facts, position: &Position) -> bool {
+    facts.mx_frame > 0 && !facts.all_backfilled() && facts.salts == position.salts && facts.mx_frame >= position.frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: PageSize = PageSize::MAX;
+    const OURS: Salts = Salts(7, 9);
+    const SUM: WalChecksum = WalChecksum(3, 4);
+
+    fn facts(salts: Salts, mx_frame: u32, backfilled: u32) -> Facts {
+        Facts { page_size: SIZE, mx_frame, pages: 10, backfilled, checksum: SUM, salts, change: 1 }
+    }
+
+    fn at(frame: u32) -> Position {
+        Position { page_size: SIZE, salts: OURS, frame, checksum: SUM }
+    }
+
+    #[test]
+    fn protected_progress() {
+        let other = Salts(8, 1);
+        let rows: [(&str, Facts, Position, Advance); 7] = [
+            ("nothing new", facts(OURS, 5, 0), at(5), Advance::Nothing),
+            ("two more frames", facts(OURS, 7, 0), at(5), Advance::Append { from: 6, to: 7 }),
+            ("R04: a restart with as many frames", facts(other, 5, 0), at(5), Advance::Restarted { to: 5 }),
+            ("new salts, no frame yet", facts(other, 0, 0), at(5), Advance::Nothing),
+            ("frames vanished under protection", facts(OURS, 4, 0), at(5), Advance::Break(BreakReason::Shorter)),
+            (
+                "the first frame after an empty WAL, whatever its salts",
+                facts(other, 1, 0),
+                Position::before_any_frame(SIZE),
+                Advance::Restarted { to: 1 },
+            ),
+            (
+                "another page size",
+                Facts { page_size: PageSize::new(512).expect("legal"), ..facts(OURS, 5, 0) },
+                at(5),
+                Advance::Break(BreakReason::PageSize),
+            ),
+        ];
+        for (name, facts, position, expected) in rows {
+            assert_eq!(advance(&facts, &position), expected, "{name}");
+        }
+        let phantom = Facts { checksum: WalChecksum(0, 1), ..facts(OURS, 5, 0) };
+        assert_eq!(advance(&phantom, &at(5)), Advance::Break(BreakReason::FrameChanged));
+    }
+
+    #[test]
+    fn trust_after_a_gap() {
+        let here = Some((OURS, SUM));
+        let rows: [(&str, Facts, FrameAt, Position, Resume); 7] = [
+            ("R18: the last frame is in place", facts(OURS, 5, 0), here, at(5), Resume::Intact),
+            ("more was appended", facts(OURS, 9, 9), here, at(5), Resume::Intact),
+            (
+                "R01: restarted by a foreign checkpoint",
+                facts(Salts(8, 9), 5, 0),
+                here,
+                at(5),
+                Resume::Break(BreakReason::OtherLife),
+            ),
+            ("truncated", facts(OURS, 0, 0), None, at(5), Resume::Break(BreakReason::OtherLife)),
+            ("cut by a crash", facts(OURS, 4, 0), here, at(5), Resume::Break(BreakReason::Shorter)),
+            (
+                "a phantom was overwritten by a longer commit",
+                facts(OURS, 6, 0),
+                Some((OURS, WalChecksum(1, 1))),
+                at(5),
+                Resume::Break(BreakReason::FrameChanged),
+            ),
+            (
+                "nothing of any WAL was captured",
+                facts(OURS, 5, 0),
+                None,
+                Position::before_any_frame(SIZE),
+                Resume::Break(BreakReason::OtherLife),
+            ),
+        ];
+        for (name, facts, frame, position, expected) in rows {
+            assert_eq!(resume(&facts, frame, &position), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn frames_survive_a_release_only_while_something_is_not_backfilled() {
+        assert!(survives_release(&facts(OURS, 5, 4), &at(3)));
+        assert!(!survives_release(&facts(OURS, 5, 5), &at(3)), "the next writer may restart the WAL");
+        assert!(!survives_release(&facts(Salts(1, 1), 5, 4), &at(3)), "it was restarted already");
+        assert!(!survives_release(&facts(OURS, 0, 0), &at(0)));
+    }
+}

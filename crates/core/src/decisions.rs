@@ -1,0 +1,52 @@
+//! The verdict functions as one value.
+//!
+//! The engine never calls `assess` directly but through this value, so that the tests can put a deliberately wrong
+//! variant in its place and show that the checker catches it. Production code uses [`Decisions::RIGHT`] only.
+
+use crate::assess::{self, Advance, Facts, FrameAt, Position, Resume};
+
+/// In which order the two reading connections hand over the protection of the WAL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handover {
+    /// Begin the new one, capture, end the old one. The only right one.
+    Overlap,
+    /// End the old one first: a gap in which the WAL may restart.
+    Gap,
+    /// Overlap, but without looking at what was committed in between.
+    Blind,
+}
+
+/// What the engine asks before it acts.
+#[derive(Clone, Copy)]
+pub struct Decisions {
+    /// See [`assess::advance`].
+    pub advance: fn(&Facts, &Position) -> Advance,
+    /// See [`assess::resume`].
+    pub resume: fn(&Facts, FrameAt, &Position) -> Resume,
+    /// See [`assess::survives_release`].
+    pub survives_release: fn(&Facts, &Position) -> bool,
+    /// See [`Handover`].
+    pub handover: Handover,
+    /// The last frame that may be captured: never past what the index calls committed.
+    pub last_frame: fn(&Facts) -> u32,
+    /// Whether a slot is waited for until the store has it, before it counts as durable.
+    pub durable_after_put: bool,
+    /// Whether slots are created (never replacing one) where the store can do that.
+    pub create_only: bool,
+    /// Whether the local state is synced before the WAL frames that it stands for are let go.
+    pub stage_before_release: bool,
+}
+
+impl Decisions {
+    /// What production runs.
+    pub const RIGHT: Self = Self {
+        advance: assess::advance,
+        resume: assess::resume,
+        survives_release: assess::survives_release,
+        handover: Handover::Overlap,
+        last_frame: |facts| facts.mx_frame,
+        durable_after_put: true,
+        create_only: true,
+        stage_before_release: true,
+    };
+}

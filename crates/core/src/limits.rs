@@ -1,0 +1,57 @@
+//! Every limit of the engine, with its unit. Tested at the value and one past it.
+
+use core::time::Duration;
+
+/// The largest raw size (pages times page size, bytes) that one slot may carry in memory on its way up. A larger
+/// transaction or image goes to level 9 as a stream, behind an empty slot that says so.
+pub const SLOT_RAW_BYTES: u64 = 256 << 20;
+
+/// How much WAL one slot takes when there are several commits to choose from, bytes; a soft limit at a commit.
+pub const SYNC_WAL_BYTES: u64 = 64 << 20;
+
+/// How much the local tail may hold before it is made a slot of its own, bytes.
+pub const TAIL_BYTES: u64 = 64 << 20;
+
+/// How much the slots that wait for their put may take on the local disk, bytes. Past it they are let go, and what
+/// the bucket lacks is found later by comparing page checksums.
+pub const STAGED_BYTES: u64 = 512 << 20;
+
+/// How many slots may wait for their put.
+pub const STAGED_SLOTS: usize = 1024;
+
+/// How many durable slots are kept locally until their page checksums are flushed in one go.
+pub const UNFLUSHED_SLOTS: usize = 16;
+
+/// An epoch record's largest size, bytes.
+pub const EPOCH_RECORD_BYTES: u64 = 4096;
+
+/// How far an epoch record may lie above the newest slot's epoch before it counts as damaged.
+pub const EPOCH_LEAP: u64 = 1_000_000;
+
+/// The local state file's largest size, bytes.
+pub const STATE_BYTES: u64 = 64 << 10;
+
+/// The safety net under file notification: how long an idle engine sleeps at most.
+pub const IDLE_LOOK: Duration = Duration::from_secs(60);
+
+/// How long after a file event an unchanged WAL index is polled fast: the event comes before the commit is visible.
+pub const EVENT_POLL: Duration = Duration::from_millis(15);
+
+/// The first pause of that polling; each is half as long again, up to [`EVENT_POLL_MAX_PAUSE`].
+pub const EVENT_POLL_PAUSE: Duration = Duration::from_micros(20);
+
+/// See [`EVENT_POLL_PAUSE`].
+pub const EVENT_POLL_MAX_PAUSE: Duration = Duration::from_millis(1);
+
+/// How long a commit that is written but not yet visible (a slow fsync, a killed writer) is looked after.
+pub const HIDDEN_COMMIT_WATCH: Duration = Duration::from_secs(60);
+
+/// How long the database must have been quiet before the engine stands aside for a foreign checkpointer.
+pub const QUIET: Duration = Duration::from_millis(20);
+
+/// How long `BEGIN IMMEDIATE` is tried for a checkpoint before it is put off.
+pub const WRITE_LOCK_TRIES: Duration = Duration::from_secs(2);
+
+/// The least time a slot stays in the bucket, by the store's clock, whatever the retention says (three times the
+/// reuse horizon of the format).
+pub const SLOT_MIN_AGE: Duration = Duration::from_secs(180);

@@ -1,0 +1,186 @@
+//! Why a database is not being replicated, and whose move it is.
+
+use crate::local::LocalError;
+use crate::slot::BuildError;
+use litekeep_core::lineage::BesideReason;
+use litekeep_formats::{Epoch, Txid};
+use litekeep_store::{ErrorKind, StoreError};
+use std::io;
+use std::path::PathBuf;
+
+/// An error of the engine. [`KeepError::kind`] tells the caller's duty.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeepError {
+    /// The store.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The local state directory.
+    #[error("{0}")]
+    Local(#[from] LocalError),
+    /// A local file.
+    #[error("{what} {path}: {error}")]
+    Io {
+        /// What was attempted.
+        what: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// The file system's answer.
+        error: io::Error,
+    },
+    /// SQLite.
+    #[error("database {path}: {error}")]
+    Sqlite {
+        /// The database.
+        path: PathBuf,
+        /// SQLite's answer.
+        error: rusqlite::Error,
+    },
+    /// A slot could not be built.
+    #[error("cannot build transaction {txid}: {error}")]
+    Build {
+        /// Which one.
+        txid: Txid,
+        /// Why.
+        error: String,
+    },
+    /// The local file is not on the replica's chain.
+    #[error("{database} does not continue the replica {replica} (its newest transaction is {tip}): {reason}")]
+    Beside {
+        /// The local file.
+        database: PathBuf,
+        /// The replica.
+        replica: String,
+        /// Its newest transaction.
+        tip: Txid,
+        /// Which rule was met.
+        reason: BesideReason,
+    },
+    /// The local file is an older state of the replica.
+    #[error("{database} is an older state of the replica {replica}: it ends at transaction {local}, the replica at {tip}")]
+    Behind {
+        /// The local file.
+        database: PathBuf,
+        /// The replica.
+        replica: String,
+        /// The last transaction of the local file.
+        local: Txid,
+        /// The replica's newest.
+        tip: Txid,
+    },
+    /// The replica once had an owner and now holds nothing, and the local file has no record of it.
+    #[error("the replica {replica} was wiped: it had an owner (epoch {epoch}), and no level holds any data")]
+    Wiped {
+        /// The replica.
+        replica: String,
+        /// The newest epoch record.
+        epoch: Epoch,
+    },
+    /// Somebody else writes to the replica.
+    #[error("transaction {txid} of {replica} was written by somebody else: {by}")]
+    Fenced {
+        /// The name that was taken.
+        txid: Txid,
+        /// The replica.
+        replica: String,
+        /// What the taken slot and its epoch's record say.
+        by: String,
+    },
+    /// An epoch record that cannot be true.
+    #[error("the epoch record {epoch} of {replica} lies far above every slot: it is damaged")]
+    EpochDamaged {
+        /// Its number.
+        epoch: Epoch,
+        /// The replica.
+        replica: String,
+    },
+    /// A stop ended before the tail was in the bucket.
+    #[error("transactions {from} to {to} did not reach {replica} in time: {why}")]
+    Unsent {
+        /// First that is missing.
+        from: Txid,
+        /// Last that is missing.
+        to: Txid,
+        /// The replica.
+        replica: String,
+        /// The last trouble.
+        why: String,
+    },
+    /// Changes that were committed could not be captured before the stop.
+    #[error("the last changes of {database} were not captured before the stop: {why}")]
+    Uncaptured {
+        /// The database.
+        database: PathBuf,
+        /// The last trouble.
+        why: String,
+    },
+    /// It took longer than the caller allowed.
+    #[error("not in the bucket after {0:.1} s")]
+    Timeout(f64),
+    /// A job ended without an answer: a panic, or no thread to be had.
+    #[error("the job `{0}` ended without an answer")]
+    JobLost(&'static str),
+}
+
+/// Whose move it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeepErrorKind {
+    /// Passing: the engine tries again by itself.
+    Retry,
+    /// A person must change something.
+    FixConfig,
+    /// The file and the chain don't fit, or something is damaged: a person must decide.
+    DataDamaged,
+    /// Another writer is at work.
+    Fenced,
+    /// A broken promise of our own code.
+    Bug,
+}
+
+impl KeepError {
+    /// See [`KeepErrorKind`].
+    pub fn kind(&self) -> KeepErrorKind {
+        match self {
+            Self::Store(error) => match error.kind() {
+                ErrorKind::NotFound | ErrorKind::Retry | ErrorKind::Wait => KeepErrorKind::Retry,
+                ErrorKind::FixConfig | ErrorKind::Unsupported => KeepErrorKind::FixConfig,
+                ErrorKind::DataDamaged => KeepErrorKind::DataDamaged,
+                ErrorKind::Bug => KeepErrorKind::Bug,
+            },
+            Self::Local(_) => KeepErrorKind::FixConfig,
+            Self::Io { .. } | Self::Sqlite { .. } | Self::Unsent { .. } | Self::Uncaptured { .. } | Self::Timeout(_) => {
+                KeepErrorKind::Retry
+            }
+            Self::Beside { .. } | Self::Behind { .. } | Self::Wiped { .. } | Self::EpochDamaged { .. } => {
+                KeepErrorKind::DataDamaged
+            }
+            Self::Fenced { .. } => KeepErrorKind::Fenced,
+            Self::Build { .. } | Self::JobLost(_) => KeepErrorKind::Bug,
+        }
+    }
+
+    /// What a person can do about it, where that is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Beside { .. } => {
+                "to keep the replica's history, move the local file away and restore; to keep the local file, give it \
+                 a replica path of its own"
+            }
+            Self::Behind { .. } => "move the local file away, or bring it forward with `litekeep restore -force`",
+            Self::Wiped { .. } => {
+                "if it was emptied on purpose, remove its `epochs/` objects too; else look for the data before you go on"
+            }
+            Self::Fenced { .. } => {
+                "two writers share one replica path: stop one of them, then restore, or give each a path of its own"
+            }
+            Self::EpochDamaged { .. } => "look at that object; remove it if it is not litekeep's",
+            Self::Local(LocalError::Locked(_)) => "stop the other process first",
+            _ => return None,
+        })
+    }
+
+    /// Names a failed build.
+    pub(crate) fn build(txid: Txid, error: &BuildError) -> Self {
+        Self::Build { txid, error: error.to_string() }
+    }
+}

@@ -1,0 +1,426 @@
+//! The local state of one database: `.<file>-litekeep/`, a lock, one small state file, the tail, staged slots and
+//! page checksums.
+//!
+//! The state file is the one switch: everything else in the directory counts only as far as it says. It is replaced
+//! atomically, after what it speaks of is durable. A directory without a readable state file is a directory without
+//! a record, never a reason to guess.
+
+use crate::files::{self, File, FileId, Files, Open};
+use crate::sums;
+use litekeep_core::assess::Position;
+use litekeep_core::limits;
+use litekeep_formats::{Checksum, PageSize, Salts, TimestampMs, Txid, WalChecksum};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const STATE: &str = "state";
+const LOCK: &str = "lock";
+const TAIL: &str = "tail";
+
+/// The state file's format; another number is not read.
+const FORMAT: u32 = 1;
+
+/// What is known about the local file and the chain, durably.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// The database file that all this is about.
+    pub file: FileId,
+    /// The replica that all this is about, without secrets.
+    pub replica: String,
+    /// The last slot that was built from the file or restored into it.
+    pub txid: Txid,
+    /// That slot's file checksum, where known.
+    pub slot: Option<Checksum>,
+    /// The rolling database checksum after it, where known.
+    pub database: Option<Checksum>,
+    /// Pages of the database after it.
+    pub commit: u32,
+    /// Bytes of a page.
+    pub page_size: PageSize,
+    /// That slot's time; no later one may lie before it.
+    pub timestamp: TimestampMs,
+    /// How far the WAL is captured, in slots and in the tail.
+    pub position: Position,
+    /// How many bytes of the tail count.
+    pub tail: u64,
+    /// Pages of the database after the tail.
+    pub tail_commit: u32,
+    /// The smallest size that any commit of the tail left, pages.
+    pub tail_lowest: u32,
+    /// The page checksum array: for which slot it was begun, up to which slot it counts, for how many pages.
+    pub sums: Option<SumsRecord>,
+}
+
+/// See [`State::sums`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SumsRecord {
+    /// Part of the array's file name.
+    #[serde(with = "hex_txid")]
+    pub begun: Txid,
+    /// The slot that the array stands for.
+    #[serde(with = "hex_txid")]
+    pub flushed: Txid,
+    /// Pages of the database after that slot.
+    pub commit: u32,
+}
+
+/// The state as the file spells it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Spelled {
+    format: u32,
+    device: u64,
+    inode: u64,
+    replica: String,
+    #[serde(with = "hex_txid")]
+    txid: Txid,
+    slot: Option<u64>,
+    database: Option<u64>,
+    commit: u32,
+    page_size: u32,
+    timestamp_ms: i64,
+    salts: [u32; 2],
+    frame: u32,
+    frame_checksum: [u32; 2],
+    tail: u64,
+    tail_commit: u32,
+    tail_lowest: u32,
+    sums: Option<SumsRecord>,
+}
+
+mod hex_txid {
+    use litekeep_formats::Txid;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(txid: &Txid, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(txid)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Txid, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Txid::parse_hex(&text).ok_or_else(|| D::Error::custom("not a transaction id of 16 hex digits"))
+    }
+}
+
+impl State {
+    fn spell(&self) -> Vec<u8> {
+        let spelled = Spelled {
+            format: FORMAT,
+            device: self.file.device,
+            inode: self.file.inode,
+            replica: self.replica.clone(),
+            txid: self.txid,
+            slot: self.slot.map(Checksum::get),
+            database: self.database.map(Checksum::get),
+            commit: self.commit,
+            page_size: self.page_size.get(),
+            timestamp_ms: self.timestamp.0,
+            salts: [self.position.salts.0, self.position.salts.1],
+            frame: self.position.frame,
+            frame_checksum: [self.position.checksum.0, self.position.checksum.1],
+            tail: self.tail,
+            tail_commit: self.tail_commit,
+            tail_lowest: self.tail_lowest,
+            sums: self.sums,
+        };
+        let mut text = serde_json::to_vec_pretty(&spelled).unwrap_or_default();
+        text.push(b'\n');
+        text
+    }
+
+    /// `None` for anything that this version did not write.
+    fn read(text: &[u8]) -> Option<Self> {
+        let spelled: Spelled = serde_json::from_slice(text).ok()?;
+        if spelled.format != FORMAT {
+            return None;
+        }
+        let page_size = PageSize::new(spelled.page_size)?;
+        let checksum = |field: Option<u64>| match field {
+            None => Some(None),
+            Some(field) => Checksum::from_stored(field).map(Some),
+        };
+        Some(Self {
+            file: FileId { device: spelled.device, inode: spelled.inode },
+            replica: spelled.replica,
+            txid: spelled.txid,
+            slot: checksum(spelled.slot)?,
+            database: checksum(spelled.database)?,
+            commit: spelled.commit,
+            page_size,
+            timestamp: TimestampMs(spelled.timestamp_ms),
+            position: Position {
+                page_size,
+                salts: Salts(spelled.salts[0], spelled.salts[1]),
+                frame: spelled.frame,
+                checksum: WalChecksum(spelled.frame_checksum[0], spelled.frame_checksum[1]),
+            },
+            tail: spelled.tail,
+            tail_commit: spelled.tail_commit,
+            tail_lowest: spelled.tail_lowest,
+            sums: spelled.sums,
+        })
+    }
+}
+
+/// The directory and its lock.
+pub(crate) struct Local {
+    files: Arc<dyn Files>,
+    dir: PathBuf,
+    /// Held for as long as this engine runs: two engines on one file would undo each other's work.
+    _lock: Arc<dyn File>,
+}
+
+/// Why the local directory could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// Somebody else has it.
+    #[error("another litekeep replicates this database already (lock {0})")]
+    Locked(PathBuf),
+    /// The file system's answer.
+    #[error("{path}: {error}")]
+    Io {
+        /// Which path.
+        path: PathBuf,
+        /// What it said.
+        error: io::Error,
+    },
+}
+
+/// The directory for a database's local state: `meta` if given, else `.<file>-litekeep` beside it.
+pub fn directory(database: &Path, meta: Option<&Path>) -> PathBuf {
+    if let Some(meta) = meta {
+        return meta.to_owned();
+    }
+    let mut name = std::ffi::OsString::from(".");
+    name.push(database.file_name().unwrap_or(database.as_os_str()));
+    name.push("-litekeep");
+    database.with_file_name(name)
+}
+
+/// The last state that was saved in a directory, without its lock: for showing, not for acting on. `None` if there is
+/// none that this version can read.
+///
+/// # Errors
+/// The file system's.
+pub fn peek(files: &dyn Files, dir: &Path) -> io::Result<Option<State>> {
+    match files::read_small(files, &dir.join(STATE), limits::STATE_BYTES) {
+        Ok(text) => Ok(text.and_then(|text| State::read(&text))),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Local {
+    /// Makes the directory (0700) and takes its lock.
+    pub(crate) fn open(files: &Arc<dyn Files>, dir: PathBuf) -> Result<Self, LocalError> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |error| LocalError::Io { path, error }
+        };
+        files.create_dir(&dir).map_err(at(&dir))?;
+        let path = dir.join(LOCK);
+        let lock = files.open(&path, Open::CreateOrKeep).map_err(at(&path))?;
+        if !lock.try_lock().map_err(at(&path))? {
+            return Err(LocalError::Locked(path));
+        }
+        Ok(Self { files: Arc::clone(files), dir, _lock: lock })
+    }
+
+    /// The directory itself.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The last state that was saved; `None` if there is none that this version can read.
+    pub(crate) fn load(&self) -> io::Result<Option<State>> {
+        peek(&*self.files, &self.dir)
+    }
+
+    /// Replaces the state, durably.
+    pub(crate) fn save(&self, state: &State) -> io::Result<()> {
+        files::replace(&*self.files, &self.dir.join(STATE), &state.spell())
+    }
+
+    /// Forgets everything but the lock.
+    pub(crate) fn clear(&self) -> io::Result<()> {
+        self.files.remove(&self.dir.join(STATE))?;
+        self.files.sync_dir(&self.dir)?;
+        self.sweep(|_| false)
+    }
+
+    /// A staged slot's path.
+    pub(crate) fn slot(&self, txid: Txid) -> PathBuf {
+        self.dir.join(format!("slot-{txid}"))
+    }
+
+    /// The tail's path.
+    pub(crate) fn tail(&self) -> PathBuf {
+        self.dir.join(TAIL)
+    }
+
+    /// The staged slots, ascending.
+    pub(crate) fn staged(&self) -> io::Result<Vec<Txid>> {
+        let names = self.files.list(&self.dir)?;
+        Ok(names.iter().filter_map(|name| Txid::parse_hex(name.strip_prefix("slot-")?)).collect())
+    }
+
+    /// Removes all staged slots.
+    pub(crate) fn forget_slots(&self) -> io::Result<()> {
+        self.staged()?.into_iter().try_for_each(|txid| self.files.remove(&self.slot(txid)))
+    }
+
+    /// Removes what the state does not speak of: slots past it, other checksum arrays, half-written files.
+    pub(crate) fn tidy(&self, state: &State) -> io::Result<()> {
+        let array = state.sums.map(|record| sums::path(Path::new(""), record.begun));
+        self.sweep(|name| {
+            let slot = name.strip_prefix("slot-").and_then(Txid::parse_hex);
+            name == TAIL || name == STATE || slot.is_some_and(|txid| txid <= state.txid) || array.as_deref() == Some(Path::new(name))
+        })
+    }
+
+    fn sweep(&self, keep: impl Fn(&str) -> bool) -> io::Result<()> {
+        let ours = |name: &str| {
+            name == TAIL || name == STATE || ["slot-", "sums-"].iter().any(|prefix| name.starts_with(prefix)) || name.ends_with(".tmp")
+        };
+        for name in self.files.list(&self.dir)? {
+            if ours(&name) && !keep(&name) {
+                self.files.remove(&self.dir.join(name))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a verified restore knows, recorded so that replication goes on with the same chain and uploads nothing that
+/// is there.
+#[derive(Debug, Clone)]
+pub struct RestoredRecord {
+    /// The replica that it came from, without secrets.
+    pub replica: String,
+    /// The last transaction in it.
+    pub txid: Txid,
+    /// The file checksum of slot `txid`, where that slot was read.
+    pub slot: Option<Checksum>,
+    /// The rolling database checksum.
+    pub database: Checksum,
+    /// The time of the last file.
+    pub timestamp: TimestampMs,
+    /// Pages of the database.
+    pub commit: u32,
+    /// Bytes of a page.
+    pub page_size: PageSize,
+    /// The page checksums: a file of 8-byte little-endian entries, page `n` at `(n - 1) * 8`, in the state directory.
+    /// It is renamed.
+    pub sums: PathBuf,
+}
+
+/// Records a restore beside its output, once the database stands under its final name. Without this record the next
+/// start would have to compare content.
+///
+/// # Errors
+/// The directory is locked by a running engine, or the file system's.
+pub fn record_restored(
+    files: &Arc<dyn Files>,
+    database: &Path,
+    meta: Option<&Path>,
+    record: &RestoredRecord,
+) -> Result<(), LocalError> {
+    let dir = directory(database, meta);
+    let local = Local::open(files, dir.clone())?;
+    let result = (|| {
+        files.remove(&dir.join(STATE))?;
+        files.rename(&record.sums, &sums::path(&dir, record.txid))?;
+        files.sync_dir(&dir)?;
+        let state = State {
+            file: files.id(database)?.ok_or(io::ErrorKind::NotFound)?,
+            replica: record.replica.clone(),
+            txid: record.txid,
+            slot: record.slot,
+            database: Some(record.database),
+            commit: record.commit,
+            page_size: record.page_size,
+            timestamp: record.timestamp,
+            position: Position::before_any_frame(record.page_size),
+            tail: 0,
+            tail_commit: record.commit,
+            tail_lowest: record.commit,
+            sums: Some(SumsRecord { begun: record.txid, flushed: record.txid, commit: record.commit }),
+        };
+        local.forget_slots()?;
+        local.tidy(&state)?;
+        local.save(&state)
+    })();
+    result.map_err(|error| LocalError::Io { path: dir, error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::RealFiles;
+
+    fn state() -> State {
+        let page_size = PageSize::MAX;
+        State {
+            file: FileId { device: 1, inode: u64::MAX },
+            replica: "file:///x".into(),
+            txid: Txid::FIRST,
+            slot: Some(Checksum::from_crc(5)),
+            database: None,
+            commit: 3,
+            page_size,
+            timestamp: TimestampMs(-1),
+            position: Position { page_size, salts: Salts(1, u32::MAX), frame: 9, checksum: WalChecksum(4, 5) },
+            tail: 7,
+            tail_commit: 4,
+            tail_lowest: 2,
+            sums: Some(SumsRecord { begun: Txid::FIRST, flushed: Txid::FIRST, commit: 3 }),
+        }
+    }
+
+    #[test]
+    fn a_state_comes_back_as_it_was_and_damage_is_no_record() {
+        let root = tempfile::tempdir().expect("a directory");
+        let files: Arc<dyn Files> = Arc::new(RealFiles);
+        let local = Local::open(&files, root.path().join("meta")).expect("opened");
+        assert_eq!(local.load().expect("read"), None);
+        local.save(&state()).expect("saved");
+        assert_eq!(local.load().expect("read"), Some(state()));
+        for damaged in [&b"{}"[..], b"", b"\xff", &vec![b' '; limits::STATE_BYTES as usize + 1]] {
+            std::fs::write(local.dir().join(STATE), damaged).expect("written");
+            assert_eq!(local.load().expect("read"), None);
+        }
+    }
+
+    #[test]
+    fn r19_a_second_engine_on_the_same_file_is_refused() {
+        let root = tempfile::tempdir().expect("a directory");
+        let files: Arc<dyn Files> = Arc::new(RealFiles);
+        let dir = directory(&root.path().join("app.db"), None);
+        assert_eq!(dir, root.path().join(".app.db-litekeep"));
+        let first = Local::open(&files, dir.clone()).expect("opened");
+        assert!(matches!(Local::open(&files, dir.clone()), Err(LocalError::Locked(_))));
+        drop(first);
+        Local::open(&files, dir).expect("free again");
+    }
+
+    #[test]
+    fn tidying_removes_only_what_the_state_does_not_speak_of() {
+        let root = tempfile::tempdir().expect("a directory");
+        let files: Arc<dyn Files> = Arc::new(RealFiles);
+        let local = Local::open(&files, root.path().to_owned()).expect("opened");
+        let one = Txid::FIRST;
+        for path in [local.slot(one), local.slot(one.next()), local.tail(), sums::path(local.dir(), one), sums::path(local.dir(), one.next())] {
+            std::fs::write(path, "").expect("written");
+        }
+        std::fs::write(root.path().join("somebody-elses"), "").expect("written");
+        local.tidy(&state()).expect("tidied");
+        assert_eq!(
+            files.list(root.path()).expect("listed"),
+            ["lock", "slot-0000000000000001", "somebody-elses", "sums-0000000000000001", "tail"]
+        );
+        assert_eq!(local.staged().expect("listed"), [one]);
+    }
+}

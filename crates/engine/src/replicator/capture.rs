@@ -1,0 +1,344 @@
+//! Looking at the WAL, taking what is new, and keeping the WAL from being restarted before it was taken.
+
+use super::{Phase, Replicator, Stopping};
+use crate::error::KeepError;
+use crate::files::FileId;
+use crate::sqlite::{Edge, Scan, is_busy};
+use crate::wal::CaptureError;
+use litekeep_core::assess::{Advance, BreakReason, Facts};
+use litekeep_core::decisions::Handover;
+use litekeep_core::limits;
+use std::time::Duration;
+
+/// When the last things happened, on the boot clock.
+#[derive(Debug, Default)]
+pub(super) struct Timing {
+    pub(super) polling: bool,
+    /// The database file that the connections have open.
+    pub(super) file: Option<FileId>,
+    /// Since when an event waits for its commit to become visible, and the pause before the next look.
+    event: Option<(Duration, Duration)>,
+    last_look: Duration,
+    last_change: Duration,
+    last_poke: Duration,
+    idle: bool,
+}
+
+impl Timing {
+    pub(super) fn poke(&mut self, now: Duration) {
+        self.last_poke = now;
+        self.event = Some((now, limits::EVENT_POLL_PAUSE));
+    }
+
+    /// Nothing was committed for a while.
+    pub(super) fn quiet(&self, now: Duration) -> bool {
+        now.saturating_sub(self.last_change) >= limits::QUIET
+    }
+}
+
+/// Under load: the least time between two looks.
+const COALESCE: Duration = Duration::from_millis(1);
+
+impl Replicator {
+    /// One look at the database; returns when to look again.
+    pub(super) fn capture_round(&mut self) -> Result<Duration, KeepError> {
+        let now = self.env.clock.boot();
+        let since_change = now.saturating_sub(self.timing.last_change);
+        if since_change < COALESCE && self.stopping == Stopping::No && self.shared.asked() == self.chores.answered {
+            return Ok(COALESCE - since_change);
+        }
+        if !self.follow_file()? {
+            return Ok(self.settings.monitor_interval);
+        }
+        if !self.open_edge()? {
+            return Ok(Duration::from_millis(10));
+        }
+        if let Some(reason) = self.broken {
+            self.mend(reason)?;
+        }
+        let asked = self.shared.asked();
+        let changed = self.take_new_frames()?;
+        let facts = self.facts_now()?;
+        let position = *self.pending().position();
+        if self.broken.is_none() && (self.env.decisions.advance)(&facts, &position) == Advance::Nothing {
+            self.chores.looked_for = asked;
+        }
+        self.note_look(now, changed, &facts)?;
+        self.keep_aside(&facts, now)?;
+        let checkpoint_due = self.checkpoint_round(&facts, now)?;
+        Ok(self.next_look(now, &facts)?.min(checkpoint_due))
+    }
+
+    /// Notices that the path means another file now (R17); `false` while there is none.
+    fn follow_file(&mut self) -> Result<bool, KeepError> {
+        let id = self.env.files.id(&self.path).map_err(|error| KeepError::Io {
+            what: "look at",
+            path: self.path.clone(),
+            error,
+        })?;
+        if self.edge.is_some() && id != self.timing.file {
+            tracing::warn!(db = %self.path.display(), "the database file was replaced or removed");
+            self.edge = None;
+            self.broken = Some(BreakReason::FileReplaced);
+        }
+        Ok(id.is_some() && (self.edge.is_some() || self.env.files.len(&self.path).is_ok_and(|len| len > Some(0))))
+    }
+
+    /// The facts, or "busy" while a writer is in the middle of changing them.
+    pub(super) fn facts_now(&self) -> Result<Facts, KeepError> {
+        self.edge().facts().map_err(self.sqlite())?.ok_or_else(|| self.sqlite()(busy()))
+    }
+
+    pub(super) fn edge(&self) -> &Edge {
+        self.edge.as_ref().expect("BUG: the connections are open")
+    }
+
+    pub(super) fn edge_mut(&mut self) -> &mut Edge {
+        self.edge.as_mut().expect("BUG: the connections are open")
+    }
+
+    pub(super) fn scan(&self) -> Result<Option<Scan>, KeepError> {
+        self.edge().scan(&self.path, self.env.vfs.as_deref()).map_err(self.sqlite())
+    }
+
+    /// Takes committed frames until none is new; `false` if none was.
+    fn take_new_frames(&mut self) -> Result<bool, KeepError> {
+        let mut changed = false;
+        loop {
+            let facts = self.facts_now()?;
+            if !self.take_once(&facts)? {
+                return Ok(changed);
+            }
+            changed = true;
+            if self.pending().raw_bytes() >= limits::SYNC_WAL_BYTES {
+                // Enough for one slot; the rest stays in the WAL, which we hold.
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Takes frames once; `false` if none is new. A broken chain is noted and mended in the next round.
+    fn take_once(&mut self, facts: &Facts) -> Result<bool, KeepError> {
+        let position = *self.pending().position();
+        let advance = (self.env.decisions.advance)(facts, &position);
+        let result = match advance {
+            Advance::Nothing => return Ok(false),
+            Advance::Break(reason) => Err(CaptureError::Break(reason)),
+            Advance::Append { .. } | Advance::Restarted { .. } => {
+                let last = (self.env.decisions.last_frame)(facts);
+                self.wal.capture(advance, last, facts, &position, limits::SYNC_WAL_BYTES)
+            }
+        };
+        match result {
+            // Whoever let the old life go staged it first; if not, its frames are gone.
+            Ok(_) if matches!(advance, Advance::Restarted { .. }) && self.pending().needs_wal() => {
+                self.break_chain(BreakReason::OtherLife);
+                Ok(false)
+            }
+            Ok(captured) => {
+                self.pending().absorb(captured);
+                Ok(true)
+            }
+            Err(CaptureError::Break(reason)) => {
+                self.break_chain(reason);
+                Ok(false)
+            }
+            Err(CaptureError::Io(error)) => Err(self.io("read the WAL beside")(error)),
+        }
+    }
+
+    /// Notes that frames may be missing: from here on only a comparison of pages can tell.
+    pub(super) fn break_chain(&mut self, reason: BreakReason) {
+        tracing::warn!(db = %self.path.display(), %reason, "the chain of WAL frames is broken; comparing pages");
+        self.broken = Some(reason);
+        self.shared.update(|status| status.breaks += 1);
+    }
+
+    /// Hands protection from the older read transaction to a newer one. `false` if it could not be done now.
+    ///
+    /// What is only in the WAL is staged first where the newer one may let the WAL restart.
+    pub(super) fn rotate(&mut self) -> Result<bool, KeepError> {
+        if self.broken.is_some() {
+            return Ok(false);
+        }
+        if self.env.decisions.handover == Handover::Gap {
+            self.edge_mut().end_hold();
+        }
+        match self.edge_mut().begin_next() {
+            Ok(()) => {}
+            Err(error) if is_busy(&error) => {
+                self.edge_mut().abandon_rotation();
+                return Ok(false);
+            }
+            Err(error) => return Err(self.sqlite()(error)),
+        }
+        match self.stage_for_release() {
+            Ok(true) => {
+                self.edge_mut().finish_rotation();
+                Ok(true)
+            }
+            Ok(false) => {
+                self.edge_mut().abandon_rotation();
+                Ok(false)
+            }
+            Err(error) => {
+                self.edge_mut().abandon_rotation();
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes sure that nothing is lost when the older read transaction ends; `false` if that can't be said.
+    fn stage_for_release(&mut self) -> Result<bool, KeepError> {
+        if self.env.decisions.handover == Handover::Blind {
+            return Ok(true);
+        }
+        let facts = self.facts_now()?;
+        let position = *self.pending().position();
+        if (self.env.decisions.survives_release)(&facts, &position) {
+            return Ok(true);
+        }
+        while self.take_once(&facts)? {}
+        if self.broken.is_some() {
+            return Ok(false);
+        }
+        self.stage()?;
+        Ok(true)
+    }
+
+    /// Copies what is only in the WAL to the local tail, durably, with the position that it reaches.
+    pub(super) fn stage(&mut self) -> Result<(), KeepError> {
+        let io = self.io("stage changes in");
+        let (Some(pending), Some(state)) = (&mut self.pending, &mut self.state) else { return Ok(()) };
+        if pending.is_staged(state) {
+            return Ok(());
+        }
+        if self.env.decisions.stage_before_release {
+            pending.stage(&self.local, &mut self.wal).map_err(&io)?;
+        }
+        state.position = *pending.position();
+        state.tail = pending.tail_bytes();
+        state.tail_commit = pending.commit();
+        state.tail_lowest = pending.lowest();
+        self.save()
+    }
+
+    /// Keeps out of foreign checkpointers' way, without ever letting go of what was not taken.
+    fn keep_aside(&mut self, facts: &Facts, now: Duration) -> Result<(), KeepError> {
+        let Some(began) = self.edge().held_since() else { return Ok(()) };
+        let on_mark_zero = began.all_backfilled();
+        let behind = began.salts != facts.salts || began.mx_frame < facts.mx_frame;
+        // On mark 0 nobody can back-fill, and every commit of an application that checkpoints by itself tries to.
+        let lingering = on_mark_zero && !facts.all_backfilled();
+        let standing_in_the_way = !on_mark_zero && facts.all_backfilled();
+        if lingering || (self.timing.quiet(now) && (behind || standing_in_the_way)) {
+            self.rotate()?;
+        }
+        Ok(())
+    }
+
+    fn note_look(&mut self, now: Duration, changed: bool, facts: &Facts) -> Result<(), KeepError> {
+        let long_idle = self.timing.idle && now.saturating_sub(self.timing.last_look) * 10 >= limits::IDLE_LOOK * 9;
+        if changed && long_idle && !self.timing.polling && self.timing.last_poke < self.timing.last_look {
+            tracing::warn!(db = %self.path.display(), "a change came without a file notification; polling from now on");
+            self.timing.polling = true;
+            self.shared.update(|status| status.missed_notifications += 1);
+        }
+        if changed {
+            self.timing.last_change = now;
+            self.timing.event = None;
+        }
+        self.timing.last_look = now;
+        self.shared.update(|status| status.wal_frames = facts.mx_frame);
+        Ok(())
+    }
+
+    /// When to look again: soon while an event's commit is not visible yet or something is left to do, else not
+    /// before the next event.
+    fn next_look(&mut self, now: Duration, facts: &Facts) -> Result<Duration, KeepError> {
+        self.timing.idle = false;
+        let more = (self.env.decisions.advance)(facts, self.pending().position()) != Advance::Nothing;
+        if self.broken.is_some() || (more && self.staged.is_empty()) {
+            return Ok(Duration::ZERO);
+        }
+        if let Some((since, pause)) = self.timing.event {
+            let waited = now.saturating_sub(since);
+            if waited < limits::EVENT_POLL {
+                let next = (pause * 3 / 2).min(limits::EVENT_POLL_MAX_PAUSE);
+                self.timing.event = Some((since, next));
+                return Ok(pause);
+            }
+            let hidden = waited < limits::HIDDEN_COMMIT_WATCH
+                && self
+                    .wal
+                    .continues_past(facts.mx_frame, facts.salts, facts.page_size)
+                    .map_err(self.io("read the WAL beside"))?;
+            if hidden {
+                let next = (pause * 2).min(Duration::from_secs(1));
+                self.timing.event = Some((since, next));
+                return Ok(pause);
+            }
+            self.timing.event = None;
+        }
+        if !self.timing.quiet(now) {
+            return Ok(limits::QUIET.saturating_sub(now.saturating_sub(self.timing.last_change)));
+        }
+        if self.timing.polling {
+            return Ok(self.settings.monitor_interval);
+        }
+        self.timing.idle = true;
+        Ok(limits::IDLE_LOOK)
+    }
+
+    /// Capture cannot go on now: a full disk, an unreadable file. What is staged and was sent stays, the rest is let
+    /// go and found again by comparing pages. Errors that cannot pass are handed on.
+    pub(super) fn pause_for(&mut self, error: KeepError) -> Result<Duration, KeepError> {
+        match &error {
+            KeepError::Sqlite { error, .. } if is_busy(error) => return Ok(Duration::from_millis(5)),
+            KeepError::Sqlite { .. } | KeepError::Io { .. } => {}
+            _ => return Err(error),
+        }
+        self.shared.trouble(&self.path, &std::sync::Arc::new(error));
+        self.let_go();
+        self.edge = None;
+        self.pause = (self.pause * 2).clamp(Duration::from_secs(1), Duration::from_secs(30));
+        self.paused = Some(self.env.clock.boot() + self.pause);
+        Ok(self.pause)
+    }
+
+    /// What the outside asks for.
+    pub(super) fn take_requests(&mut self) {
+        if let Some(limit) = self.shared.take_stop() {
+            self.stop(limit);
+        }
+        if self.shared.take_snapshot_request() {
+            self.chores.snapshot_wanted = true;
+        }
+    }
+
+    /// Tells the outside how things are.
+    pub(super) fn publish(&mut self) {
+        use super::Health;
+        let health = match self.phase {
+            Phase::Look(_) | Phase::Looking | Phase::Comparing | Phase::Claiming => Health::Starting,
+            Phase::Absent => Health::Waiting,
+            Phase::Running => Health::Good,
+            Phase::Ended => Health::Ended,
+        };
+        let (built, durable) = (self.state.as_ref().map(|state| state.txid), self.chain.durable);
+        let (epoch, create_only, polling) = (self.chain.epoch, self.chain.create_only, self.timing.polling);
+        self.shared.update(|status| {
+            status.health = match (&status.trouble, health) {
+                (Some(_), Health::Starting | Health::Good) => Health::Troubled,
+                (_, health) => health,
+            };
+            (status.built, status.durable) = (built, durable);
+            (status.epoch, status.create_only, status.polling) = (epoch, create_only, polling);
+        });
+    }
+}
+
+/// SQLite's own word for "not now".
+pub(super) fn busy() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None)
+}

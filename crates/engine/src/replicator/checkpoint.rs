@@ -1,0 +1,144 @@
+//! Keeps the WAL bounded without losing a frame and without holding the write lock for longer than the copy of a
+//! tail and two fsyncs.
+//!
+//! Mostly no write lock is needed at all: hand protection on to a newer read transaction, back-fill what the older
+//! one kept back, repeat. Only writers that never pause make the last step necessary.
+
+use super::Replicator;
+use crate::error::KeepError;
+use crate::sqlite::Checkpointed;
+use litekeep_core::assess::Facts;
+use litekeep_core::limits;
+use std::time::Duration;
+
+/// When to try again.
+#[derive(Debug, Default)]
+pub(super) struct Timing {
+    not_before: Duration,
+    failures: u32,
+    last: Duration,
+}
+
+/// How long a foreign checkpointer is given before we try again: without and with the write lock.
+const PATIENCE: Duration = Duration::from_millis(50);
+const PATIENCE_LOCKED: Duration = Duration::from_millis(20);
+const RETRY: Duration = Duration::from_micros(200);
+
+impl Replicator {
+    /// Checkpoints if it is time; returns when it will be.
+    pub(super) fn checkpoint_round(&mut self, facts: &Facts, now: Duration) -> Result<Duration, KeepError> {
+        let on_mark_zero = self.edge().held_since().is_some_and(|began| began.all_backfilled());
+        let done = facts.mx_frame == 0 || (facts.all_backfilled() && on_mark_zero);
+        if done {
+            self.checkpointing.last = now;
+            self.shrink(facts, now)?;
+            return Ok(Duration::MAX);
+        }
+        let due = match self.settings.checkpoint_interval {
+            _ if facts.mx_frame >= self.settings.min_checkpoint_pages => Duration::ZERO,
+            Some(interval) => self.checkpointing.last + interval,
+            None => return Ok(Duration::MAX),
+        };
+        let at = due.max(self.checkpointing.not_before);
+        if now < at {
+            return Ok(at - now);
+        }
+        let left = self.checkpoint()?;
+        let timing = &mut self.checkpointing;
+        if left == 0 {
+            timing.failures = 0;
+            timing.last = now;
+            return Ok(Duration::ZERO);
+        }
+        // A reader that stays: trying on would only take the write lock again and again.
+        let pause = Duration::from_millis(4 << timing.failures.min(5)).min(Duration::from_millis(100));
+        timing.failures = timing.failures.saturating_add(1);
+        if timing.failures == 100 {
+            tracing::warn!(db = %self.path.display(), frames = left,
+                "a long read transaction of the application keeps the WAL from being checkpointed; it grows");
+        }
+        timing.not_before = now + if timing.failures > 100 { Duration::from_secs(1) } else { pause };
+        Ok(timing.not_before - now)
+    }
+
+    /// One whole attempt; returns how many frames are left un-back-filled (0: the next writer restarts the WAL).
+    fn checkpoint(&mut self) -> Result<u32, KeepError> {
+        let mut left = u32::MAX;
+        for _ in 0..5 {
+            if !self.rotate()? || !self.passive(PATIENCE)? {
+                return Ok(left);
+            }
+            let facts = self.facts_now()?;
+            let now_left = facts.mx_frame.saturating_sub(facts.backfilled);
+            if now_left == 0 {
+                self.rotate()?;
+                let facts = self.facts_now()?;
+                return Ok(facts.mx_frame.saturating_sub(facts.backfilled));
+            }
+            if now_left < 128 || u64::from(now_left) * 10 > u64::from(left) * 7 {
+                left = now_left;
+                break;
+            }
+            left = now_left;
+        }
+        self.checkpoint_locked(left)
+    }
+
+    /// The last step, with the write lock: nothing can be committed between the copy of the tail and the back-fill.
+    fn checkpoint_locked(&mut self, left: u32) -> Result<u32, KeepError> {
+        let deadline = self.env.clock.boot() + limits::WRITE_LOCK_TRIES;
+        while !self.edge().try_write_lock().map_err(self.sqlite())? {
+            if self.env.clock.boot() >= deadline {
+                return Ok(left);
+            }
+            self.env.clock.sleep(Duration::from_micros(50));
+        }
+        let result = self.while_locked(left);
+        self.edge().write_unlock();
+        result
+    }
+
+    fn while_locked(&mut self, left: u32) -> Result<u32, KeepError> {
+        if !self.rotate()? || !self.passive(PATIENCE_LOCKED)? {
+            return Ok(left);
+        }
+        let facts = self.facts_now()?;
+        let left = facts.mx_frame.saturating_sub(facts.backfilled);
+        if left == 0 {
+            self.rotate()?;
+        }
+        Ok(left)
+    }
+
+    /// A passive checkpoint; `false` when somebody else kept the checkpoint lock for all of `patience`.
+    fn passive(&mut self, patience: Duration) -> Result<bool, KeepError> {
+        let deadline = self.env.clock.boot() + patience;
+        loop {
+            if self.edge().checkpoint().map_err(self.sqlite())? == Checkpointed::Ran {
+                return Ok(true);
+            }
+            if self.env.clock.boot() >= deadline {
+                return Ok(false);
+            }
+            self.env.clock.sleep(RETRY);
+        }
+    }
+
+    /// Cuts a large WAL file to nothing while the database is idle. It can lose nothing: it succeeds only if nothing
+    /// was committed since everything was taken.
+    fn shrink(&mut self, facts: &Facts, now: Duration) -> Result<(), KeepError> {
+        let frame = u64::try_from(litekeep_formats::wal::frame_len(facts.page_size)).unwrap_or(u64::MAX);
+        let large = u64::from(self.settings.truncate_pages).saturating_mul(frame);
+        if self.settings.truncate_pages == 0 || !self.timing.quiet(now) || facts.mx_frame == 0 {
+            return Ok(());
+        }
+        let path = crate::files::with_suffix(&self.path, "-wal");
+        let len = self.env.files.len(&path).map_err(self.io("look at the WAL beside"))?;
+        let taken = self.pending().position().frame == facts.mx_frame;
+        if len.is_some_and(|len| len >= large) && taken {
+            self.stage()?;
+            self.edge().checkpoint_truncate().map_err(self.sqlite())?;
+        }
+        Ok(())
+    }
+}

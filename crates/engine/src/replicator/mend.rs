@@ -1,0 +1,132 @@
+//! When the chain of WAL frames is broken, or was never there: compare pages, ship what differs.
+
+use super::start::{Compared, position_of};
+use super::{Env, Replicator};
+use crate::error::KeepError;
+use crate::slot::BuildError;
+use crate::restore::{IntegrityCheck, Options, Outcome, RestoreEnv, restore};
+use litekeep_core::assess::{BreakReason, Position};
+use litekeep_core::lineage::RemoteTip;
+use litekeep_core::limits;
+use litekeep_core::restore::Target;
+use litekeep_formats::crc::page_checksum;
+use litekeep_store::{ErrorKind, Failure, StoreError};
+use std::path::Path;
+use std::sync::Arc;
+
+impl Replicator {
+    /// Finds out what the slots lack, and makes it pending; a whole image where there is nothing to compare with.
+    pub(super) fn mend(&mut self, reason: BreakReason) -> Result<(), KeepError> {
+        let facts = self.facts_now()?;
+        let comparable = self.sums.is_some()
+            && self.state.as_ref().is_some_and(|state| state.page_size == facts.page_size)
+            && reason != BreakReason::PageSize;
+        if !comparable {
+            self.build_image(reason)?;
+        } else if !self.compare_pages()? {
+            self.build_image(reason)?;
+        }
+        self.broken = None;
+        self.refresh_file_id()
+    }
+
+    /// A file that took the old one's place is the one that the state speaks of from now on.
+    fn refresh_file_id(&mut self) -> Result<(), KeepError> {
+        let (Some(file), Some(state)) = (self.timing.file, &mut self.state) else { return Ok(()) };
+        if state.file != file {
+            state.file = file;
+            self.save()?;
+        }
+        Ok(())
+    }
+
+    /// Makes every page pending whose checksum is not the known one; `false` if that is too much for one slot.
+    fn compare_pages(&mut self) -> Result<bool, KeepError> {
+        let scan = self.scan()?.ok_or_else(|| self.sqlite()(super::capture::busy()))?;
+        let facts = *scan.facts();
+        let commit = scan.pages().map_err(self.sqlite())?;
+        self.forget_tail()?;
+        let failed = self.build_failed(self.state().txid.next());
+        let mut changed = 0u64;
+        let (Some(pending), Some(sums)) = (&mut self.pending, &self.sums) else { return Ok(false) };
+        let limit = limits::SLOT_RAW_BYTES / u64::from(facts.page_size.get());
+        let local = &self.local;
+        scan.for_each(|page, data| {
+            if changed > limit || sums.get(page)? == Some(page_checksum(page, data)) {
+                return Ok::<_, BuildError>(());
+            }
+            changed += 1;
+            Ok(pending.append(local, page, data)?)
+        })
+        .map_err(&failed)?;
+        if changed > limit {
+            self.forget_tail()?;
+            return Ok(false);
+        }
+        pending.sync().map_err(self.io("stage changes in"))?;
+        let lowest = commit.min(self.state().commit);
+        self.pending().reached(position_of(&facts), commit, lowest);
+        tracing::info!(db = %self.path.display(), pages = changed, "compared the database with the replica's last state");
+        self.stage()?;
+        Ok(true)
+    }
+
+    /// The tail is about to be written anew: until that is durable, the state must not speak of it.
+    fn forget_tail(&mut self) -> Result<(), KeepError> {
+        let Some(state) = &mut self.state else { return Ok(()) };
+        let position = Position::before_any_frame(state.page_size);
+        state.position = position;
+        state.tail = 0;
+        state.tail_commit = state.commit;
+        state.tail_lowest = state.commit;
+        let commit = state.commit;
+        if let Some(pending) = &mut self.pending {
+            pending.reset(position, commit);
+        }
+        self.save()
+    }
+
+    /// The replica lost what it had confirmed: the next slot is a whole image, and a snapshot of it begins the chain
+    /// anew. Numbers go on where they were.
+    pub(super) fn mend_chain(&mut self) -> Result<(), KeepError> {
+        self.staged.clear();
+        self.unflushed.clear();
+        self.local.forget_slots().map_err(self.io("remove staged slots in"))?;
+        self.sums = None;
+        if let Some(state) = &mut self.state {
+            state.sums = None;
+        }
+        self.broken = Some(BreakReason::NoPosition);
+        Ok(())
+    }
+}
+
+/// Restores the replica's newest state beside the database, only to know its checksum, and removes it again.
+pub(super) fn checksum_of_tip(env: &Env, tip: RemoteTip, into: &Path) -> Result<Compared, KeepError> {
+    let restore_env = RestoreEnv {
+        store: Arc::clone(&env.store),
+        files: Arc::clone(&env.files),
+        clock: Arc::clone(&env.clock),
+        vfs: env.vfs.clone(),
+    };
+    let options = Options {
+        target: Target::Txid(tip.txid),
+        force: true,
+        integrity: IntegrityCheck::Full,
+        ..Options::new(into)
+    };
+    let restored = restore(&restore_env, &options, &mut |_| {});
+    let removed = env.files.remove(into);
+    let unusable = |what: String| {
+        StoreError::new(ErrorKind::DataDamaged, "read", env.store.location(), Failure::Text(what)).into()
+    };
+    let outcome = restored.map_err(|error| unusable(format!("its newest state cannot be restored: {error}")))?;
+    removed.map_err(|error| KeepError::Io { what: "remove", path: into.to_owned(), error })?;
+    match outcome {
+        Outcome::Restored(restored) => match restored.chain {
+            Some(chain) => Ok(Compared { tip, database: chain.database }),
+            None => Err(unusable("its newest state is no chain of LTX files".to_owned())),
+        },
+        _ => Err(unusable("nothing was restored".to_owned())),
+    }
+}

@@ -1,0 +1,374 @@
+//! One database's replicator: a state machine that is driven step by step.
+//!
+//! A step never waits for the store: what blocks runs as a job and comes back as a report. Its way through the data
+//! is straight: facts about the WAL -> verdict -> pending pages -> slot on the local disk -> create-only put ->
+//! durable. Whatever breaks the chain of frames leads to one and the same answer: compare pages, ship what differs.
+
+mod capture;
+mod checkpoint;
+mod chores;
+mod mend;
+mod put;
+mod slots;
+mod start;
+mod status;
+
+pub use status::{Health, Status};
+
+pub(crate) use status::Shared;
+
+use crate::error::KeepError;
+use crate::jobs::{Job, Mailbox, Reporter, Spawner};
+use crate::local::{Local, State};
+use crate::pending::Pending;
+use crate::settings::Settings;
+use crate::sqlite::Edge;
+use crate::sums::Sums;
+use crate::wal::Wal;
+use litekeep_core::assess::BreakReason;
+use litekeep_core::decisions::Decisions;
+use litekeep_core::env::{Clock, Random};
+use litekeep_core::limits;
+use litekeep_core::ownership::EpochFacts;
+use litekeep_core::restore::Catalog;
+use litekeep_formats::{Epoch, TimestampMs, Txid};
+use litekeep_store::Store;
+use slots::Staged;
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Everything the engine takes from the world.
+#[derive(Clone)]
+pub struct Env {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Jitter and instance ids.
+    pub random: Arc<dyn Random>,
+    /// Local files.
+    pub files: Arc<dyn crate::files::Files>,
+    /// The SQLite VFS to open databases with; the default one if `None`.
+    pub vfs: Option<String>,
+    /// The replica.
+    pub store: Arc<dyn Store>,
+    /// Runs jobs.
+    pub spawner: Arc<dyn Spawner>,
+    /// The verdict functions.
+    pub decisions: Decisions,
+}
+
+/// What a step asks of its driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Call again after this long at the latest; earlier when somebody pokes.
+    pub wait: Duration,
+    /// The replicator has ended: it was stopped, or it failed for good. See [`Replicator::status`].
+    pub ended: bool,
+}
+
+/// What jobs report.
+pub(crate) enum Report {
+    Surveyed(Result<crate::survey::Survey, KeepError>),
+    Claimed(Result<crate::ownership::Claim, KeepError>),
+    Compared(Result<start::Compared, KeepError>),
+    Put(Txid, Result<put::PutOutcome, KeepError>),
+    Recorded(Result<(), KeepError>),
+    Chore(chores::ChoreReport),
+}
+
+/// Where the replicator is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing is known yet, or the last look at the replica failed; look (again) at this time.
+    Look(Duration),
+    /// A job is looking at the replica.
+    Looking,
+    /// There is no database file yet.
+    Absent,
+    /// A job compares the replica's newest state with the local file.
+    Comparing,
+    /// A job claims an epoch.
+    Claiming,
+    /// Replicating.
+    Running,
+    /// Stopped or failed.
+    Ended,
+}
+
+/// What is known of the replica.
+struct Chain {
+    catalog: Catalog,
+    epochs: EpochFacts,
+    /// The newest transaction that the replica holds.
+    durable: Option<Txid>,
+    epoch: Option<Epoch>,
+    create_only: bool,
+    /// Whether the epoch's `open` record is written (or being written).
+    opened: bool,
+}
+
+/// A request to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stopping {
+    No,
+    /// Get the tail up until this time.
+    Until(Duration),
+    /// The tail is up; the closing record is being written.
+    Closing(Duration),
+}
+
+/// See the module's text.
+pub struct Replicator {
+    env: Env,
+    settings: Settings,
+    path: PathBuf,
+    owner: String,
+    local: Local,
+    phase: Phase,
+    chain: Chain,
+    state: Option<State>,
+    pending: Option<Pending>,
+    sums: Option<Sums>,
+    wal: Wal,
+    edge: Option<Edge>,
+    broken: Option<BreakReason>,
+    /// Capture pauses until this time: the disk is full, or the database cannot be read.
+    paused: Option<Duration>,
+    pause: Duration,
+    staged: VecDeque<Staged>,
+    unflushed: VecDeque<Txid>,
+    putting: bool,
+    next_put: Duration,
+    put_failures: u32,
+    last_slot: Option<Duration>,
+    timing: capture::Timing,
+    checkpointing: checkpoint::Timing,
+    chores: chores::Chores,
+    stopping: Stopping,
+    mailbox: Mailbox<Report>,
+    shared: Arc<Shared>,
+}
+
+impl Replicator {
+    /// Takes the local state directory of a database. Nothing else is touched before the first step.
+    ///
+    /// # Errors
+    /// [`KeepError::Local`] when another engine has this database, or the directory cannot be made.
+    pub fn open(env: Env, settings: Settings, database: &Path) -> Result<Self, KeepError> {
+        let dir = crate::local::directory(database, settings.meta_path.as_deref());
+        let local = Local::open(&env.files, dir)?;
+        let owner = format!("{:016x}", env.random.next_u64());
+        let wal = Wal::new(Arc::clone(&env.files), crate::files::with_suffix(database, "-wal"));
+        Ok(Self {
+            settings,
+            path: database.to_owned(),
+            owner,
+            local,
+            phase: Phase::Look(Duration::ZERO),
+            chain: Chain {
+                catalog: Catalog::default(),
+                epochs: EpochFacts::default(),
+                durable: None,
+                epoch: None,
+                create_only: true,
+                opened: false,
+            },
+            state: None,
+            pending: None,
+            sums: None,
+            wal,
+            edge: None,
+            broken: None,
+            paused: None,
+            pause: Duration::ZERO,
+            staged: VecDeque::new(),
+            unflushed: VecDeque::new(),
+            putting: false,
+            next_put: Duration::ZERO,
+            put_failures: 0,
+            last_slot: None,
+            timing: capture::Timing::default(),
+            checkpointing: checkpoint::Timing::default(),
+            chores: chores::Chores::default(),
+            stopping: Stopping::No,
+            mailbox: Mailbox::new(),
+            shared: Arc::new(Shared::default()),
+            env,
+        })
+    }
+
+    /// Does what is due now.
+    pub fn step(&mut self) -> Step {
+        let (reports, poked) = self.mailbox.take();
+        for report in reports {
+            let taken = self.take_report(report);
+            self.settle(taken);
+        }
+        if poked {
+            self.timing.poke(self.env.clock.boot());
+        }
+        self.take_requests();
+        let result = match self.phase {
+            Phase::Look(at) => self.look(at),
+            Phase::Absent => self.wait_for_database(),
+            Phase::Running => self.run(),
+            Phase::Looking | Phase::Comparing | Phase::Claiming => self.wait_for_job(),
+            Phase::Ended => Ok(Duration::MAX),
+        };
+        let wait = match result {
+            Ok(wait) => wait,
+            Err(error) => {
+                self.settle(Err(error));
+                Duration::ZERO
+            }
+        };
+        self.publish();
+        Step { wait: if self.phase == Phase::Ended { Duration::MAX } else { wait }, ended: self.phase == Phase::Ended }
+    }
+
+    /// What the outside may know.
+    pub fn status(&self) -> Status {
+        self.shared.status()
+    }
+
+    /// Whoever notices that the database may have changed calls this; any thread may.
+    pub fn poker(&self) -> impl Fn() + Send + Sync + Clone + 'static {
+        let mailbox = self.mailbox.clone();
+        move || mailbox.poke()
+    }
+
+    /// Waits until there may be something to do, or for as long as the last step allowed.
+    pub(crate) fn wait(&self, limit: Duration) {
+        self.mailbox.wait(limit);
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    /// Whether file notification is not to be relied on from here on.
+    pub fn set_polling(&mut self, polling: bool) {
+        self.timing.polling = polling || self.settings.always_poll;
+    }
+
+    /// Asks the replicator to bring the tail up and end, within `limit`. Step on until it has ended.
+    pub fn stop(&mut self, limit: Duration) {
+        if self.stopping == Stopping::No {
+            self.stopping = Stopping::Until(self.env.clock.boot().saturating_add(limit));
+            self.mailbox.poke();
+        }
+    }
+
+    fn take_report(&mut self, report: Report) -> Result<(), KeepError> {
+        match report {
+            Report::Surveyed(result) => self.surveyed(result),
+            Report::Compared(result) => self.compared(result),
+            Report::Claimed(result) => self.claimed(result),
+            Report::Put(txid, result) => self.put_answered(txid, result),
+            Report::Recorded(result) => self.recorded(result),
+            Report::Chore(report) => self.chore_done(report),
+        }
+    }
+
+    /// One round while replicating.
+    fn run(&mut self) -> Result<Duration, KeepError> {
+        let now = self.env.clock.boot();
+        if let Some(until) = self.paused {
+            if now < until && self.stopping == Stopping::No {
+                self.start_put()?;
+                return Ok(until - now);
+            }
+            self.paused = None;
+        }
+        let captured = self.capture_round();
+        let look_again = match captured {
+            Ok(wait) => wait,
+            Err(error) => self.pause_for(error)?,
+        };
+        let slot_due = match self.slot_round() {
+            Ok(wait) => wait,
+            Err(error) => self.pause_for(error)?,
+        };
+        self.start_put()?;
+        let chore_due = self.chore_round();
+        let put_due = self.put_wait();
+        let stop_due = self.stop_round()?;
+        Ok([look_again, slot_due, chore_due, put_due, stop_due].into_iter().min().unwrap_or(limits::IDLE_LOOK))
+    }
+
+    fn spawn(&self, name: &'static str, job: impl FnOnce(Reporter<Report>) + Send + 'static, otherwise: Report) {
+        let reporter = Reporter::new(&self.mailbox, otherwise);
+        let job: Job = Box::new(move || job(reporter));
+        self.env.spawner.spawn(name, job);
+    }
+
+    /// Records what went wrong; what cannot pass by itself ends the replicator.
+    fn settle(&mut self, result: Result<(), KeepError>) {
+        use crate::error::KeepErrorKind as Kind;
+        let Err(error) = result else { return };
+        let fatal = match error.kind() {
+            Kind::Retry => matches!(error, KeepError::Unsent { .. } | KeepError::Uncaptured { .. }),
+            // Before anything runs a person is still looking; later, a key that expired may be renewed.
+            Kind::FixConfig => self.phase != Phase::Running,
+            Kind::DataDamaged | Kind::Fenced | Kind::Bug => true,
+        };
+        if fatal {
+            self.end(Some(error));
+        } else {
+            let error = Arc::new(error);
+            if self.phase != Phase::Running && self.phase != Phase::Ended {
+                self.phase = Phase::Look(self.env.clock.boot() + self.backoff(self.chores.failures));
+                self.chores.failures = self.chores.failures.saturating_add(1);
+            }
+            self.shared.trouble(&self.path, &error);
+        }
+    }
+
+    /// Ends for good: connections close, nothing is checkpointed, the local state stays.
+    fn end(&mut self, error: Option<KeepError>) {
+        self.edge = None;
+        self.phase = Phase::Ended;
+        self.shared.ended(error.map(Arc::new));
+    }
+
+    /// A pause after `failures` failures in a row: 0.5 s doubling to 60 s, with jitter.
+    fn backoff(&self, failures: u32) -> Duration {
+        let full = Duration::from_millis(500).saturating_mul(1 << failures.min(7)).min(Duration::from_secs(60));
+        let half = full / 2;
+        let spread = u64::try_from(half.as_micros()).unwrap_or(u64::MAX).max(1);
+        half + Duration::from_micros(self.env.random.next_u64() % spread)
+    }
+
+    fn io(&self, what: &'static str) -> impl Fn(io::Error) -> KeepError + 'static {
+        let path = self.local.dir().to_owned();
+        move |error| KeepError::Io { what, path: path.clone(), error }
+    }
+
+    fn sqlite(&self) -> impl Fn(rusqlite::Error) -> KeepError + 'static {
+        let path = self.path.clone();
+        move |error| KeepError::Sqlite { path: path.clone(), error }
+    }
+
+    /// A time for the next slot: this machine's, but never before the chain's last.
+    fn timestamp(&self) -> TimestampMs {
+        let last = self.state.as_ref().map_or(TimestampMs(i64::MIN), |state| state.timestamp);
+        self.env.clock.wall().max(last)
+    }
+
+    fn state(&self) -> &State {
+        self.state.as_ref().expect("BUG: a running replicator has a state")
+    }
+
+    fn pending(&mut self) -> &mut Pending {
+        self.pending.as_mut().expect("BUG: a running replicator has pending pages")
+    }
+
+    fn save(&self) -> Result<(), KeepError> {
+        match &self.state {
+            Some(state) => self.local.save(state).map_err(self.io("save the state in")),
+            None => Ok(()),
+        }
+    }
+}

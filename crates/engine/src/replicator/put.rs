@@ -1,0 +1,274 @@
+//! Staged slots go into the replica, one at a time, each created and never replaced.
+
+use super::{Phase, Replicator, Report, Stopping};
+use crate::error::KeepError;
+use crate::files::{self, Files};
+use crate::ownership;
+use crate::slot::Built;
+use crate::survey;
+use bytes::Bytes;
+use litekeep_core::limits;
+use litekeep_core::restore::LtxFile;
+use litekeep_formats::{Level, Txid, TxidRange};
+use litekeep_store::{Created, EpochRecord, ErrorKind, Key, Store};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a put ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PutOutcome {
+    /// The slot is in the replica, and it is ours.
+    Durable,
+    /// The name was taken by somebody else.
+    Taken(String),
+}
+
+impl Replicator {
+    /// Sends the oldest staged slot, unless one is on its way.
+    pub(super) fn start_put(&mut self) -> Result<(), KeepError> {
+        let now = self.env.clock.boot();
+        if self.putting || now < self.next_put {
+            return Ok(());
+        }
+        let Some(slot) = self.staged.front() else { return Ok(()) };
+        let built = slot.built;
+        self.putting = true;
+        let (env, path, create_only) = (self.env.clone(), self.local.slot(built.txid), self.chain.create_only);
+        if !self.env.decisions.durable_after_put {
+            self.mark_durable(built);
+        }
+        self.spawn(
+            "put",
+            move |reporter| {
+                let result = put(&*env.store, &*env.files, &path, built, create_only);
+                reporter.report(Report::Put(built.txid, result));
+            },
+            Report::Put(built.txid, Err(KeepError::JobLost("put"))),
+        );
+        Ok(())
+    }
+
+    /// When the next put may be tried.
+    pub(super) fn put_wait(&self) -> Duration {
+        if self.staged.is_empty() || self.putting {
+            return Duration::MAX;
+        }
+        self.next_put.saturating_sub(self.env.clock.boot())
+    }
+
+    pub(super) fn put_answered(
+        &mut self,
+        txid: Txid,
+        result: Result<PutOutcome, KeepError>,
+    ) -> Result<(), KeepError> {
+        self.putting = false;
+        if self.phase == Phase::Ended {
+            return Ok(());
+        }
+        match result {
+            Ok(PutOutcome::Durable) => {
+                self.put_failures = 0;
+                self.shared.update(|status| {
+                    status.trouble = None;
+                    status.slots += 1;
+                });
+                let Some(slot) = self.staged.front().filter(|slot| slot.built.txid == txid) else { return Ok(()) };
+                let built = slot.built;
+                self.staged.pop_front();
+                self.unflushed.push_back(txid);
+                self.mark_durable(built);
+                self.note_image_durable(txid);
+                self.open_epoch(txid);
+                self.flush_sums_if_due(false)
+            }
+            Ok(PutOutcome::Taken(by)) => {
+                Err(KeepError::Fenced { txid, replica: self.env.store.location(), by })
+            }
+            Err(error) => {
+                self.next_put = self.env.clock.boot() + self.backoff(self.put_failures);
+                self.put_failures = self.put_failures.saturating_add(1);
+                Err(error)
+            }
+        }
+    }
+
+    fn mark_durable(&mut self, built: Built) {
+        self.chain.durable = self.chain.durable.max(Some(built.txid));
+        self.chain.catalog.insert(LtxFile {
+            level: Level::SLOTS,
+            range: TxidRange::single(built.txid),
+            size: built.size,
+            modified: self.env.store.server_time().unwrap_or_else(|| self.env.clock.wall()),
+            timestamp: Some(built.timestamp),
+        });
+        tracing::debug!(db = %self.path.display(), txid = %built.txid, bytes = built.size, "ltx file uploaded");
+        self.answer_requests();
+    }
+
+    /// The first durable slot of an epoch opens it.
+    fn open_epoch(&mut self, txid: Txid) {
+        let Some(epoch) = self.chain.epoch.filter(|_| !self.chain.opened) else { return };
+        self.chain.opened = true;
+        self.write_epoch_record("open epoch", epoch, EpochRecord::Open, txid);
+    }
+
+    fn write_epoch_record(
+        &self,
+        name: &'static str,
+        epoch: litekeep_formats::Epoch,
+        kind: EpochRecord,
+        txid: Txid,
+    ) {
+        let (store, owner, now) = (Arc::clone(&self.env.store), self.owner.clone(), self.env.clock.wall());
+        self.spawn(
+            name,
+            move |reporter| {
+                let result = ownership::write_record(&*store, epoch, kind, &owner, txid, now);
+                reporter.report(Report::Recorded(result.map_err(KeepError::from)));
+            },
+            Report::Recorded(Err(KeepError::JobLost(name))),
+        );
+    }
+
+    pub(super) fn recorded(&mut self, result: Result<(), KeepError>) -> Result<(), KeepError> {
+        if let Err(error) = result {
+            // Only a note for people and for `wiped`; the next epoch writes its own.
+            tracing::warn!(db = %self.path.display(), %error, "an epoch record could not be written");
+            if matches!(self.stopping, Stopping::No) {
+                self.chain.opened = false;
+            }
+        }
+        if matches!(self.stopping, Stopping::Closing(_)) {
+            self.end(None);
+        }
+        Ok(())
+    }
+
+    /// Answers those who wait for everything committed so far to be in the replica.
+    pub(super) fn answer_requests(&mut self) {
+        if self.phase != Phase::Running || self.broken.is_some() {
+            return;
+        }
+        loop {
+            if let Some((ticket, goal)) = self.chores.goal {
+                if self.chain.durable < goal {
+                    return;
+                }
+                self.chores.goal = None;
+                self.chores.answered = ticket;
+                self.shared.answer(ticket, self.chain.durable);
+            }
+            // Only a look at the WAL that came after the request makes "everything is built" mean what it says.
+            let looked_for = self.chores.looked_for;
+            if looked_for == self.chores.answered || self.pending.is_none() || self.has_changes_pending() {
+                return;
+            }
+            self.chores.goal = Some((looked_for, self.state.as_ref().map(|state| state.txid)));
+        }
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping != Stopping::No
+    }
+
+    /// The end of a run: tail up, epoch closed, state saved.
+    pub(super) fn stop_round(&mut self) -> Result<Duration, KeepError> {
+        let now = self.env.clock.boot();
+        match self.stopping {
+            Stopping::No => Ok(Duration::MAX),
+            Stopping::Closing(deadline) => {
+                if now >= deadline {
+                    self.end(None);
+                }
+                Ok(deadline.saturating_sub(now))
+            }
+            Stopping::Until(deadline) => {
+                let all_captured = self.broken.is_none() && self.pending.is_some() && !self.has_changes_pending();
+                if all_captured && self.staged.is_empty() && !self.putting {
+                    self.close_epoch(deadline)?;
+                    return Ok(Duration::ZERO);
+                }
+                if now < deadline {
+                    let wait = if self.putting { deadline - now } else { Duration::from_millis(5) };
+                    return Ok(wait.min(deadline - now));
+                }
+                Err(self.unfinished())
+            }
+        }
+    }
+
+    fn close_epoch(&mut self, deadline: Duration) -> Result<(), KeepError> {
+        self.flush_sums_if_due(true)?;
+        let last = self.chain.durable;
+        match (self.chain.epoch.filter(|_| self.chain.opened), last) {
+            (Some(epoch), Some(txid)) => {
+                self.stopping = Stopping::Closing(deadline);
+                self.write_epoch_record("close epoch", epoch, EpochRecord::Closed, txid);
+            }
+            _ => self.end(None),
+        }
+        Ok(())
+    }
+
+    /// Names what did not make it.
+    fn unfinished(&mut self) -> KeepError {
+        let why = self.shared.status().trouble.map_or_else(|| "time ran out".to_owned(), |error| error.to_string());
+        match (self.staged.front(), self.staged.back()) {
+            (Some(from), Some(to)) => KeepError::Unsent {
+                from: from.built.txid,
+                to: to.built.txid,
+                replica: self.env.store.location(),
+                why,
+            },
+            _ => KeepError::Uncaptured { database: self.path.clone(), why },
+        }
+    }
+}
+
+/// Creates (or, where nothing can be owned, puts) a staged slot.
+fn put(
+    store: &dyn Store,
+    files: &dyn Files,
+    path: &PathBuf,
+    built: Built,
+    create_only: bool,
+) -> Result<PutOutcome, KeepError> {
+    let key = Key::Ltx(Level::SLOTS, TxidRange::single(built.txid));
+    let read = |error| KeepError::Io { what: "read the staged slot", path: path.clone(), error };
+    let content = files::read_small(files, path, limits::SLOT_RAW_BYTES * 2)
+        .and_then(|content| content.ok_or_else(|| std::io::ErrorKind::NotFound.into()))
+        .map_err(read)?;
+    let body = Bytes::from(content);
+    if !create_only {
+        store.put(&key, body, built.timestamp)?;
+        return Ok(PutOutcome::Durable);
+    }
+    match store.create(&key, body, built.timestamp)? {
+        Created::Yes => Ok(PutOutcome::Durable),
+        Created::Exists => whose(store, built),
+    }
+}
+
+/// A name that is taken may be taken by ourselves: an earlier create whose answer was lost.
+fn whose(store: &dyn Store, built: Built) -> Result<PutOutcome, KeepError> {
+    let file = LtxFile {
+        level: Level::SLOTS,
+        range: TxidRange::single(built.txid),
+        size: built.size,
+        modified: built.timestamp,
+        timestamp: None,
+    };
+    match survey::read_ends(store, &file)? {
+        Some((_, trailer)) if trailer.file == built.file => Ok(PutOutcome::Durable),
+        Some(_) => Ok(PutOutcome::Taken(survey::who_wrote(store, built.txid))),
+        // Refused, but not readable: not yet, never "not there". Ask again.
+        None => Err(litekeep_store::StoreError::new(
+            ErrorKind::Retry,
+            "create",
+            format!("{}: slot {}", store.location(), built.txid),
+            litekeep_store::Failure::Text("the name is taken, but cannot be read yet".to_owned()),
+        )
+        .into()),
+    }
+}

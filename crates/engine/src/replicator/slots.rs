@@ -1,0 +1,366 @@
+//! From pending pages to staged slots.
+
+use super::Replicator;
+use crate::error::KeepError;
+use crate::local::{State, SumsRecord};
+use crate::slot::{self, BuildError, Built, SlotHead, SlotWriter};
+use crate::sums::{Sums, SumsWriter};
+use litekeep_core::assess::{BreakReason, Position};
+use litekeep_core::limits;
+use litekeep_formats::crc::page_checksum;
+use litekeep_formats::ltx::{Decoder, Marks};
+use litekeep_formats::{Checksum, PageNo, PageSize, Txid};
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+/// A slot on the local disk that the replica is not known to hold yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Staged {
+    pub(super) built: Built,
+    pub(super) predecessor: Option<Checksum>,
+    /// Pages of the database after it, and its rolling checksum.
+    pub(super) commit: u32,
+    pub(super) database: Option<Checksum>,
+}
+
+impl Replicator {
+    /// Builds a slot if it is time; returns when it will be.
+    pub(super) fn slot_round(&mut self) -> Result<Duration, KeepError> {
+        if self.broken.is_some() {
+            return Ok(Duration::MAX);
+        }
+        self.answer_requests();
+        if !self.has_changes_pending() {
+            self.flush_sums_if_due(self.staged.is_empty() && self.is_stopping())?;
+            return Ok(Duration::MAX);
+        }
+        let now = self.env.clock.boot();
+        let full = self.pending().raw_bytes() >= limits::SYNC_WAL_BYTES || self.pending().tail_bytes() >= limits::TAIL_BYTES;
+        if !self.staged.is_empty() && !full {
+            // What is committed while a put is under way shares the next slot.
+            return Ok(Duration::MAX);
+        }
+        if self.staged.len() >= limits::STAGED_SLOTS || self.staged_bytes() > limits::STAGED_BYTES {
+            self.let_go();
+            return Ok(Duration::ZERO);
+        }
+        let due = self.last_slot.map_or(Duration::ZERO, |last| last + self.settings.sync_interval);
+        if now < due && !full && !self.is_stopping() && self.chores.answered == self.shared.asked() {
+            return Ok(due - now);
+        }
+        self.build_slot()?;
+        self.last_slot = Some(now);
+        self.answer_requests();
+        Ok(Duration::ZERO)
+    }
+
+    fn staged_bytes(&self) -> u64 {
+        self.staged.iter().map(|slot| slot.built.size).sum()
+    }
+
+    pub(super) fn has_changes_pending(&mut self) -> bool {
+        let commit = self.state().commit;
+        let pending = self.pending();
+        !pending.is_empty() || pending.commit() != commit
+    }
+
+    /// Turns everything pending into the next slot.
+    fn build_slot(&mut self) -> Result<(), KeepError> {
+        if self.pending().raw_bytes() > limits::SLOT_RAW_BYTES {
+            return self.build_image(BreakReason::LetGo);
+        }
+        self.fill_growth()?;
+        let txid = self.state().txid.next();
+        let pages: Vec<PageNo> = self.pending().pages().collect();
+        let (pending, state) = self.parts();
+        let page_size = pending.position().page_size;
+        let commit = pending.commit();
+        let span = slot::wal_span(&state.position, pending.position());
+        let failed = self.build_failed(txid);
+        let sums = self.sums_of(&pages, page_size).map_err(&failed)?;
+        let database = match &self.sums {
+            Some(known) => slot::database_after(known, self.state().database, commit, &sums)
+                .map_err(self.io("read the page checksums in"))?,
+            None => None,
+        };
+        let head = SlotHead {
+            txid,
+            epoch: self.chain.epoch,
+            page_size,
+            commit,
+            timestamp: self.timestamp(),
+            predecessor: self.state().slot,
+            database,
+            marks: Marks::NONE,
+            wal: span,
+        };
+        let built = self.write_slot(head, &pages).map_err(&failed)?;
+        if let Some(known) = &mut self.sums {
+            known.push(txid, commit, sums);
+        }
+        let position = *self.pending().position();
+        self.slot_built(head, built, position, None)
+    }
+
+    fn parts(&mut self) -> (&mut crate::pending::Pending, &State) {
+        (
+            self.pending.as_mut().expect("BUG: a running replicator has pending pages"),
+            self.state.as_ref().expect("BUG: a running replicator has a state"),
+        )
+    }
+
+    pub(super) fn build_failed(&self, txid: Txid) -> impl Fn(BuildError) -> KeepError + 'static {
+        let (io, sqlite) = (self.io("build a slot in"), self.sqlite());
+        move |error| match error {
+            BuildError::Io(error) => io(error),
+            BuildError::Sqlite(error) => sqlite(error),
+            error @ BuildError::Format(_) => KeepError::build(txid, &error),
+        }
+    }
+
+    fn sums_of(&mut self, pages: &[PageNo], page_size: PageSize) -> Result<BTreeMap<PageNo, Checksum>, BuildError> {
+        let pending = self.pending.as_ref().expect("BUG: a running replicator has pending pages");
+        let wal = &mut self.wal;
+        slot::page_sums(pages, page_size, &mut |page, buf| Ok(pending.read(page, wal, buf)?))
+    }
+
+    fn write_slot(&mut self, head: SlotHead, pages: &[PageNo]) -> Result<Built, BuildError> {
+        let path = self.local.slot(head.txid);
+        let mut writer = SlotWriter::create(&*self.env.files, &path, head, self.settings.encoding)?;
+        let mut buf = vec![0; head.page_size.bytes()];
+        let pending = self.pending.as_ref().expect("BUG: a running replicator has pending pages");
+        for page in pages {
+            pending.read(*page, &mut self.wal, &mut buf)?;
+            writer.page(*page, &buf)?;
+        }
+        writer.finish()
+    }
+
+    /// A file that grows the database carries every page that it adds (R05), also those that SQLite did not bother
+    /// to write because they are free.
+    fn fill_growth(&mut self) -> Result<(), KeepError> {
+        let pending = self.pending();
+        let (lowest, commit) = (pending.lowest(), pending.commit());
+        let page_size = pending.position().page_size;
+        let missing: Vec<PageNo> = (lowest.saturating_add(1)..=commit)
+            .filter_map(PageNo::new)
+            .filter(|page| *page != page_size.lock_page() && !pending.contains(*page))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let scan = self.scan()?.ok_or_else(|| self.sqlite()(super::capture::busy()))?;
+        let zero = vec![0; page_size.bytes()];
+        for page in missing {
+            let data = scan.page(page).map_err(self.sqlite())?;
+            let io = self.io("stage changes in");
+            let (Some(pending), local) = (&mut self.pending, &self.local) else { continue };
+            pending.append(local, page, data.as_deref().unwrap_or(&zero)).map_err(io)?;
+        }
+        Ok(())
+    }
+
+    /// Records a slot that stands on the local disk: from here on it never changes.
+    fn slot_built(
+        &mut self,
+        head: SlotHead,
+        built: Built,
+        position: Position,
+        sums: Option<SumsRecord>,
+    ) -> Result<(), KeepError> {
+        let replica = self.env.store.location();
+        let file = self.timing.file.expect("BUG: the database is open");
+        let old_sums = self.state.as_ref().and_then(|state| state.sums);
+        self.state = Some(State {
+            file,
+            replica,
+            txid: built.txid,
+            slot: Some(built.file),
+            database: head.database,
+            commit: head.commit,
+            page_size: head.page_size,
+            timestamp: built.timestamp,
+            position,
+            tail: 0,
+            tail_commit: head.commit,
+            tail_lowest: head.commit,
+            sums: sums.or(old_sums.filter(|_| self.sums.is_some())),
+        });
+        self.save()?;
+        match &mut self.pending {
+            Some(pending) => pending.reset(position, head.commit),
+            None => {
+                let state = self.state.as_ref().expect("BUG: set above");
+                self.pending = Some(
+                    crate::pending::Pending::load(std::sync::Arc::clone(&self.env.files), &self.local, state)
+                        .map_err(self.io("read the state in"))?,
+                );
+            }
+        }
+        self.staged.push_back(Staged {
+            built,
+            predecessor: head.predecessor,
+            commit: head.commit,
+            database: head.database,
+        });
+        self.pause = Duration::ZERO;
+        tracing::debug!(db = %self.path.display(), txid = %built.txid, pages = head.commit, bytes = built.size, "slot built");
+        Ok(())
+    }
+
+    /// Ships the whole database: the first slot of a chain, another page size, or no checksums to compare with.
+    pub(super) fn build_image(&mut self, reason: BreakReason) -> Result<(), KeepError> {
+        let scan = self.scan()?.ok_or_else(|| self.sqlite()(super::capture::busy()))?;
+        let facts = *scan.facts();
+        let commit = scan.pages().map_err(self.sqlite())?;
+        if commit == 0 {
+            return Err(self.sqlite()(super::capture::busy()));
+        }
+        let next = self.chain.durable.map_or(Txid::FIRST, Txid::next);
+        let txid = self.state.as_ref().map_or(next, |state| state.txid.next().max(next));
+        tracing::info!(db = %self.path.display(), %reason, %txid, pages = commit, "shipping a whole image");
+        let failed = self.build_failed(txid);
+        let mut writer =
+            SumsWriter::create(&*self.env.files, self.local.dir(), txid).map_err(self.io("write the page checksums in"))?;
+        scan.for_each(|page, data| Ok::<_, BuildError>(writer.page(page, page_checksum(page, data))?)).map_err(&failed)?;
+        let database = writer.finish(commit).map_err(self.io("write the page checksums in"))?;
+        let head = SlotHead {
+            txid,
+            epoch: self.chain.epoch,
+            page_size: facts.page_size,
+            commit,
+            timestamp: self.timestamp(),
+            predecessor: self.state.as_ref().and_then(|state| state.slot),
+            database: Some(database),
+            marks: Marks::FULL_IMAGE,
+            wal: slot::wal_span(&Position::before_any_frame(facts.page_size), &super::start::position_of(&facts)),
+        };
+        let path = self.local.slot(txid);
+        let mut slot =
+            SlotWriter::create(&*self.env.files, &path, head, self.settings.encoding).map_err(&failed)?;
+        scan.for_each(|page, data| slot.page(page, data)).map_err(&failed)?;
+        let built = slot.finish().map_err(&failed)?;
+        let record = SumsRecord { begun: txid, flushed: txid, commit };
+        self.slot_built(head, built, super::start::position_of(&facts), Some(record))?;
+        self.sums = Some(
+            Sums::open(&*self.env.files, self.local.dir(), txid, commit, facts.page_size)
+                .map_err(self.io("read the page checksums in"))?,
+        );
+        self.last_slot = Some(self.env.clock.boot());
+        self.shared.update(|status| status.images += 1);
+        Ok(())
+    }
+
+    /// Slots that were staged when the last run ended: their checksums become layers again.
+    pub(super) fn load_staged(&mut self, state: &State) -> io::Result<()> {
+        self.staged.clear();
+        self.unflushed.clear();
+        let flushed = state.sums.map(|record| record.flushed);
+        for txid in self.local.staged()? {
+            let staged = match self.load_slot(txid, flushed.is_none_or(|flushed| txid > flushed)) {
+                Ok(staged) => staged,
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    tracing::warn!(db = %self.path.display(), %txid, %error, "a staged slot is damaged; it is not used");
+                    self.sums = None;
+                    self.staged.clear();
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let durable = self.chain.durable.is_some_and(|durable| txid <= durable);
+            if durable { self.unflushed.push_back(txid) } else { self.staged.push_back(staged) }
+        }
+        Ok(())
+    }
+
+    fn load_slot(&mut self, txid: Txid, layer: bool) -> io::Result<Staged> {
+        let damaged = |error: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+        let path = self.local.slot(txid);
+        let size = self.env.files.len(&path)?.unwrap_or(0);
+        let content = crate::files::read_small(&*self.env.files, &path, limits::SLOT_RAW_BYTES * 2)?.unwrap_or_default();
+        let mut decoder = Decoder::new(&content[..]).map_err(|error| damaged(&error))?;
+        let header = *decoder.header();
+        let mut buf = vec![0; header.page_size.bytes()];
+        let mut sums = BTreeMap::new();
+        while let Some(page) = decoder.next_page(&mut buf).map_err(|error| damaged(&error))? {
+            if layer {
+                sums.insert(page, page_checksum(page, &buf));
+            }
+        }
+        let trailer = decoder.finish().map_err(|error| damaged(&error))?;
+        if let Some(known) = self.sums.as_mut().filter(|_| layer) {
+            known.push(txid, header.commit, sums);
+        }
+        let seal = header.seal();
+        Ok(Staged {
+            built: Built { txid, file: trailer.file, size, timestamp: header.timestamp },
+            predecessor: seal.and_then(|seal| seal.predecessor),
+            commit: header.commit,
+            database: seal.and_then(|seal| seal.database),
+        })
+    }
+
+    /// Lets go of everything that was not sent: the slots behind the oldest, the tail, the hold on the WAL. What the
+    /// replica lacks is found again by comparing pages.
+    pub(super) fn let_go(&mut self) {
+        if let Some(edge) = &mut self.edge {
+            edge.end_hold();
+        }
+        self.broken.get_or_insert(BreakReason::LetGo);
+        let Some(state) = &mut self.state else { return };
+        if self.staged.len() > 1 {
+            tracing::warn!(db = %self.path.display(), slots = self.staged.len() - 1,
+                "letting go of staged slots; what they held is compared and shipped later");
+            for slot in self.staged.drain(1..) {
+                // Best effort: what cannot be removed now is removed when the state is tidied.
+                let _ = self.env.files.remove(&self.local.slot(slot.built.txid));
+            }
+            let front = self.staged[0];
+            state.txid = front.built.txid;
+            state.slot = Some(front.built.file);
+            state.database = front.database;
+            state.commit = front.commit;
+            state.timestamp = front.built.timestamp;
+            match (&mut self.sums, state.sums) {
+                (Some(sums), Some(record)) if record.flushed <= front.built.txid => sums.truncate(front.built.txid),
+                _ => (self.sums, state.sums) = (None, None),
+            }
+        }
+        let position = Position::before_any_frame(state.page_size);
+        state.position = position;
+        state.tail = 0;
+        state.tail_commit = state.commit;
+        state.tail_lowest = state.commit;
+        let commit = state.commit;
+        if let Some(pending) = &mut self.pending {
+            pending.reset(position, commit);
+        }
+    }
+
+    /// Brings the checksums of durable slots into the array, and removes those slots' files.
+    pub(super) fn flush_sums_if_due(&mut self, now: bool) -> Result<(), KeepError> {
+        let due = self.unflushed.len() >= limits::UNFLUSHED_SLOTS || (now && !self.unflushed.is_empty());
+        let Some(last) = self.unflushed.back().copied().filter(|_| due) else { return Ok(()) };
+        let io = self.io("write the page checksums in");
+        let (Some(sums), Some(state)) = (&mut self.sums, &mut self.state) else {
+            return self.drop_flushed(last);
+        };
+        if let Some(record) = &mut state.sums
+            && record.flushed < last
+        {
+            record.commit = sums.flush(last).map_err(io)?;
+            record.flushed = last;
+        }
+        self.save()?;
+        self.drop_flushed(last)
+    }
+
+    fn drop_flushed(&mut self, last: Txid) -> Result<(), KeepError> {
+        while self.unflushed.front().is_some_and(|txid| *txid <= last) {
+            let txid = self.unflushed.pop_front().expect("BUG: seen above");
+            self.env.files.remove(&self.local.slot(txid)).map_err(self.io("remove a durable slot in"))?;
+        }
+        Ok(())
+    }
+}

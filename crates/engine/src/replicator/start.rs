@@ -1,0 +1,367 @@
+//! The start: look at the replica, compare it with the local file, claim an epoch. Nothing is written to the replica
+//! before the file is known to be on its chain.
+
+use super::{Phase, Replicator, Report, Stopping};
+use crate::error::KeepError;
+use crate::local::{State, SumsRecord};
+use crate::ownership::{self, Claim};
+use crate::pending::Pending;
+use crate::slot::BuildError;
+use crate::sqlite::{Edge, Scan, is_busy};
+use crate::sums::{Sums, SumsWriter};
+use crate::survey::{self, Survey};
+use litekeep_core::assess::{Advance, BreakReason, Facts, Position, Resume};
+use litekeep_core::lineage::{self, BesideReason, Lineage, LocalRecord, RemoteTip};
+use litekeep_core::ownership::is_wiped;
+use litekeep_formats::crc::page_checksum;
+use litekeep_formats::{Checksum, Epoch};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a job found out about a tip that carries no database checksum: it was restored, and this is its checksum.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Compared {
+    pub(super) tip: RemoteTip,
+    pub(super) database: Checksum,
+}
+
+/// How long to wait for a job before looking whether a stop was asked for. Reports wake earlier.
+const JOB_WAIT: Duration = Duration::from_secs(60);
+
+impl Replicator {
+    /// Sends a job to look at the replica.
+    pub(super) fn look(&mut self, at: Duration) -> Result<Duration, KeepError> {
+        let now = self.env.clock.boot();
+        if self.stopping != Stopping::No {
+            self.end(None);
+            return Ok(Duration::MAX);
+        }
+        if now < at {
+            return Ok(at - now);
+        }
+        self.phase = Phase::Looking;
+        let store = Arc::clone(&self.env.store);
+        self.spawn(
+            "survey",
+            move |reporter| reporter.report(Report::Surveyed(survey::survey(&*store))),
+            Report::Surveyed(Err(KeepError::JobLost("survey"))),
+        );
+        Ok(JOB_WAIT)
+    }
+
+    pub(super) fn wait_for_job(&mut self) -> Result<Duration, KeepError> {
+        if let Stopping::Until(deadline) | Stopping::Closing(deadline) = self.stopping {
+            let now = self.env.clock.boot();
+            if now >= deadline || self.phase == Phase::Looking {
+                self.end(None);
+                return Ok(Duration::MAX);
+            }
+            return Ok(deadline - now);
+        }
+        Ok(JOB_WAIT)
+    }
+
+    pub(super) fn surveyed(&mut self, result: Result<Survey, KeepError>) -> Result<(), KeepError> {
+        if self.phase != Phase::Looking {
+            return Ok(());
+        }
+        let survey = result?;
+        self.chores.failures = 0;
+        self.chain.durable = survey.catalog.newest();
+        self.chain.catalog = survey.catalog;
+        self.chain.epochs = survey.epochs;
+        if !self.database_is_there()? {
+            self.phase = Phase::Absent;
+            tracing::info!(db = %self.path.display(), "waiting for the database to be created");
+            return Ok(());
+        }
+        self.meet(survey.tip)
+    }
+
+    /// A file that SQLite has written something to.
+    fn database_is_there(&self) -> Result<bool, KeepError> {
+        let len = self.env.files.len(&self.path).map_err(|error| KeepError::Io {
+            what: "look at",
+            path: self.path.clone(),
+            error,
+        })?;
+        Ok(len.is_some_and(|len| len > 0))
+    }
+
+    pub(super) fn wait_for_database(&mut self) -> Result<Duration, KeepError> {
+        if self.stopping != Stopping::No {
+            self.end(None);
+            return Ok(Duration::MAX);
+        }
+        if self.database_is_there()? {
+            // What was seen of the replica may be old by now.
+            self.phase = Phase::Look(Duration::ZERO);
+            return Ok(Duration::ZERO);
+        }
+        Ok(self.settings.monitor_interval)
+    }
+
+    /// The local file meets the replica's tip.
+    fn meet(&mut self, tip: Option<RemoteTip>) -> Result<(), KeepError> {
+        if !self.open_edge()? {
+            self.phase = Phase::Look(self.env.clock.boot() + Duration::from_millis(100));
+            return Ok(());
+        }
+        self.load_record()?;
+        let record = self.local_record(tip.as_ref())?;
+        let wiped = is_wiped(&self.chain.epochs, !self.chain.catalog.is_empty());
+        match lineage::compare(record.as_ref(), tip.as_ref()) {
+            Lineage::Begin if wiped => Err(KeepError::Wiped {
+                replica: self.env.store.location(),
+                epoch: self.chain.epochs.newest_record.unwrap_or(Epoch::FIRST),
+            }),
+            Lineage::Begin => {
+                self.broken = Some(BreakReason::NoPosition);
+                self.claim()
+            }
+            Lineage::Continue => self.claim(),
+            Lineage::Mend => {
+                tracing::warn!(db = %self.path.display(), "the replica lacks transactions that it had confirmed; \
+                    mending it with a snapshot");
+                self.mend_chain()?;
+                self.claim()
+            }
+            Lineage::Compare => match tip {
+                Some(tip) => self.compare_with(tip),
+                None => self.claim(),
+            },
+            Lineage::Ancestor => Err(self.behind(tip)),
+            Lineage::Beside(reason) => Err(self.beside(tip, reason)),
+        }
+    }
+
+    fn beside(&self, tip: Option<RemoteTip>, reason: BesideReason) -> KeepError {
+        KeepError::Beside {
+            database: self.path.clone(),
+            replica: self.env.store.location(),
+            tip: tip.map_or(litekeep_formats::Txid::FIRST, |tip| tip.txid),
+            reason,
+        }
+    }
+
+    fn behind(&self, tip: Option<RemoteTip>) -> KeepError {
+        let first = litekeep_formats::Txid::FIRST;
+        KeepError::Behind {
+            database: self.path.clone(),
+            replica: self.env.store.location(),
+            local: self.state.as_ref().map_or(first, |state| state.txid),
+            tip: tip.map_or(first, |tip| tip.txid),
+        }
+    }
+
+    /// Opens the connections and begins protection; `false` while somebody holds a lock that forbids it.
+    pub(super) fn open_edge(&mut self) -> Result<bool, KeepError> {
+        if self.edge.is_none() {
+            match Edge::open(&self.path, self.env.vfs.as_deref()) {
+                Ok(edge) => self.edge = Some(edge),
+                Err(error) if is_busy(&error) => return Ok(false),
+                Err(error) => return Err(self.sqlite()(error)),
+            }
+            self.timing.file = self.env.files.id(&self.path).map_err(self.io("look at the database for"))?;
+        }
+        let edge = self.edge.as_mut().expect("BUG: opened above");
+        match edge.begin_hold() {
+            Ok(()) => Ok(true),
+            Err(error) if is_busy(&error) => Ok(false),
+            Err(error) => Err(self.sqlite()(error)),
+        }
+    }
+
+    /// Reads the local state; one about another file or another replica is no record.
+    fn load_record(&mut self) -> Result<(), KeepError> {
+        let io = self.io("read the state in");
+        let Some(state) = self.local.load().map_err(&io)? else {
+            self.state = None;
+            return Ok(());
+        };
+        let same_file = self.timing.file == Some(state.file);
+        if !same_file || state.replica != self.env.store.location() {
+            tracing::warn!(db = %self.path.display(), "the local state is about another {}; it is not used",
+                if same_file { "replica" } else { "file" });
+            self.state = None;
+            return Ok(());
+        }
+        self.local.tidy(&state).map_err(&io)?;
+        self.pending = Some(Pending::load(Arc::clone(&self.env.files), &self.local, &state).map_err(&io)?);
+        self.sums = self.load_sums(&state);
+        self.load_staged(&state).map_err(&io)?;
+        self.state = Some(state);
+        Ok(())
+    }
+
+    /// The checksum array of the state; without it, or when it does not fit, the next break costs a whole image.
+    fn load_sums(&self, state: &State) -> Option<Sums> {
+        let record = state.sums?;
+        match Sums::open(&*self.env.files, self.local.dir(), record.begun, record.commit, state.page_size) {
+            Ok(sums) => Some(sums),
+            Err(error) => {
+                tracing::warn!(db = %self.path.display(), %error, "the page checksums are not usable");
+                None
+            }
+        }
+    }
+
+    /// What the state and the WAL say of the local file.
+    fn local_record(&mut self, tip: Option<&RemoteTip>) -> Result<Option<LocalRecord>, KeepError> {
+        let Some(state) = self.state.clone() else { return Ok(None) };
+        let facts = self.facts_now()?;
+        let frame = self
+            .wal
+            .frame_at(state.position.frame, state.page_size)
+            .map_err(self.io("read the WAL beside"))?;
+        let resume = (self.env.decisions.resume)(&facts, frame, &state.position);
+        if let Resume::Break(reason) = resume {
+            self.broken = Some(reason);
+        }
+        let ahead = match tip {
+            // Only a chain that went on without us makes this matter, and then it is worth a look at every page.
+            Some(tip) if tip.txid > state.txid => self.has_changes(&facts, resume)?,
+            _ => true,
+        };
+        Ok(Some(LocalRecord {
+            txid: state.txid,
+            slot: state.slot,
+            database: state.database,
+            oldest_staged: self.staged.front().map(|slot| slot.built.txid),
+            staged_predecessor: self.staged.front().and_then(|slot| slot.predecessor),
+            ahead,
+        }))
+    }
+
+    fn has_changes(&mut self, facts: &Facts, resume: Resume) -> Result<bool, KeepError> {
+        let state = self.state();
+        if state.tail > 0 {
+            return Ok(true);
+        }
+        if resume == Resume::Intact {
+            return Ok((self.env.decisions.advance)(facts, &state.position) != Advance::Nothing);
+        }
+        let Some(known) = state.database else { return Ok(true) };
+        let Some(scan) = self.scan()? else { return Ok(true) };
+        Ok(self.checksum_of(&scan)? != known)
+    }
+
+    /// The rolling checksum of everything a scan shows.
+    fn checksum_of(&self, scan: &Scan) -> Result<Checksum, KeepError> {
+        let mut database = Checksum::EMPTY;
+        scan.for_each(|page, data| {
+            database = database.toggle(page_checksum(page, data));
+            Ok::<_, rusqlite::Error>(())
+        })
+        .map_err(self.sqlite())?;
+        Ok(database)
+    }
+
+    /// No record ties the file to the chain: only equal content does.
+    fn compare_with(&mut self, tip: RemoteTip) -> Result<(), KeepError> {
+        if let Some(database) = tip.database {
+            return self.compared(Ok(Compared { tip, database }));
+        }
+        tracing::warn!(db = %self.path.display(), txid = %tip.txid,
+            "the replica's newest transaction carries no seal, as Litestream writes it; comparing it with the database");
+        self.phase = Phase::Comparing;
+        let env = self.env.clone();
+        let into = self.local.dir().join("compare.tmp");
+        self.spawn(
+            "compare",
+            move |reporter| reporter.report(Report::Compared(super::mend::checksum_of_tip(&env, tip, &into))),
+            Report::Compared(Err(KeepError::JobLost("compare"))),
+        );
+        Ok(())
+    }
+
+    pub(super) fn compared(&mut self, result: Result<Compared, KeepError>) -> Result<(), KeepError> {
+        let Compared { tip, database } = result?;
+        let Some(scan) = self.scan()? else {
+            self.phase = Phase::Look(self.env.clock.boot() + Duration::from_millis(100));
+            return Ok(());
+        };
+        let facts = *scan.facts();
+        let io = self.io("write the page checksums in");
+        self.local.clear().map_err(&io)?;
+        let mut writer = SumsWriter::create(&*self.env.files, self.local.dir(), tip.txid).map_err(&io)?;
+        scan.for_each(|page, data| Ok::<_, BuildError>(writer.page(page, page_checksum(page, data))?))
+            .map_err(self.build_failed(tip.txid))?;
+        let commit = scan.pages().map_err(self.sqlite())?;
+        if writer.finish(commit).map_err(&io)? != database {
+            return Err(self.beside(Some(tip), BesideReason::Unknown));
+        }
+        tracing::info!(db = %self.path.display(), txid = %tip.txid, "the database equals the replica's newest transaction");
+        let position = position_of(&facts);
+        self.adopt(State {
+            file: self.timing.file.expect("BUG: the database is open"),
+            replica: self.env.store.location(),
+            txid: tip.txid,
+            slot: tip.slot,
+            database: Some(database),
+            commit,
+            page_size: facts.page_size,
+            timestamp: tip.timestamp,
+            position,
+            tail: 0,
+            tail_commit: commit,
+            tail_lowest: commit,
+            sums: Some(SumsRecord { begun: tip.txid, flushed: tip.txid, commit }),
+        })?;
+        self.claim()
+    }
+
+    /// Takes a state that was just found out for the truth.
+    pub(super) fn adopt(&mut self, state: State) -> Result<(), KeepError> {
+        let io = self.io("read the state in");
+        self.local.save(&state).map_err(self.io("save the state in"))?;
+        self.local.tidy(&state).map_err(&io)?;
+        self.pending = Some(Pending::load(Arc::clone(&self.env.files), &self.local, &state).map_err(&io)?);
+        self.sums = self.load_sums(&state);
+        self.staged.clear();
+        self.unflushed.clear();
+        self.broken = None;
+        self.state = Some(state);
+        Ok(())
+    }
+
+    fn claim(&mut self) -> Result<(), KeepError> {
+        self.phase = Phase::Claiming;
+        let (store, facts, owner) = (Arc::clone(&self.env.store), self.chain.epochs, self.owner.clone());
+        let (from, now) = (self.chain.durable, self.env.clock.wall());
+        self.spawn(
+            "claim",
+            move |reporter| reporter.report(Report::Claimed(ownership::claim(&*store, &facts, &owner, from, now))),
+            Report::Claimed(Err(KeepError::JobLost("claim"))),
+        );
+        Ok(())
+    }
+
+    pub(super) fn claimed(&mut self, result: Result<Claim, KeepError>) -> Result<(), KeepError> {
+        match result? {
+            Claim::Owned(epoch) => {
+                self.chain.epoch = Some(epoch);
+                self.chain.create_only = self.env.decisions.create_only;
+            }
+            Claim::NoCreateOnly => {
+                self.chain.create_only = false;
+                tracing::warn!(replica = %self.env.store.location(),
+                    "this store replaces objects that are to be created only: nothing protects the replica from a \
+                     second writer, as with Litestream");
+            }
+        }
+        tracing::info!(path = %self.path.display(), replica = %self.env.store.location(), owner = %self.owner,
+            epoch = %self.chain.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string()), "initialized db");
+        self.phase = Phase::Running;
+        self.shared.update(|status| status.trouble = None);
+        Ok(())
+    }
+}
+
+/// The position right behind a state that was read as a whole.
+pub(super) fn position_of(facts: &Facts) -> Position {
+    if facts.mx_frame == 0 {
+        return Position::before_any_frame(facts.page_size);
+    }
+    Position { page_size: facts.page_size, salts: facts.salts, frame: facts.mx_frame, checksum: facts.checksum }
+}

@@ -1,0 +1,156 @@
+//! What the outside sees of a replicator, and what it may ask.
+
+use crate::error::KeepError;
+use litekeep_formats::{Epoch, Txid};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How a replicator is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Health {
+    /// Looking at the replica, comparing, claiming.
+    #[default]
+    Starting,
+    /// There is no database file yet.
+    Waiting,
+    /// Everything goes up as it should.
+    Good,
+    /// Something is in the way; the last error says what. It is tried again.
+    Troubled,
+    /// It has ended.
+    Ended,
+}
+
+/// A replicator's state for people and metrics.
+#[derive(Debug, Clone, Default)]
+pub struct Status {
+    /// See [`Health`].
+    pub health: Health,
+    /// The newest transaction that was built from the database.
+    pub built: Option<Txid>,
+    /// The newest transaction that the replica holds.
+    pub durable: Option<Txid>,
+    /// The epoch that is owned; `None` also where the store cannot create only.
+    pub epoch: Option<Epoch>,
+    /// Whether the store refuses to replace what is to be created only.
+    pub create_only: bool,
+    /// Whether changes are found by polling, not by file notification.
+    pub polling: bool,
+    /// Changes that only the safety net under file notification found.
+    pub missed_notifications: u64,
+    /// Slots that went up.
+    pub slots: u64,
+    /// Frames committed in the WAL now.
+    pub wal_frames: u32,
+    /// How often the chain of WAL frames was broken and mended by comparing pages.
+    pub breaks: u64,
+    /// How often a whole image was shipped.
+    pub images: u64,
+    /// The last trouble, if it has not passed.
+    pub trouble: Option<Arc<KeepError>>,
+    /// Why it ended, if it did by an error.
+    pub failure: Option<Arc<KeepError>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    status: Status,
+    asked: u64,
+    answered: u64,
+    snapshots_asked: u64,
+    stop: Option<Duration>,
+}
+
+/// Shared between a replicator and its handles.
+#[derive(Default)]
+pub(crate) struct Shared {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.inner().status.clone()
+    }
+
+    pub(super) fn update(&self, change: impl FnOnce(&mut Status)) {
+        change(&mut self.inner().status);
+        self.changed.notify_all();
+    }
+
+    /// Asks that everything committed so far be brought into the replica; returns a ticket for [`Shared::wait`].
+    pub(crate) fn ask(&self) -> u64 {
+        let mut inner = self.inner();
+        inner.asked += 1;
+        inner.asked
+    }
+
+    pub(super) fn asked(&self) -> u64 {
+        self.inner().asked
+    }
+
+    pub(super) fn answer(&self, ticket: u64, durable: Option<Txid>) {
+        let mut inner = self.inner();
+        inner.answered = ticket;
+        inner.status.durable = durable;
+        drop(inner);
+        self.changed.notify_all();
+    }
+
+    /// Asks for a snapshot; returns how many were asked for so far.
+    pub(crate) fn ask_snapshot(&self) {
+        self.inner().snapshots_asked += 1;
+    }
+
+    pub(super) fn take_snapshot_request(&self) -> bool {
+        std::mem::take(&mut self.inner().snapshots_asked) > 0
+    }
+
+    pub(crate) fn ask_stop(&self, limit: Duration) {
+        self.inner().stop = Some(limit);
+    }
+
+    pub(super) fn take_stop(&self) -> Option<Duration> {
+        self.inner().stop.take()
+    }
+
+    /// Waits until a ticket is answered, the replicator ended, or `limit` is over.
+    pub(crate) fn wait(&self, ticket: u64, limit: Duration) -> Result<Option<Txid>, KeepError> {
+        let done = |inner: &mut Inner| inner.answered < ticket && inner.status.health != Health::Ended;
+        let (inner, waited) = self
+            .changed
+            .wait_timeout_while(self.inner(), limit, done)
+            .unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() && inner.answered < ticket {
+            return Err(KeepError::Timeout(limit.as_secs_f64()));
+        }
+        Ok(inner.status.durable)
+    }
+
+    pub(super) fn trouble(&self, path: &Path, error: &Arc<KeepError>) {
+        let text = error.to_string();
+        let mut inner = self.inner();
+        let known = inner.status.trouble.as_ref().is_some_and(|old| old.to_string() == text);
+        inner.status.trouble = Some(Arc::clone(error));
+        if inner.status.health != Health::Ended {
+            inner.status.health = Health::Troubled;
+        }
+        drop(inner);
+        self.changed.notify_all();
+        if !known {
+            tracing::error!(db = %path.display(), error = %text, "replication is in trouble, trying again");
+        }
+    }
+
+    pub(crate) fn ended(&self, error: Option<Arc<KeepError>>) {
+        self.update(|status| {
+            status.health = Health::Ended;
+            status.failure = error;
+        });
+    }
+}

@@ -1,0 +1,55 @@
+//! What a user may set, with Litestream's defaults.
+
+use litekeep_formats::ltx::PageEncoding;
+use std::time::Duration;
+
+/// Settings of one database's replication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The least time between two slots; a lone commit after a pause goes at once.
+    pub sync_interval: Duration,
+    /// How often to look for changes where file notification does not work.
+    pub monitor_interval: Duration,
+    /// How many frames the WAL may hold before the engine checkpoints.
+    pub min_checkpoint_pages: u32,
+    /// How often to checkpoint a WAL that is smaller; `None` never.
+    pub checkpoint_interval: Option<Duration>,
+    /// From how many frames on the WAL file is cut to nothing when the database is idle.
+    pub truncate_pages: u32,
+    /// The intervals of levels 1, 2, ...: at most 8.
+    pub levels: Vec<Duration>,
+    /// How often to take a snapshot.
+    pub snapshot_interval: Duration,
+    /// How long snapshots are kept; the newest always is.
+    pub snapshot_retention: Duration,
+    /// How long slots are kept once they are compacted; `None` forever.
+    pub l0_retention: Option<Duration>,
+    /// Whether anything is ever deleted from the replica.
+    pub retention: bool,
+    /// How pages are written into LTX files.
+    pub encoding: PageEncoding,
+    /// Where the local state lies, if not in `.<file>-litekeep` beside the database.
+    pub meta_path: Option<std::path::PathBuf>,
+    /// Never trust file notification.
+    pub always_poll: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            sync_interval: Duration::from_secs(1),
+            monitor_interval: Duration::from_secs(1),
+            min_checkpoint_pages: 1000,
+            checkpoint_interval: Some(Duration::from_secs(60)),
+            truncate_pages: 121_359,
+            levels: vec![Duration::from_secs(30), Duration::from_secs(5 * 60), Duration::from_secs(60 * 60)],
+            snapshot_interval: Duration::from_secs(24 * 60 * 60),
+            snapshot_retention: Duration::from_secs(24 * 60 * 60),
+            l0_retention: Some(Duration::from_secs(5 * 60)),
+            retention: true,
+            encoding: PageEncoding::Block,
+            meta_path: None,
+            always_poll: false,
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The engine's four connections to one database, and the protection of its WAL.
+//!
+//! Two reading connections take turns in holding a read transaction (`rotate`), so that the WAL cannot be restarted
+//! before what it holds was captured. `ctl` checkpoints and asks for facts; `lock` takes the write lock for the last
+//! step of a checkpoint. No connection ever waits for a lock while another one holds something: `busy_timeout` is 0
+//! everywhere, and whoever is turned away tries again later.
+//!
+//! Nothing is ever written to the database: no tables, no rows.
+
+mod raw;
+mod scan;
+
+pub(crate) use scan::Scan;
+
+use litekeep_core::assess::Facts;
+use litekeep_formats::PageSize;
+use litekeep_formats::walindex::WalIndexHeader;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
+use std::path::Path;
+
+/// What SQLite answered.
+pub(crate) type SqliteResult<T> = Result<T, rusqlite::Error>;
+
+/// Whether an error only means that somebody holds a lock.
+pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// How a passive checkpoint ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Checkpointed {
+    /// It ran; some frames may be left because of a reader.
+    Ran,
+    /// Somebody else holds the checkpoint lock; nothing was done.
+    Busy,
+}
+
+/// See the module's text.
+pub(crate) struct Edge {
+    hold: Reader,
+    next: Reader,
+    ctl: Connection,
+    lock: Connection,
+}
+
+/// A connection that is in a read transaction, or not.
+struct Reader {
+    connection: Connection,
+    open: bool,
+    /// The frames that were visible, and whether all were back-filled, when the transaction began.
+    began: Option<Facts>,
+}
+
+impl Edge {
+    /// Opens the connections; the database must be there and in WAL mode, or become so here.
+    ///
+    /// # Errors
+    /// SQLite's: no database, locked by somebody in exclusive mode, not a database.
+    pub(crate) fn open(path: &Path, vfs: Option<&str>) -> SqliteResult<Self> {
+        let ctl = connect(path, vfs)?;
+        let mode: String = ctl.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+        if !mode.eq_ignore_ascii_case("wal") {
+            let now: String = ctl.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
+            if !now.eq_ignore_ascii_case("wal") {
+                return Err(rusqlite::Error::SqliteFailure(
+                    ffi::Error::new(ffi::SQLITE_CANTOPEN),
+                    Some(format!("journal mode stays {now}: WAL mode is needed to replicate")),
+                ));
+            }
+        }
+        let reader = || Ok::<_, rusqlite::Error>(Reader { connection: connect(path, vfs)?, open: false, began: None });
+        let edge = Self { hold: reader()?, next: reader()?, lock: connect(path, vfs)?, ctl };
+        touch(&edge.ctl)?;
+        Ok(edge)
+    }
+
+    /// What the WAL index says now, or `None` while a writer is in the middle of changing it.
+    ///
+    /// # Errors
+    /// SQLite's. A header that stays torn (its writer was killed there) is repaired by SQLite's own recovery, which
+    /// a read on `ctl` starts; the held read transaction stays.
+    pub(crate) fn facts(&self) -> SqliteResult<Option<Facts>> {
+        for round in 0..64 {
+            if let Some(facts) = self.facts_once()? {
+                return Ok(Some(facts));
+            }
+            if round == 40 {
+                match touch(&self.ctl) {
+                    Err(error) if !is_busy(&error) => return Err(error),
+                    _ => {}
+                }
+            } else if round > 8 {
+                std::thread::yield_now();
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+        Ok(None)
+    }
+
+    fn facts_once(&self) -> SqliteResult<Option<Facts>> {
+        let copy = match raw::wal_index(&self.ctl) {
+            Ok(copy) => copy,
+            Err(ffi::SQLITE_NOTFOUND) => {
+                touch(&self.ctl)?;
+                return Ok(None);
+            }
+            Err(code) => return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)),
+        };
+        let Ok(index) = WalIndexHeader::parse(&copy) else { return Ok(None) };
+        // After recovery of an empty WAL the index knows neither page size nor page count.
+        let page_size = match index.page_size {
+            Some(size) => size,
+            None => self.page_size()?,
+        };
+        let pages = if index.mx_frame == 0 { self.page_count()? } else { index.n_page };
+        Ok(Some(Facts {
+            page_size,
+            mx_frame: index.mx_frame,
+            pages,
+            backfilled: index.n_backfill,
+            checksum: index.frame_checksum,
+            salts: index.salts,
+            change: index.i_change,
+        }))
+    }
+
+    fn page_size(&self) -> SqliteResult<PageSize> {
+        let bytes: u32 = self.ctl.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+        PageSize::new(bytes).ok_or(rusqlite::Error::IntegralValueOutOfRange(0, i64::from(bytes)))
+    }
+
+    fn page_count(&self) -> SqliteResult<u32> {
+        self.ctl.query_row("PRAGMA page_count", [], |row| row.get(0))
+    }
+
+    /// Begins protection where there is none yet.
+    pub(crate) fn begin_hold(&mut self) -> SqliteResult<()> {
+        if !self.hold.open {
+            self.hold.begin()?;
+            self.hold.began = self.facts()?;
+        }
+        Ok(())
+    }
+
+    /// Ends protection: what is not captured may be lost from the WAL from here on.
+    pub(crate) fn end_hold(&mut self) {
+        self.hold.end();
+    }
+
+    /// The facts when the held read transaction began.
+    pub(crate) fn held_since(&self) -> Option<Facts> {
+        self.hold.began
+    }
+
+    /// First half of a rotation: a second read transaction begins while the first still holds.
+    pub(crate) fn begin_next(&mut self) -> SqliteResult<()> {
+        self.next.begin()?;
+        self.next.began = self.facts()?;
+        Ok(())
+    }
+
+    /// Second half: the old read transaction ends, the new one is what holds.
+    pub(crate) fn finish_rotation(&mut self) {
+        std::mem::swap(&mut self.hold, &mut self.next);
+        self.next.end();
+    }
+
+    /// Gives up a rotation: the old read transaction goes on holding.
+    pub(crate) fn abandon_rotation(&mut self) {
+        self.next.end();
+    }
+
+    /// One passive checkpoint, which waits for nobody.
+    pub(crate) fn checkpoint(&self) -> SqliteResult<Checkpointed> {
+        self.run_checkpoint("PRAGMA wal_checkpoint(PASSIVE)")
+    }
+
+    /// Cuts the WAL file to nothing if nobody is in the way.
+    pub(crate) fn checkpoint_truncate(&self) -> SqliteResult<Checkpointed> {
+        self.run_checkpoint("PRAGMA wal_checkpoint(TRUNCATE)")
+    }
+
+    fn run_checkpoint(&self, pragma: &str) -> SqliteResult<Checkpointed> {
+        match self.ctl.query_row(pragma, [], |row| row.get::<_, i64>(0)) {
+            Ok(0) => Ok(Checkpointed::Ran),
+            Ok(_) => Ok(Checkpointed::Busy),
+            Err(error) if is_busy(&error) => Ok(Checkpointed::Busy),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tries once to take the write lock; `false` if somebody has it.
+    pub(crate) fn try_write_lock(&self) -> SqliteResult<bool> {
+        match self.lock.execute_batch("BEGIN IMMEDIATE") {
+            Ok(()) => Ok(true),
+            Err(error) if is_busy(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives the write lock back.
+    pub(crate) fn write_unlock(&self) {
+        if !self.lock.is_autocommit() {
+            // Nothing was written: there is nothing that a rollback could fail to undo.
+            let _ = self.lock.execute_batch("ROLLBACK");
+        }
+    }
+
+    /// Begins to read the database as a whole, in a read transaction of its own. Protection goes on meanwhile.
+    pub(crate) fn scan(&self, path: &Path, vfs: Option<&str>) -> SqliteResult<Option<Scan>> {
+        Scan::begin(self, connect(path, vfs)?)
+    }
+}
+
+impl Reader {
+    fn begin(&mut self) -> SqliteResult<()> {
+        if !self.open {
+            self.connection.execute_batch("BEGIN")?;
+            if let Err(error) = touch(&self.connection) {
+                let _ = self.connection.execute_batch("ROLLBACK");
+                return Err(error);
+            }
+            self.open = true;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        if self.open {
+            // A read transaction: its end cannot fail in a way that matters.
+            let _ = self.connection.execute_batch("ROLLBACK");
+            self.open = false;
+            self.began = None;
+        }
+    }
+}
+
+/// One read, so that the transaction really begins and the index is mapped.
+fn touch(connection: &Connection) -> SqliteResult<()> {
+    let mut statement = connection.prepare_cached("SELECT rootpage FROM sqlite_schema LIMIT 1")?;
+    let mut rows = statement.query([])?;
+    rows.next().map(drop)
+}
+
+fn connect(path: &Path, vfs: Option<&str>) -> SqliteResult<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = match vfs {
+        Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs)?,
+        None => Connection::open_with_flags(path, flags)?,
+    };
+    connection.busy_timeout(std::time::Duration::ZERO)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.execute_batch("PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-256")?;
+    Ok(connection)
+}

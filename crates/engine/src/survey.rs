@@ -1,0 +1,134 @@
+//! Looks at a replica before anything is written to it: what lies in every level, how its chain ends, who claimed it.
+
+use crate::error::KeepError;
+use litekeep_core::lineage::RemoteTip;
+use litekeep_core::ownership::EpochFacts;
+use litekeep_core::restore::{Catalog, LtxFile};
+use litekeep_formats::ltx::{Header, Trailer};
+use litekeep_formats::{Epoch, Level, Txid};
+use litekeep_store::{EpochRecord, ErrorKind, Key, Scope, Store, StoreError};
+
+/// What was found.
+#[derive(Debug, Clone)]
+pub(crate) struct Survey {
+    pub(crate) catalog: Catalog,
+    pub(crate) tip: Option<RemoteTip>,
+    pub(crate) epochs: EpochFacts,
+}
+
+/// Lists everything and reads the ends of the newest files.
+pub(crate) fn survey(store: &dyn Store) -> Result<Survey, KeepError> {
+    let catalog = list_all(store)?;
+    let mut epochs = epoch_facts(store)?;
+    let tip = catalog.newest().map(|txid| read_tip(store, &catalog, txid)).transpose()?.flatten();
+    let seals = [Level::SLOTS, Level::SNAPSHOTS]
+        .iter()
+        .filter_map(|level| catalog.level(*level).iter().max_by_key(|file| file.range.max()));
+    for file in seals {
+        let epoch = read_ends(store, file)?.and_then(|(header, _)| header.seal()).map(|seal| seal.epoch);
+        epochs.newest_seal = epochs.newest_seal.max(epoch);
+    }
+    Ok(Survey { catalog, tip, epochs })
+}
+
+/// The LTX files of all levels.
+pub(crate) fn list_all(store: &dyn Store) -> Result<Catalog, StoreError> {
+    let mut files = Vec::new();
+    for level in Level::all() {
+        for entry in store.list(&Scope::Level(level))? {
+            if let Key::Ltx(level, range) = entry.key {
+                files.push(LtxFile {
+                    level,
+                    range,
+                    size: entry.size,
+                    modified: entry.modified,
+                    timestamp: entry.timestamp,
+                });
+            }
+        }
+    }
+    Ok(files.into_iter().collect())
+}
+
+fn epoch_facts(store: &dyn Store) -> Result<EpochFacts, StoreError> {
+    let mut facts = EpochFacts::default();
+    for entry in store.list(&Scope::Epochs)? {
+        if let Key::Epoch(epoch, record) = entry.key {
+            facts.newest_record = facts.newest_record.max(Some(epoch));
+            facts.any_opened |= record != EpochRecord::Claim;
+        }
+    }
+    Ok(facts)
+}
+
+/// The file that ends the chain: the slot where it is there, else whatever covers that TXID.
+fn read_tip(store: &dyn Store, catalog: &Catalog, txid: Txid) -> Result<Option<RemoteTip>, StoreError> {
+    let mut ends: Vec<&LtxFile> = catalog.files().filter(|file| file.range.max() == txid).collect();
+    ends.sort_by_key(|file| file.level);
+    for file in ends {
+        let Some((header, trailer)) = read_ends(store, file)? else { continue };
+        let seal = header.seal();
+        let is_slot = file.level == Level::SLOTS && file.range.min() == txid;
+        return Ok(Some(RemoteTip {
+            txid,
+            slot: is_slot.then_some(trailer.file),
+            database: seal.and_then(|seal| seal.database).or(trailer.post_apply),
+            epoch: seal.map(|seal| seal.epoch),
+            timestamp: header.timestamp,
+        }));
+    }
+    Ok(None)
+}
+
+/// Header and trailer of a file; `None` if it is gone by now.
+pub(crate) fn read_ends(store: &dyn Store, file: &LtxFile) -> Result<Option<(Header, Trailer)>, StoreError> {
+    let key = Key::Ltx(file.level, file.range);
+    let damaged = |what: &str| {
+        StoreError::new(
+            ErrorKind::DataDamaged,
+            "read",
+            format!("{}: {key}", store.location()),
+            litekeep_store::Failure::Text(what.to_owned()),
+        )
+    };
+    let head = match store.read(&key, Some(0..Header::LEN as u64)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    let header = Header::parse(&head.bytes).map_err(|error| damaged(&error.to_string()))?;
+    let end = head.total;
+    let begin = end.checked_sub(Trailer::LEN as u64).ok_or_else(|| damaged("shorter than its trailer"))?;
+    let tail = match store.read(&key, Some(begin..end)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    let trailer = Trailer::parse(&tail.bytes, &header).map_err(|error| damaged(&error.to_string()))?;
+    Ok(Some((header, trailer)))
+}
+
+/// Who wrote a slot, as far as the bucket tells.
+pub(crate) fn who_wrote(store: &dyn Store, txid: Txid) -> String {
+    let file = LtxFile {
+        level: Level::SLOTS,
+        range: litekeep_formats::TxidRange::single(txid),
+        size: 0,
+        modified: litekeep_formats::TimestampMs(0),
+        timestamp: None,
+    };
+    match read_ends(store, &file) {
+        Ok(Some((header, _))) => match header.seal() {
+            Some(seal) => format!("epoch {}, {}", seal.epoch, owner(store, seal.epoch)),
+            None => "a file without a seal, as Litestream writes it".to_owned(),
+        },
+        Ok(None) => "the slot is gone again".to_owned(),
+        Err(error) => format!("unknown ({error})"),
+    }
+}
+
+fn owner(store: &dyn Store, epoch: Epoch) -> String {
+    match crate::ownership::read_claim(store, epoch) {
+        Ok(Some(claim)) => format!("owner {}", claim.owner),
+        Ok(None) => "whose claim is gone".to_owned(),
+        Err(error) => format!("whose claim cannot be read ({error})"),
+    }
+}

@@ -1,0 +1,60 @@
+//! What anybody would try first.
+
+use crate::rig::{LONG, Rig, insert, stopped, synced};
+use litekeep_formats::{Level, Txid};
+use litekeep_store::Scope;
+
+#[test]
+fn a_database_goes_to_the_replica_and_comes_back() {
+    let rig = Rig::new();
+    let app = rig.app();
+    insert(&app, 100);
+    let keeper = rig.keep();
+    synced(&keeper);
+    rig.assert_restores();
+    for rows in [1, 10, 3000] {
+        insert(&app, rows);
+        synced(&keeper);
+        rig.assert_restores();
+    }
+    app.execute_batch("DELETE FROM t WHERE id % 3 = 0; VACUUM").unwrap();
+    synced(&keeper);
+    rig.assert_restores();
+    stopped(keeper);
+}
+
+#[test]
+fn slots_are_consecutive_and_a_restart_uploads_nothing() {
+    let rig = Rig::new();
+    let app = rig.app();
+    insert(&app, 10);
+    let keeper = rig.keep();
+    synced(&keeper);
+    insert(&app, 10);
+    let last = synced(&keeper);
+    keeper.stop(LONG).unwrap();
+    let before = rig.objects(Scope::Level(Level::SLOTS));
+    assert_eq!(before.len() as u64, last.get());
+
+    let keeper = rig.keep();
+    assert_eq!(synced(&keeper), last);
+    assert_eq!(rig.objects(Scope::Level(Level::SLOTS)), before);
+    insert(&app, 1);
+    assert_eq!(synced(&keeper), last.next());
+    stopped(keeper);
+    rig.assert_restores();
+}
+
+#[test]
+fn r02_a_large_existing_database_is_there_from_the_first_slot_on() {
+    let rig = Rig::new();
+    let app = rig.app();
+    insert(&app, 200_000);
+    app.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    let keeper = rig.keep();
+    assert_eq!(synced(&keeper), Txid::FIRST);
+    insert(&app, 1);
+    synced(&keeper);
+    stopped(keeper);
+    rig.assert_restores();
+}

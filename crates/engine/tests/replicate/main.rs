@@ -1,0 +1,6 @@
+//! The replicator with real files and real SQLite, against a replica in memory.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod basics;
+mod foreign;
+mod rig;
