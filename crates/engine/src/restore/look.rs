@@ -1,0 +1,240 @@
+//! What a replica holds: one look at its listings, and the few questions that listings leave open.
+
+use crate::restore::limits;
+use litekeep_core::restore::{Catalog, LtxFile, NoPlan, Point, Search, newest_before, plan_latest, v3};
+use litekeep_formats::ltx::Header;
+use litekeep_formats::{Checksum, Epoch, Level, TimestampMs, Txid, TxidRange};
+use litekeep_store::{Entry, EpochRecord, ErrorKind, Key, Scope, Store, StoreError, V3Generation};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// One look.
+#[derive(Debug, Clone, Default)]
+pub struct Look {
+    /// All LTX files.
+    pub catalog: Catalog,
+    /// The newest epoch that was opened or closed.
+    pub opened: Option<Epoch>,
+    /// Somebody claimed an epoch.
+    pub claimed: bool,
+    /// All v0.3 snapshots.
+    pub v3_snapshots: Vec<v3::Snapshot>,
+}
+
+/// Lists everything but v0.3 WAL segments.
+///
+/// # Errors
+/// The first one of any listing: a listing that fails is never taken for an empty one.
+pub fn look(store: &dyn Store, parallelism: usize) -> Result<Look, StoreError> {
+    let mut scopes: Vec<Scope> = Level::all().map(Scope::Level).collect();
+    scopes.extend([Scope::Epochs, Scope::V3Snapshots]);
+    let mut look = Look::default();
+    let mut files = Vec::new();
+    for entry in each(parallelism, &scopes, |scope| store.list(scope))?.into_iter().flatten() {
+        match entry.key {
+            Key::Ltx(..) => files.extend(ltx_file(&entry)),
+            Key::Epoch(epoch, EpochRecord::Open | EpochRecord::Closed) => {
+                look.opened = look.opened.max(Some(epoch));
+                look.claimed = true;
+            }
+            Key::Epoch(_, EpochRecord::Claim) => look.claimed = true,
+            Key::V3Snapshot(generation, index) => look.v3_snapshots.push(v3::Snapshot {
+                generation: generation.0,
+                index,
+                size: entry.size,
+                time: entry.modified,
+            }),
+            Key::V3Wal(..) => {}
+        }
+    }
+    look.catalog = files.into_iter().collect();
+    Ok(look)
+}
+
+/// All levels, as a catalogue.
+///
+/// # Errors
+/// The first one of any listing.
+pub fn catalog(store: &dyn Store, parallelism: usize) -> Result<Catalog, StoreError> {
+    let scopes: Vec<Scope> = Level::all().map(Scope::Level).collect();
+    let lists = each(parallelism, &scopes, |scope| store.list(scope))?;
+    Ok(lists.iter().flatten().filter_map(ltx_file).collect())
+}
+
+fn ltx_file(entry: &Entry) -> Option<LtxFile> {
+    let Key::Ltx(level, range) = entry.key else { return None };
+    Some(LtxFile { level, range, size: entry.size, modified: entry.modified, timestamp: entry.timestamp })
+}
+
+/// The v0.3 generations of these snapshots with their WAL segments.
+pub(crate) fn generations(
+    store: &dyn Store,
+    snapshots: &[v3::Snapshot],
+    only: Option<V3Generation>,
+    parallelism: usize,
+) -> Result<Vec<v3::Generation>, StoreError> {
+    let mut by_id: BTreeMap<u64, Vec<v3::Snapshot>> = BTreeMap::new();
+    for snapshot in snapshots.iter().filter(|s| only.is_none_or(|only| only.0 == s.generation)) {
+        by_id.entry(snapshot.generation).or_default().push(*snapshot);
+    }
+    let ids: Vec<u64> = by_id.keys().copied().collect();
+    let lists = each(parallelism, &ids, |id| store.list(&Scope::V3Wal(V3Generation(*id))))?;
+    let segment = |entry: &Entry| match entry.key {
+        Key::V3Wal(_, index, offset) => {
+            Some(v3::Segment { index, offset, size: entry.size, time: entry.modified })
+        }
+        _ => None,
+    };
+    Ok(by_id
+        .into_iter()
+        .zip(lists)
+        .map(|((id, snapshots), segments)| v3::Generation {
+            id,
+            snapshots,
+            segments: segments.iter().filter_map(segment).collect(),
+        })
+        .collect())
+}
+
+/// Whether this chain is ours: an epoch was opened, or one of the newest files carries a seal.
+pub(crate) fn is_sealed(store: &dyn Store, look: &Look) -> Result<bool, StoreError> {
+    if look.opened.is_some() {
+        return Ok(true);
+    }
+    let newest = [Level::SLOTS, Level::SNAPSHOTS].map(|level| look.catalog.level(level).last().copied());
+    for file in newest.into_iter().flatten() {
+        if header(store, &file)?.is_some_and(|header| header.seal().is_some()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A file's header; `None` if it is gone or is no LTX file.
+///
+/// # Errors
+/// The store's, but for an object that is not there.
+pub fn header(store: &dyn Store, file: &LtxFile) -> Result<Option<Header>, StoreError> {
+    match store.read(&Key::Ltx(file.level, file.range), Some(0..Header::LEN as u64)) {
+        Ok(chunk) => Ok(Header::parse(&chunk.bytes).ok()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Asks for slots by name where the listing may lag behind: past its newest file, and in a small hole (DESIGN §4,
+/// rule 10; R60).
+pub(crate) fn read_ahead(store: &dyn Store, catalog: &mut Catalog) -> Result<(), StoreError> {
+    if let Err(NoPlan::Gap { missing, .. }) = plan_latest(catalog)
+        && missing.max().get() - missing.min().get() < limits::ASK_BY_NAME
+    {
+        for id in missing.min().get()..=missing.max().get() {
+            if let Some(file) = Txid::new(id).map(|txid| slot(store, txid)).transpose()?.flatten() {
+                catalog.insert(file);
+            }
+        }
+    }
+    let Some(mut newest) = catalog.newest() else { return Ok(()) };
+    while newest.next() > newest
+        && let Some(file) = slot(store, newest.next())?
+    {
+        catalog.insert(file);
+        newest = newest.next();
+    }
+    Ok(())
+}
+
+fn slot(store: &dyn Store, txid: Txid) -> Result<Option<LtxFile>, StoreError> {
+    let range = TxidRange::single(txid);
+    match store.head(&Key::Ltx(Level::SLOTS, range)) {
+        Ok(head) => Ok(Some(LtxFile {
+            level: Level::SLOTS,
+            range,
+            size: head.size,
+            modified: head.modified,
+            timestamp: Some(head.timestamp),
+        })),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The newest of `points` before a time, asking the store for as few files' times as that takes (R46).
+pub(crate) fn search(
+    store: &dyn Store,
+    points: &[Point],
+    wanted: TimestampMs,
+    parallelism: usize,
+) -> Result<Option<usize>, StoreError> {
+    let mut times: Vec<Option<TimestampMs>> = points.iter().map(|point| point.file.timestamp).collect();
+    loop {
+        let ask = match newest_before(&times, wanted) {
+            Search::Newest(found) => return Ok(found),
+            Search::Ask(ask) => ask,
+        };
+        let answers = each(parallelism, &ask, |at| {
+            let file = &points[*at].file;
+            match store.head(&Key::Ltx(file.level, file.range)) {
+                Ok(head) => Ok(head.timestamp),
+                // Gone meanwhile: the plan that needs it will be made anew.
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(file.modified),
+                Err(error) => Err(error),
+            }
+        })?;
+        for (at, time) in ask.into_iter().zip(answers) {
+            times[at] = Some(time);
+        }
+    }
+}
+
+/// Asks about each item, several at a time; answers in the items' order.
+pub(crate) fn each<I: Sync, T: Send>(
+    parallelism: usize,
+    items: &[I],
+    ask: impl Fn(&I) -> Result<T, StoreError> + Sync,
+) -> Result<Vec<T>, StoreError> {
+    if parallelism <= 1 || items.len() <= 1 {
+        return items.iter().map(ask).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let answers: Mutex<BTreeMap<usize, Result<T, StoreError>>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..parallelism.min(items.len()).min(limits::PARALLELISM_MAX) {
+            scope.spawn(|| {
+                while let Some((at, item)) = next_item(&next, items) {
+                    let answer = ask(item);
+                    if answer.is_err() {
+                        next.store(items.len(), Ordering::Relaxed); // the others need not begin more
+                    }
+                    answers.lock().unwrap_or_else(PoisonError::into_inner).insert(at, answer);
+                }
+            });
+        }
+    });
+    answers.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
+}
+
+fn next_item<'a, I>(next: &AtomicUsize, items: &'a [I]) -> Option<(usize, &'a I)> {
+    let at = next.fetch_add(1, Ordering::Relaxed);
+    items.get(at).map(|item| (at, item))
+}
+
+/// The checksum of a listed file, from its last bytes; `None` if it is not there (any more).
+pub(crate) fn file_checksum(
+    store: &dyn Store,
+    catalog: &Catalog,
+    level: Level,
+    range: TxidRange,
+) -> Result<Option<Checksum>, StoreError> {
+    let Some(file) = catalog.level(level).iter().find(|file| file.range == range) else { return Ok(None) };
+    match store.read(&Key::Ltx(level, range), Some(file.size.saturating_sub(8)..file.size)) {
+        Ok(chunk) if chunk.total == file.size => {
+            let field = chunk.bytes.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+            Ok(Checksum::from_stored(field))
+        }
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
