@@ -233,6 +233,19 @@ impl Replicator {
         self.shared.status()
     }
 
+    /// Asks that everything committed so far be brought into the replica; gives a ticket for
+    /// [`Replicator::answered`].
+    pub fn ask(&self) -> u64 {
+        let ticket = self.shared.ask();
+        self.mailbox.poke();
+        ticket
+    }
+
+    /// Whether what a ticket asked for is in the replica.
+    pub fn answered(&self, ticket: u64) -> bool {
+        self.shared.answered() >= ticket
+    }
+
     /// Whoever notices that the database may have changed calls this; any thread may.
     pub fn poker(&self) -> impl Fn() + Send + Sync + Clone + 'static {
         let mailbox = self.mailbox.clone();

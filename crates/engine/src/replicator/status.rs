@@ -94,6 +94,10 @@ impl Shared {
         self.inner().asked
     }
 
+    pub(super) fn answered(&self) -> u64 {
+        self.inner().answered
+    }
+
     pub(super) fn answer(&self, ticket: u64, durable: Option<Txid>) {
         let mut inner = self.inner();
         inner.answered = ticket;
