@@ -19,7 +19,7 @@ pub(crate) struct Object {
     pub(crate) body: Bytes,
     etag: String,
     modified: SystemTime,
-    metadata: HashMap<String, String>,
+    pub(crate) metadata: HashMap<String, String>,
 }
 
 struct Upload {

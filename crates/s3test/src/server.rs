@@ -127,6 +127,20 @@ impl Server {
         self.shared.bucket.state().objects.remove(key).is_some()
     }
 
+    /// Gives an object another key, behind everybody's back.
+    pub fn rename(&self, from: &str, to: &str) -> bool {
+        let mut state = self.shared.bucket.state();
+        let object = state.objects.remove(from);
+        object.is_some_and(|object| state.objects.insert(to.into(), object).is_none())
+    }
+
+    /// Drops the metadata of all objects, as a copy by some other tool does.
+    pub fn forget_metadata(&self) {
+        for object in self.shared.bucket.state().objects.values_mut() {
+            object.metadata.clear();
+        }
+    }
+
     /// How many multipart uploads are unfinished.
     pub fn uploads(&self) -> usize {
         self.shared.bucket.uploads()

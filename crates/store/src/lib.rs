@@ -4,6 +4,7 @@
 //! state machine over threads, and lets a simulation run every verb deterministically on one thread.
 #![forbid(unsafe_code)]
 
+pub mod conformance;
 pub mod directory;
 pub mod disk;
 pub mod error;

@@ -181,8 +181,8 @@ mod tests {
         let (result, world) = run(u64::MAX, |_| Err(Setback::new(ErrorKind::Retry, "reset")));
         let error = result.unwrap_err();
         assert!(*world.now.lock().unwrap() <= Policy::default().total);
-        assert_eq!((error.kind, error.attempts), (ErrorKind::Retry, 10));
-        assert_eq!(error.to_string(), "create s3://b/x: reset (tried 10 times in 26.3 s)");
+        assert_eq!((error.kind, error.attempts), (ErrorKind::Retry, 11));
+        assert_eq!(error.to_string(), "create s3://b/x: reset (tried 11 times in 26.3 s)");
     }
 
     #[test]

@@ -130,7 +130,7 @@ impl S3Store {
         let mut ask = Ask::new(Method::GET, Some(key.into()));
         ask.wanted = (0, u64::MAX);
         if let Some(range) = &range {
-            ask = ask.header("range", format!("bytes={}-{}", range.start, range.end - 1));
+            ask = ask.header("range", range_header(range));
             ask.wanted = (0, range.end - range.start);
         }
         let answer = self.shared.client.ask(ask).map_err(NoAnswer::setback)?;
@@ -353,6 +353,14 @@ impl Shared {
     fn concurrency(&self) -> usize {
         let usual = if self.client.provider() == Provider::R2 { 2 } else { 3 };
         self.client.settings().concurrency.unwrap_or(usual).max(1)
+    }
+}
+
+/// `bytes=FIRST-LAST`; without LAST where the number is past what services read as one (a signed 64-bit integer).
+fn range_header(range: &Range<u64>) -> String {
+    match i64::try_from(range.end) {
+        Ok(_) => format!("bytes={}-{}", range.start, range.end - 1),
+        Err(_) => format!("bytes={}-", range.start),
     }
 }
 
