@@ -8,5 +8,7 @@ pub mod clock;
 pub mod disk;
 pub mod faulty;
 pub mod history;
+pub mod peers;
 pub mod random;
+pub mod sim;
 pub mod workload;

@@ -1,0 +1,11 @@
+//! The `litekeep` command from outside: processes, signals, wiped disks, applications in another language, the real
+//! Litestreams and a real S3 gateway as witnesses. Nothing of ours is linked in that decides anything.
+
+mod checkpoints;
+mod harness;
+mod ownership;
+mod peers;
+mod redeploy;
+mod replicate;
+mod restore;
+mod s3;
