@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod error;
 pub mod files;
+mod image;
 pub mod jobs;
 pub mod keeper;
 pub mod local;

@@ -26,6 +26,8 @@ pub struct Settings {
     pub l0_retention: Option<Duration>,
     /// Whether anything is ever deleted from the replica.
     pub retention: bool,
+    /// The largest raw size of a slot, bytes: an image or transaction past it goes to level 9 as a stream.
+    pub max_slot_bytes: u64,
     /// How pages are written into LTX files.
     pub encoding: PageEncoding,
     /// Where the local state lies, if not in `.<file>-litekeep` beside the database.
@@ -47,6 +49,7 @@ impl Default for Settings {
             snapshot_retention: Duration::from_secs(24 * 60 * 60),
             l0_retention: Some(Duration::from_secs(5 * 60)),
             retention: true,
+            max_slot_bytes: litekeep_core::limits::SLOT_RAW_BYTES,
             encoding: PageEncoding::Block,
             meta_path: None,
             always_poll: false,

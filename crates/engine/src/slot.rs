@@ -35,7 +35,7 @@ pub(crate) struct SlotHead {
 }
 
 impl SlotHead {
-    fn header(&self) -> Header {
+    pub(crate) fn header(&self) -> Header {
         let mut header = Header {
             no_checksum: true,
             page_size: self.page_size,
@@ -87,7 +87,11 @@ pub(crate) fn wal_span(from: &Position, to: &Position) -> WalSpan {
     if to.frame == 0 || to.salts == Position::UNBORN {
         return WalSpan::default();
     }
-    let begin = if from.salts == to.salts { frame_offset(from.frame + 1, to.page_size) } else { frame_offset(1, to.page_size) };
+    let begin = if from.salts == to.salts {
+        frame_offset(from.frame + 1, to.page_size)
+    } else {
+        frame_offset(1, to.page_size)
+    };
     let end = frame_offset(to.frame + 1, to.page_size);
     WalSpan { offset: begin, size: end.saturating_sub(begin), salts: to.salts }
 }

@@ -3,9 +3,9 @@
 use crate::error::KeepError;
 use litekeep_core::lineage::RemoteTip;
 use litekeep_core::ownership::EpochFacts;
-use litekeep_core::restore::{Catalog, LtxFile};
-use litekeep_formats::ltx::{Header, Trailer};
-use litekeep_formats::{Epoch, Level, Txid};
+use litekeep_core::restore::{Catalog, LtxFile, plan_latest};
+use litekeep_formats::ltx::{Header, Marks, Trailer};
+use litekeep_formats::{Epoch, Level, Txid, TxidRange};
 use litekeep_store::{EpochRecord, ErrorKind, Key, Scope, Store, StoreError};
 
 /// What was found.
@@ -14,6 +14,8 @@ pub(crate) struct Survey {
     pub(crate) catalog: Catalog,
     pub(crate) tip: Option<RemoteTip>,
     pub(crate) epochs: EpochFacts,
+    /// The newest state cannot be restored: an object is missing (R32).
+    pub(crate) hole: bool,
 }
 
 /// Lists everything and reads the ends of the newest files.
@@ -28,7 +30,25 @@ pub(crate) fn survey(store: &dyn Store) -> Result<Survey, KeepError> {
         let epoch = read_ends(store, file)?.and_then(|(header, _)| header.seal()).map(|seal| seal.epoch);
         epochs.newest_seal = epochs.newest_seal.max(epoch);
     }
-    Ok(Survey { catalog, tip, epochs })
+    let hole = has_hole(store, &catalog)?;
+    Ok(Survey { catalog, tip, epochs, hole })
+}
+
+/// Whether the newest state cannot be restored from what is listed.
+fn has_hole(store: &dyn Store, catalog: &Catalog) -> Result<bool, StoreError> {
+    let Some(newest) = catalog.newest() else { return Ok(false) };
+    if plan_latest(catalog).is_err() {
+        return Ok(true);
+    }
+    let slot = TxidRange::single(newest);
+    let whole =
+        TxidRange::new(Txid::FIRST, newest).is_some_and(|range| catalog.contains(Level::SNAPSHOTS, range));
+    let Some(file) = catalog.level(Level::SLOTS).iter().find(|file| file.range == slot).filter(|_| !whole)
+    else {
+        return Ok(false);
+    };
+    let seal = read_ends(store, file)?.and_then(|(header, _)| header.seal());
+    Ok(seal.is_some_and(|seal| seal.marks.contains(Marks::CONTENT_IN_LEVEL_9)))
 }
 
 /// The LTX files of all levels.

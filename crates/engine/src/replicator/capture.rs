@@ -44,7 +44,10 @@ impl Replicator {
     pub(super) fn capture_round(&mut self) -> Result<Duration, KeepError> {
         let now = self.env.clock.boot();
         let since_change = now.saturating_sub(self.timing.last_change);
-        if since_change < COALESCE && self.stopping == Stopping::No && self.shared.asked() == self.chores.answered {
+        if since_change < COALESCE
+            && self.stopping == Stopping::No
+            && self.shared.asked() == self.chores.answered
+        {
             return Ok(COALESCE - since_change);
         }
         if !self.follow_file()? {
@@ -81,7 +84,8 @@ impl Replicator {
             self.edge = None;
             self.broken = Some(BreakReason::FileReplaced);
         }
-        Ok(id.is_some() && (self.edge.is_some() || self.env.files.len(&self.path).is_ok_and(|len| len > Some(0))))
+        Ok(id.is_some()
+            && (self.edge.is_some() || self.env.files.len(&self.path).is_ok_and(|len| len > Some(0))))
     }
 
     /// The facts, or "busy" while a writer is in the middle of changing them.
@@ -101,20 +105,16 @@ impl Replicator {
         self.edge().scan(&self.path, self.env.vfs.as_deref()).map_err(self.sqlite())
     }
 
-    /// Takes committed frames until none is new; `false` if none was.
+    /// Takes the frames that are committed now; `false` if none was new. A writer that never pauses must not keep
+    /// us here: what it commits meanwhile is the next round's (R13).
     fn take_new_frames(&mut self) -> Result<bool, KeepError> {
+        let facts = self.facts_now()?;
         let mut changed = false;
-        loop {
-            let facts = self.facts_now()?;
-            if !self.take_once(&facts)? {
-                return Ok(changed);
-            }
+        // Enough for one slot is enough; the rest stays in the WAL, which we hold.
+        while self.pending().raw_bytes() < limits::SYNC_WAL_BYTES && self.take_once(&facts)? {
             changed = true;
-            if self.pending().raw_bytes() >= limits::SYNC_WAL_BYTES {
-                // Enough for one slot; the rest stays in the WAL, which we hold.
-                return Ok(true);
-            }
         }
+        Ok(changed)
     }
 
     /// Takes frames once; `false` if none is new. A broken chain is noted and mended in the next round.
@@ -238,7 +238,8 @@ impl Replicator {
     }
 
     fn note_look(&mut self, now: Duration, changed: bool, facts: &Facts) -> Result<(), KeepError> {
-        let long_idle = self.timing.idle && now.saturating_sub(self.timing.last_look) * 10 >= limits::IDLE_LOOK * 9;
+        let long_idle =
+            self.timing.idle && now.saturating_sub(self.timing.last_look) * 10 >= limits::IDLE_LOOK * 9;
         if changed && long_idle && !self.timing.polling && self.timing.last_poke < self.timing.last_look {
             tracing::warn!(db = %self.path.display(), "a change came without a file notification; polling from now on");
             self.timing.polling = true;

@@ -22,8 +22,6 @@ pub(super) struct Chores {
 }
 
 impl Replicator {
-    pub(super) fn note_image_durable(&mut self, _txid: Txid) {}
-
     pub(super) fn chore_round(&mut self) -> Duration {
         let _ = Phase::Running;
         Duration::MAX

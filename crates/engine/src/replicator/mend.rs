@@ -3,11 +3,10 @@
 use super::start::{Compared, position_of};
 use super::{Env, Replicator};
 use crate::error::KeepError;
-use crate::slot::BuildError;
 use crate::restore::{IntegrityCheck, Options, Outcome, RestoreEnv, restore};
+use crate::slot::BuildError;
 use litekeep_core::assess::{BreakReason, Position};
 use litekeep_core::lineage::RemoteTip;
-use litekeep_core::limits;
 use litekeep_core::restore::Target;
 use litekeep_formats::crc::page_checksum;
 use litekeep_store::{ErrorKind, Failure, StoreError};
@@ -49,7 +48,7 @@ impl Replicator {
         let failed = self.build_failed(self.state().txid.next());
         let mut changed = 0u64;
         let (Some(pending), Some(sums)) = (&mut self.pending, &self.sums) else { return Ok(false) };
-        let limit = limits::SLOT_RAW_BYTES / u64::from(facts.page_size.get());
+        let limit = self.settings.max_slot_bytes / u64::from(facts.page_size.get());
         let local = &self.local;
         scan.for_each(|page, data| {
             if changed > limit || sums.get(page)? == Some(page_checksum(page, data)) {
@@ -89,6 +88,7 @@ impl Replicator {
     /// The replica lost what it had confirmed: the next slot is a whole image, and a snapshot of it begins the chain
     /// anew. Numbers go on where they were.
     pub(super) fn mend_chain(&mut self) -> Result<(), KeepError> {
+        self.image = None;
         self.staged.clear();
         self.unflushed.clear();
         self.local.forget_slots().map_err(self.io("remove staged slots in"))?;
@@ -120,7 +120,8 @@ pub(super) fn checksum_of_tip(env: &Env, tip: RemoteTip, into: &Path) -> Result<
     let unusable = |what: String| {
         StoreError::new(ErrorKind::DataDamaged, "read", env.store.location(), Failure::Text(what)).into()
     };
-    let outcome = restored.map_err(|error| unusable(format!("its newest state cannot be restored: {error}")))?;
+    let outcome =
+        restored.map_err(|error| unusable(format!("its newest state cannot be restored: {error}")))?;
     removed.map_err(|error| KeepError::Io { what: "remove", path: into.to_owned(), error })?;
     match outcome {
         Outcome::Restored(restored) => match restored.chain {

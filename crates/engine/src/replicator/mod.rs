@@ -7,6 +7,7 @@
 mod capture;
 mod checkpoint;
 mod chores;
+mod image;
 mod mend;
 mod put;
 mod slots;
@@ -30,7 +31,7 @@ use litekeep_core::decisions::Decisions;
 use litekeep_core::env::{Clock, Random};
 use litekeep_core::limits;
 use litekeep_core::ownership::EpochFacts;
-use litekeep_core::restore::Catalog;
+use litekeep_core::restore::{Catalog, LtxFile};
 use litekeep_formats::{Epoch, TimestampMs, Txid};
 use litekeep_store::Store;
 use slots::Staged;
@@ -74,6 +75,7 @@ pub(crate) enum Report {
     Claimed(Result<crate::ownership::Claim, KeepError>),
     Compared(Result<start::Compared, KeepError>),
     Put(Txid, Result<put::PutOutcome, KeepError>),
+    ImageUp(Txid, Result<LtxFile, KeepError>),
     Recorded(Result<(), KeepError>),
     Chore(chores::ChoreReport),
 }
@@ -105,6 +107,8 @@ struct Chain {
     durable: Option<Txid>,
     epoch: Option<Epoch>,
     create_only: bool,
+    /// The newest state cannot be restored; the next slot must be a whole image.
+    hole: bool,
     /// Whether the epoch's `open` record is written (or being written).
     opened: bool,
 }
@@ -137,6 +141,7 @@ pub struct Replicator {
     /// Capture pauses until this time: the disk is full, or the database cannot be read.
     paused: Option<Duration>,
     pause: Duration,
+    image: Option<image::Image>,
     staged: VecDeque<Staged>,
     unflushed: VecDeque<Txid>,
     putting: bool,
@@ -174,6 +179,7 @@ impl Replicator {
                 epoch: None,
                 create_only: true,
                 opened: false,
+                hole: false,
             },
             state: None,
             pending: None,
@@ -183,6 +189,7 @@ impl Replicator {
             broken: None,
             paused: None,
             pause: Duration::ZERO,
+            image: None,
             staged: VecDeque::new(),
             unflushed: VecDeque::new(),
             putting: false,
@@ -225,7 +232,10 @@ impl Replicator {
             }
         };
         self.publish();
-        Step { wait: if self.phase == Phase::Ended { Duration::MAX } else { wait }, ended: self.phase == Phase::Ended }
+        Step {
+            wait: if self.phase == Phase::Ended { Duration::MAX } else { wait },
+            ended: self.phase == Phase::Ended,
+        }
     }
 
     /// What the outside may know.
@@ -266,12 +276,16 @@ impl Replicator {
         self.timing.polling = polling || self.settings.always_poll;
     }
 
-    /// Asks the replicator to bring the tail up and end, within `limit`. Step on until it has ended.
+    /// Asks the replicator to bring the tail up and end, within `limit`; a second call can only shorten that. Step on
+    /// until it has ended.
     pub fn stop(&mut self, limit: Duration) {
-        if self.stopping == Stopping::No {
-            self.stopping = Stopping::Until(self.env.clock.boot().saturating_add(limit));
-            self.mailbox.poke();
-        }
+        let deadline = self.env.clock.boot().saturating_add(limit);
+        self.stopping = match self.stopping {
+            Stopping::No => Stopping::Until(deadline),
+            Stopping::Until(earlier) => Stopping::Until(earlier.min(deadline)),
+            Stopping::Closing(earlier) => Stopping::Closing(earlier.min(deadline)),
+        };
+        self.mailbox.poke();
     }
 
     fn take_report(&mut self, report: Report) -> Result<(), KeepError> {
@@ -280,6 +294,7 @@ impl Replicator {
             Report::Compared(result) => self.compared(result),
             Report::Claimed(result) => self.claimed(result),
             Report::Put(txid, result) => self.put_answered(txid, result),
+            Report::ImageUp(txid, result) => self.image_answered(txid, result),
             Report::Recorded(result) => self.recorded(result),
             Report::Chore(report) => self.chore_done(report),
         }
@@ -308,10 +323,18 @@ impl Replicator {
         let chore_due = self.chore_round();
         let put_due = self.put_wait();
         let stop_due = self.stop_round()?;
-        Ok([look_again, slot_due, chore_due, put_due, stop_due].into_iter().min().unwrap_or(limits::IDLE_LOOK))
+        Ok([look_again, slot_due, chore_due, put_due, stop_due]
+            .into_iter()
+            .min()
+            .unwrap_or(limits::IDLE_LOOK))
     }
 
-    fn spawn(&self, name: &'static str, job: impl FnOnce(Reporter<Report>) + Send + 'static, otherwise: Report) {
+    fn spawn(
+        &self,
+        name: &'static str,
+        job: impl FnOnce(Reporter<Report>) + Send + 'static,
+        otherwise: Report,
+    ) {
         let reporter = Reporter::new(&self.mailbox, otherwise);
         let job: Job = Box::new(move || job(reporter));
         self.env.spawner.spawn(name, job);
@@ -348,7 +371,8 @@ impl Replicator {
 
     /// A pause after `failures` failures in a row: 0.5 s doubling to 60 s, with jitter.
     fn backoff(&self, failures: u32) -> Duration {
-        let full = Duration::from_millis(500).saturating_mul(1 << failures.min(7)).min(Duration::from_secs(60));
+        let full =
+            Duration::from_millis(500).saturating_mul(1 << failures.min(7)).min(Duration::from_secs(60));
         let half = full / 2;
         let spread = u64::try_from(half.as_micros()).unwrap_or(u64::MAX).max(1);
         half + Duration::from_micros(self.env.random.next_u64() % spread)

@@ -34,7 +34,8 @@ impl Replicator {
         let Some(slot) = self.staged.front() else { return Ok(()) };
         let built = slot.built;
         self.putting = true;
-        let (env, path, create_only) = (self.env.clone(), self.local.slot(built.txid), self.chain.create_only);
+        let (env, path, create_only) =
+            (self.env.clone(), self.local.slot(built.txid), self.chain.create_only);
         if !self.env.decisions.durable_after_put {
             self.mark_durable(built);
         }
@@ -62,7 +63,6 @@ impl Replicator {
         txid: Txid,
         result: Result<PutOutcome, KeepError>,
     ) -> Result<(), KeepError> {
-        self.putting = false;
         if self.phase == Phase::Ended {
             return Ok(());
         }
@@ -73,24 +73,33 @@ impl Replicator {
                     status.trouble = None;
                     status.slots += 1;
                 });
-                let Some(slot) = self.staged.front().filter(|slot| slot.built.txid == txid) else { return Ok(()) };
-                let built = slot.built;
-                self.staged.pop_front();
-                self.unflushed.push_back(txid);
-                self.mark_durable(built);
-                self.note_image_durable(txid);
-                self.open_epoch(txid);
-                self.flush_sums_if_due(false)
+                if self.staged.front().is_none_or(|slot| slot.built.txid != txid) {
+                    self.putting = false;
+                    return Ok(());
+                }
+                if self.image_slot_is_up(txid)? { self.front_is_durable() } else { Ok(()) }
             }
             Ok(PutOutcome::Taken(by)) => {
                 Err(KeepError::Fenced { txid, replica: self.env.store.location(), by })
             }
             Err(error) => {
+                self.putting = false;
                 self.next_put = self.env.clock.boot() + self.backoff(self.put_failures);
                 self.put_failures = self.put_failures.saturating_add(1);
                 Err(error)
             }
         }
+    }
+
+    /// The oldest staged slot is in the replica, with all its content.
+    pub(super) fn front_is_durable(&mut self) -> Result<(), KeepError> {
+        self.putting = false;
+        let Some(slot) = self.staged.pop_front() else { return Ok(()) };
+        let txid = slot.built.txid;
+        self.unflushed.push_back(txid);
+        self.mark_durable(slot.built);
+        self.open_epoch(txid);
+        self.flush_sums_if_due(false)
     }
 
     fn mark_durable(&mut self, built: Built) {
@@ -184,7 +193,8 @@ impl Replicator {
                 Ok(deadline.saturating_sub(now))
             }
             Stopping::Until(deadline) => {
-                let all_captured = self.broken.is_none() && self.pending.is_some() && !self.has_changes_pending();
+                let all_captured =
+                    self.broken.is_none() && self.pending.is_some() && !self.has_changes_pending();
                 if all_captured && self.staged.is_empty() && !self.putting {
                     self.close_epoch(deadline)?;
                     return Ok(Duration::ZERO);
@@ -213,7 +223,8 @@ impl Replicator {
 
     /// Names what did not make it.
     fn unfinished(&mut self) -> KeepError {
-        let why = self.shared.status().trouble.map_or_else(|| "time ran out".to_owned(), |error| error.to_string());
+        let why =
+            self.shared.status().trouble.map_or_else(|| "time ran out".to_owned(), |error| error.to_string());
         match (self.staged.front(), self.staged.back()) {
             (Some(from), Some(to)) => KeepError::Unsent {
                 from: from.built.txid,

@@ -4,7 +4,6 @@ use super::Replicator;
 use crate::error::KeepError;
 use crate::local::{State, SumsRecord};
 use crate::slot::{self, BuildError, Built, SlotHead, SlotWriter};
-use crate::sums::{Sums, SumsWriter};
 use litekeep_core::assess::{BreakReason, Position};
 use litekeep_core::limits;
 use litekeep_formats::crc::page_checksum;
@@ -36,7 +35,8 @@ impl Replicator {
             return Ok(Duration::MAX);
         }
         let now = self.env.clock.boot();
-        let full = self.pending().raw_bytes() >= limits::SYNC_WAL_BYTES || self.pending().tail_bytes() >= limits::TAIL_BYTES;
+        let full = self.pending().raw_bytes() >= limits::SYNC_WAL_BYTES
+            || self.pending().tail_bytes() >= limits::TAIL_BYTES;
         if !self.staged.is_empty() && !full {
             // What is committed while a put is under way shares the next slot.
             return Ok(Duration::MAX);
@@ -67,7 +67,7 @@ impl Replicator {
 
     /// Turns everything pending into the next slot.
     fn build_slot(&mut self) -> Result<(), KeepError> {
-        if self.pending().raw_bytes() > limits::SLOT_RAW_BYTES {
+        if self.pending().raw_bytes() > self.settings.max_slot_bytes {
             return self.build_image(BreakReason::LetGo);
         }
         self.fill_growth()?;
@@ -119,7 +119,11 @@ impl Replicator {
         }
     }
 
-    fn sums_of(&mut self, pages: &[PageNo], page_size: PageSize) -> Result<BTreeMap<PageNo, Checksum>, BuildError> {
+    fn sums_of(
+        &mut self,
+        pages: &[PageNo],
+        page_size: PageSize,
+    ) -> Result<BTreeMap<PageNo, Checksum>, BuildError> {
         let pending = self.pending.as_ref().expect("BUG: a running replicator has pending pages");
         let wal = &mut self.wal;
         slot::page_sums(pages, page_size, &mut |page, buf| Ok(pending.read(page, wal, buf)?))
@@ -162,7 +166,7 @@ impl Replicator {
     }
 
     /// Records a slot that stands on the local disk: from here on it never changes.
-    fn slot_built(
+    pub(super) fn slot_built(
         &mut self,
         head: SlotHead,
         built: Built,
@@ -209,49 +213,6 @@ impl Replicator {
         Ok(())
     }
 
-    /// Ships the whole database: the first slot of a chain, another page size, or no checksums to compare with.
-    pub(super) fn build_image(&mut self, reason: BreakReason) -> Result<(), KeepError> {
-        let scan = self.scan()?.ok_or_else(|| self.sqlite()(super::capture::busy()))?;
-        let facts = *scan.facts();
-        let commit = scan.pages().map_err(self.sqlite())?;
-        if commit == 0 {
-            return Err(self.sqlite()(super::capture::busy()));
-        }
-        let next = self.chain.durable.map_or(Txid::FIRST, Txid::next);
-        let txid = self.state.as_ref().map_or(next, |state| state.txid.next().max(next));
-        tracing::info!(db = %self.path.display(), %reason, %txid, pages = commit, "shipping a whole image");
-        let failed = self.build_failed(txid);
-        let mut writer =
-            SumsWriter::create(&*self.env.files, self.local.dir(), txid).map_err(self.io("write the page checksums in"))?;
-        scan.for_each(|page, data| Ok::<_, BuildError>(writer.page(page, page_checksum(page, data))?)).map_err(&failed)?;
-        let database = writer.finish(commit).map_err(self.io("write the page checksums in"))?;
-        let head = SlotHead {
-            txid,
-            epoch: self.chain.epoch,
-            page_size: facts.page_size,
-            commit,
-            timestamp: self.timestamp(),
-            predecessor: self.state.as_ref().and_then(|state| state.slot),
-            database: Some(database),
-            marks: Marks::FULL_IMAGE,
-            wal: slot::wal_span(&Position::before_any_frame(facts.page_size), &super::start::position_of(&facts)),
-        };
-        let path = self.local.slot(txid);
-        let mut slot =
-            SlotWriter::create(&*self.env.files, &path, head, self.settings.encoding).map_err(&failed)?;
-        scan.for_each(|page, data| slot.page(page, data)).map_err(&failed)?;
-        let built = slot.finish().map_err(&failed)?;
-        let record = SumsRecord { begun: txid, flushed: txid, commit };
-        self.slot_built(head, built, super::start::position_of(&facts), Some(record))?;
-        self.sums = Some(
-            Sums::open(&*self.env.files, self.local.dir(), txid, commit, facts.page_size)
-                .map_err(self.io("read the page checksums in"))?,
-        );
-        self.last_slot = Some(self.env.clock.boot());
-        self.shared.update(|status| status.images += 1);
-        Ok(())
-    }
-
     /// Slots that were staged when the last run ended: their checksums become layers again.
     pub(super) fn load_staged(&mut self, state: &State) -> io::Result<()> {
         self.staged.clear();
@@ -275,10 +236,12 @@ impl Replicator {
     }
 
     fn load_slot(&mut self, txid: Txid, layer: bool) -> io::Result<Staged> {
-        let damaged = |error: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+        let damaged =
+            |error: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
         let path = self.local.slot(txid);
         let size = self.env.files.len(&path)?.unwrap_or(0);
-        let content = crate::files::read_small(&*self.env.files, &path, limits::SLOT_RAW_BYTES * 2)?.unwrap_or_default();
+        let content = crate::files::read_small(&*self.env.files, &path, limits::SLOT_RAW_BYTES * 2)?
+            .unwrap_or_default();
         let mut decoder = Decoder::new(&content[..]).map_err(|error| damaged(&error))?;
         let header = *decoder.header();
         let mut buf = vec![0; header.page_size.bytes()];
@@ -323,7 +286,9 @@ impl Replicator {
             state.commit = front.commit;
             state.timestamp = front.built.timestamp;
             match (&mut self.sums, state.sums) {
-                (Some(sums), Some(record)) if record.flushed <= front.built.txid => sums.truncate(front.built.txid),
+                (Some(sums), Some(record)) if record.flushed <= front.built.txid => {
+                    sums.truncate(front.built.txid)
+                }
                 _ => (self.sums, state.sums) = (None, None),
             }
         }

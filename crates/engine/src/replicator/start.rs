@@ -70,6 +70,8 @@ impl Replicator {
         self.chain.durable = survey.catalog.newest();
         self.chain.catalog = survey.catalog;
         self.chain.epochs = survey.epochs;
+        self.chain.hole = survey.hole;
+        self.broken = None;
         if !self.database_is_there()? {
             self.phase = Phase::Absent;
             tracing::info!(db = %self.path.display(), "waiting for the database to be created");
@@ -121,9 +123,7 @@ impl Replicator {
             }
             Lineage::Continue => self.claim(),
             Lineage::Mend => {
-                tracing::warn!(db = %self.path.display(), "the replica lacks transactions that it had confirmed; \
-                    mending it with a snapshot");
-                self.mend_chain()?;
+                self.chain.hole = true;
                 self.claim()
             }
             Lineage::Compare => match tip {
@@ -331,7 +331,9 @@ impl Replicator {
         let (from, now) = (self.chain.durable, self.env.clock.wall());
         self.spawn(
             "claim",
-            move |reporter| reporter.report(Report::Claimed(ownership::claim(&*store, &facts, &owner, from, now))),
+            move |reporter| {
+                reporter.report(Report::Claimed(ownership::claim(&*store, &facts, &owner, from, now)))
+            },
             Report::Claimed(Err(KeepError::JobLost("claim"))),
         );
         Ok(())
@@ -352,6 +354,11 @@ impl Replicator {
         }
         tracing::info!(path = %self.path.display(), replica = %self.env.store.location(), owner = %self.owner,
             epoch = %self.chain.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string()), "initialized db");
+        if self.chain.hole {
+            tracing::warn!(db = %self.path.display(), "the replica lacks transactions that it had confirmed; mending \
+                it with a whole image");
+            self.mend_chain()?;
+        }
         self.phase = Phase::Running;
         self.shared.update(|status| status.trouble = None);
         Ok(())
@@ -363,5 +370,10 @@ pub(super) fn position_of(facts: &Facts) -> Position {
     if facts.mx_frame == 0 {
         return Position::before_any_frame(facts.page_size);
     }
-    Position { page_size: facts.page_size, salts: facts.salts, frame: facts.mx_frame, checksum: facts.checksum }
+    Position {
+        page_size: facts.page_size,
+        salts: facts.salts,
+        frame: facts.mx_frame,
+        checksum: facts.checksum,
+    }
 }

@@ -69,7 +69,8 @@ impl Edge {
                 ));
             }
         }
-        let reader = || Ok::<_, rusqlite::Error>(Reader { connection: connect(path, vfs)?, open: false, began: None });
+        let reader =
+            || Ok::<_, rusqlite::Error>(Reader { connection: connect(path, vfs)?, open: false, began: None });
         let edge = Self { hold: reader()?, next: reader()?, lock: connect(path, vfs)?, ctl };
         touch(&edge.ctl)?;
         Ok(edge)
@@ -252,6 +253,7 @@ fn connect(path: &Path, vfs: Option<&str>) -> SqliteResult<Connection> {
     };
     connection.busy_timeout(std::time::Duration::ZERO)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    connection.execute_batch("PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-256")?;
+    connection
+        .execute_batch("PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-256")?;
     Ok(connection)
 }

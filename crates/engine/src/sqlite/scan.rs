@@ -23,7 +23,8 @@ impl Scan {
             touch(&connection)?;
             // The same change counter before and after: the transaction shows exactly this state.
             if let Some(after) = edge.facts()?
-                && (after.change, after.salts, after.mx_frame) == (before.change, before.salts, before.mx_frame)
+                && (after.change, after.salts, after.mx_frame)
+                    == (before.change, before.salts, before.mx_frame)
             {
                 return Ok(Some(Self { connection, facts: after }));
             }

@@ -1,1 +1,346 @@
-//! What other processes do to the WAL.
+//! What applications and other processes do to a database and its WAL.
+
+use crate::rig::{LONG, Rig, app, insert, stopped, synced};
+use litekeep_formats::Level;
+use litekeep_store::Scope;
+use rusqlite::Connection;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+const MODES: [&str; 4] = ["PASSIVE", "FULL", "RESTART", "TRUNCATE"];
+
+fn checkpoint(app: &Connection, mode: &str) -> (i64, i64, i64) {
+    app.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+    })
+    .unwrap()
+}
+
+#[test]
+fn r01_changes_while_nobody_watched_are_shipped_whatever_checkpoint_came_between() {
+    for mode in MODES {
+        let rig = Rig::new();
+        let app = rig.app();
+        insert(&app, 50);
+        let keeper = rig.keep();
+        synced(&keeper);
+        stopped(keeper);
+        insert(&app, 5);
+        checkpoint(&app, mode);
+        insert(&app, 1);
+        let keeper = rig.keep();
+        synced(&keeper);
+        stopped(keeper);
+        rig.assert_restores();
+    }
+}
+
+#[test]
+fn r01_the_old_last_frame_still_in_place_proves_nothing() {
+    let rig = Rig::new();
+    let app = rig.app();
+    insert(&app, 500);
+    let keeper = rig.keep();
+    synced(&keeper);
+    stopped(keeper);
+    for _ in 0..5 {
+        insert(&app, 1);
+    }
+    checkpoint(&app, "PASSIVE");
+    app.execute("UPDATE t SET v = x'00' WHERE id = 1", []).unwrap();
+    let keeper = rig.keep();
+    synced(&keeper);
+    stopped(keeper);
+    rig.assert_restores();
+}
+
+#[test]
+fn r04_a_wal_that_restarts_and_grows_to_the_same_size_hides_nothing() {
+    let rig = Rig::new();
+    let app = rig.app();
+    insert(&app, 50);
+    let keeper = rig.keep();
+    synced(&keeper);
+    for (round, mode) in (0u32..20).zip(MODES.into_iter().cycle()) {
+        app.execute("UPDATE t SET v = randomblob(100) WHERE id = 1 + ?1 % 50", [round]).unwrap();
+        checkpoint(&app, mode);
+        app.execute("UPDATE t SET v = randomblob(100) WHERE id = 1 + ?1 % 50", [round + 7]).unwrap();
+        synced(&keeper);
+        rig.assert_restores();
+    }
+    assert_eq!(keeper.status().images, 1);
+    stopped(keeper);
+}
+
+#[test]
+fn r06_a_writer_that_never_pauses_against_restores() {
+    let rig = Rig::new();
+    let mut settings = litekeep::settings::Settings { min_checkpoint_pages: 50, ..rig.settings.clone() };
+    settings.sync_interval = Duration::from_millis(5);
+    let rig = Rig { settings, ..rig };
+    let first = rig.app();
+    insert(&first, 200);
+    let keeper = rig.keep();
+    synced(&keeper);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let app = app(&rig.path());
+            let mut n = 0u32;
+            while !stop.load(Ordering::Relaxed) {
+                n += 1;
+                app.execute_batch(
+                    "BEGIN IMMEDIATE; UPDATE t SET v = randomblob(100) WHERE id % 7 = abs(random()) % 7; \
+                     INSERT INTO t (v) VALUES (randomblob(300)); COMMIT",
+                )
+                .unwrap();
+                if n % 50 == 0 {
+                    app.execute_batch("DELETE FROM t WHERE id > 400").unwrap();
+                }
+            }
+        });
+        for _ in 0..15 {
+            synced(&keeper);
+            let (path, _) = rig.restored();
+            let check: String = Connection::open(&path)
+                .unwrap()
+                .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+                .unwrap();
+            assert_eq!(check, "ok");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    synced(&keeper);
+    let status = stopped(keeper);
+    assert_eq!((status.breaks, status.images), (0, 1), "the chain never broke");
+    rig.assert_restores();
+}
+
+#[test]
+fn r10_no_image_is_shipped_for_a_checkpoint() {
+    let rig = Rig::new();
+    let app = rig.app();
+    insert(&app, 1000);
+    let keeper = rig.keep();
+    synced(&keeper);
+    for mode in MODES {
+        insert(&app, 10);
+        checkpoint(&app, mode);
+        insert(&app, 10);
+        synced(&keeper);
+    }
+    let status = stopped(keeper);
+    assert_eq!((status.breaks, status.images), (0, 1));
+    let slots = rig.objects(Scope::Level(Level::SLOTS));
+    assert!(slots[1..].iter().all(|slot| slot.size < slots[0].size / 2), "{slots:?}");
+}
+
+#[test]
+fn r12_a_foreign_truncate_with_a_long_busy_timeout_gets_through_and_fails_no_writer() {
+    let rig = Rig::new();
+    let writer = rig.app();
+    insert(&writer, 500);
+    let keeper = rig.keep();
+    synced(&keeper);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let handle = scope.spawn(|| {
+            let other = app(&rig.path());
+            let mut done = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let (busy, ..) = checkpoint(&other, "TRUNCATE");
+                done += i64::from(busy == 0);
+            }
+            done
+        });
+        for n in 0..200 {
+            // busy_timeout is 10 s: an error here means that a writer starved.
+            writer.execute("UPDATE t SET v = randomblob(100) WHERE id = ?1", [n]).unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(handle.join().unwrap() > 0, "no foreign checkpoint ever got through");
+    });
+    synced(&keeper);
+    stopped(keeper);
+    rig.assert_restores();
+}
+
+#[test]
+fn r13_the_wal_stays_bounded_under_load_and_shrinks_after_a_reader_left() {
+    let rig = Rig::new();
+    let app_a = rig.app();
+    app_a.execute_batch("PRAGMA wal_autocheckpoint=0").unwrap();
+    insert(&app_a, 500);
+    let keeper = rig.keep();
+    synced(&keeper);
+    let wal = rig.dir.path().join("app.db-wal");
+    let churn = |rounds: u32| {
+        for n in 0..rounds {
+            app_a.execute("UPDATE t SET v = randomblob(100) WHERE id % 50 = ?1 % 50", [n]).unwrap();
+        }
+    };
+    churn(10_000);
+    let bounded = std::fs::metadata(&wal).unwrap().len();
+    // About 14 pages a round: more than 570 MB were written.
+    assert!(bounded < 150 << 20, "{bounded} bytes of WAL");
+    let reader = rig.app();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
+    let _: i64 = reader.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
+    churn(500);
+    synced(&keeper);
+    reader.execute_batch("COMMIT").unwrap();
+    churn(10_000);
+    synced(&keeper);
+    let after = std::fs::metadata(&wal).unwrap().len();
+    assert!(after < 200 << 20, "{after} bytes of WAL");
+    stopped(keeper);
+    rig.assert_restores();
+}
+
+#[test]
+fn r14_shrinking_by_vacuum_and_drop_is_followed() {
+    for page_size in [512, 1024, 4096, 65536] {
+        let rig = Rig::new();
+        let app = Connection::open(rig.path()).unwrap();
+        app.execute_batch(&format!(
+            "PRAGMA page_size={page_size}; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL"
+        ))
+        .unwrap();
+        insert(&app, 3000);
+        let keeper = rig.keep();
+        synced(&keeper);
+        app.execute_batch("DELETE FROM t WHERE id > 1000; PRAGMA incremental_vacuum(20)").unwrap();
+        synced(&keeper);
+        rig.assert_restores();
+        app.execute_batch("VACUUM").unwrap();
+        synced(&keeper);
+        rig.assert_restores();
+        insert(&app, 2000);
+        app.execute_batch("DROP TABLE t; VACUUM").unwrap();
+        insert(&app, 10);
+        synced(&keeper);
+        let status = stopped(keeper);
+        assert_eq!((status.breaks, status.images), (0, 1), "page size {page_size}");
+        rig.assert_restores();
+    }
+}
+
+#[test]
+fn r15_another_page_size_while_nobody_watched_is_a_new_image() {
+    let rig = Rig::new();
+    let app = rig.app();
+    insert(&app, 300);
+    let keeper = rig.keep();
+    synced(&keeper);
+    stopped(keeper);
+    app.execute_batch("PRAGMA journal_mode=DELETE; PRAGMA page_size=8192; VACUUM; PRAGMA journal_mode=WAL")
+        .unwrap();
+    insert(&app, 3);
+    let keeper = rig.keep();
+    synced(&keeper);
+    insert(&app, 3);
+    synced(&keeper);
+    stopped(keeper);
+    rig.assert_restores();
+}
+
+#[test]
+fn r17_a_database_file_that_is_replaced_under_the_replicator_is_followed() {
+    let rig = Rig::new();
+    let old = rig.app();
+    insert(&old, 300);
+    let keeper = rig.keep();
+    synced(&keeper);
+    drop(old);
+    let side = rig.dir.path().join("side.db");
+    let new = Connection::open(&side).unwrap();
+    insert(&new, 40);
+    drop(new);
+    for suffix in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(litekeep::files::with_suffix(&rig.path(), suffix));
+    }
+    std::fs::rename(&side, rig.path()).unwrap();
+    let app = rig.app();
+    insert(&app, 1);
+    synced(&keeper);
+    stopped(keeper);
+    rig.assert_restores();
+}
+
+#[test]
+fn r18_an_application_that_opens_and_closes_for_each_query_breaks_nothing() {
+    let rig = Rig::new();
+    insert(&rig.app(), 100);
+    let keeper = rig.keep();
+    synced(&keeper);
+    for _ in 0..30 {
+        insert(&rig.app(), 1);
+    }
+    synced(&keeper);
+    let status = stopped(keeper);
+    assert_eq!(status.breaks, 0);
+    rig.assert_restores();
+}
+
+#[test]
+fn r05_free_pages_that_sqlite_never_wrote_are_in_the_slot_that_grows_the_database() {
+    let rig = Rig::new();
+    let app = rig.app();
+    insert(&app, 10);
+    let keeper = rig.keep();
+    synced(&keeper);
+    // A table that is filled and dropped in one transaction grows the database by pages that are free at its end.
+    app.execute_batch(
+        "BEGIN; CREATE TABLE big (v BLOB); INSERT INTO big VALUES (zeroblob(3000000)); DROP TABLE big; \
+         INSERT INTO t (v) VALUES (zeroblob(10)); COMMIT",
+    )
+    .unwrap();
+    synced(&keeper);
+    stopped(keeper);
+    rig.assert_restores();
+}
+
+#[test]
+fn rollbacks_spills_and_savepoints_ship_only_what_was_committed() {
+    let rig = Rig::new();
+    let app = rig.app();
+    insert(&app, 2000);
+    app.execute_batch("PRAGMA cache_size=5").unwrap();
+    let keeper = rig.keep();
+    synced(&keeper);
+    for round in 0..10 {
+        app.execute_batch(
+            "BEGIN; UPDATE t SET v = randomblob(120) WHERE id % 2 = 0; SAVEPOINT s; \
+             UPDATE t SET v = randomblob(130); ROLLBACK TO s; DELETE FROM t WHERE id % 97 = 3;",
+        )
+        .unwrap();
+        keeper.poke();
+        app.execute_batch(if round % 3 == 0 { "ROLLBACK" } else { "COMMIT" }).unwrap();
+        synced(&keeper);
+        rig.assert_restores();
+    }
+    stopped(keeper);
+}
+
+#[test]
+fn a_chain_goes_on_after_a_stop_in_the_middle_of_everything() {
+    let rig = Rig::new();
+    let app = rig.app();
+    insert(&app, 100);
+    for round in 0..10 {
+        let keeper = rig.keep();
+        insert(&app, 20);
+        if round % 2 == 0 {
+            synced(&keeper);
+        }
+        insert(&app, 5);
+        drop(keeper);
+        if round % 3 == 0 {
+            checkpoint(&app, "TRUNCATE");
+        }
+    }
+    let keeper = rig.keep();
+    synced(&keeper);
+    keeper.stop(LONG).unwrap();
+    rig.assert_restores();
+}

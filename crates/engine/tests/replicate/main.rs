@@ -3,4 +3,5 @@
 
 mod basics;
 mod foreign;
+mod replica;
 mod rig;

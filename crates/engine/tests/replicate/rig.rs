@@ -70,7 +70,8 @@ impl Rig {
     /// What a restore of the newest state gives.
     pub(crate) fn restored(&self) -> (PathBuf, Box<Restored>) {
         let to = self.dir.path().join(format!("restored-{}.db", SystemClock.wall().0));
-        let outcome = restore(&self.restore_env(), &Options { force: true, ..Options::new(&to) }, &mut |_| {}).unwrap();
+        let outcome =
+            restore(&self.restore_env(), &Options { force: true, ..Options::new(&to) }, &mut |_| {}).unwrap();
         match outcome {
             Outcome::Restored(restored) => (to, restored),
             other => panic!("not restored: {other:?}"),
@@ -116,9 +117,14 @@ fn serialized(path: &Path) -> Vec<u8> {
     let connection = Connection::open(path).unwrap();
     let check: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(check, "ok");
-    connection.query_row("SELECT group_concat(hex(data), '') FROM (SELECT data FROM sqlite_dbpage ORDER BY pgno)", [], |row| {
-        row.get::<_, String>(0)
-    }).unwrap().into_bytes()
+    connection
+        .query_row(
+            "SELECT group_concat(hex(data), '') FROM (SELECT data FROM sqlite_dbpage ORDER BY pgno)",
+            [],
+            |row| row.get::<_, String>(0),
+        )
+        .unwrap()
+        .into_bytes()
 }
 
 pub(crate) fn synced(keeper: &Keeper) -> Txid {

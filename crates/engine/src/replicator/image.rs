@@ -1,0 +1,144 @@
+//! Shipping the whole database: the first slot of a chain, another page size, nothing to compare with, or too much
+//! for one slot.
+
+use super::start::position_of;
+use super::{Replicator, Report};
+use crate::error::KeepError;
+use crate::image;
+use crate::local::SumsRecord;
+use crate::slot::{self, BuildError, Built, SlotHead, SlotWriter};
+use crate::sqlite::Scan;
+use crate::sums::{Sums, SumsWriter};
+use litekeep_core::assess::{BreakReason, Position};
+use litekeep_core::restore::LtxFile;
+use litekeep_formats::crc::page_checksum;
+use litekeep_formats::ltx::Marks;
+use litekeep_formats::{Checksum, Txid};
+use std::sync::Arc;
+
+/// An image that is not in level 9 yet.
+pub(super) enum Image {
+    /// The slot with this number holds every page.
+    Slot(Txid),
+    /// The slot is empty; the content is what this read transaction shows.
+    Stream(Box<(SlotHead, Scan)>),
+}
+
+impl Image {
+    pub(super) fn txid(&self) -> Txid {
+        match self {
+            Self::Slot(txid) => *txid,
+            Self::Stream(stream) => stream.0.txid,
+        }
+    }
+}
+
+impl Replicator {
+    /// Builds the slot of an image; its content goes up with it, or behind it as a stream.
+    pub(super) fn build_image(&mut self, reason: BreakReason) -> Result<(), KeepError> {
+        let scan = self.scan()?.ok_or_else(|| self.sqlite()(super::capture::busy()))?;
+        let facts = *scan.facts();
+        let commit = scan.pages().map_err(self.sqlite())?;
+        if commit == 0 {
+            return Err(self.sqlite()(super::capture::busy()));
+        }
+        let next = self.chain.durable.map_or(Txid::FIRST, Txid::next);
+        let txid = self.state.as_ref().map_or(next, |state| state.txid.next().max(next));
+        let raw = u64::from(commit) * u64::from(facts.page_size.get());
+        let large = raw > self.settings.max_slot_bytes;
+        tracing::info!(db = %self.path.display(), %reason, %txid, pages = commit, "shipping a whole image");
+        let database = self.write_sums(&scan, txid, commit)?;
+        let before = Position::before_any_frame(facts.page_size);
+        let head = SlotHead {
+            txid,
+            epoch: self.chain.epoch,
+            page_size: facts.page_size,
+            commit,
+            timestamp: self.timestamp(),
+            predecessor: self.state.as_ref().and_then(|state| state.slot),
+            database: Some(database),
+            marks: if large { Marks::CONTENT_IN_LEVEL_9 } else { Marks::FULL_IMAGE },
+            wal: slot::wal_span(&before, &position_of(&facts)),
+        };
+        let built =
+            self.write_image_slot(head, (!large).then_some(&scan)).map_err(self.build_failed(txid))?;
+        let record = SumsRecord { begun: txid, flushed: txid, commit };
+        self.slot_built(head, built, position_of(&facts), Some(record))?;
+        let sums = Sums::open(&*self.env.files, self.local.dir(), txid, commit, facts.page_size);
+        self.sums = Some(sums.map_err(self.io("read the page checksums in"))?);
+        self.image = Some(if large { Image::Stream(Box::new((head, scan))) } else { Image::Slot(txid) });
+        self.last_slot = Some(self.env.clock.boot());
+        self.shared.update(|status| status.images += 1);
+        Ok(())
+    }
+
+    /// A new checksum array of everything that the scan shows; returns the database checksum.
+    fn write_sums(&self, scan: &Scan, txid: Txid, commit: u32) -> Result<Checksum, KeepError> {
+        let io = self.io("write the page checksums in");
+        let mut writer = SumsWriter::create(&*self.env.files, self.local.dir(), txid).map_err(&io)?;
+        scan.for_each(|page, data| Ok::<_, BuildError>(writer.page(page, page_checksum(page, data))?))
+            .map_err(self.build_failed(txid))?;
+        writer.finish(commit).map_err(&io)
+    }
+
+    fn write_image_slot(&self, head: SlotHead, scan: Option<&Scan>) -> Result<Built, BuildError> {
+        let path = self.local.slot(head.txid);
+        let mut slot = SlotWriter::create(&*self.env.files, &path, head, self.settings.encoding)?;
+        if let Some(scan) = scan {
+            scan.for_each(|page, data| slot.page(page, data))?;
+        }
+        slot.finish()
+    }
+
+    /// The slot of an image is in the replica: its level-9 file is next. Returns whether the slot counts as durable
+    /// already; a slot whose content lies in level 9 does so only when that stands.
+    pub(super) fn image_slot_is_up(&mut self, txid: Txid) -> Result<bool, KeepError> {
+        let Some(image) = self.image.take_if(|image| image.txid() == txid) else { return Ok(true) };
+        let (env, encoding) = (self.env.clone(), self.settings.encoding);
+        let now = self.env.clock.wall();
+        let lost = Report::ImageUp(txid, Err(KeepError::JobLost("image")));
+        match image {
+            Image::Slot(txid) => {
+                let path = self.local.slot(txid);
+                let slot = self.env.files.open(&path, crate::files::Open::Read);
+                let slot = slot.map_err(self.io("read the staged slot in"))?;
+                let job = move || image::from_slot(&*env.store, Arc::clone(&slot), &path, encoding, now);
+                self.spawn("image", move |reporter| reporter.report(Report::ImageUp(txid, job())), lost);
+                Ok(true)
+            }
+            Image::Stream(stream) => {
+                let path = self.path.clone();
+                let job = move || image::from_scan(&*env.store, &stream.1, &path, &stream.0, encoding, now);
+                self.spawn("image", move |reporter| reporter.report(Report::ImageUp(txid, job())), lost);
+                Ok(false)
+            }
+        }
+    }
+
+    /// The level-9 file of an image stands, or does not.
+    pub(super) fn image_answered(
+        &mut self,
+        txid: Txid,
+        result: Result<LtxFile, KeepError>,
+    ) -> Result<(), KeepError> {
+        let waiting = self.staged.front().is_some_and(|slot| slot.built.txid == txid);
+        match result {
+            Ok(file) => {
+                tracing::info!(db = %self.path.display(), %txid, size = file.size, "snapshot complete");
+                self.chain.catalog.insert(file);
+                if waiting { self.front_is_durable() } else { Ok(()) }
+            }
+            Err(error) if waiting => {
+                // The read transaction is gone with the job: the content must be taken anew, under a new number.
+                self.putting = false;
+                self.mend_chain()?;
+                Err(error)
+            }
+            Err(error) => {
+                // The slot itself holds everything; only the shortcut is missing, and the next snapshot brings it.
+                self.chores.snapshot_wanted = true;
+                Err(error)
+            }
+        }
+    }
+}

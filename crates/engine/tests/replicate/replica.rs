@@ -1,0 +1,170 @@
+//! What may have happened to the replica, and to the file, before a start.
+
+use crate::rig::{LONG, Rig, insert, stopped, synced};
+use litekeep::error::{KeepError, KeepErrorKind};
+use litekeep::replicator::{Health, Status};
+use litekeep_formats::{Level, Txid, TxidRange};
+use litekeep_store::{Key, Scope};
+
+fn slot(txid: u64) -> Key {
+    Key::Ltx(Level::SLOTS, TxidRange::single(Txid::new(txid).unwrap()))
+}
+
+/// Starts, waits for the end by an error, and gives it.
+fn refused(rig: &Rig) -> std::sync::Arc<KeepError> {
+    let keeper = rig.keep();
+    let _ = keeper.sync(LONG);
+    let Status { health, failure, .. } = keeper.status();
+    assert_eq!(health, Health::Ended);
+    failure.unwrap()
+}
+
+#[test]
+fn r20_a_restored_file_without_any_local_state_goes_on_if_it_equals_the_replica() {
+    let rig = Rig::new();
+    insert(&rig.app(), 100);
+    let keeper = rig.keep();
+    let last = synced(&keeper);
+    keeper.stop(LONG).unwrap();
+    let (restored, _) = rig.restored();
+    std::fs::remove_dir_all(rig.meta()).unwrap();
+    std::fs::rename(restored, rig.path()).unwrap();
+    for suffix in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(litekeep::files::with_suffix(&rig.path(), suffix));
+    }
+    let keeper = rig.keep();
+    assert_eq!(synced(&keeper), last, "nothing was uploaded");
+    insert(&rig.app(), 1);
+    assert_eq!(synced(&keeper), last.next());
+    assert_eq!(keeper.status().images, 0);
+    stopped(keeper);
+    rig.assert_restores();
+}
+
+#[test]
+fn r26_a_fresh_file_never_goes_over_a_good_replica() {
+    let rig = Rig::new();
+    insert(&rig.app(), 100);
+    let keeper = rig.keep();
+    synced(&keeper);
+    stopped(keeper);
+    std::fs::remove_dir_all(rig.meta()).unwrap();
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(litekeep::files::with_suffix(&rig.path(), suffix));
+    }
+    insert(&rig.app(), 3);
+    let before = rig.objects(Scope::Level(Level::SLOTS));
+    let error = refused(&rig);
+    assert!(matches!(*error, KeepError::Beside { .. }), "{error}");
+    assert_eq!(rig.objects(Scope::Level(Level::SLOTS)), before);
+}
+
+#[test]
+fn r24_a_second_writer_is_stopped_by_the_slot_that_is_taken_and_told_by_whom() {
+    let rig = Rig::new();
+    let app = rig.app();
+    insert(&app, 10);
+    let keeper = rig.keep();
+    let last = synced(&keeper);
+    let foreign = rig.store.read(&slot(last.get()), None).unwrap().bytes;
+    rig.store.put(&slot(last.next().get()), foreign, litekeep_formats::TimestampMs(0)).unwrap();
+    insert(&app, 1);
+    let _ = keeper.sync(LONG);
+    let failure = keeper.status().failure.unwrap();
+    assert_eq!(failure.kind(), KeepErrorKind::Fenced);
+    assert!(failure.to_string().contains("owner"), "{failure}");
+}
+
+#[test]
+fn r32_a_replica_that_lost_a_confirmed_object_is_mended_by_an_image() {
+    for lost in [2, 3] {
+        let rig = Rig::new();
+        let app = rig.app();
+        insert(&app, 10);
+        let keeper = rig.keep();
+        synced(&keeper);
+        for _ in 0..2 {
+            insert(&app, 1);
+            synced(&keeper);
+        }
+        stopped(keeper);
+        rig.store.delete(&[slot(lost)]).unwrap();
+        let keeper = rig.keep();
+        synced(&keeper);
+        insert(&app, 1);
+        synced(&keeper);
+        stopped(keeper);
+        rig.assert_restores();
+    }
+}
+
+#[test]
+fn r22_a_stale_file_with_changes_of_its_own_stops_the_start() {
+    let rig = Rig::new();
+    let app = rig.app();
+    insert(&app, 10);
+    let keeper = rig.keep();
+    synced(&keeper);
+    stopped(keeper);
+    let state = std::fs::read(rig.meta().join("state")).unwrap();
+    let keeper = rig.keep();
+    insert(&app, 1);
+    synced(&keeper);
+    stopped(keeper);
+    std::fs::write(rig.meta().join("state"), state).unwrap();
+    insert(&app, 1);
+    let error = refused(&rig);
+    assert!(matches!(*error, KeepError::Beside { .. }), "{error}");
+}
+
+#[test]
+fn a_wiped_replica_stops_a_fresh_file_and_is_mended_by_the_file_it_came_from() {
+    let rig = Rig::new();
+    let app = rig.app();
+    insert(&app, 10);
+    let keeper = rig.keep();
+    synced(&keeper);
+    insert(&app, 10);
+    let last = synced(&keeper);
+    stopped(keeper);
+    for level in Level::all() {
+        let keys: Vec<Key> = rig.objects(Scope::Level(level)).iter().map(|entry| entry.key).collect();
+        rig.store.delete(&keys).unwrap();
+    }
+    let keeper = rig.keep();
+    assert_eq!(synced(&keeper), last.next());
+    stopped(keeper);
+    rig.assert_restores();
+
+    for level in Level::all() {
+        let keys: Vec<Key> = rig.objects(Scope::Level(level)).iter().map(|entry| entry.key).collect();
+        rig.store.delete(&keys).unwrap();
+    }
+    std::fs::remove_dir_all(rig.meta()).unwrap();
+    let error = refused(&rig);
+    assert!(matches!(*error, KeepError::Wiped { .. }), "{error}");
+}
+
+#[test]
+fn a_transaction_past_the_slot_limit_goes_to_level_9_as_a_stream() {
+    let mut rig = Rig::new();
+    rig.settings.max_slot_bytes = 100_000;
+    let app = rig.app();
+    insert(&app, 5000);
+    let keeper = rig.keep();
+    synced(&keeper);
+    rig.assert_restores();
+    insert(&app, 10);
+    synced(&keeper);
+    rig.assert_restores();
+    insert(&app, 5000);
+    synced(&keeper);
+    insert(&app, 1);
+    synced(&keeper);
+    assert_eq!(keeper.status().images, 2);
+    stopped(keeper);
+    rig.assert_restores();
+    for entry in rig.objects(Scope::Level(Level::SLOTS)) {
+        assert!(entry.size < 100_000, "{entry:?}");
+    }
+}
