@@ -1,18 +1,22 @@
 //! Continuous replication and restore for SQLite, as an embeddable library.
 
 pub mod clock;
+pub mod compactor;
 pub mod error;
 pub mod files;
 mod image;
 pub mod jobs;
 pub mod keeper;
 pub mod local;
+pub mod merge;
 mod ownership;
 mod pending;
+pub mod pruner;
 pub mod replicator;
 pub mod restore;
 pub mod settings;
 mod slot;
+pub mod snapshot;
 mod sqlite;
 mod sums;
 mod survey;

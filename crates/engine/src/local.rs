@@ -277,13 +277,19 @@ impl Local {
         let array = state.sums.map(|record| sums::path(Path::new(""), record.begun));
         self.sweep(|name| {
             let slot = name.strip_prefix("slot-").and_then(Txid::parse_hex);
-            name == TAIL || name == STATE || slot.is_some_and(|txid| txid <= state.txid) || array.as_deref() == Some(Path::new(name))
+            name == TAIL
+                || name == STATE
+                || slot.is_some_and(|txid| txid <= state.txid)
+                || array.as_deref() == Some(Path::new(name))
         })
     }
 
     fn sweep(&self, keep: impl Fn(&str) -> bool) -> io::Result<()> {
         let ours = |name: &str| {
-            name == TAIL || name == STATE || ["slot-", "sums-"].iter().any(|prefix| name.starts_with(prefix)) || name.ends_with(".tmp")
+            name == TAIL
+                || name == STATE
+                || ["slot-", "sums-"].iter().any(|prefix| name.starts_with(prefix))
+                || name.ends_with(".tmp")
         };
         for name in self.files.list(&self.dir)? {
             if ours(&name) && !keep(&name) {
@@ -330,11 +336,21 @@ pub fn record_restored(
 ) -> Result<(), LocalError> {
     let dir = directory(database, meta);
     let local = Local::open(files, dir.clone())?;
-    let result = (|| {
-        files.remove(&dir.join(STATE))?;
-        files.rename(&record.sums, &sums::path(&dir, record.txid))?;
-        files.sync_dir(&dir)?;
-        let state = State {
+    record_state(&local, &**files, database, record).map(drop).map_err(|error| LocalError::Io { path: dir, error })
+}
+
+/// The same with the directory's lock already taken.
+pub(crate) fn record_state(
+    local: &Local,
+    files: &dyn Files,
+    database: &Path,
+    record: &RestoredRecord,
+) -> io::Result<State> {
+    let dir = local.dir();
+    files.remove(&dir.join(STATE))?;
+    files.rename(&record.sums, &sums::path(dir, record.txid))?;
+    files.sync_dir(dir)?;
+    let state = State {
             file: files.id(database)?.ok_or(io::ErrorKind::NotFound)?,
             replica: record.replica.clone(),
             txid: record.txid,
@@ -349,11 +365,10 @@ pub fn record_restored(
             tail_lowest: record.commit,
             sums: Some(SumsRecord { begun: record.txid, flushed: record.txid, commit: record.commit }),
         };
-        local.forget_slots()?;
-        local.tidy(&state)?;
-        local.save(&state)
-    })();
-    result.map_err(|error| LocalError::Io { path: dir, error })
+    local.forget_slots()?;
+    local.tidy(&state)?;
+    local.save(&state)?;
+    Ok(state)
 }
 
 #[cfg(test)]
@@ -372,7 +387,12 @@ mod tests {
             commit: 3,
             page_size,
             timestamp: TimestampMs(-1),
-            position: Position { page_size, salts: Salts(1, u32::MAX), frame: 9, checksum: WalChecksum(4, 5) },
+            position: Position {
+                page_size,
+                salts: Salts(1, u32::MAX),
+                frame: 9,
+                checksum: WalChecksum(4, 5),
+            },
             tail: 7,
             tail_commit: 4,
             tail_lowest: 2,
@@ -412,7 +432,13 @@ mod tests {
         let files: Arc<dyn Files> = Arc::new(RealFiles);
         let local = Local::open(&files, root.path().to_owned()).expect("opened");
         let one = Txid::FIRST;
-        for path in [local.slot(one), local.slot(one.next()), local.tail(), sums::path(local.dir(), one), sums::path(local.dir(), one.next())] {
+        for path in [
+            local.slot(one),
+            local.slot(one.next()),
+            local.tail(),
+            sums::path(local.dir(), one),
+            sums::path(local.dir(), one.next()),
+        ] {
             std::fs::write(path, "").expect("written");
         }
         std::fs::write(root.path().join("somebody-elses"), "").expect("written");

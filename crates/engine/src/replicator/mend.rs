@@ -3,15 +3,11 @@
 use super::start::{Compared, position_of};
 use super::{Env, Replicator};
 use crate::error::KeepError;
-use crate::restore::{IntegrityCheck, Options, Outcome, RestoreEnv, restore};
 use crate::slot::BuildError;
 use litekeep_core::assess::{BreakReason, Position};
 use litekeep_core::lineage::RemoteTip;
-use litekeep_core::restore::Target;
 use litekeep_formats::crc::page_checksum;
-use litekeep_store::{ErrorKind, Failure, StoreError};
 use std::path::Path;
-use std::sync::Arc;
 
 impl Replicator {
     /// Finds out what the slots lack, and makes it pending; a whole image where there is nothing to compare with.
@@ -103,31 +99,10 @@ impl Replicator {
 
 /// Restores the replica's newest state beside the database, only to know its checksum, and removes it again.
 pub(super) fn checksum_of_tip(env: &Env, tip: RemoteTip, into: &Path) -> Result<Compared, KeepError> {
-    let restore_env = RestoreEnv {
-        store: Arc::clone(&env.store),
-        files: Arc::clone(&env.files),
-        clock: Arc::clone(&env.clock),
-        vfs: env.vfs.clone(),
-    };
-    let options = Options {
-        target: Target::Txid(tip.txid),
-        force: true,
-        integrity: IntegrityCheck::Full,
-        ..Options::new(into)
-    };
-    let restored = restore(&restore_env, &options, &mut |_| {});
+    let restored = super::forward::restore_tip(env, &tip, into, None);
     let removed = env.files.remove(into);
-    let unusable = |what: String| {
-        StoreError::new(ErrorKind::DataDamaged, "read", env.store.location(), Failure::Text(what)).into()
-    };
-    let outcome =
-        restored.map_err(|error| unusable(format!("its newest state cannot be restored: {error}")))?;
+    let newer = restored?;
     removed.map_err(|error| KeepError::Io { what: "remove", path: into.to_owned(), error })?;
-    match outcome {
-        Outcome::Restored(restored) => match restored.chain {
-            Some(chain) => Ok(Compared { tip, database: chain.database }),
-            None => Err(unusable("its newest state is no chain of LTX files".to_owned())),
-        },
-        _ => Err(unusable("nothing was restored".to_owned())),
-    }
+    let database = newer.database().ok_or(KeepError::JobLost("compare"))?;
+    Ok(Compared { tip, database })
 }

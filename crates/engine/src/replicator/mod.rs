@@ -7,6 +7,7 @@
 mod capture;
 mod checkpoint;
 mod chores;
+mod forward;
 mod image;
 mod mend;
 mod put;
@@ -30,6 +31,7 @@ use litekeep_core::assess::BreakReason;
 use litekeep_core::decisions::Decisions;
 use litekeep_core::env::{Clock, Random};
 use litekeep_core::limits;
+use litekeep_core::lineage::RemoteTip;
 use litekeep_core::ownership::EpochFacts;
 use litekeep_core::restore::{Catalog, LtxFile};
 use litekeep_formats::{Epoch, TimestampMs, Txid};
@@ -72,6 +74,7 @@ pub struct Step {
 /// What jobs report.
 pub(crate) enum Report {
     Surveyed(Result<crate::survey::Survey, KeepError>),
+    Forward(RemoteTip, Result<forward::Newer, KeepError>),
     Claimed(Result<crate::ownership::Claim, KeepError>),
     Compared(Result<start::Compared, KeepError>),
     Put(Txid, Result<put::PutOutcome, KeepError>),
@@ -292,6 +295,7 @@ impl Replicator {
         match report {
             Report::Surveyed(result) => self.surveyed(result),
             Report::Compared(result) => self.compared(result),
+            Report::Forward(tip, result) => self.forward_restored(tip, result),
             Report::Claimed(result) => self.claimed(result),
             Report::Put(txid, result) => self.put_answered(txid, result),
             Report::ImageUp(txid, result) => self.image_answered(txid, result),

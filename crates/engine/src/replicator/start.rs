@@ -130,7 +130,13 @@ impl Replicator {
                 Some(tip) => self.compare_with(tip),
                 None => self.claim(),
             },
-            Lineage::Ancestor => Err(self.behind(tip)),
+            Lineage::Ancestor => match tip {
+                Some(tip) => {
+                    self.bring_forward(tip);
+                    Ok(())
+                }
+                None => self.claim(),
+            },
             Lineage::Beside(reason) => Err(self.beside(tip, reason)),
         }
     }
@@ -144,7 +150,7 @@ impl Replicator {
         }
     }
 
-    fn behind(&self, tip: Option<RemoteTip>) -> KeepError {
+    pub(super) fn behind(&self, tip: Option<RemoteTip>) -> KeepError {
         let first = litekeep_formats::Txid::FIRST;
         KeepError::Behind {
             database: self.path.clone(),
@@ -325,7 +331,7 @@ impl Replicator {
         Ok(())
     }
 
-    fn claim(&mut self) -> Result<(), KeepError> {
+    pub(super) fn claim(&mut self) -> Result<(), KeepError> {
         self.phase = Phase::Claiming;
         let (store, facts, owner) = (Arc::clone(&self.env.store), self.chain.epochs, self.owner.clone());
         let (from, now) = (self.chain.durable, self.env.clock.wall());

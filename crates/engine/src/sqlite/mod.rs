@@ -5,7 +5,8 @@
 //! step of a checkpoint. No connection ever waits for a lock while another one holds something: `busy_timeout` is 0
 //! everywhere, and whoever is turned away tries again later.
 //!
-//! Nothing is ever written to the database: no tables, no rows.
+//! Nothing is ever written to the database, no tables, no rows, but for one thing: an older state of the chain is brought
+//! forward, in one transaction.
 
 mod raw;
 mod scan;
@@ -13,7 +14,7 @@ mod scan;
 pub(crate) use scan::Scan;
 
 use litekeep_core::assess::Facts;
-use litekeep_formats::PageSize;
+use litekeep_formats::{PageNo, PageSize};
 use litekeep_formats::walindex::WalIndexHeader;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
@@ -207,6 +208,27 @@ impl Edge {
             // Nothing was written: there is nothing that a rollback could fail to undo.
             let _ = self.lock.execute_batch("ROLLBACK");
         }
+    }
+
+    /// Writes a page inside the transaction that [`Edge::try_write_lock`] began, through SQLite's own page table.
+    pub(crate) fn write_page(&self, page: PageNo, data: &[u8]) -> SqliteResult<()> {
+        let mut insert = self.lock.prepare_cached("INSERT INTO sqlite_dbpage(pgno, data) VALUES (?1, ?2)")?;
+        insert.execute((page.get(), data)).map(drop)
+    }
+
+    /// Cuts the database off behind `pages`, in the same transaction; nothing happens if it is not longer.
+    pub(crate) fn cut_after(&self, pages: u32) -> SqliteResult<()> {
+        let now: u32 = self.lock.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+        if now > pages {
+            let mut cut = self.lock.prepare_cached("INSERT INTO sqlite_dbpage(pgno, data) VALUES (?1, NULL)")?;
+            cut.execute([pages + 1])?;
+        }
+        Ok(())
+    }
+
+    /// Commits that transaction.
+    pub(crate) fn commit(&self) -> SqliteResult<()> {
+        self.lock.execute_batch("COMMIT")
     }
 
     /// Begins to read the database as a whole, in a read transaction of its own. Protection goes on meanwhile.

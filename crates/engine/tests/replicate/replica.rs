@@ -168,3 +168,52 @@ fn a_transaction_past_the_slot_limit_goes_to_level_9_as_a_stream() {
         assert!(entry.size < 100_000, "{entry:?}");
     }
 }
+
+#[test]
+fn r22_a_stale_file_without_changes_of_its_own_is_brought_forward() {
+    let rig = Rig::new();
+    let app = rig.app();
+    insert(&app, 300);
+    let keeper = rig.keep();
+    synced(&keeper);
+    stopped(keeper);
+    drop(app);
+    // The disk as it was: the database without a WAL, and the local state, which the first run left.
+    let keeper = rig.keep();
+    synced(&keeper);
+    stopped(keeper);
+    let old = std::fs::read(rig.path()).unwrap();
+    let meta = rig.dir.path().join("meta-then");
+    copy_dir(&rig.meta(), &meta);
+    let app = rig.app();
+    let keeper = rig.keep();
+    insert(&app, 2000);
+    app.execute_batch("DELETE FROM t WHERE id < 100").unwrap();
+    let last = synced(&keeper);
+    stopped(keeper);
+    drop(app);
+    std::fs::write(rig.path(), old).unwrap();
+    for suffix in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(litekeep::files::with_suffix(&rig.path(), suffix));
+    }
+    std::fs::remove_dir_all(rig.meta()).unwrap();
+    copy_dir(&meta, &rig.meta());
+
+    let keeper = rig.keep();
+    let rows: u32 = {
+        assert!(synced(&keeper) >= last);
+        rig.app().query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(rows, 2201);
+    assert_eq!(keeper.status().images, 0);
+    stopped(keeper);
+    rig.assert_restores();
+}
+
+fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}

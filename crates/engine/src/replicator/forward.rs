@@ -1,0 +1,159 @@
+//! An older state of the chain is brought forward: through SQLite itself, in one transaction, so that whoever has
+//! the file open sees the old state or the new one, and nothing is written behind SQLite's back.
+
+use super::{Env, Phase, Replicator, Report};
+use crate::error::KeepError;
+use crate::files::Open;
+use crate::local::{RestoredRecord, record_state};
+use crate::restore::{Options, Outcome, RestoreEnv, Restored, restore};
+use crate::slot::BuildError;
+use litekeep_core::lineage::RemoteTip;
+use litekeep_core::restore::Target;
+use litekeep_formats::crc::page_checksum;
+use litekeep_formats::{Checksum, PageNo};
+use litekeep_store::{ErrorKind, Failure, StoreError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The replica's newest state, restored beside the database.
+#[derive(Debug)]
+pub(crate) struct Newer {
+    restored: Box<Restored>,
+    path: PathBuf,
+}
+
+impl Newer {
+    /// Its rolling checksum; `None` for a v0.3 backup, which is no chain.
+    pub(super) fn database(&self) -> Option<Checksum> {
+        self.restored.chain.map(|chain| chain.database)
+    }
+}
+
+/// Restores the replica's state `tip` to `into`, with its page checksums beside it.
+pub(super) fn restore_tip(env: &Env, tip: &RemoteTip, into: &Path, state_dir: Option<&Path>) -> Result<Newer, KeepError> {
+    let restore_env = RestoreEnv {
+        store: Arc::clone(&env.store),
+        files: Arc::clone(&env.files),
+        clock: Arc::clone(&env.clock),
+        vfs: env.vfs.clone(),
+    };
+    let options = Options {
+        target: Target::Txid(tip.txid),
+        force: true,
+        state_dir: state_dir.map(Path::to_owned),
+        ..Options::new(into)
+    };
+    let unusable = |what: String| {
+        let cause = Failure::Text(format!("its newest state cannot be restored: {what}"));
+        KeepError::from(StoreError::new(ErrorKind::DataDamaged, "read", env.store.location(), cause))
+    };
+    match restore(&restore_env, &options, &mut |_| {}) {
+        Ok(Outcome::Restored(restored)) => Ok(Newer { restored, path: into.to_owned() }),
+        Ok(_) => Err(unusable("nothing was there".to_owned())),
+        Err(error) => Err(unusable(error.to_string())),
+    }
+}
+
+impl Replicator {
+    /// Sends a job to restore the tip beside the database.
+    pub(super) fn bring_forward(&mut self, tip: RemoteTip) {
+        tracing::info!(db = %self.path.display(), to = %tip.txid, "the database is an older state of the replica; \
+            bringing it forward");
+        self.phase = Phase::Comparing;
+        let env = self.env.clone();
+        let dir = self.local.dir().to_owned();
+        self.spawn(
+            "forward",
+            move |reporter| {
+                let newer = restore_tip(&env, &tip, &dir.join("forward.tmp"), Some(&dir));
+                reporter.report(Report::Forward(tip, newer));
+            },
+            Report::Forward(tip, Err(KeepError::JobLost("forward"))),
+        );
+    }
+
+    pub(super) fn forward_restored(
+        &mut self,
+        tip: RemoteTip,
+        result: Result<Newer, KeepError>,
+    ) -> Result<(), KeepError> {
+        let newer = result?;
+        let written = self.write_forward(&newer);
+        self.env.files.remove(&newer.path).map_err(self.io("remove a restored file in"))?;
+        if !written? {
+            self.phase = Phase::Look(self.env.clock.boot() + Duration::from_millis(100));
+            return Ok(());
+        }
+        let restored = &newer.restored;
+        let (Some(chain), Some(sums), Some(page_size)) = (restored.chain, restored.sums.clone(), restored.page_size)
+        else {
+            return Err(self.behind(Some(tip)));
+        };
+        let record = RestoredRecord {
+            replica: self.env.store.location(),
+            txid: chain.txid,
+            slot: chain.slot,
+            database: chain.database,
+            timestamp: chain.timestamp,
+            commit: restored.pages,
+            page_size,
+            sums,
+        };
+        let state = record_state(&self.local, &*self.env.files, &self.path, &record).map_err(self.io("save the state in"))?;
+        self.adopt(state)?;
+        // SQLite wrote the change counter anew: the first comparison ships that page, and whatever came since.
+        self.broken = Some(litekeep_core::assess::BreakReason::NoPosition);
+        self.claim()
+    }
+
+    /// One transaction that makes the database the newer state; `false` while somebody else writes. Refuses when the
+    /// database is no longer what was compared with the chain.
+    fn write_forward(&self, newer: &Newer) -> Result<bool, KeepError> {
+        let edge = self.edge();
+        if !edge.try_write_lock().map_err(self.sqlite())? {
+            return Ok(false);
+        }
+        let result = self.write_forward_locked(newer);
+        if result.is_err() {
+            edge.write_unlock();
+            return result.map(|()| true);
+        }
+        edge.commit().map_err(self.sqlite())?;
+        Ok(true)
+    }
+
+    fn write_forward_locked(&self, newer: &Newer) -> Result<(), KeepError> {
+        let scan = self.scan()?.ok_or_else(|| self.sqlite()(super::capture::busy()))?;
+        let state = self.state();
+        let page_size = state.page_size;
+        let mut old = Checksum::EMPTY;
+        let file = self.env.files.open(&newer.path, Open::Read).map_err(self.io("read a restored file in"))?;
+        let pages = newer.restored.pages;
+        let mut buf = vec![0; page_size.bytes()];
+        let edge = self.edge();
+        let same_size = newer.restored.page_size == Some(page_size);
+        scan.for_each(|page, data| {
+            old = old.toggle(page_checksum(page, data));
+            if page.get() > pages || !same_size {
+                return Ok::<_, BuildError>(());
+            }
+            crate::files::read_exact_at(&*file, &mut buf, page.offset(page_size))?;
+            if buf != data {
+                edge.write_page(page, &buf)?;
+            }
+            Ok(())
+        })
+        .map_err(self.build_failed(newer.restored.txid().unwrap_or(state.txid)))?;
+        if Some(old) != state.database || !same_size {
+            return Err(self.behind(None));
+        }
+        for number in scan.pages().map_err(self.sqlite())? + 1..=pages {
+            let Some(page) = PageNo::new(number).filter(|page| *page != page_size.lock_page()) else { continue };
+            crate::files::read_exact_at(&*file, &mut buf, page.offset(page_size))
+                .map_err(self.io("read a restored file in"))?;
+            edge.write_page(page, &buf).map_err(self.sqlite())?;
+        }
+        edge.cut_after(pages).map_err(self.sqlite())
+    }
+}
