@@ -32,6 +32,9 @@ const TEMPORARY_MARK: &str = ".lk";
 /// Held while a file is created on a file system that has neither hard links nor exclusive renames.
 const CREATE_LOCK: &str = ".litekeep-create.lock";
 
+/// Random names that are tried for a temporary file.
+const NAME_TRIES: u32 = 64;
+
 /// How often the create lock is tried, and how long apart.
 const LOCK_TRIES: u32 = 500;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
@@ -353,8 +356,16 @@ impl Temporary {
         shared.make_folder(&folder)?;
         shared.sweep(&folder)?;
         let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let path = folder.join(format!("{name}{TEMPORARY_MARK}{:016x}.tmp", shared.random.next_u64()));
-        let file = shared.disk.create_file(&path)?;
+        let named = || folder.join(format!("{name}{TEMPORARY_MARK}{:016x}.tmp", shared.random.next_u64()));
+        let (mut path, mut tries) = (named(), 1);
+        let file = loop {
+            match shared.disk.create_file(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries < NAME_TRIES => {
+                    (path, tries) = (named(), tries + 1);
+                }
+                file => break file?,
+            }
+        };
         let shared = Arc::clone(shared);
         let mut this = Self { shared, folder, target: target.to_path_buf(), path, file, renamed: false };
         // Without locks (some network file systems) the age alone protects a live writer from the sweep.

@@ -1,1 +1,65 @@
+//! The contract on a real Ceph gateway, the software behind DigitalOcean Spaces and Hetzner.
+//!
+//! `LITEKEEP_TEST_S3` names a file with the lines that `scripts/ceph-rgw start DIR` prints. Without it the test says
+//! that it did not run, and fails under `CI=true`.
 
+use crate::support::{clock, random, shared};
+use litekeep_store::conformance::{Effort, check};
+use litekeep_store::location::{S3Settings, Secret};
+use litekeep_store::s3::S3Store;
+use litekeep_store::{ErrorKind, Scope, Store as _};
+use std::collections::BTreeMap;
+
+fn variable(name: &str) -> Option<String> {
+    #[allow(clippy::disallowed_methods, reason = "the test's own switch")]
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The gateway's settings; `None` where there is no gateway.
+fn gateway(test: &str) -> Option<S3Settings> {
+    let Some(file) = variable("LITEKEEP_TEST_S3") else {
+        assert_ne!(variable("CI").as_deref(), Some("true"), "{test} must run in CI: set LITEKEEP_TEST_S3");
+        eprintln!("not run: {test} (LITEKEEP_TEST_S3 is not set; see scripts/ceph-rgw)");
+        return None;
+    };
+    let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let values: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
+    let value = |name: &str| values.get(name).unwrap_or_else(|| panic!("{file} has no {name}")).to_string();
+    Some(S3Settings {
+        endpoint: Some(value("S3_ENDPOINT")),
+        region: Some(value("S3_REGION")),
+        access_key_id: Some(value("S3_ACCESS_KEY_ID")),
+        secret_access_key: Some(Secret::new(value("S3_SECRET_ACCESS_KEY"))),
+        ..S3Settings::new(value("S3_BUCKET"), "")
+    })
+}
+
+/// A path that no earlier run used.
+fn fresh() -> String {
+    let made = tempfile::tempdir().unwrap();
+    format!("run{}", made.path().file_name().unwrap().to_string_lossy())
+}
+
+#[test]
+fn r61_ceph_keeps_the_contract() {
+    let Some(settings) = gateway("ceph conformance") else { return };
+    let run = fresh();
+    let make = |name: &str| {
+        let settings = S3Settings { path: format!("{run}/a b/ü~+&/{name}"), ..settings.clone() };
+        shared(S3Store::open(&settings, clock(), random())?)
+    };
+    // More than one page of a listing, and several rounds of the race.
+    check(&make, Effort { objects: 1100, rounds: 6, ..Effort::default() }).unwrap();
+}
+
+#[test]
+fn r26b_ceph_tells_a_missing_bucket_and_wrong_keys_from_an_empty_replica() {
+    let Some(settings) = gateway("ceph outcomes") else { return };
+    let missing = S3Settings { bucket: "nobodys-bucket".into(), ..settings.clone() };
+    let wrong = S3Settings { secret_access_key: Some(Secret::new("wrong")), ..settings.clone() };
+    for (settings, code) in [(missing, "NoSuchBucket"), (wrong, "SignatureDoesNotMatch")] {
+        let error = S3Store::open(&settings, clock(), random()).unwrap().list(&Scope::Epochs).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::FixConfig, "{error}");
+        assert!(error.to_string().contains(code), "{error}");
+    }
+}
