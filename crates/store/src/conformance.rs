@@ -102,7 +102,7 @@ fn ensure(holds: bool, how: impl FnOnce() -> String) -> Outcome {
 }
 
 fn pattern(len: usize, seed: u8) -> Bytes {
-    (0..len).map(|at| (at.wrapping_mul(31) >> 3) as u8 ^ seed).collect::<Vec<u8>>().into()
+    (0..len).map(|at| (at.wrapping_mul(31) >> 3).to_le_bytes()[0] ^ seed).collect::<Vec<u8>>().into()
 }
 
 fn new_is_empty(store: &Arc<dyn Store>, _: Effort) -> Outcome {

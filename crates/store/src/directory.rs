@@ -479,7 +479,3 @@ impl Upload for DirectoryUpload {
         self.temporary.replace(timestamp).map_err(|error| self.error(error))
     }
 }
-
-#[cfg(test)]
-#[path = "directory_tests.rs"]
-mod tests;

@@ -13,102 +13,62 @@ fn s3(url: &str) -> S3Settings {
 
 #[test]
 fn hosts_of_the_known_providers_are_understood() {
-    // URL, bucket, path, endpoint, region, path style
-    type Row<'a> = (&'a str, &'a str, &'a str, Option<&'a str>, Option<&'a str>, Option<bool>);
-    let rows: [Row<'_>; 24] = [
-        ("s3://bkt/path/to/db", "bkt", "path/to/db", None, None, None),
-        ("s3://bkt", "bkt", "", None, None, None),
-        ("s3://bkt/", "bkt", "", None, None, None),
-        ("s3://my.dotted.bkt//a/./b/../c/", "my.dotted.bkt", "a/c", None, None, None),
-        ("s3://bkt.s3.amazonaws.com/db", "bkt", "db", None, None, None),
-        ("s3://bkt.s3.eu-west-1.amazonaws.com/db", "bkt", "db", None, Some("eu-west-1"), None),
-        ("s3://a.b.s3.eu-west-1.amazonaws.com/db", "a.b", "db", None, Some("eu-west-1"), None),
-        ("s3://bkt.s3-us-west-2.amazonaws.com/db", "bkt", "db", None, Some("us-west-2"), None),
+    // URL; then bucket, path, endpoint, region and style, `-` for what the URL leaves open.
+    let rows = [
+        ("s3://bkt/path/to/db", "bkt path/to/db - - -"),
+        ("s3://my.dotted.bkt//a/./b/../c/", "my.dotted.bkt a/c - - -"),
+        ("s3://bkt.s3.amazonaws.com/db", "bkt db - - -"),
+        ("s3://bkt.s3.eu-west-1.amazonaws.com/db", "bkt db - eu-west-1 -"),
+        ("s3://a.b.s3.eu-west-1.amazonaws.com/db", "a.b db - eu-west-1 -"),
+        ("s3://bkt.s3-us-west-2.amazonaws.com/db", "bkt db - us-west-2 -"),
         (
-            "s3://bkt.nyc3.digitaloceanspaces.com/db",
-            "bkt",
-            "db",
-            Some("https://nyc3.digitaloceanspaces.com"),
-            Some("nyc3"),
-            Some(false),
+            "s3://bkt.s3.cn-north-1.amazonaws.com.cn/db",
+            "bkt db https://s3.cn-north-1.amazonaws.com.cn cn-north-1 path",
         ),
+        ("s3://bkt.nyc3.digitaloceanspaces.com/db", "bkt db https://nyc3.digitaloceanspaces.com nyc3 host"),
         (
             "s3://bkt.0123abcd.r2.cloudflarestorage.com/db",
-            "bkt",
-            "db",
-            Some("https://0123abcd.r2.cloudflarestorage.com"),
-            Some("auto"),
-            Some(true),
+            "bkt db https://0123abcd.r2.cloudflarestorage.com auto path",
         ),
         (
             "s3://bkt.0123abcd.eu.r2.cloudflarestorage.com/db",
-            "bkt",
-            "db",
-            Some("https://0123abcd.eu.r2.cloudflarestorage.com"),
-            Some("auto"),
-            Some(true),
+            "bkt db https://0123abcd.eu.r2.cloudflarestorage.com auto path",
         ),
         (
             "s3://bkt.s3.us-west-004.backblazeb2.com/db",
-            "bkt",
-            "db",
-            Some("https://s3.us-west-004.backblazeb2.com"),
-            Some("us-west-004"),
-            Some(true),
+            "bkt db https://s3.us-west-004.backblazeb2.com us-west-004 path",
         ),
-        (
-            "s3://bkt.s3.fr-par.scw.cloud/db",
-            "bkt",
-            "db",
-            Some("https://s3.fr-par.scw.cloud"),
-            Some("fr-par"),
-            Some(true),
-        ),
-        (
-            "s3://bkt.fsn1.your-objectstorage.com/db",
-            "bkt",
-            "db",
-            Some("https://fsn1.your-objectstorage.com"),
-            Some("fsn1"),
-            Some(true),
-        ),
-        (
-            "s3://bkt.s3.filebase.com/db",
-            "bkt",
-            "db",
-            Some("https://s3.filebase.com"),
-            Some("us-east-1"),
-            Some(true),
-        ),
-        (
-            "s3://bkt.fly.storage.tigris.dev/db",
-            "bkt",
-            "db",
-            Some("https://fly.storage.tigris.dev"),
-            Some("auto"),
-            Some(true),
-        ),
-        ("s3://bkt.t3.storage.dev/db", "bkt", "db", Some("https://t3.storage.dev"), Some("auto"), Some(true)),
-        ("s3://bkt.localhost:9000/db", "bkt", "db", Some("http://localhost:9000"), None, Some(true)),
-        ("s3://bkt.minio.example:9000/db", "bkt", "db", Some("http://minio.example:9000"), None, Some(true)),
-        ("s3://bkt.10.0.0.7:9000/db", "bkt", "db", Some("http://10.0.0.7:9000"), None, Some(true)),
-        ("s3://bkt.minio.example:443/db", "bkt", "db", Some("https://minio.example:443"), None, Some(true)),
-        ("s3://bkt/db?endpoint=http://h:1&region=r", "bkt", "db", Some("http://h:1"), Some("r"), None),
+        ("s3://bkt.s3.fr-par.scw.cloud/db", "bkt db https://s3.fr-par.scw.cloud fr-par path"),
+        ("s3://bkt.fsn1.your-objectstorage.com/db", "bkt db https://fsn1.your-objectstorage.com fsn1 path"),
+        ("s3://bkt.s3.filebase.com/db", "bkt db https://s3.filebase.com us-east-1 path"),
+        ("s3://bkt.fly.storage.tigris.dev/db", "bkt db https://fly.storage.tigris.dev auto path"),
+        ("s3://bkt.t3.storage.dev/db", "bkt db https://t3.storage.dev auto path"),
+        ("s3://bkt.storage.googleapis.com/db", "bkt db https://storage.googleapis.com auto path"),
+        ("s3://bkt.localhost:9000/db", "bkt db http://localhost:9000 - path"),
+        ("s3://bkt.minio.example:9000/db", "bkt db http://minio.example:9000 - path"),
+        ("s3://bkt.10.0.0.7:9000/db", "bkt db http://10.0.0.7:9000 - path"),
+        ("s3://bkt.minio.example:443/db", "bkt db https://minio.example:443 - path"),
+        ("s3://bkt/db?endpoint=http://h:1&region=r", "bkt db http://h:1 r -"),
+        ("s3://b.c:1/db?endpoint=h&forcePathStyle=true", "b.c:1 db h - path"),
         (
             "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/ap/db",
-            "arn:aws:s3:eu-west-1:123456789012:accesspoint/ap",
-            "db",
-            None,
-            Some("eu-west-1"),
-            None,
+            "arn:aws:s3:eu-west-1:123456789012:accesspoint/ap db - eu-west-1 -",
         ),
-        ("s3://bkt/a%20b/%C3%BC?force-path-style=false", "bkt", "a b/ü", None, None, Some(false)),
+        ("s3://bkt/a%2Fb/%C3%BC?force-path-style=false", "bkt a/b/ü - - host"),
     ];
-    for (url, bucket, path, endpoint, region, style) in rows {
+    for (url, wanted) in rows {
         let got = s3(url);
-        assert_eq!((got.bucket.as_str(), got.path.as_str()), (bucket, path), "{url}");
-        assert_eq!((got.endpoint.as_deref(), got.region.as_deref()), (endpoint, region), "{url}");
-        assert_eq!(got.force_path_style, style, "{url}");
+        let style = match got.force_path_style {
+            None => "-",
+            Some(true) => "path",
+            Some(false) => "host",
+        };
+        let or = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+        let shown = [got.bucket.clone(), got.path.clone(), or(&got.endpoint), or(&got.region), style.into()];
+        assert_eq!(shown.join(" "), wanted, "{url}");
+    }
+    for url in ["s3://bkt", "s3://bkt/", "s3://bkt//."] {
+        assert_eq!((s3(url).bucket.as_str(), s3(url).path.as_str()), ("bkt", ""), "{url}");
     }
 }
 
@@ -233,7 +193,8 @@ fn keys_are_taken_from_the_environment_in_litestreams_order() {
 #[test]
 fn half_a_pair_of_keys_is_an_error_that_names_the_other_half() {
     let given = S3Settings { access_key_id: Some("G".into()), ..S3Settings::new("b", "p") };
-    let rows: [(S3Settings, &[(&str, &str)], &str); 5] = [
+    type Row<'a> = (S3Settings, &'a [(&'a str, &'a str)], &'a str);
+    let rows: [Row<'_>; 5] = [
         (S3Settings::new("b", "p"), &AWS[..1], "AWS_SECRET_ACCESS_KEY is not"),
         (S3Settings::new("b", "p"), &AWS[1..], "AWS_ACCESS_KEY_ID is not"),
         (S3Settings::new("b", "p"), &LITESTREAM[..1], "LITESTREAM_SECRET_ACCESS_KEY is not"),
