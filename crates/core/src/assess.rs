@@ -140,7 +140,9 @@ pub fn advance(facts: &Facts, position: &Position) -> Advance {
     }
     match facts.mx_frame.cmp(&position.frame) {
         core::cmp::Ordering::Less => Advance::Break(BreakReason::Shorter),
-        core::cmp::Ordering::Equal if facts.checksum != position.checksum => Advance::Break(BreakReason::FrameChanged),
+        core::cmp::Ordering::Equal if facts.checksum != position.checksum => {
+            Advance::Break(BreakReason::FrameChanged)
+        }
         core::cmp::Ordering::Equal => Advance::Nothing,
         core::cmp::Ordering::Greater => Advance::Append { from: position.frame + 1, to: facts.mx_frame },
     }
@@ -172,7 +174,10 @@ pub fn resume(facts: &Facts, at_position: FrameAt, position: &Position) -> Resum
 /// with `facts` read after the newer one began. As long as something is not back-filled, no writer can restart the
 /// WAL under the newer one: on a numbered read mark it never can, and on mark 0 nobody can back-fill the rest.
 pub fn survives_release(facts: &Facts, position: &Position) -> bool {
-    facts.mx_frame > 0 && !facts.all_backfilled() && facts.salts == position.salts && facts.mx_frame >= position.frame
+    facts.mx_frame > 0
+        && !facts.all_backfilled()
+        && facts.salts == position.salts
+        && facts.mx_frame >= position.frame
 }
 
 #[cfg(test)]
@@ -199,7 +204,12 @@ mod tests {
             ("two more frames", facts(OURS, 7, 0), at(5), Advance::Append { from: 6, to: 7 }),
             ("R04: a restart with as many frames", facts(other, 5, 0), at(5), Advance::Restarted { to: 5 }),
             ("new salts, no frame yet", facts(other, 0, 0), at(5), Advance::Nothing),
-            ("frames vanished under protection", facts(OURS, 4, 0), at(5), Advance::Break(BreakReason::Shorter)),
+            (
+                "frames vanished under protection",
+                facts(OURS, 4, 0),
+                at(5),
+                Advance::Break(BreakReason::Shorter),
+            ),
             (
                 "the first frame after an empty WAL, whatever its salts",
                 facts(other, 1, 0),

@@ -6,10 +6,13 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod agenda;
 pub mod assess;
+pub mod compact;
 pub mod decisions;
 pub mod env;
 pub mod limits;
 pub mod lineage;
 pub mod ownership;
 pub mod restore;
+pub mod retain;

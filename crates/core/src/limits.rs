@@ -52,6 +52,13 @@ pub const QUIET: Duration = Duration::from_millis(20);
 /// How long `BEGIN IMMEDIATE` is tried for a checkpoint before it is put off.
 pub const WRITE_LOCK_TRIES: Duration = Duration::from_secs(2);
 
+/// How old the only snapshot of an idle database may become before it is written anew: a provider's lifecycle rule
+/// counts in whole days.
+pub const SNAPSHOT_REFRESH: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+
+/// The least time between two looks at what retention lets go.
+pub const PRUNE_PAUSE: Duration = Duration::from_secs(15);
+
 /// The least time a slot stays in the bucket, by the store's clock, whatever the retention says (three times the
 /// reuse horizon of the format).
 pub const SLOT_MIN_AGE: Duration = Duration::from_secs(180);

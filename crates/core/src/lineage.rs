@@ -156,9 +156,19 @@ mod tests {
                 Lineage::Beside(BesideReason::OtherSlot)
             }),
             ("R32: a confirmed slot is gone", Some(local(9, 1, None, false)), Some(tip(7, 2)), Lineage::Mend),
-            ("R32: a hole below the staged", Some(local(9, 1, Some(9), false)), Some(tip(7, 2)), Lineage::Mend),
+            (
+                "R32: a hole below the staged",
+                Some(local(9, 1, Some(9), false)),
+                Some(tip(7, 2)),
+                Lineage::Mend,
+            ),
             ("everything is gone", Some(local(9, 1, None, false)), None, Lineage::Mend),
-            ("R22: a stale file without changes", Some(local(5, 1, None, false)), Some(tip(7, 2)), Lineage::Ancestor),
+            (
+                "R22: a stale file without changes",
+                Some(local(5, 1, None, false)),
+                Some(tip(7, 2)),
+                Lineage::Ancestor,
+            ),
             ("R22: a stale file with changes", Some(local(5, 1, None, true)), Some(tip(7, 2)), {
                 Lineage::Beside(BesideReason::BothWentOn)
             }),

@@ -57,7 +57,9 @@ pub enum KeepError {
         reason: BesideReason,
     },
     /// The local file is an older state of the replica.
-    #[error("{database} is an older state of the replica {replica}: it ends at transaction {local}, the replica at {tip}")]
+    #[error(
+        "{database} is an older state of the replica {replica}: it ends at transaction {local}, the replica at {tip}"
+    )]
     Behind {
         /// The local file.
         database: PathBuf,
@@ -148,9 +150,11 @@ impl KeepError {
                 ErrorKind::Bug => KeepErrorKind::Bug,
             },
             Self::Local(_) => KeepErrorKind::FixConfig,
-            Self::Io { .. } | Self::Sqlite { .. } | Self::Unsent { .. } | Self::Uncaptured { .. } | Self::Timeout(_) => {
-                KeepErrorKind::Retry
-            }
+            Self::Io { .. }
+            | Self::Sqlite { .. }
+            | Self::Unsent { .. }
+            | Self::Uncaptured { .. }
+            | Self::Timeout(_) => KeepErrorKind::Retry,
             Self::Beside { .. } | Self::Behind { .. } | Self::Wiped { .. } | Self::EpochDamaged { .. } => {
                 KeepErrorKind::DataDamaged
             }
@@ -166,7 +170,9 @@ impl KeepError {
                 "to keep the replica's history, move the local file away and restore; to keep the local file, give it \
                  a replica path of its own"
             }
-            Self::Behind { .. } => "move the local file away, or bring it forward with `litekeep restore -force`",
+            Self::Behind { .. } => {
+                "move the local file away, or bring it forward with `litekeep restore -force`"
+            }
             Self::Wiped { .. } => {
                 "if it was emptied on purpose, remove its `epochs/` objects too; else look for the data before you go on"
             }

@@ -102,10 +102,16 @@ impl Keeper {
         status.failure.map_or(Ok(status.durable), Err)
     }
 
-    /// Begins to stop without waiting for it; a second call with a shorter limit has no effect.
+    /// Begins to stop without waiting for it; a second call with a shorter limit ends it sooner.
     pub fn begin_stop(&self, limit: Duration) {
         self.shared.ask_stop(limit);
         (self.poke)();
+    }
+
+    /// A wait for the end, for a thread of its own: returns once it has ended, with why if that was an error.
+    pub fn when_ended(&self) -> impl FnOnce() -> Option<Arc<KeepError>> + Send + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || shared.wait_ended()
     }
 
     /// Whether it has ended, by itself or because it was asked to.

@@ -336,7 +336,9 @@ pub fn record_restored(
 ) -> Result<(), LocalError> {
     let dir = directory(database, meta);
     let local = Local::open(files, dir.clone())?;
-    record_state(&local, &**files, database, record).map(drop).map_err(|error| LocalError::Io { path: dir, error })
+    record_state(&local, &**files, database, record)
+        .map(drop)
+        .map_err(|error| LocalError::Io { path: dir, error })
 }
 
 /// The same with the directory's lock already taken.
@@ -351,20 +353,20 @@ pub(crate) fn record_state(
     files.rename(&record.sums, &sums::path(dir, record.txid))?;
     files.sync_dir(dir)?;
     let state = State {
-            file: files.id(database)?.ok_or(io::ErrorKind::NotFound)?,
-            replica: record.replica.clone(),
-            txid: record.txid,
-            slot: record.slot,
-            database: Some(record.database),
-            commit: record.commit,
-            page_size: record.page_size,
-            timestamp: record.timestamp,
-            position: Position::before_any_frame(record.page_size),
-            tail: 0,
-            tail_commit: record.commit,
-            tail_lowest: record.commit,
-            sums: Some(SumsRecord { begun: record.txid, flushed: record.txid, commit: record.commit }),
-        };
+        file: files.id(database)?.ok_or(io::ErrorKind::NotFound)?,
+        replica: record.replica.clone(),
+        txid: record.txid,
+        slot: record.slot,
+        database: Some(record.database),
+        commit: record.commit,
+        page_size: record.page_size,
+        timestamp: record.timestamp,
+        position: Position::before_any_frame(record.page_size),
+        tail: 0,
+        tail_commit: record.commit,
+        tail_lowest: record.commit,
+        sums: Some(SumsRecord { begun: record.txid, flushed: record.txid, commit: record.commit }),
+    };
     local.forget_slots()?;
     local.tidy(&state)?;
     local.save(&state)?;

@@ -91,8 +91,12 @@ pub(crate) fn write_record(
     txid: Txid,
     now: TimestampMs,
 ) -> Result<(), StoreError> {
-    let record =
-        Record { epoch: epoch.get(), owner: owner.to_owned(), txid: txid.get(), durability: "local".to_owned() };
+    let record = Record {
+        epoch: epoch.get(),
+        owner: owner.to_owned(),
+        txid: txid.get(),
+        durability: "local".to_owned(),
+    };
     store.create(&Key::Epoch(epoch, kind), record.spell(), now).map(drop)
 }
 
@@ -123,7 +127,9 @@ mod tests {
     #[test]
     fn a_claim_is_exclusive_and_takes_the_next_free_number() {
         let store = MemoryStore::new(Arc::new(SystemClock));
-        let claim_as = |owner: &str| claim(&store, &EpochFacts::default(), owner, None, TimestampMs(0)).expect("claimed");
+        let claim_as = |owner: &str| {
+            claim(&store, &EpochFacts::default(), owner, None, TimestampMs(0)).expect("claimed")
+        };
         assert_eq!(claim_as("a"), Claim::Owned(Epoch::FIRST));
         assert_eq!(claim_as("b"), Claim::Owned(Epoch::FIRST.next()), "the same facts, a moment later");
         let owner = |epoch| read_claim(&store, epoch).expect("read").map(|record| record.owner);
@@ -145,11 +151,17 @@ mod tests {
         let rows: [(&str, Vec<u8>, bool); 4] = [
             ("at the limit", padded(limit), true),
             ("one past it", padded(limit + 1), false),
-            ("an unknown field", br#"{"epoch":1,"owner":"x","txid":0,"durability":"local","x":1}"#.to_vec(), false),
+            (
+                "an unknown field",
+                br#"{"epoch":1,"owner":"x","txid":0,"durability":"local","x":1}"#.to_vec(),
+                false,
+            ),
             ("another epoch's", br#"{"epoch":2,"owner":"x","txid":0,"durability":"local"}"#.to_vec(), false),
         ];
         for (name, text, readable) in rows {
-            store.put(&Key::Epoch(Epoch::FIRST, EpochRecord::Claim), text.into(), TimestampMs(0)).expect("put");
+            store
+                .put(&Key::Epoch(Epoch::FIRST, EpochRecord::Claim), text.into(), TimestampMs(0))
+                .expect("put");
             assert_eq!(read_claim(&store, Epoch::FIRST).is_ok(), readable, "{name}");
         }
     }

@@ -89,7 +89,11 @@ mod linux {
     /// The names that matter: the database and its WAL.
     fn names(database: &Path) -> Vec<Vec<u8>> {
         let wal = with_suffix(database, "-wal");
-        [database, &wal].iter().filter_map(|path| path.file_name()).map(|name| name.as_bytes().to_vec()).collect()
+        [database, &wal]
+            .iter()
+            .filter_map(|path| path.file_name())
+            .map(|name| name.as_bytes().to_vec())
+            .collect()
     }
 
     fn run(watch: &OwnedFd, end: &OwnedFd, names: &[Vec<u8>], poke: &dyn Fn()) {

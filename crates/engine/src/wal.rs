@@ -106,7 +106,9 @@ impl Wal {
         }
         let seed = if from == 1 { header.checksum } else { position.checksum };
         let chain = FrameChain::resume(header.big_endian_checksum, header.page_size, salts, seed);
-        let captured = read_frames(&*file, chain, from, last, limit).map_err(|error| cut(error, broken))?.ok_or_else(broken)?;
+        let captured = read_frames(&*file, chain, from, last, limit)
+            .map_err(|error| cut(error, broken))?
+            .ok_or_else(broken)?;
         let reached_end = captured.position.frame == facts.mx_frame;
         if reached_end && (captured.commit, captured.position.checksum) != (facts.pages, facts.checksum) {
             return Err(broken());
@@ -116,8 +118,15 @@ impl Wal {
 
     /// Whether the file goes on past frame `frame` with a frame of the same life: a commit that is on its way
     /// (a slow fsync), or one that never became visible.
-    pub(crate) fn continues_past(&mut self, frame: u32, salts: Salts, page_size: PageSize) -> io::Result<bool> {
-        Ok(self.frame_at(frame + 1, page_size)?.is_some_and(|(at, _)| at == salts && salts != Position::UNBORN))
+    pub(crate) fn continues_past(
+        &mut self,
+        frame: u32,
+        salts: Salts,
+        page_size: PageSize,
+    ) -> io::Result<bool> {
+        Ok(self
+            .frame_at(frame + 1, page_size)?
+            .is_some_and(|(at, _)| at == salts && salts != Position::UNBORN))
     }
 
     /// One page's bytes out of a captured frame.
@@ -157,8 +166,12 @@ fn read_frames(
             if header.is_commit() {
                 let position =
                     Position { page_size, salts: chain.salts(), frame: at, checksum: header.checksum };
-                let captured =
-                    captured.get_or_insert_with(|| Captured { position, commit: 0, lowest: u32::MAX, pages: BTreeMap::new() });
+                let captured = captured.get_or_insert_with(|| Captured {
+                    position,
+                    commit: 0,
+                    lowest: u32::MAX,
+                    pages: BTreeMap::new(),
+                });
                 captured.position = position;
                 captured.commit = header.commit;
                 captured.lowest = captured.lowest.min(header.commit);

@@ -1,34 +1,297 @@
-//! Work that is due now and then: compaction, snapshots, retention. One job at a time, beside the puts.
+//! Chores go on beside the puts, one at a time: compaction, snapshots, retention. When each is due, `agenda` says.
 
 use super::{Phase, Replicator, Report};
+use crate::compactor::{self, Step};
 use crate::error::KeepError;
-use litekeep_formats::Txid;
+use crate::merge::{Made, MergeError};
+use crate::pruner::{self, PruneError};
+use crate::restore::FetchError;
+use crate::snapshot::{self, Snapshot, SnapshotError};
+use crate::survey;
+use litekeep_core::agenda::{self, Chore, Schedule, Settled};
+use litekeep_core::compact::Limits;
+use litekeep_core::limits;
+use litekeep_core::restore::{Catalog, LtxFile, plan_latest};
+use litekeep_core::retain::Policy;
+use litekeep_formats::{Checksum, Level, TimestampMs, Txid, TxidRange};
+use litekeep_store::{ErrorKind, Key, Store, StoreError};
 use std::time::Duration;
 
-/// What a chore did.
-pub(crate) enum ChoreReport {}
+/// What a chore changed in the replica.
+#[derive(Debug, Default)]
+pub(crate) struct Changed {
+    made: Vec<LtxFile>,
+    gone: Vec<(Level, TxidRange)>,
+    /// Something is missing in the replica; this is what it holds now.
+    hole: Option<Catalog>,
+    /// This file is there and no good.
+    bad: Option<(Level, TxidRange)>,
+}
+
+/// A chore that ended.
+pub(crate) struct ChoreReport {
+    chore: Chore,
+    result: Result<Changed, KeepError>,
+}
 
 /// The chores' memory.
 #[derive(Debug, Default)]
 pub(super) struct Chores {
     /// Failures in a row, for the pause.
     pub(super) failures: u32,
-    /// The last request that was answered, and what it waits for.
+    /// The last request that was answered, and what the next one waits for.
     pub(super) answered: u64,
     pub(super) goal: Option<(u64, Option<Txid>)>,
     /// The last request that came before a complete look at the WAL.
     pub(super) looked_for: u64,
     pub(super) snapshot_wanted: bool,
+    busy: bool,
+    /// Files that are no good, and count as missing.
+    bad: Vec<(Level, TxidRange)>,
+    settled: Settled,
+    not_before: Duration,
+    prune_not_before: Duration,
 }
 
 impl Replicator {
+    /// Begins the next chore if it is due; returns when it will be.
     pub(super) fn chore_round(&mut self) -> Duration {
-        let _ = Phase::Running;
+        let now = self.env.clock.boot();
+        if self.chores.busy || self.is_stopping() || self.chain.durable.is_none() || self.image.is_some() {
+            return Duration::MAX;
+        }
+        if now < self.chores.not_before {
+            return self.chores.not_before - now;
+        }
+        if std::mem::take(&mut self.chores.snapshot_wanted) {
+            self.begin_chore(Chore::Snapshot);
+            return Duration::MAX;
+        }
+        let Some((chore, due)) = agenda::next(&self.chain.catalog, &self.schedule(), &self.chores.settled)
+        else {
+            return Duration::MAX;
+        };
+        let time = self.env.store.server_time().unwrap_or_else(|| self.env.clock.wall());
+        let mut wait = Duration::from_millis(u64::try_from(due.0.saturating_sub(time.0)).unwrap_or(0));
+        if chore == Chore::Prune {
+            wait = wait.max(self.chores.prune_not_before.saturating_sub(now));
+        }
+        if wait > Duration::ZERO {
+            return wait;
+        }
+        self.begin_chore(chore);
         Duration::MAX
     }
 
-    pub(super) fn chore_done(&mut self, report: ChoreReport) -> Result<(), KeepError> {
-        let _ = Report::Chore;
-        match report {}
+    fn schedule(&self) -> Schedule {
+        let settings = &self.settings;
+        Schedule {
+            levels: settings.levels.clone(),
+            snapshots: settings.snapshot_interval,
+            policy: settings.retention.then(|| self.policy()),
+        }
     }
+
+    fn policy(&self) -> Policy {
+        Policy { window: self.settings.snapshot_retention, slots: self.settings.l0_retention }
+    }
+
+    fn begin_chore(&mut self, chore: Chore) {
+        self.chores.busy = true;
+        let env = self.env.clone();
+        let catalog = self.chain.catalog.clone();
+        let policy = self.policy();
+        let newest = self.state.as_ref().filter(|state| Some(state.txid) == self.chain.durable);
+        let expected = newest.and_then(|state| state.database);
+        let at = self.chain.durable.unwrap_or(Txid::FIRST);
+        self.spawn(
+            "chore",
+            move |reporter| {
+                let now = env.clock.wall();
+                let result = do_chore(&*env.store, chore, &catalog, &policy, (at, expected), now);
+                reporter.report(Report::Chore(ChoreReport { chore, result }));
+            },
+            Report::Chore(ChoreReport { chore, result: Err(KeepError::JobLost("chore")) }),
+        );
+    }
+
+    pub(super) fn chore_done(&mut self, report: ChoreReport) -> Result<(), KeepError> {
+        self.chores.busy = false;
+        if self.phase != Phase::Running {
+            return Ok(());
+        }
+        let now = self.env.clock.boot();
+        let ChoreReport { chore, result } = report;
+        let changed = match result {
+            Ok(changed) => changed,
+            Err(error) => {
+                self.chores.not_before = now + self.backoff(self.chores.failures.saturating_add(2));
+                self.chores.failures = self.chores.failures.saturating_add(1);
+                tracing::warn!(db = %self.path.display(), ?chore, %error, "a chore failed; trying it again later");
+                // Replication itself goes on: nothing here is worth ending it.
+                return Ok(());
+            }
+        };
+        self.chores.failures = 0;
+        if let Some(catalog) = changed.hole {
+            self.chores.bad.extend(changed.bad);
+            return self.hole_found(&catalog, now);
+        }
+        self.settle_chore(chore, &changed, now);
+        self.chain.catalog = self.chain.catalog.without(&changed.gone);
+        for file in changed.made {
+            self.chain.catalog.insert(file);
+        }
+        Ok(())
+    }
+
+    /// The replica lost what it had confirmed (R32). Where the newest state can still be restored, a snapshot of it
+    /// bridges the hole; else only the database itself has what is missing.
+    fn hole_found(&mut self, catalog: &Catalog, now: Duration) -> Result<(), KeepError> {
+        let catalog = catalog.without(&self.chores.bad);
+        let restorable = plan_latest(&catalog).is_ok() && catalog.newest() >= self.chain.durable;
+        self.chain.catalog = catalog;
+        self.chores.not_before = now + self.backoff(6);
+        if restorable {
+            tracing::warn!(db = %self.path.display(), "the replica lost a file; bridging it with a snapshot");
+            self.chores.snapshot_wanted = true;
+            return Ok(());
+        }
+        tracing::warn!(db = %self.path.display(), "the replica lost what it had confirmed; mending it with a whole image");
+        self.mend_chain()
+    }
+
+    /// A chore that found nothing to do is not asked again before something changes.
+    fn settle_chore(&mut self, chore: Chore, changed: &Changed, now: Duration) {
+        match chore {
+            Chore::Compact(level) if changed.made.is_empty() => {
+                let newest = self.chain.catalog.level(level).iter().map(|file| file.range.max()).max();
+                self.chores.settled.levels.retain(|(settled, _)| *settled != level);
+                self.chores.settled.levels.extend(newest.map(|newest| (level, newest)));
+            }
+            Chore::Prune => {
+                self.chores.prune_not_before = now + limits::PRUNE_PAUSE;
+                self.chores.settled.pruned = changed.gone.is_empty().then_some(self.chain.catalog.len());
+            }
+            Chore::Compact(_) | Chore::Snapshot | Chore::Refresh => {}
+        }
+    }
+}
+
+fn do_chore(
+    store: &dyn Store,
+    chore: Chore,
+    catalog: &Catalog,
+    policy: &Policy,
+    (at, expected): (Txid, Option<Checksum>),
+    now: TimestampMs,
+) -> Result<Changed, KeepError> {
+    match chore {
+        Chore::Compact(from) => compact(store, catalog, from, now),
+        Chore::Snapshot => match snapshot::snapshot(store, catalog, at, expected) {
+            Ok(Snapshot::Made(made)) => made_one(store, &made, now),
+            Ok(Snapshot::There(_)) => Ok(Changed::default()),
+            Err(SnapshotError::NoPlan(error)) => {
+                tracing::warn!(%error, "no snapshot can be made from what the replica holds");
+                hole(store)
+            }
+            Err(SnapshotError::Merge(error)) => merge_failed(store, error, at),
+        },
+        Chore::Refresh => refresh(store, catalog, now),
+        Chore::Prune => {
+            let plan = pruner::look(store, policy, 1).map_err(prune_failed)?;
+            let deleted = pruner::carry_out(store, &plan).map_err(prune_failed)?;
+            tracing::debug!(deleted, "retention enforced");
+            let gone = plan.deletions.iter().map(|deletion| deletion.file.id()).collect();
+            Ok(Changed { gone, ..Changed::default() })
+        }
+    }
+}
+
+fn compact(
+    store: &dyn Store,
+    catalog: &Catalog,
+    from: Level,
+    now: TimestampMs,
+) -> Result<Changed, KeepError> {
+    match compactor::step(store, catalog, from, Limits::USUAL) {
+        Ok(Step::Nothing) => Ok(Changed::default()),
+        Ok(Step::Merged(made) | Step::Promoted(made)) => made_one(store, &made, now),
+        Ok(Step::Hole(_)) => hole(store),
+        Err(error) => merge_failed(store, error, catalog.newest().unwrap_or(Txid::FIRST)),
+    }
+}
+
+/// A file that is listed and cannot be read, or is no good, is a hole as well; anything else passes or is reported.
+fn merge_failed(store: &dyn Store, error: MergeError, at: Txid) -> Result<Changed, KeepError> {
+    let bad = match &error {
+        MergeError::Store(error) | MergeError::Fetch(FetchError::Store(error))
+            if error.kind() == ErrorKind::NotFound =>
+        {
+            None
+        }
+        MergeError::Bad { key: Key::Ltx(level, range), .. }
+        | MergeError::Growth { key: Key::Ltx(level, range), .. } => Some((*level, *range)),
+        _ => {
+            return Err(match error {
+                MergeError::Store(error) | MergeError::Fetch(FetchError::Store(error)) => error.into(),
+                error => KeepError::Build { txid: at, error: error.to_string() },
+            });
+        }
+    };
+    tracing::warn!(%error, "a file of the replica is gone or damaged");
+    Ok(Changed { bad, ..hole(store)? })
+}
+
+/// What the replica holds now, looked at afresh.
+fn hole(store: &dyn Store) -> Result<Changed, KeepError> {
+    Ok(Changed { hole: Some(survey::list_all(store)?), ..Changed::default() })
+}
+
+fn prune_failed(error: PruneError) -> KeepError {
+    match error {
+        PruneError::Store(error) => error.into(),
+        PruneError::Lost(lost) => KeepError::Build { txid: lost.0, error: lost.to_string() },
+    }
+}
+
+fn made_one(store: &dyn Store, made: &Made, now: TimestampMs) -> Result<Changed, KeepError> {
+    let Key::Ltx(level, range) = made.key else { return Ok(Changed::default()) };
+    let head = store.head(&made.key)?;
+    tracing::info!(%level, txid.min = %range.min(), txid.max = %range.max(), size = made.size, "compaction complete");
+    let modified = if head.modified.0 == 0 { now } else { head.modified };
+    let file = LtxFile { level, range, size: made.size, modified, timestamp: Some(head.timestamp) };
+    Ok(Changed { made: vec![file], ..Changed::default() })
+}
+
+/// How much of a snapshot is in memory while it is written anew, bytes.
+const REFRESH_PIECE: u64 = 8 << 20;
+
+/// Writes the newest snapshot anew, byte for byte.
+fn refresh(store: &dyn Store, catalog: &Catalog, now: TimestampMs) -> Result<Changed, KeepError> {
+    let Some(file) = catalog.snapshots().iter().max_by_key(|file| file.range.max()) else {
+        return Ok(Changed::default());
+    };
+    let key = Key::Ltx(file.level, file.range);
+    let head = store.head(&key)?;
+    let mut upload = store.upload(&key, head.timestamp)?;
+    let mut at = 0;
+    while at < head.size {
+        let piece = store.read(&key, Some(at..at + REFRESH_PIECE))?;
+        if piece.version != head.version || piece.bytes.is_empty() {
+            let what = litekeep_store::Failure::Text("it changed while it was read".to_owned());
+            return Err(StoreError::new(
+                ErrorKind::Retry,
+                "read",
+                format!("{}: {key}", store.location()),
+                what,
+            )
+            .into());
+        }
+        upload.write(&piece.bytes)?;
+        at += piece.bytes.len() as u64;
+    }
+    upload.finish()?;
+    let modified = store.server_time().unwrap_or(now);
+    Ok(Changed { made: vec![LtxFile { modified, ..*file }], ..Changed::default() })
 }

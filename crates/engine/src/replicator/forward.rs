@@ -31,7 +31,12 @@ impl Newer {
 }
 
 /// Restores the replica's state `tip` to `into`, with its page checksums beside it.
-pub(super) fn restore_tip(env: &Env, tip: &RemoteTip, into: &Path, state_dir: Option<&Path>) -> Result<Newer, KeepError> {
+pub(super) fn restore_tip(
+    env: &Env,
+    tip: &RemoteTip,
+    into: &Path,
+    state_dir: Option<&Path>,
+) -> Result<Newer, KeepError> {
     let restore_env = RestoreEnv {
         store: Arc::clone(&env.store),
         files: Arc::clone(&env.files),
@@ -86,7 +91,8 @@ impl Replicator {
             return Ok(());
         }
         let restored = &newer.restored;
-        let (Some(chain), Some(sums), Some(page_size)) = (restored.chain, restored.sums.clone(), restored.page_size)
+        let (Some(chain), Some(sums), Some(page_size)) =
+            (restored.chain, restored.sums.clone(), restored.page_size)
         else {
             return Err(self.behind(Some(tip)));
         };
@@ -100,7 +106,8 @@ impl Replicator {
             page_size,
             sums,
         };
-        let state = record_state(&self.local, &*self.env.files, &self.path, &record).map_err(self.io("save the state in"))?;
+        let state = record_state(&self.local, &*self.env.files, &self.path, &record)
+            .map_err(self.io("save the state in"))?;
         self.adopt(state)?;
         // SQLite wrote the change counter anew: the first comparison ships that page, and whatever came since.
         self.broken = Some(litekeep_core::assess::BreakReason::NoPosition);
@@ -128,7 +135,8 @@ impl Replicator {
         let state = self.state();
         let page_size = state.page_size;
         let mut old = Checksum::EMPTY;
-        let file = self.env.files.open(&newer.path, Open::Read).map_err(self.io("read a restored file in"))?;
+        let file =
+            self.env.files.open(&newer.path, Open::Read).map_err(self.io("read a restored file in"))?;
         let pages = newer.restored.pages;
         let mut buf = vec![0; page_size.bytes()];
         let edge = self.edge();
@@ -149,7 +157,9 @@ impl Replicator {
             return Err(self.behind(None));
         }
         for number in scan.pages().map_err(self.sqlite())? + 1..=pages {
-            let Some(page) = PageNo::new(number).filter(|page| *page != page_size.lock_page()) else { continue };
+            let Some(page) = PageNo::new(number).filter(|page| *page != page_size.lock_page()) else {
+                continue;
+            };
             crate::files::read_exact_at(&*file, &mut buf, page.offset(page_size))
                 .map_err(self.io("read a restored file in"))?;
             edge.write_page(page, &buf).map_err(self.sqlite())?;

@@ -93,6 +93,7 @@ impl Replicator {
             state.sums = None;
         }
         self.broken = Some(BreakReason::NoPosition);
+        self.putting = false;
         Ok(())
     }
 }

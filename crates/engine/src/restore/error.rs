@@ -113,6 +113,7 @@ impl RestoreError {
     /// See [`exit`].
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Empty(empty) if !empty.is_confirmed() => exit::DAMAGED,
             Self::Empty(_) => exit::EMPTY,
             Self::Wiped { .. } => exit::WIPED,
             Self::Gap { .. } | Self::Damaged { .. } => exit::DAMAGED,
@@ -192,6 +193,12 @@ impl RestoreError {
 }
 
 impl Empty {
+    /// Whether nothing was ever replicated here. Files that lie in the other kind of store's layout are a backup that
+    /// cannot be read as it lies: nobody may start fresh beside them.
+    pub fn is_confirmed(&self) -> bool {
+        self.other_layout == 0
+    }
+
     fn hint(&self) -> String {
         if self.other_layout > 0 {
             return format!(

@@ -14,8 +14,8 @@ mod scan;
 pub(crate) use scan::Scan;
 
 use litekeep_core::assess::Facts;
-use litekeep_formats::{PageNo, PageSize};
 use litekeep_formats::walindex::WalIndexHeader;
+use litekeep_formats::{PageNo, PageSize};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 use std::path::Path;
@@ -220,7 +220,8 @@ impl Edge {
     pub(crate) fn cut_after(&self, pages: u32) -> SqliteResult<()> {
         let now: u32 = self.lock.query_row("PRAGMA page_count", [], |row| row.get(0))?;
         if now > pages {
-            let mut cut = self.lock.prepare_cached("INSERT INTO sqlite_dbpage(pgno, data) VALUES (?1, NULL)")?;
+            let mut cut =
+                self.lock.prepare_cached("INSERT INTO sqlite_dbpage(pgno, data) VALUES (?1, NULL)")?;
             cut.execute([pages + 1])?;
         }
         Ok(())

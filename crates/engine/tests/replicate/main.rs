@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod basics;
+mod chores;
 mod foreign;
 mod replica;
 mod rig;

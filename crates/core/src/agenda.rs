@@ -1,0 +1,197 @@
+//! Which chore is due when: compaction of a level, a snapshot, retention.
+//!
+//! Everything follows from what the replica holds, never from when this process started (R38): a machine that restarts
+//! every minute still gets its snapshots, and an idle database gets no chore at all (R11).
+
+use crate::limits;
+use crate::restore::{Catalog, LtxFile};
+use crate::retain::Policy;
+use alloc::vec::Vec;
+use core::time::Duration;
+use litekeep_formats::{Level, TimestampMs, Txid};
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chore {
+    /// Move files of this level into the next.
+    Compact(Level),
+    /// Take a snapshot of the newest state.
+    Snapshot,
+    /// Write the newest snapshot anew, so that no lifecycle rule of the provider takes the only one (R37).
+    Refresh,
+    /// Look for what retention lets go.
+    Prune,
+}
+
+/// When things are wanted.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    /// The intervals of levels 1, 2, ...
+    pub levels: Vec<Duration>,
+    /// Between snapshots.
+    pub snapshots: Duration,
+    /// What to keep; `None` deletes nothing.
+    pub policy: Option<Policy>,
+}
+
+/// What was found to be of no use until the replica changes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settled {
+    /// Levels whose newest file, with this TXID, had nothing to move.
+    pub levels: Vec<(Level, Txid)>,
+    /// Nothing could be deleted of a listing of so many files.
+    pub pruned: Option<usize>,
+}
+
+/// The next chore and when it is due, by the clock that dates the files; a time in the past means now.
+pub fn next(catalog: &Catalog, schedule: &Schedule, settled: &Settled) -> Option<(Chore, TimestampMs)> {
+    let compactions = schedule.levels.iter().zip(0u8..).filter_map(|(interval, level)| {
+        let level = Level::new(level)?;
+        compaction_due(catalog, level, *interval, settled).map(|due| (Chore::Compact(level), due))
+    });
+    let snapshot = snapshot_due(catalog, schedule.snapshots);
+    let prune = schedule
+        .policy
+        .and_then(|policy| prune_due(catalog, &policy, settled))
+        .map(|due| (Chore::Prune, due));
+    compactions.chain(snapshot).chain(prune).min_by_key(|(_, due)| *due)
+}
+
+/// A level's turn comes one interval after the oldest file that the next level has not got.
+fn compaction_due(
+    catalog: &Catalog,
+    from: Level,
+    interval: Duration,
+    settled: &Settled,
+) -> Option<TimestampMs> {
+    let to = Level::new(from.get() + 1)?;
+    let done = catalog.level(to).iter().map(|file| file.range.max()).max();
+    let sources = catalog.level(from);
+    let newest = sources.iter().map(|file| file.range.max()).max()?;
+    if settled.levels.contains(&(from, newest)) {
+        return None;
+    }
+    let waiting = sources.iter().filter(|file| done.is_none_or(|done| file.range.min() > done));
+    waiting.map(LtxFile::time).min().map(|oldest| after(oldest, interval))
+}
+
+fn snapshot_due(catalog: &Catalog, interval: Duration) -> Option<(Chore, TimestampMs)> {
+    let newest = catalog.newest()?;
+    let Some(last) = catalog.snapshots().iter().max_by_key(|file| file.range.max()) else {
+        return Some((Chore::Snapshot, TimestampMs(i64::MIN)));
+    };
+    if last.range.max() < newest {
+        return Some((Chore::Snapshot, after(last.time(), interval)));
+    }
+    Some((Chore::Refresh, after(last.modified, limits::SNAPSHOT_REFRESH)))
+}
+
+/// Retention has something to look at once a file is old enough that is not the newest of its level.
+fn prune_due(catalog: &Catalog, policy: &Policy, settled: &Settled) -> Option<TimestampMs> {
+    if settled.pruned == Some(catalog.len()) {
+        return None;
+    }
+    let oldest = |level: Level| {
+        catalog.level(level).split_last().and_then(|(_, older)| older.iter().map(|file| file.modified).min())
+    };
+    let slots =
+        policy.slots.and_then(|keep| Some(after(oldest(Level::SLOTS)?, keep.max(limits::SLOT_MIN_AGE))));
+    let rest = Level::all().filter(|level| *level != Level::SLOTS).filter_map(oldest).min();
+    let rest = rest.map(|oldest| after(oldest, policy.window));
+    slots.into_iter().chain(rest).min()
+}
+
+fn after(time: TimestampMs, wait: Duration) -> TimestampMs {
+    TimestampMs(time.0.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use litekeep_formats::TxidRange;
+    use std::vec;
+
+    const SECOND: i64 = 1000;
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn file(level: u8, min: u64, max: u64, seconds: i64) -> LtxFile {
+        let txid = |n| Txid::new(n).expect("not zero");
+        LtxFile {
+            level: Level::new(level).expect("a level"),
+            range: TxidRange::new(txid(min), txid(max)).expect("a range"),
+            size: 1,
+            modified: TimestampMs(seconds * SECOND),
+            timestamp: Some(TimestampMs(seconds * SECOND)),
+        }
+    }
+
+    fn schedule() -> Schedule {
+        let policy = Policy { window: DAY, slots: Some(Duration::from_secs(300)) };
+        Schedule {
+            levels: vec![Duration::from_secs(30), Duration::from_secs(300)],
+            snapshots: DAY,
+            policy: Some(policy),
+        }
+    }
+
+    fn check(files: &[LtxFile], settled: &Settled) -> Option<(Chore, i64)> {
+        let catalog: Catalog = files.iter().copied().collect();
+        next(&catalog, &schedule(), settled).map(|(chore, due)| (chore, due.0 / SECOND))
+    }
+
+    #[test]
+    fn what_is_due_follows_from_the_replica_alone() {
+        let none = Settled::default();
+        let level = |n| Level::new(n).expect("a level");
+        let rows: [(&str, &[LtxFile], Option<(Chore, i64)>); 7] = [
+            ("nothing is there", &[], None),
+            ("R38: no snapshot yet", &[file(0, 1, 1, 0)], Some((Chore::Snapshot, i64::MIN / SECOND))),
+            ("R11: idle, nothing is due but the refresh", &[file(9, 1, 1, 7), file(0, 1, 1, 0)], {
+                // Slot 1 is in no level, and only the caller knows that it is an image.
+                Some((Chore::Compact(level(0)), 30))
+            }),
+            (
+                "the oldest waiting slot sets the time",
+                &[file(9, 1, 1, 0), file(1, 2, 4, 90), file(0, 5, 5, 100), file(0, 6, 6, 110)],
+                { Some((Chore::Compact(level(0)), 130)) },
+            ),
+            (
+                "everything is in level 1; level 2 is next",
+                &[file(9, 1, 1, 0), file(1, 2, 4, 90), file(0, 4, 4, 90)],
+                { Some((Chore::Compact(level(1)), 390)) },
+            ),
+            (
+                "R38: an old snapshot, whatever was restarted",
+                &[file(9, 1, 1, 0), file(2, 2, 9, 50), file(1, 2, 9, 50)],
+                { Some((Chore::Snapshot, 86_400)) },
+            ),
+            (
+                "slots that level 1 holds are looked at when they are old enough",
+                &[
+                    file(9, 1, 1, 0),
+                    file(2, 2, 5, 50),
+                    file(1, 2, 5, 50),
+                    file(0, 4, 4, 90),
+                    file(0, 5, 5, 95),
+                ],
+                Some((Chore::Prune, 390)),
+            ),
+        ];
+        for (name, files, expected) in rows {
+            assert_eq!(check(files, &none), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_settled_waits_for_a_change() {
+        let first = Txid::FIRST;
+        let settled = Settled { levels: vec![(Level::SLOTS, first)], pruned: None };
+        let idle = [file(9, 1, 1, 0), file(0, 1, 1, 0)];
+        let refresh = i64::try_from(limits::SNAPSHOT_REFRESH.as_secs()).expect("small");
+        assert_eq!(check(&idle, &settled), Some((Chore::Refresh, refresh)), "R37");
+        let old = [file(9, 1, 5, 0), file(2, 2, 5, 0), file(1, 2, 5, 0), file(0, 4, 4, 0), file(0, 5, 5, 0)];
+        assert_eq!(check(&old, &Settled::default()), Some((Chore::Prune, 300)));
+        let settled = Settled { levels: vec![], pruned: Some(old.len()) };
+        assert_eq!(check(&old, &settled), Some((Chore::Refresh, refresh)));
+    }
+}

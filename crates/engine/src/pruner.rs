@@ -1,0 +1,50 @@
+//! Deletes what retention lets go: list, plan, prove, delete.
+//!
+//! Runs only while the caller owns the replica (DESIGN §4, rule 8). Ages are by the store's clock; without one, and
+//! without a proof, nothing is deleted.
+
+use crate::restore::catalog;
+use litekeep_core::retain::{Lost, Plan, Policy, plan, prove};
+use litekeep_store::{Key, Store, StoreError};
+
+/// How many objects go with one request (S3's limit).
+const BATCH: usize = 1000;
+
+/// Why nothing, or not everything, was deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum PruneError {
+    /// The store's error. What was deleted before it stays deleted, and what is left can be restored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The plan would lose a restore point that is promised.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+}
+
+/// What a round is about to delete, proven.
+///
+/// # Errors
+/// [`PruneError`].
+pub fn look(store: &dyn Store, policy: &Policy, parallelism: usize) -> Result<Plan, PruneError> {
+    let listed = catalog(store, parallelism)?;
+    let Some(now) = store.server_time() else { return Ok(Plan::default()) };
+    let plan = plan(&listed, policy, now);
+    prove(&listed, &plan)?;
+    Ok(plan)
+}
+
+/// Deletes what [`look`] has proven, in its order. Returns how many objects.
+///
+/// # Errors
+/// The store's, at the first batch that fails.
+pub fn carry_out(store: &dyn Store, plan: &Plan) -> Result<usize, PruneError> {
+    let keys: Vec<Key> =
+        plan.deletions.iter().map(|deletion| Key::Ltx(deletion.file.level, deletion.file.range)).collect();
+    for batch in keys.chunks(BATCH) {
+        store.delete(batch)?;
+    }
+    Ok(keys.len())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+use super::*;
+use crate::compactor::{Step, step};
+use crate::files::RealFiles;
+use crate::restore::forge::{Chain, Meddler, slot_key, txid};
+use crate::restore::{Options, Outcome, RestoreEnv, restore};
+use crate::snapshot::snapshot;
+use litekeep_core::compact::Limits;
+use litekeep_core::restore::Target;
+use litekeep_core::retain::Deletion;
+use litekeep_formats::{Level, Txid};
+use litekeep_store::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+const POLICY: Policy = Policy { window: Duration::from_secs(1000), slots: Some(Duration::from_secs(200)) };
+
+fn restored(chain: &Chain, target: Target) -> Vec<u8> {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut options = Options::new(dir.path().join("db"));
+    options.target = target;
+    let env = RestoreEnv {
+        store: Arc::new(chain.store.clone()),
+        files: Arc::new(RealFiles),
+        clock: chain.clock.clone(),
+        vfs: None,
+    };
+    match restore(&env, &options, &mut |_| {}).expect("restored") {
+        Outcome::Restored(_) => std::fs::read(&options.output).expect("readable"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Two thousand seconds of slots, compacted, with a snapshot every 400.
+fn long_lived() -> Chain {
+    let mut chain = Chain::new();
+    chain.image(3, &[(1, 1), (2, 1), (3, 1)]);
+    for round in 0..10 {
+        chain.run(200);
+        for level in [0, 1] {
+            let level = Level::new(level).expect("a level");
+            loop {
+                let listed = catalog(&chain.store, 1).expect("listed");
+                let limits = Limits { inputs: 30, bytes: 1 << 20 };
+                if step(&chain.store, &listed, level, limits).expect("compacts") == Step::Nothing {
+                    break;
+                }
+            }
+        }
+        if round % 2 == 0 {
+            let listed = catalog(&chain.store, 1).expect("listed");
+            snapshot(&chain.store, &listed, txid(chain.txid), None).expect("made");
+        }
+    }
+    chain
+}
+
+#[test]
+fn a_round_deletes_and_every_promised_point_still_restores_byte_for_byte() {
+    let chain = long_lived();
+    let before = catalog(&chain.store, 1).expect("listed").len();
+    let plan = look(&chain.store, &POLICY, 1).expect("proven");
+    assert!(plan.deletions.len() > 1500, "{} of {before}", plan.deletions.len());
+    assert_eq!(carry_out(&chain.store, &plan).expect("deleted"), plan.deletions.len());
+    assert_eq!(catalog(&chain.store, 1).expect("listed").len(), before - plan.deletions.len());
+    let some: Vec<Txid> =
+        plan.promised.iter().copied().step_by(37).chain(plan.promised.last().copied()).collect();
+    for point in some {
+        assert!(restored(&chain, Target::Txid(point)) == chain.states[&point.get()], "{point}");
+    }
+    assert!(restored(&chain, Target::Latest) == chain.states[&chain.txid]);
+    let again = look(&chain.store, &POLICY, 1).expect("proven");
+    assert!(again.deletions.is_empty(), "a second round finds nothing: {:?}", again.deletions);
+}
+
+#[test]
+fn a_round_that_is_cut_off_leaves_a_replica_that_restores() {
+    let chain = long_lived();
+    let plan = look(&chain.store, &POLICY, 1).expect("proven");
+    for stop in [1, 100, 700, plan.deletions.len() - 1] {
+        let part = Plan { deletions: plan.deletions[..stop].to_vec(), ..plan.clone() };
+        carry_out(&chain.store, &part).expect("deleted");
+        assert!(restored(&chain, Target::Latest) == chain.states[&chain.txid]);
+        let point = plan.promised[plan.promised.len() / 2];
+        assert!(restored(&chain, Target::Txid(point)) == chain.states[&point.get()]);
+    }
+}
+
+#[test]
+fn r63_a_delete_that_is_refused_is_an_error_and_not_silence() {
+    let chain = long_lived();
+    let store =
+        Meddler::new(chain.store.clone()).on(|verb, _| (verb == "delete").then_some(ErrorKind::FixConfig));
+    let plan = look(&store, &POLICY, 1).expect("proven");
+    let error = carry_out(&store, &plan).expect_err("no permission");
+    assert!(matches!(error, PruneError::Store(error) if error.kind() == ErrorKind::FixConfig));
+}
+
+#[test]
+fn r27_a_running_restore_survives_retention_between_plan_and_fetch() {
+    let chain = long_lived();
+    let inner = chain.store.clone();
+    let done = AtomicBool::new(false);
+    let store = Meddler::new(chain.store.clone()).on(move |verb, _| {
+        if verb == "read" && !done.swap(true, Ordering::SeqCst) {
+            let plan = look(&inner, &POLICY, 1).expect("proven");
+            carry_out(&inner, &plan).expect("deleted");
+        }
+        None
+    });
+    let dir = tempfile::tempdir().expect("a directory");
+    // A point that is planned over slots which the round deletes.
+    let end = chain.txid - 250;
+    let listed = catalog(&chain.store, 1).expect("listed");
+    let boundary = listed
+        .level(Level::new(1).expect("a level"))
+        .iter()
+        .map(|file| file.range.max())
+        .find(|max| max.get() >= end)
+        .expect("a boundary");
+    let mut options = Options::new(dir.path().join("db"));
+    options.target = Target::Txid(boundary);
+    let env = RestoreEnv {
+        store: Arc::new(store),
+        files: Arc::new(RealFiles),
+        clock: chain.clock.clone(),
+        vfs: None,
+    };
+    restore(&env, &options, &mut |_| {}).expect("restored");
+    assert!(std::fs::read(&options.output).expect("readable") == chain.states[&boundary.get()]);
+}
+
+#[test]
+fn slots_younger_than_three_minutes_stay_whatever_is_asked() {
+    let chain = long_lived();
+    let policy = Policy { slots: Some(Duration::ZERO), window: Duration::ZERO };
+    let plan = look(&chain.store, &policy, 1).expect("proven");
+    let newest = (1..=chain.txid)
+        .rev()
+        .find(|id| {
+            plan.deletions.iter().any(|d: &Deletion| slot_key(*id) == Key::Ltx(d.file.level, d.file.range))
+        })
+        .expect("old ones go");
+    // One slot a second, and those of one level 1 file (30) go together.
+    assert!((chain.txid - 180 - 30..=chain.txid - 180).contains(&newest), "{newest} of {}", chain.txid);
+}
