@@ -360,27 +360,51 @@ fn a_page_that_does_not_decompress_to_a_page_is_refused() {
     assert_eq!(error_of(&with_frame(&zero)), LtxError::PageFlags { page: 0, flags: 1 });
 }
 
+/// The file checksum as somebody with the same mistake would have written it; pages in the block form.
+fn with_its_own_checksum(bytes: &mut [u8], pages: &Pages) {
+    let mut crc = Crc64::new();
+    crc.update(&bytes[..Header::LEN]);
+    let mut at = Header::LEN;
+    for (_, data) in pages {
+        let len = u32::from_be_bytes([bytes[at + 6], bytes[at + 7], bytes[at + 8], bytes[at + 9]]);
+        crc.update(&bytes[at..at + 10]);
+        crc.update(data);
+        at += 10 + usize::try_from(len).expect("small");
+    }
+    let end = bytes.len() - 8;
+    crc.update(&bytes[at..end]);
+    bytes[end..].copy_from_slice(&Checksum::from_crc(crc.value()).get().to_be_bytes());
+}
+
+#[test]
+fn r51_a_wrong_database_checksum_is_found_even_under_a_good_file_checksum() {
+    let data: Pages = vec![(page(1), vec![1; 512]), (page(2), vec![2; 512])];
+    let mut header = plain(size(512), 2, txids(1, 3));
+    header.no_checksum = false;
+    let computed = rolling(&data);
+    let mut bytes = encode(&header, PageEncoding::Block, &data, Some(computed)).expect("a legal file");
+    with_its_own_checksum(&mut bytes, &data);
+    assert!(decode(&bytes).is_ok(), "nothing was changed yet");
+    let field = bytes.len() - 16;
+    bytes[field + 7] ^= 1;
+    with_its_own_checksum(&mut bytes, &data);
+    let stored = Checksum::from_crc(computed.get() ^ 1);
+    assert_eq!(error_of(&bytes), LtxError::PostApply { stored, computed });
+    bytes[field] ^= 0x80;
+    with_its_own_checksum(&mut bytes, &data);
+    let field = stored.get() ^ 1 << 63;
+    assert_eq!(error_of(&bytes), LtxError::ChecksumField("post-apply", field));
+}
+
 #[test]
 fn an_index_that_leads_elsewhere_is_found_even_under_a_good_file_checksum() {
-    let (header, pages, bytes) = three_pages(PageEncoding::Block);
+    let (_, pages, bytes) = three_pages(PageEncoding::Block);
     let tail = &bytes[bytes.len() - PageIndex::TAIL..];
     let place = PageIndex::index_location(tail, bytes.len() as u64).expect("an index");
     let start = usize::try_from(place.start).expect("small");
     let mut wrong = bytes.clone();
     wrong[start + 1] ^= 1;
-    // The file checksum as somebody with the same mistake would have written it.
-    let mut crc = Crc64::new();
-    crc.update(&header.write());
-    let mut at = Header::LEN;
-    for (_, data) in &pages {
-        let len = u32::from_be_bytes([wrong[at + 6], wrong[at + 7], wrong[at + 8], wrong[at + 9]]);
-        crc.update(&wrong[at..at + 10]);
-        crc.update(data);
-        at += 10 + usize::try_from(len).expect("small");
-    }
-    crc.update(&wrong[at..wrong.len() - 8]);
-    let end = wrong.len() - 8;
-    wrong[end..].copy_from_slice(&Checksum::from_crc(crc.value()).get().to_be_bytes());
+    with_its_own_checksum(&mut wrong, &pages);
     assert_eq!(error_of(&wrong), LtxError::IndexMismatch);
 }
 
