@@ -1,1 +1,40 @@
-fn main() {}
+//! The `litekeep` command: continuous replication and restore for SQLite, with Litestream's command line.
+//!
+//! This file collects what the program is given from outside (arguments, environment, clock); everything else takes
+//! it as an argument. Data goes to stdout, talk to stderr; `replicate` logs to stdout as Litestream does.
+#![forbid(unsafe_code)]
+
+mod child;
+mod config;
+mod flags;
+mod log;
+mod output;
+mod progress;
+mod signals;
+mod text;
+mod trouble;
+mod verbs;
+mod world;
+
+use litekeep::clock::{SystemClock, SystemRandom};
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::sync::Arc;
+use world::World;
+
+#[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+fn main() -> ExitCode {
+    let args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let env = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let world = World {
+        args,
+        env: env.collect(),
+        clock: Arc::new(SystemClock),
+        random: Arc::new(SystemRandom::default()),
+        directory: std::env::current_dir().unwrap_or_else(|_| "/".into()),
+        pid: std::process::id(),
+        terminal: std::io::stderr().is_terminal(),
+    };
+    ExitCode::from(verbs::run(&world).0)
+}

@@ -1,0 +1,286 @@
+//! The one table of verbs and flags: parsing, help and dispatch are made from it.
+
+pub(crate) mod help;
+pub(crate) mod parse;
+
+pub(crate) use parse::{Line, Parsed, parse};
+
+use crate::trouble::{Exit, Trouble};
+use crate::verbs;
+use crate::world::World;
+
+/// One flag, as parsing and help need it.
+#[derive(Debug)]
+pub(crate) struct Flag {
+    /// Without its dash.
+    pub(crate) name: &'static str,
+    /// What its value is called; `None` for a switch.
+    pub(crate) value: Option<&'static str>,
+    /// What it means when it is not given.
+    pub(crate) default: Option<&'static str>,
+    /// What it does; no full stop at the end.
+    pub(crate) doc: &'static str,
+}
+
+impl Flag {
+    const fn switch(name: &'static str, doc: &'static str) -> Self {
+        Self { name, value: None, default: None, doc }
+    }
+
+    const fn taking(name: &'static str, value: &'static str, doc: &'static str) -> Self {
+        Self { name, value: Some(value), default: None, doc }
+    }
+
+    const fn or(self, default: &'static str) -> Self {
+        Self { default: Some(default), ..self }
+    }
+}
+
+/// One command of the program.
+#[derive(Debug)]
+pub(crate) struct Verb {
+    /// What it is called by.
+    pub(crate) name: &'static str,
+    /// What it is called by as well.
+    pub(crate) aliases: &'static [&'static str],
+    /// What may follow its flags, one line of usage each.
+    pub(crate) operands: &'static [&'static str],
+    /// At most so many operands.
+    pub(crate) max_operands: usize,
+    /// One line for the overview.
+    pub(crate) summary: &'static str,
+    /// The head of its help.
+    pub(crate) doc: &'static str,
+    /// Its flags, in the order of its help.
+    pub(crate) flags: &'static [&'static Flag],
+    /// Does it.
+    pub(crate) run: fn(&World, &Parsed) -> Result<Exit, Trouble>,
+}
+
+pub(crate) static CONFIG: Flag = Flag::taking(
+    "config",
+    "PATH",
+    "the configuration file; without it $LITESTREAM_CONFIG, else /etc/litestream.yml",
+);
+pub(crate) static NO_EXPAND_ENV: Flag =
+    Flag::switch("no-expand-env", "take $NAME and ${NAME} in the configuration file as they stand");
+pub(crate) static JSON: Flag = Flag::switch("json", "print JSON on stdout");
+
+pub(crate) static EXEC: Flag = Flag::taking(
+    "exec",
+    "COMMAND",
+    "run a command while replicating and end with it, with its exit code; signals are passed on,\n\
+     and the last sync is made whatever the command's end was",
+);
+pub(crate) static ONCE: Flag = Flag::switch("once", "replicate what is there and exit");
+pub(crate) static LOG_LEVEL: Flag = Flag::taking(
+    "log-level",
+    "LEVEL",
+    "trace, debug, info, warn or error; goes before $LOG_LEVEL and the file",
+);
+pub(crate) static RESTORE_IF_DB_NOT_EXISTS: Flag = Flag::switch(
+    "restore-if-db-not-exists",
+    "restore a database that is not there before replicating it; starts fresh only where the\n\
+     replica is confirmed empty",
+);
+
+pub(crate) static OUTPUT: Flag = Flag::taking(
+    "o",
+    "PATH",
+    "where the database goes; needed with a REPLICA_URL, else the database's own path",
+);
+pub(crate) static TXID: Flag =
+    Flag::taking("txid", "HEX", "restore up to this transaction id (16 hex digits)");
+pub(crate) static TIMESTAMP: Flag =
+    Flag::taking("timestamp", "TIME", "restore to a point in time (RFC 3339: 2026-11-23T08:00:00Z)");
+pub(crate) static PARALLELISM: Flag = Flag::taking("parallelism", "N", "downloads at the same time").or("8");
+pub(crate) static IF_DB_NOT_EXISTS: Flag =
+    Flag::switch("if-db-not-exists", "succeed without doing anything if the database is there");
+pub(crate) static IF_REPLICA_EXISTS: Flag = Flag::switch(
+    "if-replica-exists",
+    "succeed without doing anything if the replica is confirmed empty; any doubt is an error",
+);
+pub(crate) static DRY_RUN: Flag = Flag::switch("dry-run", "print what would be read, restore nothing");
+pub(crate) static FORCE: Flag =
+    Flag::switch("force", "replace a database that is there, once the new one is complete and verified");
+pub(crate) static INTEGRITY_CHECK: Flag =
+    Flag::taking(
+        "integrity-check",
+        "auto|none|quick|full",
+        "SQLite's own check of the result; auto is a full one where the replica carries no seal to verify against",
+    )
+    .or("auto");
+pub(crate) static GENERATION: Flag =
+    Flag::taking("generation", "HEX", "restore this generation of a v0.3 backup (16 hex digits)");
+
+pub(crate) static LEVEL: Flag = Flag::taking("level", "0-9|all", "which level to list").or("0");
+pub(crate) static VERBOSE: Flag =
+    Flag::switch("verbose", "print the platform and the versions it is made of");
+
+/// All verbs, in the order of the overview.
+pub(crate) static VERBS: &[Verb] = &[
+    Verb {
+        name: "replicate",
+        aliases: &[],
+        operands: &["", "DB_PATH REPLICA_URL"],
+        max_operands: usize::MAX,
+        summary: "keep databases in their replicas, until a signal",
+        doc: "Replicates the databases of the configuration file, or the one that is named, until SIGINT or\n\
+              SIGTERM. On a signal the last changes go up before it ends; a second signal ends the waiting.\n\n\
+              It ends with 0 when everything is in the replica, with 20 if the last changes are not, 21 if somebody\n\
+              else writes to the replica, 22 if the local database does not follow from it, 11 if the replica was\n\
+              wiped, 12 if it is damaged, 13 if it cannot be reached, 1 for everything else; with -exec, with the\n\
+              command's own code if that is not 0.",
+        flags: &[&CONFIG, &NO_EXPAND_ENV, &EXEC, &ONCE, &RESTORE_IF_DB_NOT_EXISTS, &LOG_LEVEL],
+        run: verbs::replicate::run,
+    },
+    Verb {
+        name: "restore",
+        aliases: &[],
+        operands: &["DB_PATH", "-o PATH REPLICA_URL"],
+        max_operands: 1,
+        summary: "bring a database back from its replica",
+        doc: "Restores a database. It takes its place only once it is complete and verified; whatever was there\n\
+              before stays until then.\n\n\
+              It ends with 0 when the database is there (or, by -if-..., when there was nothing to do), with 10 if\n\
+              nothing was ever replicated there, 11 if the replica was wiped, 12 if objects are missing or damaged,\n\
+              13 if the replica cannot be reached, 14 if the output is there already, 15 if there is no such\n\
+              transaction or time, and with 1 for everything else. Only after 10 may an application start fresh.",
+        flags: &[
+            &OUTPUT,
+            &TXID,
+            &TIMESTAMP,
+            &GENERATION,
+            &IF_DB_NOT_EXISTS,
+            &IF_REPLICA_EXISTS,
+            &FORCE,
+            &DRY_RUN,
+            &INTEGRITY_CHECK,
+            &PARALLELISM,
+            &JSON,
+            &CONFIG,
+            &NO_EXPAND_ENV,
+        ],
+        run: verbs::restore::run,
+    },
+    Verb {
+        name: "ltx",
+        aliases: &["wal"],
+        operands: &["DB_PATH", "REPLICA_URL"],
+        max_operands: 1,
+        summary: "list the LTX files of a replica",
+        doc: "Lists the LTX files of a replica.",
+        flags: &[&LEVEL, &JSON, &CONFIG, &NO_EXPAND_ENV],
+        run: verbs::ltx::run,
+    },
+    Verb {
+        name: "databases",
+        aliases: &[],
+        operands: &[""],
+        max_operands: 0,
+        summary: "list the databases of the configuration file",
+        doc: "Lists the databases of the configuration file.",
+        flags: &[&JSON, &CONFIG, &NO_EXPAND_ENV],
+        run: verbs::databases::run,
+    },
+    Verb {
+        name: "status",
+        aliases: &[],
+        operands: &["[DB_PATH]"],
+        max_operands: 1,
+        summary: "show the local state of the databases",
+        doc: "Shows what this machine knows of the databases; asks neither the replica nor a running litekeep.",
+        flags: &[&JSON, &CONFIG, &NO_EXPAND_ENV],
+        run: verbs::status::run,
+    },
+    Verb {
+        name: "version",
+        aliases: &[],
+        operands: &[""],
+        max_operands: 0,
+        summary: "print the version",
+        doc: "Prints the version.",
+        flags: &[&VERBOSE],
+        run: verbs::version::run,
+    },
+];
+
+/// A verb by name or alias.
+pub(crate) fn verb(name: &str) -> Option<&'static Verb> {
+    VERBS.iter().find(|verb| verb.name == name || verb.aliases.contains(&name))
+}
+
+/// The known word most like `word`, if one is like it at all: at most a third of its letters differ.
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = word.chars().count() / 3;
+    known
+        .into_iter()
+        .map(|candidate| (distance(word, candidate), candidate))
+        .filter(|(distance, _)| *distance <= limit)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// How many letters to insert, drop or change between two words (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let change = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_means_two_things() {
+        let mut names: Vec<_> = VERBS
+            .iter()
+            .flat_map(|verb| [verb.name].into_iter().chain(verb.aliases.iter().copied()))
+            .collect();
+        names.sort_unstable();
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
+        for verb in VERBS {
+            let mut flags: Vec<_> = verb.flags.iter().map(|flag| flag.name).collect();
+            flags.sort_unstable();
+            assert!(flags.windows(2).all(|pair| pair[0] != pair[1]), "{}: {flags:?}", verb.name);
+            assert!(
+                verb.flags.iter().all(|flag| flag.value.is_some() || flag.default.is_none()),
+                "{}",
+                verb.name
+            );
+        }
+    }
+
+    #[test]
+    fn the_nearest_word_is_near() {
+        let known = ["replicate", "restore", "status"];
+        for (word, near) in [
+            ("replciate", Some("replicate")),
+            ("restor", Some("restore")),
+            ("snapshots", None),
+            ("", None),
+            ("statusx", Some("status")),
+        ] {
+            assert_eq!(nearest(word, known), near, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_distance_counts_single_changes() {
+        for (a, b, expected) in
+            [("", "", 0), ("", "abc", 3), ("abc", "", 3), ("abc", "abd", 1), ("kitten", "sitting", 3)]
+        {
+            assert_eq!(distance(a, b), expected, "{a} {b}");
+        }
+    }
+}

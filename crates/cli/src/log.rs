@@ -1,0 +1,303 @@
+//! Log lines in Litestream's shape, so that what people grep for stays where it was:
+//! `time=2026-11-23T08:40:08.123Z level=INFO msg="initialized db" path=/data/app.db`.
+//!
+//! Lines of our own crates show from the chosen level on, those of others only from WARN on: a client library's
+//! debug output is nobody's business and may hold what must not be shown.
+
+use crate::text::time;
+use litekeep_core::env::Clock;
+use serde_json::{Map, Value};
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
+use std::sync::Arc;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+
+/// What is logged, how, and where to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// From which level on.
+    pub(crate) level: Level,
+    /// One JSON object a line in place of `k=v`.
+    pub(crate) json: bool,
+    /// To stderr in place of stdout.
+    pub(crate) stderr: bool,
+}
+
+/// A level by name; what is not known is `info`, as in Litestream.
+pub(crate) fn level(name: &str) -> Level {
+    match name.to_ascii_lowercase().as_str() {
+        "trace" => Level::TRACE,
+        "debug" => Level::DEBUG,
+        "warn" | "warning" => Level::WARN,
+        "error" => Level::ERROR,
+        _ => Level::INFO,
+    }
+}
+
+/// Sends all log lines of this process where the settings say. Only the first call counts.
+pub(crate) fn install(settings: Settings, clock: Arc<dyn Clock>) {
+    let lines = Lines { settings, clock, write: out };
+    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines));
+}
+
+/// A reader that went away is no reason to stop replicating.
+fn out(settings: &Settings, line: &str) {
+    let _ = if settings.stderr {
+        std::io::stderr().write_all(line.as_bytes())
+    } else {
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush())
+    };
+}
+
+struct Lines<W> {
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    write: W,
+}
+
+/// Name and value of each field, in order.
+#[derive(Debug, Clone, Default)]
+struct Fields(Vec<(&'static str, Value)>);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.push((field.name(), Value::String(format!("{value:?}"))));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.push((field.name(), Value::String(value.to_owned())));
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        self.0.push((field.name(), Value::String(value.to_string())));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.0.push((field.name(), Value::from(value)));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.0.push((field.name(), Value::from(value)));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.0.push((field.name(), Value::from(value)));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.0.push((field.name(), Value::Bool(value)));
+    }
+}
+
+impl<S, W> Layer<S> for Lines<W>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: Fn(&Settings, &str) + 'static,
+{
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        let ours = metadata.target().starts_with("litekeep");
+        *metadata.level() <= if ours { self.settings.level } else { self.settings.level.min(Level::WARN) }
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(fields);
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        if let Some(span) = context.span(id)
+            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
+        {
+            values.record(fields);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut all = Fields::default();
+        for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
+            if let Some(fields) = span.extensions().get::<Fields>() {
+                all.0.extend(fields.0.iter().cloned());
+            }
+        }
+        event.record(&mut all);
+        let mut message = String::new();
+        all.0.retain(|(name, value)| match (name, value) {
+            (&"message", Value::String(text)) => {
+                message.clone_from(text);
+                false
+            }
+            _ => true,
+        });
+        let time = time::format(self.clock.wall());
+        let level = *event.metadata().level();
+        let line = if self.settings.json {
+            json_line(&time, level, &message, all)
+        } else {
+            text_line(&time, level, &message, &all)
+        };
+        (self.write)(&self.settings, &line);
+    }
+}
+
+fn json_line(time: &str, level: Level, message: &str, fields: Fields) -> String {
+    let mut object = Map::new();
+    object.insert("time".into(), time.into());
+    object.insert("level".into(), level.as_str().into());
+    object.insert("msg".into(), message.into());
+    for (name, value) in fields.0 {
+        object.insert(name.into(), value);
+    }
+    format!("{}\n", Value::Object(object))
+}
+
+fn text_line(time: &str, level: Level, message: &str, fields: &Fields) -> String {
+    let mut line = format!("time={time} level={level} msg=");
+    push_value(&mut line, message);
+    for (name, value) in &fields.0 {
+        let _ = write!(line, " {name}=");
+        match value {
+            Value::String(text) => push_value(&mut line, text),
+            other => {
+                let _ = write!(line, "{other}");
+            }
+        }
+    }
+    line.push('\n');
+    line
+}
+
+/// A value as Go's slog writes it: quoted where it is empty or holds a space, a quote, `=` or a control character.
+fn push_value(line: &mut String, text: &str) {
+    let plain = |c: char| !c.is_control() && !c.is_whitespace() && c != '"' && c != '=' && c != '\\';
+    if !text.is_empty() && text.chars().all(plain) {
+        line.push_str(text);
+        return;
+    }
+    line.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => line.push_str("\\\""),
+            '\\' => line.push_str("\\\\"),
+            '\n' => line.push_str("\\n"),
+            '\t' => line.push_str("\\t"),
+            '\r' => line.push_str("\\r"),
+            c if c.is_control() => {
+                let _ = write!(line, "\\u{:04x}", u32::from(c));
+            }
+            c => line.push(c),
+        }
+    }
+    line.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use litekeep_formats::TimestampMs;
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    struct Noon;
+
+    impl Clock for Noon {
+        fn wall(&self) -> TimestampMs {
+            time::parse("2026-11-23T12:00:00.5Z").expect("a time")
+        }
+
+        fn boot(&self) -> Duration {
+            Duration::ZERO
+        }
+
+        fn sleep(&self, _: Duration) {}
+    }
+
+    /// What `work` logs.
+    fn logged(level: Level, json: bool, work: impl FnOnce()) -> String {
+        let lines = Arc::new(Mutex::new(String::new()));
+        let sink = Arc::clone(&lines);
+        let write = move |_: &Settings, line: &str| sink.lock().expect("one thread").push_str(line);
+        let layer = Lines { settings: Settings { level, json, stderr: false }, clock: Arc::new(Noon), write };
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), work);
+        let text = lines.lock().expect("one thread").clone();
+        text
+    }
+
+    #[test]
+    fn a_line_has_litestreams_shape() {
+        let text = logged(Level::INFO, false, || {
+            tracing::info!(target: "litekeep", path = "/data/app.db", pages = 3, ok = true, "initialized db");
+            tracing::warn!(target: "litekeep", reason = "a \"b\"=c\n", empty = "", "odd");
+        });
+        assert_eq!(
+            text,
+            "time=2026-11-23T12:00:00.500Z level=INFO msg=\"initialized db\" path=/data/app.db pages=3 ok=true\n\
+             time=2026-11-23T12:00:00.500Z level=WARN msg=odd reason=\"a \\\"b\\\"=c\\n\" empty=\"\"\n"
+        );
+    }
+
+    #[test]
+    fn a_json_line_has_the_same_fields() {
+        let text =
+            logged(Level::INFO, true, || tracing::info!(target: "litekeep", txid = 7, db = "a", "sync"));
+        let value: Value = serde_json::from_str(&text).expect("JSON");
+        let expected = serde_json::json!(
+            {"time": "2026-11-23T12:00:00.500Z", "level": "INFO", "msg": "sync", "txid": 7, "db": "a"}
+        );
+        assert_eq!(value, expected);
+    }
+
+    #[test]
+    fn the_fields_of_spans_come_first_from_the_outside_in() {
+        let text = logged(Level::INFO, false, || {
+            let outer =
+                tracing::info_span!(target: "litekeep", "outer", db = "a.db", late = tracing::field::Empty);
+            let _outer = outer.enter();
+            outer.record("late", 1);
+            let _inner = tracing::info_span!(target: "litekeep", "inner", replica = "s3").entered();
+            tracing::info!(target: "litekeep", x = 2, "m");
+        });
+        assert!(text.ends_with("msg=m db=a.db late=1 replica=s3 x=2\n"), "{text}");
+    }
+
+    #[test]
+    fn levels_are_held_and_other_crates_are_heard_only_when_they_warn() {
+        let all = || {
+            tracing::error!(target: "litekeep::x", "our error");
+            tracing::info!(target: "litekeep_store", "our info");
+            tracing::debug!(target: "litekeep", "our debug");
+            tracing::warn!(target: "hyper", "their warning");
+            tracing::info!(target: "hyper", "their info");
+        };
+        for (level, expected) in [
+            (Level::ERROR, &["our error"] as &[&str]),
+            (Level::INFO, &["our error", "our info", "their warning"]),
+            (Level::TRACE, &["our error", "our info", "our debug", "their warning"]),
+        ] {
+            let text = logged(level, false, all);
+            for message in ["our error", "our info", "our debug", "their warning", "their info"] {
+                assert_eq!(text.contains(message), expected.contains(&message), "{level}: {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_level_is_info() {
+        for (name, expected) in [
+            ("DEBUG", Level::DEBUG),
+            ("warn", Level::WARN),
+            ("warning", Level::WARN),
+            ("loud", Level::INFO),
+            ("", Level::INFO),
+        ] {
+            assert_eq!(level(name), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Durations as Go writes them: `1h30m`, `500ms`, `1.5h`; no days, no sign (nothing here may be negative).
+
+use std::time::Duration;
+
+/// Parses `([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)` one or more times, or a plain `0`.
+///
+/// # Errors
+/// What is wrong with it, for the reader.
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    if text.starts_with('-') {
+        return Err(format!("`{text}` is negative"));
+    }
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    let mut total: u128 = 0;
+    let refuse = || format!("`{text}` is not a duration such as 30s, 1h30m or 500ms");
+    if rest.is_empty() {
+        return Err(refuse());
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let (number, after) = rest.split_at(digits);
+        let unit_len = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit_len);
+        let scale = scale(unit).ok_or_else(|| match unit {
+            "" => format!("`{text}` has no unit: ms, s, m or h"),
+            "d" | "w" => format!("`{text}`: the largest unit is h (24h is a day)"),
+            _ => refuse(),
+        })?;
+        let nanos = nanos(number, scale).ok_or_else(refuse)?;
+        total = total.checked_add(nanos).ok_or_else(refuse)?;
+        rest = after;
+    }
+    // Go's own limit: 63 bits of nanoseconds, 292 years.
+    match i64::try_from(total) {
+        Ok(nanos) => Ok(Duration::from_nanos(nanos.unsigned_abs())),
+        Err(_) => Err(format!("`{text}` is longer than 292 years")),
+    }
+}
+
+/// Nanoseconds of one unit.
+fn scale(unit: &str) -> Option<u128> {
+    Some(match unit {
+        "ns" => 1,
+        "us" | "\u{b5}s" | "\u{3bc}s" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" => 60 * 1_000_000_000,
+        "h" => 3600 * 1_000_000_000,
+        _ => return None,
+    })
+}
+
+/// A decimal number times `scale`, cut to whole nanoseconds.
+fn nanos(number: &str, scale: u128) -> Option<u128> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
+        return None;
+    }
+    let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let mut total = whole.checked_mul(scale)?;
+    let mut unit = scale;
+    for digit in fraction.bytes() {
+        unit /= 10;
+        total = total.checked_add(u128::from(digit - b'0').checked_mul(unit)?)?;
+    }
+    Some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn go_durations_are_read() {
+        for (text, millis) in [
+            ("0", 0),
+            ("0s", 0),
+            ("500ms", 500),
+            ("1s", 1000),
+            ("+1s", 1000),
+            ("1.5h", 5_400_000),
+            ("1h30m", 5_400_000),
+            ("1h30m0.25s", 5_400_250),
+            (".5s", 500),
+            ("5.s", 5000),
+            ("1000us", 1),
+            ("1000\u{b5}s", 1),
+            ("1000000ns", 1),
+            ("24h", 86_400_000),
+        ] {
+            assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused_with_its_reason() {
+        for (text, reason) in [
+            ("", "not a duration"),
+            ("10", "no unit"),
+            ("1h30", "no unit"),
+            ("1d", "24h is a day"),
+            ("-1s", "negative"),
+            ("1..5s", "not a duration"),
+            (".s", "not a duration"),
+            ("s", "not a duration"),
+            ("1 s", "not a duration"),
+            ("1S", "not a duration"),
+            ("3000000h", "292 years"),
+            ("99999999999999999999999999999999999999999h", "not a duration"),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+}

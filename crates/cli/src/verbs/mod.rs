@@ -1,0 +1,140 @@
+//! One file per verb, and the way from the arguments to it.
+
+pub(crate) mod databases;
+pub(crate) mod ltx;
+pub(crate) mod replicate;
+pub(crate) mod restore;
+pub(crate) mod status;
+pub(crate) mod version;
+
+use crate::config::{self, Config, Database};
+use crate::flags::{self, Flag, Line, Parsed, help};
+use crate::output;
+use crate::text::time;
+use crate::trouble::{Exit, Trouble, without_secrets};
+use crate::world::World;
+use litekeep_formats::TimestampMs;
+use litekeep_store::Store;
+use litekeep_store::location::{self, ReplicaUrl, Settings};
+use std::sync::Arc;
+
+/// Does what the arguments say and tells what the process ends with; errors are written to stderr here.
+pub(crate) fn run(world: &World) -> Exit {
+    match dispatch(world) {
+        Ok(exit) => exit,
+        Err(trouble) => {
+            output::talk(&trouble.to_string());
+            trouble.exit
+        }
+    }
+}
+
+fn dispatch(world: &World) -> Result<Exit, Trouble> {
+    let Some((name, rest)) = world.args.split_first() else {
+        output::text(&help::overview())?;
+        return Ok(Exit::FAILED);
+    };
+    if matches!(name.as_str(), "help" | "-h" | "-help" | "--h" | "--help") {
+        let text = match rest.first() {
+            Some(name) => help::verb(find(name)?),
+            None => help::overview(),
+        };
+        output::text(&text)?;
+        return Ok(Exit::OK);
+    }
+    let verb = find(name)?;
+    match flags::parse(verb, rest)? {
+        Line::Help => output::text(&help::verb(verb)).map(|()| Exit::OK),
+        Line::Go(parsed) => (verb.run)(world, &parsed),
+    }
+}
+
+fn find(name: &str) -> Result<&'static flags::Verb, Trouble> {
+    flags::verb(name).ok_or_else(|| {
+        let trouble = Trouble::new(format!("litekeep {name}: unknown command"));
+        match flags::nearest(name, flags::VERBS.iter().map(|verb| verb.name)) {
+            Some(near) => trouble.hint(format!("did you mean `litekeep {near}`?")),
+            None => trouble.hint("`litekeep help` lists the commands"),
+        }
+    })
+}
+
+/// A replica that an operand names, by URL or by the path of a database in the configuration.
+pub(crate) struct Named {
+    /// The configured database; `None` for a URL.
+    pub(crate) database: Option<Database>,
+    /// Where the replica lies.
+    pub(crate) replica: Settings,
+}
+
+/// Finds the replica that the operand means.
+///
+/// # Errors
+/// The operand is missing or unusable, or the configuration is.
+pub(crate) fn named(world: &World, parsed: &Parsed) -> Result<Named, Trouble> {
+    let Some(operand) = parsed.operands.first() else {
+        return Err(Trouble::new("a database path or a replica URL is needed"));
+    };
+    if ReplicaUrl::is_url(operand) && !operand.starts_with("sqlite") {
+        if parsed.given(&flags::CONFIG).is_some() {
+            return Err(Trouble::new("a replica URL and -config can't be given together"));
+        }
+        return Ok(Named { database: None, replica: replica_url(world, operand)? });
+    }
+    let config = config::load(world, parsed)?;
+    warn(&config);
+    let path = world.path(operand);
+    let known = config.databases.len();
+    match config.databases.into_iter().find(|database| database.path == path) {
+        Some(database) => Ok(Named { replica: database.replica.clone(), database: Some(database) }),
+        None => Err(Trouble::new(format!("{} is not in the configuration", path.display()))
+            .cause(format!("the configuration lists {known} databases, and this is none of them"))
+            .hint("`litekeep databases` lists them; a replica URL needs no configuration")),
+    }
+}
+
+/// A replica URL as settings, with what the environment adds.
+///
+/// # Errors
+/// The URL cannot be used, or keys are missing.
+pub(crate) fn replica_url(world: &World, url: &str) -> Result<Settings, Trouble> {
+    let unusable = |error: &location::LocationError| {
+        Trouble::new(format!("the replica {} can't be used", without_secrets(url))).because(error)
+    };
+    let settings = ReplicaUrl::parse(url).map_err(|error| unusable(&error))?.into_settings();
+    let settings = match settings {
+        Settings::Directory(path) => Settings::Directory(world.path(&path.to_string_lossy())),
+        settings @ Settings::S3(_) => settings,
+    };
+    settings
+        .with_environment(&|name| world.env.get(name).map(str::to_owned))
+        .map_err(|error| unusable(&error))
+}
+
+/// Opens a replica; nothing is asked of it yet.
+///
+/// # Errors
+/// The settings cannot be used.
+pub(crate) fn open(world: &World, settings: &Settings) -> Result<Arc<dyn Store>, Trouble> {
+    location::open(settings, Arc::clone(&world.clock), Arc::clone(&world.random)).map_err(|error| {
+        Trouble::new(format!("the replica {} can't be opened", settings.location())).because(&error)
+    })
+}
+
+/// Tells what the configuration asks for in vain, on stderr.
+pub(crate) fn warn(config: &Config) {
+    for warning in &config.warnings {
+        output::talk(&format!("Warning: {warning}"));
+    }
+}
+
+/// A time that a flag gives.
+///
+/// # Errors
+/// It is not RFC 3339.
+pub(crate) fn timestamp(parsed: &Parsed, flag: &Flag) -> Result<Option<TimestampMs>, Trouble> {
+    let Some(text) = parsed.given(flag) else { return Ok(None) };
+    time::parse(text).map(Some).ok_or_else(|| {
+        Trouble::new(format!("-{}: `{text}` is not a time", flag.name)).hint("such as 2026-11-23T08:00:00Z")
+    })
+}

@@ -1,0 +1,427 @@
+//! `litekeep replicate`: databases kept in their replicas until a signal, the end of the command, or trouble that
+//! nobody but a person can mend.
+//!
+//! One thread waits for events and decides; every keeper, the signals and the command have threads of their own that
+//! only tell it what happened. Whatever ends the run, the last sync is made, and what it could not bring up decides
+//! the exit code.
+
+use super::{open, restore};
+use crate::child::{self, Running};
+use crate::config::{self, Config, Database, SHUTDOWN_TIMEOUT};
+use crate::flags::{self, Parsed};
+use crate::log;
+use crate::signals;
+use crate::text::words;
+use crate::trouble::{Exit, Trouble};
+use crate::world::World;
+use litekeep::error::KeepError;
+use litekeep::files::RealFiles;
+use litekeep::jobs::Threads;
+use litekeep::keeper::Keeper;
+use litekeep::local;
+use litekeep::replicator::{Env, Health};
+use litekeep::restore::{Options, Outcome, Skipped};
+use litekeep_core::decisions::Decisions;
+use litekeep_store::location::{ReplicaUrl, Settings};
+use std::io;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
+
+/// What "one try" at the end may take at least: a timeout of zero would give up before the first answer.
+const ONE_TRY: Duration = Duration::from_secs(5);
+
+/// How long `-once` bears trouble without progress.
+const ONCE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the deciding thread hears.
+enum Event {
+    Signal(i32),
+    Ended(usize, Option<Arc<KeepError>>),
+    Child(io::Result<ExitStatus>),
+    Synced(Result<(), Trouble>),
+}
+
+/// A run, after its start.
+struct Run {
+    keepers: Vec<Kept>,
+    child: Option<Running>,
+    tell: Sender<Event>,
+    told: Receiver<Event>,
+    /// Signals that were passed on to the child.
+    passed_on: Vec<i32>,
+    /// What to end with, if all else goes well.
+    exit: Exit,
+    /// The first thing that went wrong.
+    trouble: Option<Trouble>,
+}
+
+/// One database of a run.
+struct Kept {
+    /// Shared with the thread that waits for a sync; the run holds the last one.
+    keeper: Arc<Keeper>,
+    database: Database,
+    ended: bool,
+    /// Its last sync is under way.
+    stopping: bool,
+}
+
+/// Does what the flags say.
+pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
+    let once = parsed.on(&flags::ONCE);
+    let (config, command) = plan(world, parsed)?;
+    let level =
+        [parsed.given(&flags::LOG_LEVEL), world.env.get("LOG_LEVEL"), config.logging.level.as_deref()];
+    let level = log::level(level.into_iter().flatten().next().unwrap_or_default());
+    let (json, stderr) = (config.logging.json, config.logging.stderr);
+    log::install(log::Settings { level, json, stderr }, Arc::clone(&world.clock));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), %level, "litekeep");
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    for database in &config.databases {
+        if database.restore_if_missing || parsed.on(&flags::RESTORE_IF_DB_NOT_EXISTS) {
+            restore_first(world, database)?;
+        }
+    }
+    let (tell, told) = mpsc::channel();
+    let signal = tell.clone();
+    signals::listen(move |number| drop(signal.send(Event::Signal(number))))
+        .map_err(|error| Trouble::new("can't listen for signals").because(&error))?;
+    let mut run = Run {
+        keepers: Vec::new(),
+        child: None,
+        tell,
+        told,
+        passed_on: Vec::new(),
+        exit: Exit::OK,
+        trouble: None,
+    };
+    let begun = config.databases.into_iter().try_for_each(|database| run.keep(world, database));
+    let begun = begun.and_then(|()| command.map_or(Ok(()), |words| run.start(&words)));
+    match begun {
+        Ok(()) if once => run.sync_once(),
+        Ok(()) => run.wait(),
+        Err(trouble) => run.blame(trouble),
+    }
+    run.close()
+}
+
+/// What to replicate and what to run meanwhile.
+fn plan(world: &World, parsed: &Parsed) -> Result<(Config, Option<Vec<String>>), Trouble> {
+    let config = match &parsed.operands[..] {
+        [] => config::load(world, parsed)?,
+        [_] => return Err(Trouble::new("a DB_PATH needs a replica URL after it")),
+        [path, url] => {
+            if parsed.given(&flags::CONFIG).is_some() {
+                return Err(Trouble::new("a replica URL and -config can't be given together"));
+            }
+            if ReplicaUrl::is_url(path) && !path.starts_with("sqlite") {
+                return Err(Trouble::new("the database's path comes first, then the replica URL"));
+            }
+            Config {
+                databases: vec![Database {
+                    path: world.path(path),
+                    replica: super::replica_url(world, url)?,
+                    restore_if_missing: false,
+                    settings: litekeep::settings::Settings::default(),
+                    shutdown_timeout: SHUTDOWN_TIMEOUT,
+                }],
+                ..Config::default()
+            }
+        }
+        [_, _, ..] => {
+            return Err(Trouble::new("a database has one replica: several replica URLs are not supported"));
+        }
+    };
+    let command = parsed.given(&flags::EXEC).map(str::to_owned).or_else(|| config.exec.clone());
+    if parsed.on(&flags::ONCE) && command.is_some() {
+        return Err(Trouble::new(
+            "-once and a command (-exec, or `exec` of the configuration) can't be given together",
+        ));
+    }
+    let command = command
+        .map(|line| {
+            words::split(&line).map_err(|why| Trouble::new("the command of -exec can't be run").cause(why))
+        })
+        .transpose()?;
+    if config.databases.is_empty() {
+        return Err(Trouble::new("there is no database to replicate").hint("list them under `dbs:`"));
+    }
+    Ok((config, command))
+}
+
+/// Restores a database that is not there. Only a replica that is confirmed empty lets it start fresh (R26b).
+fn restore_first(world: &World, database: &Database) -> Result<(), Trouble> {
+    let path = database.path.display();
+    if database.path.exists() {
+        tracing::info!(%path, "database exists, skipping restore");
+        return Ok(());
+    }
+    tracing::info!(%path, "attempting restore before replication");
+    let state_dir = local::directory(&database.path, database.settings.meta_path.as_deref());
+    let options = Options {
+        if_db_not_exists: true,
+        if_replica_exists: true,
+        state_dir: Some(state_dir),
+        ..Options::new(&database.path)
+    };
+    match restore::perform(world, &database.replica, &options)? {
+        Outcome::Restored(_) | Outcome::Planned(_) => tracing::info!(%path, "restore completed"),
+        Outcome::Skipped(Skipped::DatabaseExists(_)) => {
+            tracing::info!(%path, "database exists, skipping restore")
+        }
+        Outcome::Skipped(Skipped::ReplicaEmpty(_)) => {
+            tracing::info!(%path, "no matching backups found");
+            tracing::info!(%path, "no backup found, starting fresh");
+        }
+    }
+    Ok(())
+}
+
+impl Run {
+    /// Begins to replicate a database.
+    fn keep(&mut self, world: &World, database: Database) -> Result<(), Trouble> {
+        let env = Env {
+            clock: Arc::clone(&world.clock),
+            random: Arc::clone(&world.random),
+            files: Arc::new(RealFiles),
+            vfs: None,
+            store: open(world, &database.replica)?,
+            spawner: Arc::new(Threads),
+            decisions: Decisions::RIGHT,
+        };
+        let keeper = Keeper::start(env, database.settings.clone(), &database.path).map_err(|error| {
+            let what = format!("can't replicate {}", database.path.display());
+            keep_trouble(&what, &error)
+        })?;
+        replicating_to(&database);
+        let ended = keeper.when_ended();
+        let (tell, index) = (self.tell.clone(), self.keepers.len());
+        let keeper = Arc::new(keeper);
+        self.keepers.push(Kept { keeper, database, ended: false, stopping: false });
+        thread("ended", move || drop(tell.send(Event::Ended(index, ended()))))
+    }
+
+    /// Starts the command.
+    fn start(&mut self, words: &[String]) -> Result<(), Trouble> {
+        let tell = self.tell.clone();
+        let running =
+            Running::start(words, move |end| drop(tell.send(Event::Child(end)))).map_err(|error| {
+                Trouble::new(format!("can't start the command `{}`", words.join(" "))).because(&error)
+            })?;
+        self.child = Some(running);
+        Ok(())
+    }
+
+    /// Waits for the reason to end: a signal, the command's end, or trouble.
+    fn wait(&mut self) {
+        while let Ok(event) = self.told.recv() {
+            match event {
+                Event::Signal(signal) => {
+                    tracing::info!(signal = signals::name(signal), "signal received, litekeep shutting down");
+                    self.passed_on.push(signal);
+                    return self.end_child(Some(signal));
+                }
+                Event::Child(end) => return self.child_ended(end),
+                Event::Ended(index, why) => {
+                    self.ended(index, why);
+                    if self.child.is_some() || self.keepers.iter().all(|kept| kept.ended) {
+                        // A command never goes on without its backup; a database that still has one does.
+                        return self.end_child(None);
+                    }
+                }
+                Event::Synced(..) => {}
+            }
+        }
+    }
+
+    /// Passes the signal on, SIGTERM if it was none, and waits for the command to end; so with each further signal.
+    fn end_child(&mut self, signal: Option<i32>) {
+        if self.child.is_none() {
+            return;
+        }
+        self.pass_on(signal.unwrap_or(signal_hook::consts::SIGTERM));
+        while let Ok(event) = self.told.recv() {
+            match event {
+                Event::Signal(signal) => self.pass_on(signal),
+                Event::Child(end) => return self.child_ended(end),
+                Event::Ended(index, why) => self.ended(index, why),
+                Event::Synced(..) => {}
+            }
+        }
+    }
+
+    fn pass_on(&mut self, signal: i32) {
+        self.passed_on.push(signal);
+        if let Some(child) = &self.child {
+            child.signal(signal);
+        }
+    }
+
+    fn child_ended(&mut self, end: io::Result<ExitStatus>) {
+        self.child = None;
+        match end {
+            Ok(status) => {
+                tracing::info!(%status, "the command has ended, litekeep shutting down");
+                self.exit = Exit(child::exit_code(status, &self.passed_on));
+            }
+            Err(error) => self.blame(Trouble::new("can't tell how the command ended").because(&error)),
+        }
+    }
+
+    fn ended(&mut self, index: usize, why: Option<Arc<KeepError>>) {
+        let kept = &mut self.keepers[index];
+        kept.ended = true;
+        let Some(error) = why else { return };
+        let path = kept.database.path.display();
+        let what = if kept.stopping {
+            format!("the last changes of {path} are not in the replica")
+        } else {
+            format!("replication of {path} has ended")
+        };
+        tracing::error!(db = %path, %error, "{}", if kept.stopping { "final sync failed" } else { "replication ended" });
+        let trouble = keep_trouble(&what, &error);
+        self.blame(trouble);
+    }
+
+    /// Keeps the first thing that went wrong; it is what the process ends with.
+    fn blame(&mut self, trouble: Trouble) {
+        self.trouble.get_or_insert(trouble);
+    }
+
+    /// Waits until every database is in its replica as it is now.
+    fn sync_once(&mut self) {
+        let mut waiting = self.keepers.len();
+        for kept in &self.keepers {
+            let (keeper, tell) = (Arc::clone(&kept.keeper), self.tell.clone());
+            let path = kept.database.path.clone();
+            let sync = move || {
+                let result = synced(&keeper)
+                    .map_err(|error| keep_trouble(&format!("can't sync {}", path.display()), &error));
+                drop(keeper);
+                drop(tell.send(Event::Synced(result)));
+            };
+            if let Err(trouble) = thread("sync", sync) {
+                return self.blame(trouble);
+            }
+        }
+        while waiting > 0 {
+            let Ok(event) = self.told.recv() else { return };
+            match event {
+                Event::Signal(_) => {
+                    return self.blame(
+                        Trouble::new("a signal came before the sync was done").exit(Exit::NOT_SYNCED),
+                    );
+                }
+                Event::Synced(Ok(())) => waiting -= 1,
+                Event::Synced(Err(trouble)) => return self.blame(trouble),
+                Event::Ended(index, why) => {
+                    self.ended(index, why);
+                    return;
+                }
+                Event::Child(_) => {}
+            }
+        }
+    }
+
+    /// The last sync of every database, each within its time; a second signal ends the waiting.
+    fn close(mut self) -> Result<Exit, Trouble> {
+        for kept in &mut self.keepers {
+            kept.stopping = !kept.ended;
+            let limit = kept.database.shutdown_timeout;
+            kept.keeper.begin_stop(if limit.is_zero() { ONE_TRY } else { limit });
+        }
+        while self.keepers.iter().any(|kept| !kept.ended) {
+            let Ok(event) = self.told.recv() else { break };
+            match event {
+                Event::Signal(signal) => {
+                    tracing::warn!(
+                        signal = signals::name(signal),
+                        "second signal received, giving the last sync up"
+                    );
+                    self.keepers.iter().for_each(|kept| kept.keeper.begin_stop(Duration::ZERO));
+                }
+                Event::Ended(index, why) => self.ended(index, why),
+                Event::Child(_) | Event::Synced(..) => {}
+            }
+        }
+        tracing::info!("litekeep shut down");
+        match self.trouble {
+            // The command's own code says more to whoever started it, and it is not 0 either.
+            Some(trouble) if self.exit != Exit::OK => Err(trouble.exit(self.exit)),
+            Some(trouble) => Err(trouble),
+            None => Ok(self.exit),
+        }
+    }
+}
+
+/// Waits until all is in the replica; trouble without progress is borne for a while.
+fn synced(keeper: &Keeper) -> Result<(), Arc<KeepError>> {
+    const LOOK: Duration = Duration::from_secs(1);
+    let mut borne = Duration::ZERO;
+    loop {
+        let before = keeper.status();
+        match keeper.sync(LOOK) {
+            Ok(_) => return keeper.status().failure.map_or(Ok(()), Err),
+            Err(KeepError::Timeout(_)) => {}
+            Err(error) => return Err(Arc::new(error)),
+        }
+        let now = keeper.status();
+        let moving = now.built != before.built || now.durable != before.durable;
+        let stuck = matches!(now.health, Health::Troubled | Health::Waiting);
+        borne = if stuck && !moving { borne + LOOK } else { Duration::ZERO };
+        if now.health == Health::Waiting || borne >= ONCE_PATIENCE {
+            let timeout = Arc::new(KeepError::Timeout(borne.max(LOOK).as_secs_f64()));
+            return Err(now.trouble.unwrap_or(timeout));
+        }
+    }
+}
+
+/// The line that people look for at a start.
+fn replicating_to(database: &Database) {
+    let path = database.path.display();
+    let interval = format!("{:?}", database.settings.sync_interval);
+    match &database.replica {
+        Settings::Directory(directory) => tracing::info!(
+            db = %path, r#type = "file", sync_interval = interval, path = %directory.display(), "replicating to"
+        ),
+        Settings::S3(s3) => tracing::info!(
+            db = %path,
+            r#type = "s3",
+            sync_interval = interval,
+            bucket = s3.bucket,
+            path = s3.path,
+            region = s3.region.as_deref().unwrap_or_default(),
+            endpoint = s3.endpoint.as_deref().unwrap_or_default(),
+            "replicating to"
+        ),
+    }
+}
+
+/// An error of the engine, for people, with the exit code that tells its kind.
+fn keep_trouble(what: &str, error: &KeepError) -> Trouble {
+    let exit = match error {
+        KeepError::Unsent { .. } | KeepError::Uncaptured { .. } | KeepError::Timeout(_) => Exit::NOT_SYNCED,
+        KeepError::Fenced { .. } => Exit::FENCED,
+        KeepError::Beside { .. } | KeepError::Behind { .. } => Exit::DIVERGED,
+        KeepError::Wiped { .. } => Exit(litekeep::restore::exit::WIPED),
+        KeepError::EpochDamaged { .. } => Exit(litekeep::restore::exit::DAMAGED),
+        KeepError::Store(_) => restore::UNREACHABLE,
+        _ => Exit::FAILED,
+    };
+    let trouble = Trouble::new(what).because(error).exit(exit);
+    match error.hint() {
+        Some(hint) => trouble.hint(hint),
+        None => trouble,
+    }
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Trouble> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map(drop)
+        .map_err(|error| Trouble::new("can't start a thread").because(&error))
+}

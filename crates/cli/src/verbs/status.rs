@@ -1,0 +1,70 @@
+//! `litekeep status`: what this machine knows of the databases. Asks neither a replica nor a running litekeep, and
+//! opens no database file, so it disturbs nobody.
+
+use super::warn;
+use crate::config::{self, Database};
+use crate::flags::{self, Parsed};
+use crate::output;
+use crate::text::table;
+use crate::trouble::{Exit, Trouble};
+use crate::world::World;
+use litekeep::files::{Files, RealFiles, with_suffix};
+use litekeep::local;
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct Row {
+    database: String,
+    status: &'static str,
+    local_txid: Option<String>,
+    wal_size: u64,
+}
+
+/// Prints one line for each database, or for the one that is named.
+pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
+    let config = config::load(world, parsed)?;
+    warn(&config);
+    let wanted = parsed.operands.first().map(|path| world.path(path));
+    let rows: Vec<Row> = config
+        .databases
+        .iter()
+        .filter(|database| wanted.as_ref().is_none_or(|path| *path == database.path))
+        .map(look)
+        .collect();
+    if let (Some(path), []) = (wanted, &rows[..]) {
+        return Err(Trouble::new(format!("{} is not in the configuration", path.display()))
+            .hint("`litekeep databases` lists them"));
+    }
+    if parsed.on(&flags::JSON) {
+        output::json(&rows)?;
+    } else {
+        let head = ["database", "status", "local_txid", "wal_size"].map(str::to_owned);
+        let cells = rows.into_iter().map(|row| {
+            [
+                row.database,
+                row.status.to_owned(),
+                row.local_txid.unwrap_or("-".to_owned()),
+                row.wal_size.to_string(),
+            ]
+        });
+        output::text(&table::columns(&std::iter::once(head).chain(cells).collect::<Vec<_>>()))?;
+    }
+    Ok(Exit::OK)
+}
+
+fn look(database: &Database) -> Row {
+    let directory = local::directory(&database.path, database.settings.meta_path.as_deref());
+    let row = |status, local_txid, wal_size| Row {
+        database: database.path.display().to_string(),
+        status,
+        local_txid,
+        wal_size,
+    };
+    let wal = RealFiles.len(&with_suffix(&database.path, "-wal"));
+    match (RealFiles.id(&database.path), local::peek(&RealFiles, &directory), wal) {
+        (Ok(None), _, _) => row("no database", None, 0),
+        (Ok(Some(_)), Ok(Some(state)), Ok(wal)) => row("ok", Some(state.txid.to_string()), wal.unwrap_or(0)),
+        (Ok(Some(_)), Ok(None), Ok(wal)) => row("not initialized", None, wal.unwrap_or(0)),
+        _ => row("error", None, 0),
+    }
+}

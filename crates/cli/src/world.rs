@@ -1,0 +1,128 @@
+//! What the program is given from outside, collected once by `main`; everything else takes it as an argument.
+
+use litekeep_core::env::{Clock, Random};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Arguments, environment, clock.
+pub(crate) struct World {
+    /// The arguments after the program's name.
+    pub(crate) args: Vec<String>,
+    /// The environment.
+    pub(crate) env: Env,
+    /// The clock.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Random numbers for jitter and instance ids.
+    pub(crate) random: Arc<dyn Random>,
+    /// The working directory, absolute.
+    pub(crate) directory: PathBuf,
+    /// This process.
+    pub(crate) pid: u32,
+    /// Whether a person looks at stderr.
+    pub(crate) terminal: bool,
+}
+
+impl World {
+    /// A path as Litestream takes it: an `sqlite://` before it is dropped, `~` is the home directory, what is
+    /// relative starts at the working directory. `.` and `..` are resolved by name, as Go does it.
+    pub(crate) fn path(&self, text: &str) -> PathBuf {
+        let text = text.strip_prefix("sqlite3://").or_else(|| text.strip_prefix("sqlite://")).unwrap_or(text);
+        let home = || self.env.get("HOME").map(PathBuf::from);
+        let expanded = match text.strip_prefix('~') {
+            Some("") => home(),
+            Some(rest) if rest.starts_with('/') => home().map(|home| home.join(&rest[1..])),
+            _ => None,
+        };
+        clean(&self.directory.join(expanded.unwrap_or_else(|| PathBuf::from(text))))
+    }
+}
+
+/// Drops `.` and resolves `..` without asking the file system.
+fn clean(path: &Path) -> PathBuf {
+    use std::path::Component;
+    let mut out = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                out.pop();
+            }
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// The environment. Values never show in `Debug`: there are keys among them.
+#[derive(Clone, Default)]
+pub(crate) struct Env(BTreeMap<String, String>);
+
+impl Env {
+    /// A variable that is set, empty or not.
+    pub(crate) fn raw(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// A variable that is set and not empty.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+}
+
+impl FromIterator<(String, String)> for Env {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(iter: I) -> Self {
+        Self(iter.into_iter().collect())
+    }
+}
+
+impl fmt::Debug for Env {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use litekeep::clock::{SystemClock, SystemRandom};
+
+    /// A world with this environment, in `/work`.
+    pub(crate) fn world(env: &[(&str, &str)]) -> World {
+        World {
+            args: Vec::new(),
+            env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom::default()),
+            directory: PathBuf::from("/work"),
+            pid: 42,
+            terminal: false,
+        }
+    }
+
+    #[test]
+    fn paths_are_taken_as_litestream_takes_them() {
+        let world = world(&[("HOME", "/home/ada")]);
+        for (text, path) in [
+            ("/a/b.db", "/a/b.db"),
+            ("b.db", "/work/b.db"),
+            ("./x/../b.db", "/work/b.db"),
+            ("../b.db", "/b.db"),
+            ("~/b.db", "/home/ada/b.db"),
+            ("~", "/home/ada"),
+            ("~other/b.db", "/work/~other/b.db"),
+            ("sqlite:///a/b.db", "/a/b.db"),
+            ("sqlite3://b.db", "/work/b.db"),
+        ] {
+            assert_eq!(world.path(text), Path::new(path), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_environment_shows_no_values() {
+        let env: Env = [("KEY".to_owned(), "hush".to_owned())].into_iter().collect();
+        assert_eq!(format!("{env:?}"), r#"{"KEY"}"#);
+        assert_eq!(env.get("KEY"), Some("hush"));
+    }
+}

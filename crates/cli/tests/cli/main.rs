@@ -1,0 +1,7 @@
+//! The `litekeep` program from outside: arguments in; exit code, stdout and stderr out.
+
+mod args;
+mod config;
+mod listing;
+mod restore;
+mod util;

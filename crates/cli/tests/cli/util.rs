@@ -1,0 +1,147 @@
+//! A directory of its own for each test, and a command that says all it saw when an expectation fails.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A temporary directory.
+pub(crate) struct Dir(tempfile::TempDir);
+
+impl Dir {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+        fs::write(&path, content).expect("written");
+        path
+    }
+
+    /// All files below a folder, as paths relative to it.
+    pub(crate) fn files(&self, name: &str) -> Vec<String> {
+        fn walk(root: &Path, at: &Path, found: &mut Vec<String>) {
+            for entry in fs::read_dir(at).expect("listed") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    walk(root, &path, found);
+                } else {
+                    found.push(path.strip_prefix(root).expect("below").display().to_string());
+                }
+            }
+        }
+        let root = self.path(name);
+        let mut found = Vec::new();
+        walk(&root, &root, &mut found);
+        found.sort();
+        found
+    }
+
+    /// Unpacks one of the repository's sample replicas and returns its replica folder.
+    pub(crate) fn fixture(&self, name: &str) -> PathBuf {
+        let archive = fixtures().join(format!("{name}.tar.gz"));
+        let file = fs::File::open(&archive).unwrap_or_else(|error| panic!("{}: {error}", archive.display()));
+        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(file));
+        archive.set_preserve_mtime(true);
+        archive.unpack(self.0.path()).expect("unpacked");
+        self.path(name).join("replica")
+    }
+
+    /// A run of `litekeep` in this directory, with nothing of the environment but `PATH`.
+    pub(crate) fn litekeep<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> TestCommand {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_litekeep"));
+        command.args(args).current_dir(self.0.path()).env_clear().stdin(std::process::Stdio::null());
+        command.env("HOME", self.0.path());
+        TestCommand(command)
+    }
+}
+
+/// The repository's sample replicas.
+pub(crate) fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
+}
+
+/// A run that is still to happen.
+pub(crate) struct TestCommand(Command);
+
+impl TestCommand {
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.0.env(name, value);
+        self
+    }
+
+    /// Runs it to its end and expects this exit code.
+    pub(crate) fn exits(mut self, code: i32) -> Seen {
+        let output = self.0.output().expect("started");
+        let seen = Seen { command: format!("{:?}", self.0), output };
+        assert_eq!(seen.output.status.code(), Some(code), "{}", seen.all());
+        seen
+    }
+    /// Runs it to its end and expects any other exit code.
+    pub(crate) fn exits_not(mut self, code: i32) -> Seen {
+        let output = self.0.output().expect("started");
+        let seen = Seen { command: format!("{:?}", self.0), output };
+        assert!(seen.output.status.code().is_some_and(|seen| seen != code), "{}", seen.all());
+        seen
+    }
+}
+
+/// What a run left behind.
+pub(crate) struct Seen {
+    command: String,
+    output: Output,
+}
+
+impl Seen {
+    pub(crate) fn out(&self) -> String {
+        String::from_utf8_lossy(&self.output.stdout).into_owned()
+    }
+
+    pub(crate) fn err(&self) -> String {
+        String::from_utf8_lossy(&self.output.stderr).into_owned()
+    }
+
+    pub(crate) fn all(&self) -> String {
+        format!(
+            "\n$ {}\nexit: {:?}\nstdout:\n{}\nstderr:\n{}",
+            self.command,
+            self.output.status.code(),
+            self.out(),
+            self.err()
+        )
+    }
+
+    #[track_caller]
+    pub(crate) fn out_has(self, part: &str) -> Self {
+        assert!(self.out().contains(part), "stdout lacks {part:?}{}", self.all());
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn err_has(self, part: &str) -> Self {
+        assert!(self.err().contains(part), "stderr lacks {part:?}{}", self.all());
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn silent_out(self) -> Self {
+        assert!(self.out().is_empty(), "stdout is not empty{}", self.all());
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn never_says(self, secret: &str) -> Self {
+        assert!(
+            !self.out().contains(secret) && !self.err().contains(secret),
+            "it says {secret:?}{}",
+            self.all()
+        );
+        self
+    }
+}
