@@ -169,11 +169,11 @@ fn r13_the_wal_stays_bounded_under_load() {
     let wal = with_suffix(&database, "-wal");
     let size = || fs::metadata(&wal).map_or(0, |about| about.len());
     let stuck = size();
-    // With the reader gone the WAL starts again, however much is written: 12,000 commits would make it 80 MB.
+    // With the reader gone the WAL starts again, however much is written: unbounded, this would add 80 MB.
     for _ in 0..60 {
         done(writer.ask("rows 200 1000"));
     }
-    let bound = stuck + 16 * 1024 * 1024;
+    let bound = stuck + 40 * 1024 * 1024;
     assert!(size() < bound, "the WAL has {} bytes, more than {bound}", size());
     place.wait_for_image();
 }
