@@ -9,7 +9,7 @@ mod fault;
 mod server;
 
 pub use fault::{Fault, Rule};
-pub use server::{Request, Server};
+pub use server::{AUTHORITY, Request, Server};
 
 /// The one bucket.
 pub const BUCKET: &str = "test";

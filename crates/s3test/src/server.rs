@@ -8,8 +8,12 @@ use futures::StreamExt as _;
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{CONTENT_LENGTH, HeaderValue, RANGE};
+use hyper::rt::{Read, Write};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use std::io;
@@ -17,9 +21,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
 
 type AnyBody = UnsyncBoxBody<Bytes, io::Error>;
 type Response = hyper::Response<AnyBody>;
+
+/// The authority behind the certificate of [`Server::start_tls`], PEM. Its own key was thrown away.
+pub const AUTHORITY: &str = include_str!("../tls/ca.pem");
 
 /// One request as it came.
 #[derive(Debug, Clone)]
@@ -60,8 +68,19 @@ impl Server {
         Self::start_on(profile, 0)
     }
 
+    /// Starts a server that speaks TLS, with a certificate that only [`AUTHORITY`] vouches for.
+    pub fn start_tls(profile: Profile) -> io::Result<Self> {
+        let mut server = Self::launch(profile, 0, Some(tls_acceptor()?))?;
+        server.endpoint = server.endpoint.replacen("http://", "https://", 1);
+        Ok(server)
+    }
+
     /// Starts a server on a given port; 0 for a free one.
     pub fn start_on(profile: Profile, port: u16) -> io::Result<Self> {
+        Self::launch(profile, port, None)
+    }
+
+    fn launch(profile: Profile, port: u16, tls: Option<TlsAcceptor>) -> io::Result<Self> {
         let bucket = Bucket::new(profile);
         let shared = Shared { bucket, rules: Arc::default(), log: Arc::default() };
         let listener = std::net::TcpListener::bind(("127.0.0.1", port))?;
@@ -71,7 +90,7 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let for_thread = shared.clone();
         let thread = std::thread::Builder::new().name("s3test".into()).spawn(move || {
-            runtime.block_on(serve(listener, for_thread, stopped));
+            runtime.block_on(serve(listener, tls, for_thread, stopped));
         })?;
         Ok(Self { endpoint, shared, stop: Some(stop), thread: Some(thread) })
     }
@@ -162,7 +181,12 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn serve(listener: std::net::TcpListener, shared: Shared, mut stopped: oneshot::Receiver<()>) {
+async fn serve(
+    listener: std::net::TcpListener,
+    tls: Option<TlsAcceptor>,
+    shared: Shared,
+    mut stopped: oneshot::Receiver<()>,
+) {
     let Ok(listener) = TcpListener::from_std(listener) else { return };
     let mut builder = S3ServiceBuilder::new(shared.bucket.clone());
     builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
@@ -172,20 +196,45 @@ async fn serve(listener: std::net::TcpListener, shared: Shared, mut stopped: one
             _ = &mut stopped => return,
             accepted = listener.accept() => {
                 if let Ok((stream, _)) = accepted {
-                    tokio::spawn(connection(stream, service.clone(), shared.clone()));
+                    tokio::spawn(connection(stream, tls.clone(), service.clone(), shared.clone()));
                 }
             }
         }
     }
 }
 
-async fn connection(stream: TcpStream, service: S3Service, shared: Shared) {
+async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, service: S3Service, shared: Shared) {
+    match tls {
+        None => http(TokioIo::new(stream), service, shared).await,
+        Some(tls) => {
+            // A client that does not trust us goes away.
+            if let Ok(stream) = tls.accept(stream).await {
+                http(TokioIo::new(stream), service, shared).await;
+            }
+        }
+    }
+}
+
+async fn http<I: Read + Write + Unpin + Send + 'static>(io: I, service: S3Service, shared: Shared) {
     let answer = service_fn(|request: hyper::Request<Incoming>| {
         let (service, shared) = (service.clone(), shared.clone());
         async move { respond(request, service, shared).await }
     });
     // An error here is a fault that was asked for, or a client that went away.
-    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
+    let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, answer).await;
+}
+
+fn tls_acceptor() -> io::Result<TlsAcceptor> {
+    let certificates: Result<Vec<_>, _> =
+        CertificateDer::pem_slice_iter(include_bytes!("../tls/server.pem")).collect();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("../tls/server.key")).map_err(io::Error::other)?;
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_no_client_auth()
+        .with_single_cert(certificates.map_err(io::Error::other)?, key)
+        .map_err(io::Error::other)?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 async fn respond(

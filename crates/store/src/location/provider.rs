@@ -337,3 +337,115 @@ impl Address {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::s3::encode_path;
+
+    fn address(settings: S3Settings) -> String {
+        match Address::of(&settings, encode_path) {
+            Ok(address) => {
+                let region = address.region.unwrap_or_else(|| "?".into());
+                format!("{}{} {region} {:?}", address.origin, address.prefix, address.provider)
+            }
+            Err(error) => error.to_string(),
+        }
+    }
+
+    fn some(text: &str) -> Option<String> {
+        (!text.is_empty()).then(|| text.to_string())
+    }
+
+    #[test]
+    fn requests_go_to_the_right_place() {
+        // Bucket, endpoint, region, path style; where a key's path is put after, the region and the provider.
+        let rows = [
+            ("b", "", "", None, "https://b.s3.amazonaws.com ? Aws"),
+            ("b", "", "eu-west-1", None, "https://b.s3.eu-west-1.amazonaws.com eu-west-1 Aws"),
+            ("b", "", "eu-west-1", Some(true), "https://s3.eu-west-1.amazonaws.com/b eu-west-1 Aws"),
+            ("b.c", "", "eu-west-1", None, "https://s3.eu-west-1.amazonaws.com/b.c eu-west-1 Aws"),
+            ("b", "", "cn-north-1", None, "https://b.s3.cn-north-1.amazonaws.com.cn cn-north-1 Aws"),
+            (
+                "b",
+                "https://nyc3.digitaloceanspaces.com",
+                "",
+                Some(false),
+                "https://b.nyc3.digitaloceanspaces.com nyc3 Spaces",
+            ),
+            (
+                "b",
+                "nyc3.digitaloceanspaces.com",
+                "",
+                None,
+                "https://nyc3.digitaloceanspaces.com/b nyc3 Spaces",
+            ),
+            (
+                "b",
+                "https://b.nyc3.digitaloceanspaces.com",
+                "",
+                None,
+                "https://b.nyc3.digitaloceanspaces.com nyc3 Spaces",
+            ),
+            (
+                "b",
+                "https://s3.us-west-004.backblazeb2.com",
+                "",
+                None,
+                "https://s3.us-west-004.backblazeb2.com/b us-west-004 B2",
+            ),
+            ("b", "https://fly.storage.tigris.dev", "", None, "https://fly.storage.tigris.dev/b auto Tigris"),
+            (
+                "b",
+                "https://fsn1.your-objectstorage.com",
+                "",
+                None,
+                "https://fsn1.your-objectstorage.com/b fsn1 Hetzner",
+            ),
+            (
+                "b",
+                "https://x.supabase.co/storage/v1/s3/",
+                "",
+                None,
+                "https://x.supabase.co/storage/v1/s3/b us-east-1 Other",
+            ),
+            ("b", "HTTP://Minio.Example:9000", "r", None, "http://minio.example:9000/b r Other"),
+            ("b", "localhost:9000", "", None, "http://localhost:9000/b us-east-1 Other"),
+            ("b", "minio:9000", "", None, "http://minio:9000/b us-east-1 Other"),
+            ("b", "10.1.2.3", "", None, "http://10.1.2.3/b us-east-1 Other"),
+            ("b", "[::1]:9000", "", None, "http://[::1]:9000/b us-east-1 Other"),
+            ("b", "s3.example.com", "", None, "https://s3.example.com/b us-east-1 Other"),
+            (
+                "arn:aws:s3:eu-west-1:123456789012:accesspoint/ap",
+                "",
+                "",
+                None,
+                "https://ap-123456789012.s3-accesspoint.eu-west-1.amazonaws.com eu-west-1 Aws",
+            ),
+        ];
+        for (bucket, endpoint, region, force_path_style, wanted) in rows {
+            let (endpoint, region) = (some(endpoint), some(region));
+            let settings = S3Settings { endpoint, region, force_path_style, ..S3Settings::new(bucket, "p") };
+            assert_eq!(address(settings), wanted, "{bucket}");
+        }
+    }
+
+    #[test]
+    fn endpoints_and_buckets_that_can_not_be_are_refused_without_being_repeated() {
+        let rows = [
+            ("b", "ftp://h", "https://"),
+            ("b", "https://key:hunter2@h", "without keys"),
+            ("b", "https://h/x?secret=hunter2", "without keys"),
+            ("b", "https://", "no host name"),
+            ("b", "https://h h", "no host name"),
+            ("b/c", "https://h", "bucket's name"),
+            ("b@hunter2", "", "bucket's name"),
+            ("", "", "bucket's name"),
+            ("arn:aws:s3:eu-west-1", "", "access point's name"),
+        ];
+        for (bucket, endpoint, wanted) in rows {
+            let error = address(S3Settings { endpoint: some(endpoint), ..S3Settings::new(bucket, "p") });
+            assert!(error.contains(wanted) && !error.contains("hunter2"), "{error}");
+        }
+    }
+}

@@ -20,6 +20,8 @@ use crate::{
 };
 use answer::{Answer, NoAnswer};
 use bytes::Bytes;
+#[cfg(test)]
+pub(crate) use client::encode_path;
 use client::{Ask, Client};
 use litekeep_core::env::{Clock, Random};
 use litekeep_formats::TimestampMs;

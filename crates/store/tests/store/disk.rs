@@ -2,7 +2,7 @@
 
 use crate::support::{TIME, TestClock, clock, random, read, slot};
 use bytes::Bytes;
-use litekeep_core::env::Clock as _;
+use litekeep_core::env::Clock;
 use litekeep_formats::{Level, TimestampMs};
 use litekeep_store::directory::DirectoryStore;
 use litekeep_store::disk::{Disk, DiskFile, Kind, RealDisk, Stat};
@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 const SLOTS: Scope = Scope::Level(Level::SLOTS);
 
@@ -115,6 +116,22 @@ impl DiskFile for WatchedFile {
     }
     fn stat(&self) -> io::Result<Stat> {
         self.0.stat()
+    }
+}
+
+/// A clock that really waits: the holder of a lock needs time to let it go.
+struct Patient;
+
+impl Clock for Patient {
+    fn wall(&self) -> TimestampMs {
+        TestClock::default().wall()
+    }
+    fn boot(&self) -> Duration {
+        Duration::ZERO
+    }
+    fn sleep(&self, duration: Duration) {
+        #[allow(clippy::disallowed_methods, reason = "threads of this test hold a real lock")]
+        std::thread::sleep(duration);
     }
 }
 
@@ -224,7 +241,8 @@ fn without_hard_links_a_create_is_still_create_only() {
         let dir = tempfile::tempdir().unwrap();
         let disk = Watched::default();
         faults.iter().for_each(|(call, code)| disk.fail(call, *code));
-        let stores: Vec<_> = (0..8).map(|_| disk.store(dir.path())).collect();
+        let store = || DirectoryStore::on(Arc::new(disk.clone()), dir.path(), Arc::new(Patient), random());
+        let stores: Vec<_> = (0..8).map(|_| store()).collect();
         let winners = std::thread::scope(|scope| {
             let racers: Vec<_> = stores
                 .iter()
@@ -436,4 +454,43 @@ fn directories_and_files_are_private_to_their_owner() {
         (mode(&base), mode(&base.join("ltx/0")), mode(&base.join("ltx/0").join(NAME))),
         (0o700, 0o700, 0o600)
     );
+}
+
+/// The other half of the next test: creates slots until it is killed, and says so after each answer.
+#[test]
+fn a_writer_for_the_kill_test() {
+    #[allow(clippy::disallowed_methods, reason = "the parent's way to tell this process what it is")]
+    let Ok(base) = std::env::var("LITEKEEP_TEST_WRITER") else { return };
+    let store = DirectoryStore::new(base, clock(), random());
+    for n in 1.. {
+        store.create(&slot(n), Bytes::from(vec![n as u8; 200_000]), TIME).unwrap();
+        println!("created {n}");
+    }
+}
+
+#[test]
+fn r59_a_writer_killed_anywhere_leaves_whole_slots_and_every_one_it_was_told_of() {
+    use std::io::BufRead as _;
+    for kills in 1..=6 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "disk::a_writer_for_the_kill_test", "--nocapture"])
+            .env("LITEKEEP_TEST_WRITER", dir.path())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = std::io::BufReader::new(writer.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let mut told = lines.filter_map(|line| line.split_once("created ")?.1.parse::<u64>().ok());
+        let mut last = told.by_ref().nth(kills * 3).unwrap();
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        last = told.last().unwrap_or(last);
+        let store = DirectoryStore::new(dir.path(), clock(), random());
+        let entries = store.list(&SLOTS).unwrap();
+        assert!(entries.len() as u64 >= last, "{} of {last}", entries.len());
+        for (n, entry) in (1_u64..).zip(&entries) {
+            assert_eq!(entry.key, slot(n));
+            assert!(read(&store, entry.key) == vec![n as u8; 200_000], "slot {n} is not whole");
+        }
+    }
 }

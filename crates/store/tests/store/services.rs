@@ -463,3 +463,72 @@ fn patience_is_the_callers() {
     let error = store.list(&SLOTS).unwrap_err();
     assert!(error.elapsed <= Duration::from_secs(1) && error.attempts > 2, "{error}");
 }
+
+#[test]
+fn tls_trusts_the_named_authority_only_unless_told_to_trust_anybody() {
+    let server = Server::start_tls(Profile::Aws).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (bundle, empty) = (dir.path().join("ca.pem"), dir.path().join("empty.pem"));
+    std::fs::write(&bundle, s3test::AUTHORITY).unwrap();
+    std::fs::write(&empty, "no certificate").unwrap();
+    let plain = settings(&server, "db");
+    let trusting = S3Settings { ca_bundle: Some(bundle), ..plain.clone() };
+    let careless = S3Settings { skip_verify: true, ..plain.clone() };
+    let mistaken = S3Settings { ca_bundle: Some(empty), ..plain.clone() };
+    for (n, settings) in [(1, trusting), (2, careless)] {
+        let store = hasty(&settings);
+        assert_eq!(store.create(&slot(n), Bytes::from_static(b"x"), TIME).unwrap(), Created::Yes);
+    }
+    let error = hasty(&plain).list(&SLOTS).unwrap_err().to_string();
+    assert!(error.to_lowercase().contains("certificate"), "{error}");
+    let error = S3Store::open(&mistaken, clock(), random()).err().unwrap();
+    assert_eq!(error.kind, ErrorKind::FixConfig, "{error}");
+}
+
+/// Answers one HTTP request after another with the same JSON; gives what was asked.
+fn agent(json: &'static str) -> (String, std::sync::mpsc::Receiver<String>) {
+    use std::io::{BufRead as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, asked) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let lines = std::io::BufReader::new(&stream).lines();
+            let request: Vec<String> =
+                lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+            let length = json.len();
+            let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/json";
+            write!(stream, "{head}\r\ncontent-length: {length}\r\n\r\n{json}").unwrap();
+            let _ = sender.send(request.join("\n"));
+        }
+    });
+    (format!("http://{address}/v1/credentials"), asked)
+}
+
+#[test]
+fn keys_of_a_role_are_fetched_and_used() {
+    use litekeep_store::location::{CredentialSource, RoleSource};
+    let json = r#"{"AccessKeyId":"testaccesskey000001","SecretAccessKey":"testsecretkey00000000000000000000001",
+        "Token":"session","Expiration":"2100-01-01T00:00:00Z"}"#;
+    let (full_uri, asked) = agent(json);
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    std::fs::write(&token, "let me in").unwrap();
+    let server = aws();
+    let role = RoleSource::Pod { full_uri, token_file: token.to_str().unwrap().into() };
+    let settings = S3Settings {
+        access_key_id: None,
+        secret_access_key: None,
+        credentials: CredentialSource::Role(role),
+        ..settings(&server, "db")
+    };
+    let store = hasty(&settings);
+    for n in 1..=3 {
+        assert_eq!(store.create(&slot(n), Bytes::from_static(b"x"), TIME).unwrap(), Created::Yes);
+    }
+    let request = asked.recv().unwrap();
+    assert!(request.contains("let me in"), "{request}");
+    assert!(asked.try_recv().is_err(), "keys are kept until they expire");
+    assert_eq!(server.take_log()[0].header("x-amz-security-token"), Some("session"));
+}
