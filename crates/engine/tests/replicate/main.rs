@@ -3,6 +3,7 @@
 
 mod basics;
 mod chores;
+mod faults;
 mod foreign;
 mod replica;
 mod rig;

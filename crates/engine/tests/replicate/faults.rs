@@ -1,0 +1,306 @@
+//! A disk that is full, a store that does not answer, answers that are lost.
+
+use crate::rig::{LONG, Rig, insert, stopped, synced};
+use bytes::Bytes;
+use litekeep::error::KeepError;
+use litekeep::files::{File, FileId, Files, Open, RealFiles};
+use litekeep::keeper::Keeper;
+use litekeep::replicator::Health;
+use litekeep_formats::{Level, TimestampMs, Txid};
+use litekeep_store::{
+    Chunk, Created, Entry, ErrorKind, Failure, Head, Key, Limits, Scope, Store, StoreError, Upload,
+};
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// What the store does with the next writes.
+const FINE: u32 = 0;
+const DOWN: u32 = 1;
+const LOSES_ANSWERS: u32 = 2;
+const THROTTLES: u32 = 3;
+
+/// A store that fails on request.
+struct Moody {
+    inner: Arc<dyn Store>,
+    mood: Arc<AtomicU32>,
+}
+
+impl Moody {
+    fn refuse(&self, operation: &'static str) -> Result<(), StoreError> {
+        let kind = match self.mood.load(Ordering::SeqCst) {
+            DOWN => ErrorKind::Retry,
+            THROTTLES => ErrorKind::Wait,
+            _ => return Ok(()),
+        };
+        Err(StoreError::new(kind, operation, "moody", Failure::Text("not now".into())))
+    }
+}
+
+impl Store for Moody {
+    fn list(&self, scope: &Scope) -> Result<Vec<Entry>, StoreError> {
+        self.refuse("list")?;
+        self.inner.list(scope)
+    }
+    fn head(&self, key: &Key) -> Result<Head, StoreError> {
+        self.refuse("head")?;
+        self.inner.head(key)
+    }
+    fn read(&self, key: &Key, range: Option<Range<u64>>) -> Result<Chunk, StoreError> {
+        self.refuse("read")?;
+        self.inner.read(key, range)
+    }
+    fn create(&self, key: &Key, body: Bytes, timestamp: TimestampMs) -> Result<Created, StoreError> {
+        self.refuse("create")?;
+        let created = self.inner.create(key, body, timestamp)?;
+        if self.mood.swap(FINE, Ordering::SeqCst) == LOSES_ANSWERS {
+            return Err(StoreError::new(
+                ErrorKind::Retry,
+                "create",
+                "moody",
+                Failure::Text("connection reset".into()),
+            ));
+        }
+        Ok(created)
+    }
+    fn put(&self, key: &Key, body: Bytes, timestamp: TimestampMs) -> Result<(), StoreError> {
+        self.refuse("put")?;
+        self.inner.put(key, body, timestamp)
+    }
+    fn upload(&self, key: &Key, timestamp: TimestampMs) -> Result<Box<dyn Upload>, StoreError> {
+        self.refuse("upload")?;
+        self.inner.upload(key, timestamp)
+    }
+    fn delete(&self, keys: &[Key]) -> Result<(), StoreError> {
+        self.refuse("delete")?;
+        self.inner.delete(keys)
+    }
+    fn neighbours(&self) -> Result<Vec<String>, StoreError> {
+        self.inner.neighbours()
+    }
+    fn server_time(&self) -> Option<TimestampMs> {
+        self.inner.server_time()
+    }
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+}
+
+fn moody() -> (Rig, Arc<AtomicU32>) {
+    let rig = Rig::new();
+    let mood = Arc::new(AtomicU32::new(FINE));
+    let store = Arc::new(Moody { inner: Arc::clone(&rig.store), mood: Arc::clone(&mood) });
+    (Rig { store, ..rig }, mood)
+}
+
+/// Waits for a state that the engine reaches by itself.
+fn wait_for(keeper: &Keeper, what: &str, seen: impl Fn() -> bool) {
+    for _ in 0..60_000 {
+        if seen() {
+            return;
+        }
+        keeper.poke();
+        std::thread::yield_now();
+        // A short timed wait on the engine's own condition variable, not a blind sleep.
+        let _ = keeper.sync(Duration::from_millis(1));
+    }
+    panic!("{what}: never seen, {:?}", keeper.status());
+}
+
+#[test]
+fn an_outage_is_bridged_and_nothing_is_lost() {
+    let (rig, mood) = moody();
+    let app = rig.app();
+    insert(&app, 100);
+    let keeper = rig.keep();
+    synced(&keeper);
+    mood.store(DOWN, Ordering::SeqCst);
+    for _ in 0..200 {
+        insert(&app, 20);
+    }
+    wait_for(&keeper, "trouble is reported", || keeper.status().health == Health::Troubled);
+    mood.store(FINE, Ordering::SeqCst);
+    synced(&keeper);
+    assert_eq!(keeper.status().health, Health::Good);
+    let status = stopped(keeper);
+    assert_eq!((status.breaks, status.images), (0, 1));
+    rig.assert_restores();
+}
+
+#[test]
+fn a_create_whose_answer_was_lost_is_found_to_be_ours() {
+    let (rig, mood) = moody();
+    let app = rig.app();
+    insert(&app, 100);
+    let keeper = rig.keep();
+    let mut last = synced(&keeper);
+    for _ in 0..3 {
+        insert(&app, 1);
+        mood.store(LOSES_ANSWERS, Ordering::SeqCst);
+        let next = synced(&keeper);
+        assert!(next > last);
+        last = next;
+    }
+    stopped(keeper);
+    rig.assert_restores();
+}
+
+#[test]
+fn r55_a_stop_that_cannot_send_names_what_is_missing_and_the_next_start_sends_it() {
+    for mood_now in [DOWN, THROTTLES] {
+        let (rig, mood) = moody();
+        let app = rig.app();
+        insert(&app, 100);
+        let keeper = rig.keep();
+        let last = synced(&keeper);
+        mood.store(mood_now, Ordering::SeqCst);
+        insert(&app, 7);
+        let error = keeper.stop(Duration::from_millis(300)).unwrap_err();
+        let KeepError::Unsent { from, to, .. } = &*error else { panic!("{error}") };
+        assert_eq!((*from, *to), (last.next(), last.next()), "{error}");
+        mood.store(FINE, Ordering::SeqCst);
+        let keeper = rig.keep();
+        assert_eq!(synced(&keeper), last.next());
+        stopped(keeper);
+        rig.assert_restores();
+    }
+}
+
+#[test]
+fn r55_a_stop_waits_out_a_store_that_throttles_for_a_while() {
+    let (rig, mood) = moody();
+    let app = rig.app();
+    insert(&app, 100);
+    let keeper = rig.keep();
+    let last = synced(&keeper);
+    mood.store(THROTTLES, Ordering::SeqCst);
+    insert(&app, 7);
+    wait_for(&keeper, "it was refused", || keeper.status().health == Health::Troubled);
+    keeper.begin_stop(LONG);
+    mood.store(FINE, Ordering::SeqCst);
+    assert_eq!(keeper.stop(LONG).unwrap(), Some(last.next()));
+    rig.assert_restores();
+}
+
+/// A disk on which writing into the local state directory may fail for want of space.
+#[derive(Clone)]
+struct Tight {
+    full: Arc<AtomicU32>,
+}
+
+struct TightFile {
+    inner: Arc<dyn File>,
+    full: Arc<AtomicU32>,
+}
+
+impl File for TightFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.inner.read_at(buf, offset)
+    }
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        if self.full.load(Ordering::SeqCst) != 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.inner.write_at(buf, offset)
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.inner.set_len(len)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.inner.sync()
+    }
+    fn id(&self) -> io::Result<FileId> {
+        self.inner.id()
+    }
+    fn try_lock(&self) -> io::Result<bool> {
+        self.inner.try_lock()
+    }
+}
+
+impl Files for Tight {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(TightFile { inner: RealFiles.open(path, how)?, full: Arc::clone(&self.full) }))
+    }
+    fn id(&self, path: &Path) -> io::Result<Option<FileId>> {
+        RealFiles.id(path)
+    }
+    fn len(&self, path: &Path) -> io::Result<Option<u64>> {
+        RealFiles.len(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealFiles.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealFiles.remove(path)
+    }
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        RealFiles.create_dir(path)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        RealFiles.list(path)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        RealFiles.sync_dir(path)
+    }
+}
+
+#[test]
+fn r57_a_full_disk_pauses_replication_says_so_and_heals() {
+    let rig = Rig::new();
+    let app = rig.app();
+    insert(&app, 100);
+    let full = Arc::new(AtomicU32::new(0));
+    let mut env = rig.env();
+    env.files = Arc::new(Tight { full: Arc::clone(&full) });
+    let keeper = Keeper::start(env, rig.settings.clone(), &rig.path()).unwrap();
+    let last = synced(&keeper);
+    full.store(1, Ordering::SeqCst);
+    for _ in 0..50 {
+        insert(&app, 20);
+    }
+    wait_for(&keeper, "the full disk is reported", || keeper.status().health == Health::Troubled);
+    let trouble = keeper.status().trouble.unwrap().to_string();
+    assert!(trouble.contains(".app.db-litekeep"), "{trouble}");
+    insert(&app, 20);
+    full.store(0, Ordering::SeqCst);
+    assert!(synced(&keeper) > last);
+    let status = stopped(keeper);
+    assert_eq!(status.images, 1, "the difference was shipped, not the whole");
+    rig.assert_restores();
+}
+
+#[test]
+fn the_local_directory_holds_only_the_tail() {
+    let rig = Rig::new();
+    let app = rig.app();
+    insert(&app, 1000);
+    let keeper = rig.keep();
+    let mut last = synced(&keeper);
+    for _ in 0..60 {
+        insert(&app, 10);
+        let next = synced(&keeper);
+        assert_eq!(next, last.next());
+        last = next;
+    }
+    let slots = || {
+        std::fs::read_dir(rig.meta())
+            .unwrap()
+            .filter(|e| e.as_ref().unwrap().file_name().to_str().unwrap().starts_with("slot-"))
+            .count()
+    };
+    assert!(slots() <= litekeep_core::limits::UNFLUSHED_SLOTS + 1, "{}", slots());
+    stopped(keeper);
+    assert_eq!(slots(), 0);
+    let all: Vec<String> =
+        rig.objects(Scope::Level(Level::SLOTS)).iter().map(|e| e.key.to_string()).collect();
+    assert!(all.len() as u64 > Txid::FIRST.get() + 59, "{} {all:?}", all.len());
+}
