@@ -111,6 +111,8 @@ pub(crate) struct Applied {
     pub(crate) sealed: bool,
     /// How many of the files were needed.
     pub(crate) files_read: usize,
+    /// How many bytes that took.
+    pub(crate) bytes: u64,
     /// How many of those carry no seal.
     pub(crate) unsealed: usize,
 }
@@ -121,13 +123,16 @@ struct Told {
     trailer: Trailer,
 }
 
-/// Carries out a plan: `progress` is told the bytes of each file once it is read.
+/// How far an [`apply`] or a replay is: bytes of objects read, and bytes of the database, 0 while unknown.
+pub(crate) type Tick<'a> = dyn FnMut(u64, u64) + 'a;
+
+/// Carries out a plan.
 pub(crate) fn apply(
     store: &dyn Store,
     plan: &Plan,
     budget: Budget,
     target: (Arc<dyn File>, Option<Arc<dyn File>>),
-    progress: &mut dyn FnMut(u64, u32),
+    tick: &mut Tick<'_>,
 ) -> Result<Applied, ApplyError> {
     let newest_first: Vec<LtxFile> = plan.files.iter().rev().copied().collect();
     let objects: Vec<Object> =
@@ -136,17 +141,22 @@ pub(crate) fn apply(
         let mut layers = Layers { target, image: None, newest: None, newer: None, unsealed: 0 };
         let mut files_read = 0;
         for (at, file) in newest_first.iter().enumerate() {
-            let told = layers.add(file, Decoder::new(fetched.open(at)))?;
+            let mut seen = 0;
+            let told = layers.add(file, Decoder::new(fetched.open(at)), &mut |database| {
+                if seen != fetched.consumed() {
+                    seen = fetched.consumed();
+                    tick(seen, database);
+                }
+            })?;
             files_read += 1;
             layers.check_neighbour(file, &told)?;
-            progress(file.size, layers.image.as_ref().map_or(0, Image::written));
             layers.newest.get_or_insert((told.header, told.trailer));
             layers.newer = Some((*file, told));
             if layers.image.as_ref().is_some_and(Image::is_complete) {
                 break;
             }
         }
-        layers.finish(files_read)
+        layers.finish(files_read, fetched.consumed())
     })
 }
 
@@ -164,6 +174,7 @@ impl Layers {
         &mut self,
         file: &LtxFile,
         decoder: Result<Decoder<S>, DecodeError<FetchError>>,
+        tick: &mut dyn FnMut(u64),
     ) -> Result<Told, ApplyError> {
         let bad = |what: Flaw| ApplyError::Bad { file: *file, what };
         let failed = |error: DecodeError<FetchError>| match error {
@@ -189,6 +200,7 @@ impl Layers {
         }
         let mut page = vec![0; header.page_size.bytes()];
         while let Some(number) = decoder.next_page(&mut page).map_err(failed)? {
+            tick(u64::from(header.commit) * u64::from(header.page_size.get()));
             image.page(number, &page)?;
         }
         let trailer = decoder.finish().map_err(failed)?;
@@ -203,7 +215,7 @@ impl Layers {
             .map_err(|what| ApplyError::Bad { file: *file, what })
     }
 
-    fn finish(self, files_read: usize) -> Result<Applied, ApplyError> {
+    fn finish(self, files_read: usize, bytes: u64) -> Result<Applied, ApplyError> {
         let (Some(image), Some((header, trailer))) = (self.image, self.newest) else {
             return Err(ApplyError::Wrong(Flaw::NoPages));
         };
@@ -229,6 +241,7 @@ impl Layers {
             database: computed,
             sealed: stated.into_iter().any(|sealed| sealed.is_some()),
             files_read,
+            bytes,
             unsealed: self.unsealed,
         })
     }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use litekeep_formats::source::ByteSource;
 use litekeep_store::{Chunk, ErrorKind, Key, Store, StoreError, Version};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Why bytes of an object could not be had.
@@ -79,8 +80,14 @@ pub(crate) fn fetch<T>(
     budget: Budget,
     consume: impl FnOnce(&Fetched<'_>) -> T,
 ) -> T {
-    let fetched =
-        Fetched { store, objects, budget, queue: Mutex::new(Queue::default()), change: Condvar::new() };
+    let fetched = Fetched {
+        store,
+        objects,
+        budget,
+        queue: Mutex::new(Queue::default()),
+        change: Condvar::new(),
+        consumed: AtomicU64::new(0),
+    };
     if budget.parallelism <= 1 {
         return consume(&fetched);
     }
@@ -129,6 +136,7 @@ pub(crate) struct Fetched<'a> {
     budget: Budget,
     queue: Mutex<Queue>,
     change: Condvar,
+    consumed: AtomicU64,
 }
 
 impl Fetched<'_> {
@@ -136,6 +144,11 @@ impl Fetched<'_> {
     pub(crate) fn open(&self, object: usize) -> ObjectReader<'_> {
         self.release_before(object);
         ObjectReader { fetched: self, object, offset: 0, current: Bytes::new(), version: None }
+    }
+
+    /// Bytes that readers have taken so far.
+    pub(crate) fn consumed(&self) -> u64 {
+        self.consumed.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -261,6 +274,7 @@ impl ByteSource for ObjectReader<'_> {
             }
             self.offset += len;
             self.current = chunk.bytes;
+            self.fetched.consumed.fetch_add(len, Ordering::Relaxed);
         }
         let count = self.current.len().min(buf.len());
         buf[..count].copy_from_slice(&self.current.split_to(count));

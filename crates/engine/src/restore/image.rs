@@ -195,7 +195,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let file = RealFiles.open(&dir.path().join("image"), Open::CreateNew).expect("a file");
         let mut image = Image::new(file, None, PageSize::MAX, u32::MAX);
-        image.page(page(1), &[1; 65536]).expect("written");
+        image.page(page(1), &vec![1; 65536]).expect("written");
         assert_eq!(image.first_missing(), Some(page(2)));
         assert_eq!(image.written.blocks.len(), 1);
     }
@@ -211,7 +211,7 @@ mod tests {
             image.written.insert(page(number));
         }
         assert!(image.is_complete());
-        image.page(page(16_385), &[1; 65536]).expect("taken for nothing");
+        image.page(page(16_385), &vec![1; 65536]).expect("taken for nothing");
         image.finish().expect("finished");
         assert_eq!(std::fs::metadata(&path).expect("there").len(), 16_386 * 65_536);
         let mut lock = [1; 512];

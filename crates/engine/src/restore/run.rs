@@ -42,7 +42,7 @@ pub fn restore(
             return Err(RestoreError::OutputExists(standing.occupied));
         }
     }
-    let mut run = Run { env, options, progress, notes: Vec::new(), bad: Vec::new() };
+    let mut run = Run { env, options, progress, notes: Vec::new(), bad: Vec::new(), needed: None };
     match run.go(started) {
         Ok(outcome) => Ok(outcome),
         // Files in another layout are a doubt: whoever starts afresh here has a backup that he does not see (R50).
@@ -63,6 +63,8 @@ struct Run<'a> {
     notes: Vec<Note>,
     /// Files that turned out bad.
     bad: Vec<(LtxFile, Flaw)>,
+    /// Bytes of the database, once a file has told.
+    needed: Option<u64>,
 }
 
 /// What is going to be laid over each other.
@@ -333,7 +335,7 @@ impl Run<'_> {
             ApplyError::Local(cause) => Err(RestoreError::Local {
                 operation: "writing",
                 path: draft.path().to_owned(),
-                needed: Some(total),
+                needed: self.needed,
                 cause,
             }),
         }
@@ -358,10 +360,9 @@ impl Run<'_> {
         let sums = self.sums()?;
         let target = (draft.emptied()?, sums.as_ref().map(|(_, file)| Arc::clone(file)));
         let budget = Budget::of(self.options.parallelism);
-        let mut bytes = 0;
-        let progress = &mut *self.progress;
-        let applied = apply(&*self.env.store, plan, budget, target, &mut |size, _| {
-            bytes += size;
+        let (progress, needed) = (&mut *self.progress, &mut self.needed);
+        let applied = apply(&*self.env.store, plan, budget, target, &mut |bytes, database| {
+            *needed = Some(database);
             progress(Progress::Fetched { bytes, total });
         })?;
         if applied.unsealed > 0 {
@@ -377,7 +378,7 @@ impl Run<'_> {
             }),
             sealed: applied.sealed,
             timestamp: applied.timestamp,
-            bytes,
+            bytes: applied.bytes,
             database_bytes: u64::from(applied.commit) * u64::from(applied.page_size.get()),
             page_size: Some(applied.page_size),
             sums: sums.map(|(path, _)| path),
@@ -403,10 +404,8 @@ impl Run<'_> {
         let spill_path = draft.spill();
         let spill = || env.files.open(&spill_path, Open::CreateOrTruncate);
         let budget = Budget::of(self.options.parallelism);
-        let mut bytes = 0;
         let progress = &mut *self.progress;
-        let result = replay(&*env.store, plan, budget, draft.emptied()?, &spill, &mut |size| {
-            bytes += size;
+        let result = replay(&*env.store, plan, budget, draft.emptied()?, &spill, &mut |bytes| {
             progress(Progress::Fetched { bytes, total });
         });
         env.files.remove(&spill_path)?;
@@ -415,7 +414,7 @@ impl Run<'_> {
             chain: None,
             sealed: false,
             timestamp: plan.time(),
-            bytes,
+            bytes: total,
             database_bytes: replayed.len,
             page_size: replayed.page_size,
             sums: None,

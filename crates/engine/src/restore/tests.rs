@@ -796,3 +796,108 @@ fn a_dry_run_shows_the_plan_and_writes_nothing() {
     assert_eq!(planned.txid, Some(txid(5)));
     assert!(!bench.options.output.parent().expect("a parent").exists());
 }
+
+mod v3;
+
+#[test]
+fn r46_ten_thousand_objects_are_planned_by_time_with_a_few_hundred_questions() {
+    let mut chain = Chain::new();
+    chain.run(1);
+    let body = chain.object(&slot_key(1));
+    for id in 2..=10_000 {
+        let time = TimestampMs(1_000_000 + i64::try_from(id).expect("small") * 1000);
+        chain.store.put(&slot_key(id), body.clone(), time).expect("put");
+    }
+    let store = Arc::new(Meddler::new(chain.store.clone()).like_s3());
+    let mut bench = Bench::new().target(Target::Timestamp(TimestampMs(1_000_000 + 7_654_321)));
+    bench.options.dry_run = true;
+    let outcome = restore(&env(&chain, store.clone()), &bench.options, &mut |_| {});
+    let Ok(Outcome::Planned(planned)) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(planned.txid, Some(txid(7_654)));
+    let (heads, reads) = (store.heads.load(Ordering::SeqCst), store.reads.load(Ordering::SeqCst));
+    assert!(heads <= 300 && reads == 0, "{heads} questions, {reads} reads");
+}
+
+#[test]
+fn a_full_disk_says_how_much_is_needed_and_leaves_nothing() {
+    struct Full;
+    struct FullFile(Arc<dyn crate::files::File>);
+    impl crate::files::File for FullFile {
+        fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
+            self.0.read_at(buf, offset)
+        }
+        fn write_at(&self, _: &[u8], _: u64) -> std::io::Result<()> {
+            Err(std::io::ErrorKind::StorageFull.into())
+        }
+        fn len(&self) -> std::io::Result<u64> {
+            self.0.len()
+        }
+        fn set_len(&self, len: u64) -> std::io::Result<()> {
+            self.0.set_len(len)
+        }
+        fn sync(&self) -> std::io::Result<()> {
+            self.0.sync()
+        }
+        fn id(&self) -> std::io::Result<crate::files::FileId> {
+            self.0.id()
+        }
+        fn try_lock(&self) -> std::io::Result<bool> {
+            self.0.try_lock()
+        }
+    }
+    impl Files for Full {
+        fn open(&self, path: &Path, how: crate::files::Open) -> std::io::Result<Arc<dyn crate::files::File>> {
+            Ok(Arc::new(FullFile(RealFiles.open(path, how)?)))
+        }
+        fn id(&self, path: &Path) -> std::io::Result<Option<crate::files::FileId>> {
+            RealFiles.id(path)
+        }
+        fn len(&self, path: &Path) -> std::io::Result<Option<u64>> {
+            RealFiles.len(path)
+        }
+        fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+            RealFiles.rename(from, to)
+        }
+        fn remove(&self, path: &Path) -> std::io::Result<()> {
+            RealFiles.remove(path)
+        }
+        fn create_dir(&self, path: &Path) -> std::io::Result<()> {
+            RealFiles.create_dir(path)
+        }
+        fn list(&self, path: &Path) -> std::io::Result<Vec<String>> {
+            RealFiles.list(path)
+        }
+        fn sync_dir(&self, path: &Path) -> std::io::Result<()> {
+            RealFiles.sync_dir(path)
+        }
+    }
+    let mut chain = Chain::new();
+    chain.run(9);
+    let bench = Bench::new();
+    let env = RestoreEnv { files: Arc::new(Full), ..env(&chain, Arc::new(chain.store.clone())) };
+    let error = restore(&env, &bench.options, &mut |_| {}).expect_err("the disk is full");
+    let bytes = u64::from(chain.commit) * 512;
+    assert!(error.hint().contains(&format!("needs {bytes} bytes")), "{}", error.hint());
+    assert_eq!((error.exit_code(), bench.leftovers()), (exit::FAILED, vec![]));
+}
+
+#[test]
+fn a_replica_of_ours_wins_over_newer_v3_files_beside_it_and_names_them() {
+    let mut chain = Chain::new();
+    chain.run(4);
+    chain.clock.set(9_000_000);
+    let generation = V3Generation(7);
+    chain.put(Key::V3Snapshot(generation, 0), Bytes::from_static(b"never read"));
+    let bench = Bench::new();
+    let restored = bench.run(&chain).expect("the sealed chain");
+    assert!(bench.output() == chain.states[&4]);
+    assert_eq!(restored.notes, [Note::NewerV3 { time: TimestampMs(9_000_000) }]);
+    // Unsealed, Litestream's own rule holds: the newer one wins, and this one is no backup at all.
+    let mut foreign = Chain::new();
+    foreign.epoch = None;
+    foreign.run(4);
+    foreign.clock.set(9_000_000);
+    foreign.put(Key::V3Snapshot(generation, 0), Bytes::from_static(b"read"));
+    let error = Bench::new().run(&foreign).expect_err("the v0.3 side is damaged");
+    assert!(error.to_string().contains("snapshots/00000000"), "{error}");
+}

@@ -95,15 +95,15 @@ pub(crate) struct Replayed {
     pub(crate) page_size: Option<PageSize>,
 }
 
-/// Carries out a plan into `image`; `spill` is made when a transaction outgrows memory. `progress` is told the
-/// compressed bytes of each object once it is read.
+/// Carries out a plan into `image`; `spill` is made when a transaction outgrows memory. `tick` is told the compressed
+/// bytes that were read so far.
 pub(crate) fn replay(
     store: &dyn Store,
     plan: &Plan,
     budget: Budget,
     image: Arc<dyn File>,
     spill: &dyn Fn() -> io::Result<Arc<dyn File>>,
-    progress: &mut dyn FnMut(u64),
+    tick: &mut dyn FnMut(u64),
 ) -> Result<Replayed, V3Error> {
     let generation = V3Generation(plan.snapshot.generation);
     let base = Object { key: Key::V3Snapshot(generation, plan.snapshot.index), size: plan.snapshot.size };
@@ -113,13 +113,12 @@ pub(crate) fn replay(
         .collect();
     fetch(store, &objects, budget, |fetched| {
         let mut replay = Replay { image, page_size: None, len: 0, pending: Pending::new(spill) };
-        replay.snapshot(fetched.open(0), &plan.snapshot)?;
-        progress(plan.snapshot.size);
+        replay.snapshot(fetched.open(0), &plan.snapshot, &mut || tick(fetched.consumed()))?;
         let mut first = 1;
         for wal in &plan.wals {
             let mut source = Segments::new(fetched, &objects, wal, first);
             replay.wal(&mut source, objects[first].key)?;
-            wal.iter().for_each(|segment| progress(segment.size));
+            tick(fetched.consumed());
             first += wal.len();
         }
         replay.image.sync()?;
@@ -135,7 +134,12 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    fn snapshot(&mut self, source: ObjectReader<'_>, snapshot: &Snapshot) -> Result<(), V3Error> {
+    fn snapshot(
+        &mut self,
+        source: ObjectReader<'_>,
+        snapshot: &Snapshot,
+        tick: &mut dyn FnMut(),
+    ) -> Result<(), V3Error> {
         let key = Key::V3Snapshot(V3Generation(snapshot.generation), snapshot.index);
         let bad = |what| V3Error::Bad { key, what };
         let mut reader = FrameReader::new(source);
@@ -145,6 +149,7 @@ impl Replay<'_> {
             head.extend_from_slice(&block[..missing]);
             self.image.write_at(block, self.len)?;
             self.len += block.len() as u64;
+            tick();
         }
         if self.len == 0 {
             return Ok(()); // a database that lies wholly in its WAL
@@ -326,6 +331,10 @@ mod tests {
     use super::*;
     use crate::files::{Files, Open, RealFiles};
 
+    fn fill(number: u32) -> u8 {
+        u8::try_from(number).expect("small")
+    }
+
     #[test]
     fn a_transaction_larger_than_memory_is_spilled_and_applied_in_order() {
         let dir = tempfile::tempdir().expect("a directory");
@@ -337,7 +346,7 @@ mod tests {
         for round in 0..2_u8 {
             for number in 1..=20 {
                 pending
-                    .push(PageNo::new(number).expect("not zero"), &[number as u8 + round; 512])
+                    .push(PageNo::new(number).expect("not zero"), &[fill(number) + round; 512])
                     .expect("kept");
             }
         }

@@ -27,7 +27,10 @@ fn two() -> Vec<Generation> {
     ]
 }
 
-fn shape(plan: Result<Plan, NoPlan>) -> Result<(u64, u32, Vec<(u32, usize)>), NoPlan> {
+/// Generation, snapshot, and each WAL with its number of segments.
+type Shape = (u64, u32, Vec<(u32, usize)>);
+
+fn shape(plan: Result<Plan, NoPlan>) -> Result<Shape, NoPlan> {
     plan.map(|plan| {
         let wals = plan.wals.iter().map(|wal| (wal[0].index, wal.len())).collect();
         (plan.snapshot.generation, plan.snapshot.index, wals)
@@ -99,4 +102,15 @@ fn r42_the_first_wal_after_a_snapshot_may_not_be_missing() {
         plan(&all, Some(1), Target::Latest),
         Err(NoPlan::IndexMissing { generation: 1, missing: 0, found: 1 })
     );
+}
+
+#[test]
+fn r40_segments_with_more_than_eight_hex_digits_come_in_their_numeric_order() {
+    let mut all = two();
+    let gib = 1 << 30;
+    all[1].segments =
+        [9 * gib, 0, gib, 0x1_1a6b_fa58, 3 * gib].map(|offset| segment(0, offset, 110)).to_vec();
+    let plan = plan(&all, None, Target::Latest).expect("planned");
+    let offsets: Vec<u64> = plan.wals[0].iter().map(|segment| segment.offset).collect();
+    assert_eq!(offsets, [0, gib, 3 * gib, 0x1_1a6b_fa58, 9 * gib]);
 }
