@@ -8,7 +8,7 @@
 //! A directory that does not exist is an empty replica; one that cannot be read, or a file in its place, is an error.
 
 use crate::disk::{Disk, DiskFile, Kind, RealDisk, Stat};
-use crate::layout::{self, Layout};
+use crate::layout::{self, Layout, Spellings};
 use crate::{
     Chunk, Created, Entry, ErrorKind, Failure, Head, Key, Limits, Scope, Store, StoreError, Upload, Version,
 };
@@ -55,6 +55,7 @@ struct Shared {
     random: Arc<dyn Random>,
     /// Folders whose stale temporary files this process has looked for.
     swept: Mutex<BTreeSet<PathBuf>>,
+    spellings: Spellings,
 }
 
 impl DirectoryStore {
@@ -70,7 +71,8 @@ impl DirectoryStore {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
-        let shared = Shared { base: base.into(), disk, clock, random, swept: Mutex::default() };
+        let (swept, spellings) = (Mutex::default(), Spellings::default());
+        let shared = Shared { base: base.into(), disk, clock, random, swept, spellings };
         Self { shared: Arc::new(shared) }
     }
 }
@@ -94,6 +96,7 @@ impl Store for DirectoryStore {
             here.list_folder(scope, &folder, &mut entries).map_err(fail)?;
         }
         entries.sort_unstable_by_key(|entry| entry.key);
+        entries.dedup_by_key(|entry| entry.key);
         Ok(entries)
     }
 
@@ -201,13 +204,14 @@ impl Store for DirectoryStore {
 
 impl Shared {
     fn path(&self, key: &Key) -> PathBuf {
-        self.base.join(Layout::Tree.path(key))
+        self.base.join(self.spellings.path(Layout::Tree, key))
     }
 
     fn list_folder(&self, scope: &Scope, folder: &str, entries: &mut Vec<Entry>) -> io::Result<()> {
         let at = self.base.join(folder);
         for name in self.names(&at)? {
-            let Some(key) = Layout::Tree.parse(scope, &format!("{folder}{name}")) else { continue };
+            let path = format!("{folder}{name}");
+            let Some(key) = self.spellings.parse(Layout::Tree, scope, &path) else { continue };
             let stat = match self.disk.stat(&at.join(&name)) {
                 Ok(stat) if stat.kind == Kind::File => stat,
                 Ok(_) => continue,

@@ -11,16 +11,16 @@
 //! it is exactly what we would write for the key it means, so no two names mean the same object.
 
 use crate::{EpochRecord, Key, Scope, V3Generation};
+use litekeep_formats::v3::{SegmentName, SnapshotName};
 use litekeep_formats::{Epoch, Level, TxidRange};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 /// How many neighbouring replicas [`crate::Store::neighbours`] names at most.
 pub const MAX_NEIGHBOURS: usize = 8;
 
 /// How many sibling paths are looked at before a search for neighbours gives up.
 pub(crate) const MAX_NEIGHBOURS_PROBED: usize = 32;
-
-/// The greatest v0.3 index, as Litestream 0.3 defines it.
-const MAX_V3_INDEX: u32 = 0x7fff_ffff;
 
 /// One of the two spellings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -119,19 +119,41 @@ fn parse_epoch(path: &str) -> Option<Key> {
 
 fn parse_v3_snapshot(path: &str) -> Option<Key> {
     let (generation, name) = path.strip_prefix("generations/")?.split_once("/snapshots/")?;
-    let index = parse_v3_index(name.strip_suffix(".snapshot.lz4")?)?;
+    let index = SnapshotName::parse(name)?.index.get();
     Some(Key::V3Snapshot(parse_v3_generation(generation)?, index))
 }
 
 fn parse_v3_wal(generation: V3Generation, path: &str) -> Option<Key> {
-    let (_, name) = path.rsplit_once('/')?;
-    let (index, offset) = name.strip_suffix(".wal.lz4")?.split_once('_')?;
-    // 0.3 itself reads 8 digits only, yet writes more past 4 GiB; skipping those lost data (R40).
-    Some(Key::V3Wal(generation, parse_v3_index(index)?, hex(offset, 8..=16)?))
+    // 0.3 itself reads 8 digits of offset only, yet writes more past 4 GiB; skipping those lost data (R40).
+    let name = SegmentName::parse(path.rsplit_once('/')?.1)?;
+    Some(Key::V3Wal(generation, name.index.get(), name.offset))
 }
 
-fn parse_v3_index(text: &str) -> Option<u32> {
-    u32::try_from(hex(text, 8..=8)?).ok().filter(|index| *index <= MAX_V3_INDEX)
+/// Names of v0.3 segments that have more digits than they need, as a listing showed them: read under the name they
+/// have, though a key does not hold it (R40).
+#[derive(Debug, Default)]
+pub(crate) struct Spellings(Mutex<BTreeMap<Key, String>>);
+
+impl Spellings {
+    /// [`Layout::parse`], and odd spellings of v0.3 segments, which are kept in mind.
+    pub(crate) fn parse(&self, layout: Layout, scope: &Scope, path: &str) -> Option<Key> {
+        let mut odd = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(key) = layout.parse(scope, path) {
+            odd.remove(&key);
+            return Some(key);
+        }
+        let Scope::V3Wal(generation) = scope else { return None };
+        let key = parse_v3_wal(*generation, path)?;
+        let inside = path.strip_prefix(&layout.folder(scope)).is_some_and(|name| !name.contains('/'));
+        inside.then(|| odd.insert(key, path.to_string()))?;
+        Some(key)
+    }
+
+    /// [`Layout::path`], or the odd spelling under which the object was listed.
+    pub(crate) fn path(&self, layout: Layout, key: &Key) -> String {
+        let odd = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        odd.get(key).cloned().unwrap_or_else(|| layout.path(key))
+    }
 }
 
 /// Lower-case hex digits, as many as allowed.

@@ -11,7 +11,7 @@ mod listing;
 mod tls;
 mod upload;
 
-use crate::layout::{self, Layout};
+use crate::layout::{self, Layout, Spellings};
 use crate::location::{Provider, S3Settings};
 use crate::retry::{About, Policy, Retrier, Setback};
 use crate::{
@@ -50,6 +50,7 @@ pub(crate) struct Shared {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     policy: Policy,
+    spellings: Spellings,
 }
 
 impl S3Store {
@@ -73,11 +74,12 @@ impl S3Store {
             let setback = trouble.setback();
             StoreError::new(setback.kind, "open", settings.location(), Failure::Text(setback.text))
         })?;
-        Ok(Self { shared: Arc::new(Shared { client, clock, random, policy }) })
+        let spellings = Spellings::default();
+        Ok(Self { shared: Arc::new(Shared { client, clock, random, policy, spellings }) })
     }
 
     fn key(&self, key: &Key) -> String {
-        self.shared.full(&Layout::Bucket.path(key))
+        self.shared.full(&self.shared.spellings.path(Layout::Bucket, key))
     }
 
     fn list_scope(&self, scope: &Scope) -> Result<Vec<Entry>, Setback> {
@@ -93,7 +95,8 @@ impl S3Store {
         let mut entries = Vec::new();
         for folder in folders {
             for object in listing::objects(&self.shared, &folder)? {
-                let Some(key) = Layout::Bucket.parse(scope, &object.path) else { continue };
+                let spellings = &self.shared.spellings;
+                let Some(key) = spellings.parse(Layout::Bucket, scope, &object.path) else { continue };
                 let (size, modified) = (object.size, object.modified);
                 entries.push(Entry { key, size, modified, timestamp: None });
             }

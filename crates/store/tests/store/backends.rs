@@ -1,9 +1,10 @@
 //! The conformance suite on every backend that needs no other program.
 
-use crate::support::{clock, random, s3, shared};
+use crate::support::{TIME, clock, random, read, s3, shared};
 use litekeep_store::conformance::{Effort, check};
 use litekeep_store::directory::DirectoryStore;
 use litekeep_store::memory::MemoryStore;
+use litekeep_store::{Key, Scope, Store, V3Generation};
 use s3test::{Profile, Server};
 
 fn on_server(profile: Profile) -> Result<(), String> {
@@ -83,4 +84,34 @@ fn a_store_that_ignores_conditions_is_found_out() {
 fn a_store_that_refuses_conditions_says_so_in_words() {
     let broken = on_server(Profile::RefusesConditions).unwrap_err();
     assert!(broken.contains("this store knows no create-only put"), "{broken}");
+}
+
+#[test]
+fn r40_segments_with_more_digits_than_they_need_are_listed_and_read() {
+    let generation = V3Generation(0xfeed);
+    let folder = "generations/000000000000feed/wal";
+    let names =
+        ["00000000_00000000.wal.lz4", "00000000_000001038.wal.lz4", "00000001_0000000000000000.wal.lz4"];
+    let keys = [(0, 0), (0, 0x1038), (1, 0)].map(|(index, offset)| Key::V3Wal(generation, index, offset));
+
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join(folder)).unwrap();
+    let server = Server::start(Profile::Aws).unwrap();
+    let bucket = s3(&server, "db");
+    for (n, name) in (0..).zip(names) {
+        std::fs::write(dir.path().join(folder).join(name), name).unwrap();
+        let stand_in = Key::V3Snapshot(V3Generation(1), n);
+        bucket.put(&stand_in, name.into(), TIME).unwrap();
+        let from = format!("db/generations/0000000000000001/snapshots/{n:08x}.snapshot.lz4");
+        assert!(server.rename(&from, &format!("db/{folder}/{name}")));
+    }
+    let directory = DirectoryStore::new(dir.path(), clock(), random());
+    for store in [&directory as &dyn Store, &bucket] {
+        let listed: Vec<Key> =
+            store.list(&Scope::V3Wal(generation)).unwrap().iter().map(|entry| entry.key).collect();
+        assert_eq!(listed, keys);
+        for (key, name) in keys.iter().zip(names) {
+            assert_eq!(read(store, *key), name.as_bytes());
+        }
+    }
 }
