@@ -18,6 +18,10 @@ pub enum Fault {
     ResetBefore,
     /// The request is carried out, then the connection ends without an answer.
     ResetAfter,
+    /// Nothing is done and no answer ever comes.
+    Stall,
+    /// The answer stops after so many bytes of its body, with the connection left open.
+    StallInside(usize),
     /// The connection ends after so many bytes of the answer's body.
     CutAnswer(usize),
     /// The answer's body ends early and its `Content-Length` agrees with that.

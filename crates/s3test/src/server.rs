@@ -257,6 +257,7 @@ async fn respond(
         .find_map(|rule| rule.strikes(&method, &target).then(|| rule.fault.clone()));
     match &fault {
         Some(Fault::ResetBefore) => return Err(io::Error::other("reset before")),
+        Some(Fault::Stall) => std::future::pending().await,
         Some(Fault::Answer { status, code, retry_after }) => {
             drop(request.into_body().collect().await);
             return Ok(dated(error(*status, code, *retry_after), &shared));
@@ -276,7 +277,10 @@ async fn respond(
         Some(Fault::ResetAfter) => return Err(io::Error::other("reset after")),
         Some(Fault::DoneButFailed) => error(500, "InternalError", None),
         Some(Fault::ErrorInside) => error(200, "InternalError", None),
-        Some(Fault::CutAnswer(bytes)) => cut(response, bytes).await?,
+        Some(Fault::CutAnswer(bytes)) => {
+            cut(response, bytes, futures::future::ready(Err(io::Error::other("cut")))).await?
+        }
+        Some(Fault::StallInside(bytes)) => cut(response, bytes, futures::future::pending()).await?,
         Some(Fault::ShortAnswer(bytes)) => short(response, bytes).await?,
         Some(Fault::IgnoreRange) if range.is_some() => unranged(response, &target, &shared),
         _ => response,
@@ -321,13 +325,16 @@ fn error(status: u16, code: &str, retry_after: Option<&'static str>) -> Response
     response
 }
 
-/// The same headers, but the connection ends inside the body.
-async fn cut(response: Response, bytes: usize) -> Result<Response, io::Error> {
+/// The same headers and the beginning of the body, then what `end` comes to.
+async fn cut(
+    response: Response,
+    bytes: usize,
+    end: impl Future<Output = io::Result<Frame<Bytes>>> + Send + 'static,
+) -> io::Result<Response> {
     let (parts, body) = response.into_parts();
     let body = body.collect().await?.to_bytes();
     let kept = body.slice(..bytes.min(body.len()));
-    let frames = futures::stream::iter([Ok(Frame::data(kept))])
-        .chain(futures::stream::once(async { Err::<Frame<Bytes>, io::Error>(io::Error::other("cut")) }));
+    let frames = futures::stream::iter([Ok(Frame::data(kept))]).chain(futures::stream::once(end));
     Ok(Response::from_parts(parts, StreamBody::new(frames).boxed_unsync()))
 }
 

@@ -16,15 +16,18 @@ pub struct Policy {
     pub longest: Duration,
     /// No try begins later than this after the first.
     pub total: Duration,
+    /// How long an answer may take to begin, and to go on once begun; sending a body adds to the former.
+    pub answer: Duration,
 }
 
 impl Default for Policy {
-    /// Waits of 0.1 s doubling to 5 s, 30 s in all.
+    /// Waits of 0.1 s doubling to 5 s, 30 s in all; 30 s for an answer.
     fn default() -> Self {
         Self {
             first: Duration::from_millis(100),
             longest: Duration::from_secs(5),
             total: Duration::from_secs(30),
+            answer: Duration::from_secs(30),
         }
     }
 }

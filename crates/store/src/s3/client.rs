@@ -27,13 +27,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, mpsc};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-/// Time to an answer's first byte, plus what the body's transfer may take at [`SLOWEST`].
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-
-/// Time between two pieces of an answer's body.
-const PIECE_WITHIN: Duration = Duration::from_secs(30);
-
-/// The slowest upload that is waited for, bytes a second.
+/// The slowest upload that is waited for, bytes a second; a body's size at this speed adds to the wait for an answer.
 const SLOWEST: u64 = 32 * 1024;
 
 /// No answer that is not an object's content is larger, bytes (a page of a listing is below 1 MiB).
@@ -103,12 +97,18 @@ struct Shared {
     settings: S3Settings,
     address: RwLock<Arc<Address>>,
     clock: Arc<dyn Clock>,
+    /// See [`crate::retry::Policy::answer`].
+    patience: Duration,
     /// The service's newest `Date`, and when (`Clock::boot`) it arrived.
     date: Mutex<Option<(TimestampMs, Duration)>>,
 }
 
 impl Client {
-    pub(crate) fn open(settings: &S3Settings, clock: Arc<dyn Clock>) -> Result<Self, NoAnswer> {
+    pub(crate) fn open(
+        settings: &S3Settings,
+        clock: Arc<dyn Clock>,
+        patience: Duration,
+    ) -> Result<Self, NoAnswer> {
         let setup = |error: LocationError| NoAnswer::Setup(error.to_string());
         let address = Address::of(settings, encode_path).map_err(setup)?;
         let http = tls::client(settings)?;
@@ -122,6 +122,7 @@ impl Client {
             settings: settings.clone(),
             address: RwLock::new(Arc::new(address)),
             clock,
+            patience,
             date: Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -181,13 +182,10 @@ impl Client {
 
     async fn exchange(&self, ask: &Ask) -> Result<Answer, NoAnswer> {
         let request = self.signed(ask).await?;
-        let upload = Duration::from_secs(ask.body.len() as u64 / SLOWEST);
-        let sent = tokio::time::timeout(ANSWER_WITHIN + upload, self.shared.http.execute(request)).await;
+        let within = self.shared.patience + Duration::from_secs(ask.body.len() as u64 / SLOWEST);
+        let sent = tokio::time::timeout(within, self.shared.http.execute(request)).await;
         let response = match sent {
-            Err(_) => {
-                let seconds = (ANSWER_WITHIN + upload).as_secs();
-                return Err(NoAnswer::Lost(format!("no answer within {seconds} s")));
-            }
+            Err(_) => return Err(NoAnswer::Lost(format!("no answer within {:.1} s", within.as_secs_f64()))),
             Ok(Err(error)) => return Err(transport(error)),
             Ok(Ok(response)) => response,
         };
@@ -198,7 +196,7 @@ impl Client {
             *self.shared.date.lock().unwrap_or_else(PoisonError::into_inner) = Some((date, arrived));
         }
         let wanted = if answer.is_success() { ask.wanted } else { (0, LARGEST_ANSWER) };
-        let body = collect(response, wanted).await?;
+        let body = collect(response, wanted, self.shared.patience).await?;
         Ok(Answer { body, ..answer })
     }
 
@@ -276,13 +274,17 @@ fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Result<(), NoAnsw
 }
 
 /// Reads the wanted bytes of a body and leaves the rest.
-async fn collect(mut response: reqwest::Response, (mut skip, wanted): (u64, u64)) -> Result<Bytes, NoAnswer> {
+async fn collect(
+    mut response: reqwest::Response,
+    (mut skip, wanted): (u64, u64),
+    patience: Duration,
+) -> Result<Bytes, NoAnswer> {
     let mut body = BytesMut::new();
     loop {
-        let piece = match tokio::time::timeout(PIECE_WITHIN, response.chunk()).await {
+        let piece = match tokio::time::timeout(patience, response.chunk()).await {
             Err(_) => {
-                let seconds = PIECE_WITHIN.as_secs();
-                return Err(NoAnswer::Lost(format!("the answer stood still for {seconds} s")));
+                let text = format!("the answer stood still for {:.1} s", patience.as_secs_f64());
+                return Err(NoAnswer::Lost(text));
             }
             Ok(Err(error)) => return Err(transport(error)),
             Ok(Ok(None)) => return Ok(body.freeze()),

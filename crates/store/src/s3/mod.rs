@@ -70,7 +70,7 @@ impl S3Store {
         random: Arc<dyn Random>,
         policy: Policy,
     ) -> Result<Self, StoreError> {
-        let client = Client::open(settings, Arc::clone(&clock)).map_err(|trouble| {
+        let client = Client::open(settings, Arc::clone(&clock), policy.answer).map_err(|trouble| {
             let setback = trouble.setback();
             StoreError::new(setback.kind, "open", settings.location(), Failure::Text(setback.text))
         })?;

@@ -532,3 +532,23 @@ fn keys_of_a_role_are_fetched_and_used() {
     assert!(asked.try_recv().is_err(), "keys are kept until they expire");
     assert_eq!(server.take_log()[0].header("x-amz-security-token"), Some("session"));
 }
+
+#[test]
+fn r43_r55_a_service_that_stalls_is_given_up_and_asked_again() {
+    let policy = Policy { answer: Duration::from_millis(300), ..Policy::default() };
+    for fault in [Fault::Stall, Fault::StallInside(0), Fault::StallInside(10)] {
+        let server = aws();
+        let store = S3Store::with_policy(&settings(&server, "db"), clock(), random(), policy).unwrap();
+        store.put(&slot(1), Bytes::from(vec![7; 100]), TIME).unwrap();
+        server.add_rule(Rule::next("GET", "", 2, fault.clone()));
+        assert_eq!(store.read(&slot(1), None).unwrap().bytes.len(), 100);
+        server.add_rule(Rule::next("PUT", "", 1, Fault::Stall));
+        assert_eq!(store.create(&slot(2), Bytes::from_static(b"x"), TIME).unwrap(), Created::Yes);
+        server.add_rule(Rule::always("GET", "", fault));
+        let patient = Policy { total: Duration::from_millis(100), ..policy };
+        let hasty = S3Store::with_policy(&settings(&server, "db"), clock(), random(), patient).unwrap();
+        let error = hasty.list(&SLOTS).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Retry, "{error}");
+        assert!(error.to_string().contains("0.3 s"), "{error}");
+    }
+}
