@@ -48,7 +48,7 @@ impl Machine {
             cargo: var("CARGO").unwrap_or_else(|| PathBuf::from("cargo")),
             target: var("CARGO_TARGET_DIR").unwrap_or_else(|| root.join("target")),
             cache: caches.unwrap_or_else(|| root.join(".cache")).join("litekeep-tests"),
-            strict: var("CI").is_some_and(|value| value.as_os_str() != "false"),
+            strict: var("CI").is_some_and(|value| value.as_os_str() == "true"),
             root,
         })
     }

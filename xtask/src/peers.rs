@@ -5,7 +5,7 @@
 
 use crate::Machine;
 use crate::stage::read;
-use std::io::Read as _;
+use std::fs::File;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -50,15 +50,10 @@ impl Peers {
         peers
     }
 
-    /// Waits for the gateway and takes its addresses; what is given back stops it when dropped.
+    /// Waits for the gateway and takes its settings; what is given back stops it when dropped.
     pub(crate) fn take_gateway(&mut self, mut gateway: Gateway) -> Gateway {
         match gateway.wait() {
-            Ok(settings) => {
-                for (key, value) in settings {
-                    println!("ceph: {key}={}", if key.contains("SECRET") { "..." } else { value.as_str() });
-                    self.found(&format!("LITEKEEP_TEST_{key}"), &value);
-                }
-            }
+            Ok(settings) => self.found("LITEKEEP_TEST_S3", &settings.display().to_string()),
             Err(reason) => self.lacks("ceph", &reason),
         }
         gateway
@@ -96,38 +91,28 @@ impl Gateway {
         let script = machine.root.join("scripts/ceph-rgw");
         let folder = machine.cache.join(format!("ceph-{}", std::process::id()));
         let child = free_ports().and_then(|port| {
+            let explain = |error| format!("{} could not be started: {error}", script.display());
+            std::fs::create_dir_all(&machine.cache).map_err(explain)?;
+            // Into files and not pipes: the gateway itself keeps what the script had open.
+            let settings = File::create(folder.with_extension("env")).map_err(explain)?;
+            let log = File::create(folder.with_extension("log")).map_err(explain)?;
             let mut command = Command::new(&script);
             command.arg("start").arg(&folder).arg(port.to_string());
             command.env("CEPH_CACHE", machine.cache.join("ceph"));
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            command.spawn().map_err(|error| format!("{} could not be started: {error}", script.display()))
+            command.stdin(Stdio::null()).stdout(settings).stderr(log).spawn().map_err(explain)
         });
         Self { script, folder, child }
     }
 
-    /// Waits until it answers; gives its settings, as `S3_ENDPOINT` and so on.
-    fn wait(&mut self) -> Result<Vec<(String, String)>, String> {
+    /// Waits until it answers; gives the file with its settings.
+    fn wait(&mut self) -> Result<PathBuf, String> {
         let child = self.child.as_mut().map_err(|reason| reason.clone())?;
-        // Not `wait_with_output`: the gateway itself may have kept the pipes, so their end is not the script's end.
         let status = child.wait().map_err(|error| format!("lost the script: {error}"))?;
         if !status.success() {
-            let mut words = String::new();
-            let heard = child.stderr.take().map(|mut pipe| pipe.read_to_string(&mut words));
-            let words = if heard.is_some_and(|heard| heard.is_ok()) { words } else { String::new() };
-            return Err(format!(
-                "the script ended with {status}: {}",
-                words.trim().lines().last().unwrap_or("")
-            ));
+            let words = std::fs::read_to_string(self.folder.with_extension("log")).unwrap_or_default();
+            return Err(format!("the script ended with {status}: {}", words.trim().lines().last().unwrap_or("")));
         }
-        let mut words = Vec::new();
-        if let Some(mut pipe) = child.stdout.take() {
-            let mut piece = [0; 4096];
-            let count = pipe.read(&mut piece).map_err(|error| format!("cannot read its answer: {error}"))?;
-            words.extend_from_slice(&piece[..count]);
-        }
-        let text = String::from_utf8_lossy(&words).into_owned();
-        let settings = text.lines().filter_map(|line| line.split_once('='));
-        Ok(settings.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+        Ok(self.folder.with_extension("env"))
     }
 }
 
@@ -138,6 +123,9 @@ impl Drop for Gateway {
             let _ = child.wait();
             let _ = Command::new(&self.script).arg("stop").arg(&self.folder).status();
             let _ = std::fs::remove_dir_all(&self.folder);
+            for kind in ["env", "log"] {
+                let _ = std::fs::remove_file(self.folder.with_extension(kind));
+            }
         }
     }
 }

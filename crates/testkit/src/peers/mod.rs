@@ -2,8 +2,8 @@
 //! Python that brings an SQLite of its own.
 //!
 //! `cargo xtask ci` fetches them and names them in the environment; a plain `cargo test` finds those that an earlier
-//! run left in the cache. A test that lacks its witness says so and ends, unless the run is strict
-//! (`LITEKEEP_TEST_STRICT`, set by CI), where that is a failure. Nothing here is fetched or installed.
+//! run left in the cache. A test that lacks its witness says so and ends, unless `CI` is `true`, where that is a
+//! failure. Nothing here is fetched or installed.
 
 mod app;
 mod litestream;
@@ -28,7 +28,7 @@ const LITESTREAM_0_5_15: (&str, &str) =
 const LITESTREAM_0_5_17: (&str, &str) =
     ("LITEKEEP_TEST_LITESTREAM_0_5_17", "peers/litestream-0.5.17/litestream");
 
-/// An S3 service that the environment names.
+/// An S3 service with a bucket for tests.
 #[derive(Clone)]
 pub struct Bucket {
     /// `http://host:port`.
@@ -44,24 +44,26 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// The real gateway that `cargo xtask ci` starts; `None` without it.
+    /// The real gateway that `cargo xtask ci` starts, by the file that `LITEKEEP_TEST_S3` names; `None` without it.
     ///
     /// # Panics
-    /// In a strict run without it.
+    /// If the file says too little, and in CI without it.
     #[must_use]
-    pub fn from_environment() -> Option<Self> {
-        let get =
-            |name: &str| variable(&format!("LITEKEEP_TEST_S3_{name}")).and_then(|it| it.into_string().ok());
-        let bucket = (|| {
-            Some(Self {
-                endpoint: get("ENDPOINT")?,
-                access_key_id: get("ACCESS_KEY_ID")?,
-                secret_access_key: get("SECRET_ACCESS_KEY")?,
-                region: get("REGION")?,
-                name: get("BUCKET")?,
-            })
-        })();
-        bucket.or_else(|| missing("LITEKEEP_TEST_S3_ENDPOINT"))
+    pub fn real() -> Option<Self> {
+        let name = "LITEKEEP_TEST_S3";
+        let Some(file) = variable(name) else { return missing(name) };
+        let text = std::fs::read_to_string(file).expect("read the settings of the gateway");
+        let get = |key: &str| {
+            let found = text.lines().filter_map(|line| line.split_once('=')).find(|(it, _)| *it == key);
+            found.unwrap_or_else(|| panic!("the gateway did not say its {key}")).1.to_owned()
+        };
+        Some(Self {
+            endpoint: get("S3_ENDPOINT"),
+            access_key_id: get("S3_ACCESS_KEY_ID"),
+            secret_access_key: get("S3_SECRET_ACCESS_KEY"),
+            region: get("S3_REGION"),
+            name: get("S3_BUCKET"),
+        })
     }
 }
 
