@@ -6,7 +6,7 @@
 
 use crate::text::time;
 use litekeep_core::env::Clock;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::sync::Arc;
@@ -139,7 +139,7 @@ where
         let time = time::format(self.clock.wall());
         let level = *event.metadata().level();
         let line = if self.settings.json {
-            json_line(&time, level, &message, all)
+            json_line(&time, level, &message, &all)
         } else {
             text_line(&time, level, &message, &all)
         };
@@ -147,15 +147,17 @@ where
     }
 }
 
-fn json_line(time: &str, level: Level, message: &str, fields: Fields) -> String {
-    let mut object = Map::new();
-    object.insert("time".into(), time.into());
-    object.insert("level".into(), level.as_str().into());
-    object.insert("msg".into(), message.into());
-    for (name, value) in fields.0 {
-        object.insert(name.into(), value);
+/// One JSON object: time, level and message first. A field that has one of their names keeps its value as `name_`.
+fn json_line(time: &str, level: Level, message: &str, fields: &Fields) -> String {
+    let head = [("time", Value::from(time)), ("level", level.as_str().into()), ("msg", message.into())];
+    let mut line = String::new();
+    for (at, (name, value)) in head.iter().chain(&fields.0).enumerate() {
+        let taken = at >= head.len() && head.iter().any(|(known, _)| known == name);
+        let name = Value::from(if taken { format!("{name}_") } else { (*name).to_owned() });
+        let _ = write!(line, "{}{name}:{value}", if at == 0 { '{' } else { ',' });
     }
-    format!("{}\n", Value::Object(object))
+    line.push_str("}\n");
+    line
 }
 
 fn text_line(time: &str, level: Level, message: &str, fields: &Fields) -> String {
@@ -226,8 +228,7 @@ mod tests {
         let write = move |_: &Settings, line: &str| sink.lock().expect("one thread").push_str(line);
         let layer = Lines { settings: Settings { level, json, stderr: false }, clock: Arc::new(Noon), write };
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), work);
-        let text = lines.lock().expect("one thread").clone();
-        text
+        std::mem::take(&mut *lines.lock().expect("one thread"))
     }
 
     #[test]

@@ -274,8 +274,12 @@ impl Run {
     fn ended(&mut self, index: usize, why: Option<Arc<KeepError>>) {
         let kept = &mut self.keepers[index];
         kept.ended = true;
-        let Some(error) = why else { return };
         let path = kept.database.path.display();
+        let Some(error) = why else {
+            let txid = kept.keeper.status().durable.map_or_else(String::new, |txid| txid.to_string());
+            tracing::info!(db = %path, %txid, "replica sync complete");
+            return;
+        };
         let what = if kept.stopping {
             format!("the last changes of {path} are not in the replica")
         } else {
@@ -385,12 +389,12 @@ fn replicating_to(database: &Database) {
     let interval = format!("{:?}", database.settings.sync_interval);
     match &database.replica {
         Settings::Directory(directory) => tracing::info!(
-            db = %path, r#type = "file", sync_interval = interval, path = %directory.display(), "replicating to"
+            db = %path, r#type = "file", "sync-interval" = interval, path = %directory.display(), "replicating to"
         ),
         Settings::S3(s3) => tracing::info!(
             db = %path,
             r#type = "s3",
-            sync_interval = interval,
+            "sync-interval" = interval,
             bucket = s3.bucket,
             path = s3.path,
             region = s3.region.as_deref().unwrap_or_default(),

@@ -3,5 +3,6 @@
 mod args;
 mod config;
 mod listing;
+mod replicate;
 mod restore;
 mod util;

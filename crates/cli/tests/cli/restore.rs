@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::Path;
 
-fn url(replica: &Path) -> String {
+pub(crate) fn url(replica: &Path) -> String {
     format!("file://{}", replica.display())
 }
 
@@ -123,7 +123,7 @@ fn an_empty_replica_names_its_neighbours() {
 }
 
 /// Replicas that are anything but confirmed empty, each with how it fails.
-fn not_empty() -> Vec<(&'static str, i32, Dir)> {
+pub(crate) fn not_empty() -> Vec<(&'static str, i32, Dir)> {
     let wiped = Dir::new();
     wiped.write("r/epochs/00000001.json", "{}");
     wiped.write("r/epochs/00000001.open.json", "{}");
@@ -286,7 +286,7 @@ fn force_keeps_the_old_file_until_the_new_one_stands() {
     assert_eq!(digest(&dir.path("a.db")), manifest()["sets"]["v5-page1024"]["restore"]["latest"]["sha256"]);
 }
 
-fn make_database(path: &Path) {
+pub(crate) fn make_database(path: &Path) {
     let connection = rusqlite::Connection::open(path).expect("opened");
     connection.execute_batch("CREATE TABLE t(x); INSERT INTO t VALUES (1)").expect("written");
 }

@@ -1,9 +1,14 @@
 //! A directory of its own for each test, and a command that says all it saw when an expectation fails.
 
+use rustix::process::{Pid, Signal};
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// A temporary directory.
 pub(crate) struct Dir(tempfile::TempDir);
@@ -56,7 +61,7 @@ impl Dir {
     /// A run of `litekeep` in this directory, with nothing of the environment but `PATH`.
     pub(crate) fn litekeep<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> TestCommand {
         let mut command = Command::new(env!("CARGO_BIN_EXE_litekeep"));
-        command.args(args).current_dir(self.0.path()).env_clear().stdin(std::process::Stdio::null());
+        command.args(args).current_dir(self.0.path()).env_clear().stdin(Stdio::null());
         command.env("HOME", self.0.path());
         TestCommand(command)
     }
@@ -88,6 +93,71 @@ impl TestCommand {
         let output = self.0.output().expect("started");
         let seen = Seen { command: format!("{:?}", self.0), output };
         assert!(seen.output.status.code().is_some_and(|seen| seen != code), "{}", seen.all());
+        seen
+    }
+}
+
+impl TestCommand {
+    /// Starts it and lets it run.
+    pub(crate) fn starts(mut self) -> Running {
+        let command = format!("{:?}", self.0);
+        self.0.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.0.spawn().expect("started");
+        let stderr = child.stderr.take().expect("a pipe");
+        let stderr = std::thread::spawn(move || std::io::read_to_string(stderr).unwrap_or_default());
+        let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        let (tell, lines) = mpsc::channel();
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        Running { command, child, lines, seen: String::new(), stderr: Some(stderr) }
+    }
+}
+
+/// A run that goes on.
+pub(crate) struct Running {
+    command: String,
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    seen: String,
+    stderr: Option<JoinHandle<String>>,
+}
+
+impl Running {
+    /// Waits for a line on stdout that holds this.
+    #[track_caller]
+    pub(crate) fn until(&mut self, part: &str) -> &mut Self {
+        loop {
+            match self.lines.recv_timeout(Duration::from_secs(60)) {
+                Ok(line) => {
+                    self.seen.push_str(&line);
+                    self.seen.push('\n');
+                    if line.contains(part) {
+                        return self;
+                    }
+                }
+                Err(_) => {
+                    let _ = self.child.kill();
+                    let stderr = self.stderr.take().map(JoinHandle::join);
+                    panic!("no line with {part:?}\n$ {}\n{}\n{stderr:?}", self.command, self.seen);
+                }
+            }
+        }
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&mut self, signal: Signal) -> &mut Self {
+        rustix::process::kill_process(Pid::from_child(&self.child), signal).expect("sent");
+        self
+    }
+
+    /// Waits for its end and expects this exit code.
+    #[track_caller]
+    pub(crate) fn ends(mut self, code: i32) -> Seen {
+        let status = self.child.wait().expect("a status");
+        self.lines.iter().for_each(|line| self.seen.push_str(&format!("{line}\n")));
+        let stderr = self.stderr.take().and_then(|stderr| stderr.join().ok()).unwrap_or_default();
+        let output = Output { status, stdout: self.seen.into_bytes(), stderr: stderr.into_bytes() };
+        let seen = Seen { command: self.command, output };
+        assert_eq!(status.code(), Some(code), "{}", seen.all());
         seen
     }
 }

@@ -222,7 +222,7 @@ impl Replicator {
     }
 
     /// Names what did not make it.
-    fn unfinished(&mut self) -> KeepError {
+    pub(super) fn unfinished(&mut self) -> KeepError {
         let why =
             self.shared.status().trouble.map_or_else(|| "time ran out".to_owned(), |error| error.to_string());
         match (self.staged.front(), self.staged.back()) {

@@ -31,13 +31,10 @@ const JOB_WAIT: Duration = Duration::from_secs(60);
 impl Replicator {
     /// Sends a job to look at the replica.
     pub(super) fn look(&mut self, at: Duration) -> Result<Duration, KeepError> {
+        let Some(left) = self.time_left()? else { return Ok(Duration::MAX) };
         let now = self.env.clock.boot();
-        if self.stopping != Stopping::No {
-            self.end(None);
-            return Ok(Duration::MAX);
-        }
         if now < at {
-            return Ok(at - now);
+            return Ok(left.min(at - now));
         }
         self.phase = Phase::Looking;
         let store = Arc::clone(&self.env.store);
@@ -50,15 +47,22 @@ impl Replicator {
     }
 
     pub(super) fn wait_for_job(&mut self) -> Result<Duration, KeepError> {
-        if let Stopping::Until(deadline) | Stopping::Closing(deadline) = self.stopping {
-            let now = self.env.clock.boot();
-            if now >= deadline || self.phase == Phase::Looking {
-                self.end(None);
-                return Ok(Duration::MAX);
-            }
-            return Ok(deadline - now);
+        Ok(self.time_left()?.unwrap_or(Duration::MAX))
+    }
+
+    /// How long there is to get going. A stop that comes before is no reason to leave at once: what was written until
+    /// then still goes up within its time (a command that ends before the replica has answered, #436), and if it
+    /// could not, that is said. `None` once ended, because there is nothing to bring up.
+    fn time_left(&mut self) -> Result<Option<Duration>, KeepError> {
+        let (Stopping::Until(deadline) | Stopping::Closing(deadline)) = self.stopping else {
+            return Ok(Some(JOB_WAIT));
+        };
+        if !self.database_is_there()? {
+            self.end(None);
+            return Ok(None);
         }
-        Ok(JOB_WAIT)
+        let left = deadline.saturating_sub(self.env.clock.boot());
+        if left.is_zero() { Err(self.unfinished()) } else { Ok(Some(left)) }
     }
 
     pub(super) fn surveyed(&mut self, result: Result<Survey, KeepError>) -> Result<(), KeepError> {
@@ -91,8 +95,7 @@ impl Replicator {
     }
 
     pub(super) fn wait_for_database(&mut self) -> Result<Duration, KeepError> {
-        if self.stopping != Stopping::No {
-            self.end(None);
+        if self.time_left()?.is_none() {
             return Ok(Duration::MAX);
         }
         if self.database_is_there()? {

@@ -1,0 +1,317 @@
+//! `litekeep replicate`: how it starts, and how it ends.
+
+use crate::restore::{make_database, not_empty, url};
+use crate::util::{Dir, TestCommand};
+use rustix::process::Signal;
+use std::fs;
+use std::path::Path;
+
+/// Inserts a row into `t`.
+fn insert(database: &Path, value: i64) {
+    let connection = rusqlite::Connection::open(database).expect("opened");
+    connection.busy_timeout(std::time::Duration::from_secs(10)).expect("set");
+    connection.execute("INSERT INTO t VALUES (?1)", [value]).expect("inserted");
+}
+
+/// What `t` holds after a restore from `r`.
+fn restored(dir: &Dir) -> Vec<i64> {
+    let out = dir.path("restored.db");
+    dir.litekeep(["restore", "-force", "-o", "restored.db", &url(&dir.path("r"))]).exits(0);
+    let connection = rusqlite::Connection::open(out).expect("opened");
+    let mut rows = connection.prepare("SELECT x FROM t ORDER BY x").expect("prepared");
+    rows.query_map([], |row| row.get(0)).expect("queried").collect::<Result<_, _>>().expect("read")
+}
+
+/// A directory with a database `a.db` that holds 1.
+fn with_database() -> Dir {
+    let dir = Dir::new();
+    make_database(&dir.path("a.db"));
+    dir
+}
+
+/// Not a test but an application, when it is told to be one: says that it is there, waits for SIGTERM if asked to,
+/// inserts a row and ends with the exit code it was told.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "a program of its own, told by its environment what to do")]
+fn application() {
+    let Ok(orders) = std::env::var("LITEKEEP_TEST_APPLICATION") else { return };
+    let [database, value, wait, code] = orders.split(',').collect::<Vec<_>>()[..] else { panic!("{orders}") };
+    let mut signals = signal_hook::iterator::Signals::new([15]).expect("a handler");
+    println!("application is there");
+    if wait == "wait" {
+        signals.forever().next();
+    }
+    if value == "make" {
+        make_database(Path::new(database));
+    } else if let Ok(value) = value.parse() {
+        insert(Path::new(database), value);
+    }
+    std::process::exit(code.parse().expect("a number"));
+}
+
+/// `litekeep replicate -exec` with that application.
+fn with_application(dir: &Dir, value: &str, wait: &str, code: i32) -> TestCommand {
+    let program = std::env::current_exe().expect("this program");
+    let command = format!("'{}' --exact replicate::application --nocapture", program.display());
+    let orders = format!("{},{value},{wait},{code}", dir.path("a.db").display());
+    dir.litekeep(["replicate", "-exec", &command, "a.db", &url(&dir.path("r"))])
+        .env("LITEKEEP_TEST_APPLICATION", &orders)
+}
+
+#[test]
+fn once_brings_everything_up_and_ends() {
+    let dir = with_database();
+    let replica = url(&dir.path("r"));
+    dir.litekeep(["replicate", "-once", "a.db", &replica])
+        .exits(0)
+        .out_has("level=INFO msg=\"replicating to\"")
+        .out_has(" type=file sync-interval=1s ")
+        .out_has("level=INFO msg=\"initialized db\" path=")
+        .out_has("msg=\"litekeep shut down\"");
+    assert_eq!(restored(&dir), [1]);
+    insert(&dir.path("a.db"), 2);
+    dir.litekeep(["replicate", "a.db", &replica, "-once"]).exits(0);
+    assert_eq!(restored(&dir), [1, 2]);
+}
+
+#[test]
+fn once_without_a_database_is_an_error() {
+    let dir = Dir::new();
+    dir.litekeep(["replicate", "-once", "a.db", &url(&dir.path("r"))]).exits(20).err_has("can't sync");
+    dir.litekeep(["replicate", "-once", "no/such/a.db", &url(&dir.path("r"))])
+        .exits(1)
+        .err_has("can't replicate");
+}
+
+#[test]
+fn every_database_of_the_configuration_is_replicated() {
+    let dir = with_database();
+    make_database(&dir.path("b.db"));
+    dir.write(
+        "l.yml",
+        "logging:\n  type: json\ndbs:\n  - path: a.db\n    replica:\n      path: r\n  - path: b.db\n    replica:\n      \
+         path: q\n      foo: bar\n",
+    );
+    let seen = dir.litekeep(["replicate", "-once", "-config", "l.yml"]).exits(0);
+    for line in seen.out().lines() {
+        let value: serde_json::Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(
+            value["time"].is_string() && value["level"].is_string() && value["msg"].is_string(),
+            "{line}"
+        );
+    }
+    assert!(seen.out().contains("foo in line 10 is not known"), "{}", seen.all());
+    for replica in ["r", "q"] {
+        let out = format!("{replica}.db");
+        dir.litekeep(["restore", "-o", &out, &url(&dir.path(replica))]).exits(0);
+    }
+    dir.litekeep(["status", "-config", "l.yml"]).exits(0).out_has(" ok ").out_has(" 0000000000000001 ");
+}
+
+#[test]
+fn log_lines_go_where_they_are_told_and_hold_their_level() {
+    let dir = with_database();
+    dir.write(
+        "l.yml",
+        "logging:\n  stderr: true\n  level: error\ndbs:\n  - path: a.db\n    replica:\n      path: r\n",
+    );
+    let seen = dir.litekeep(["replicate", "-once", "-config", "l.yml"]).exits(0).silent_out();
+    assert_eq!(seen.err(), "");
+    let by_environment = dir.litekeep(["replicate", "-once", "-config", "l.yml"]).env("LOG_LEVEL", "info");
+    by_environment.exits(0).silent_out().err_has("litekeep shut down");
+    let run = dir
+        .litekeep(["replicate", "-once", "-log-level", "error", "-config", "l.yml"])
+        .env("LOG_LEVEL", "info");
+    assert_eq!(run.exits(0).err(), "");
+}
+
+#[test]
+fn a_signal_ends_it_with_everything_in_the_replica() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let dir = with_database();
+        let mut running = dir.litekeep(["replicate", "a.db", &url(&dir.path("r"))]).starts();
+        running.until("initialized db");
+        insert(&dir.path("a.db"), 2);
+        running.signal(signal);
+        running.ends(0).out_has("signal received, litekeep shutting down").out_has("litekeep shut down");
+        assert_eq!(restored(&dir), [1, 2]);
+    }
+}
+
+#[test]
+fn r54_a_command_that_fails_is_synced_all_the_same_and_its_code_is_ours() {
+    for code in [0, 7] {
+        let dir = with_database();
+        with_application(&dir, "2", "go", code).exits(code).out_has("application is there");
+        assert_eq!(restored(&dir), [1, 2]);
+    }
+}
+
+#[test]
+fn r54_a_command_that_makes_its_database_and_ends_at_once_is_synced() {
+    let dir = Dir::new();
+    let mut running = with_application(&dir, "make", "go", 0).starts();
+    running.until("application is there");
+    running.ends(0);
+    assert_eq!(restored(&dir), [1]);
+}
+
+#[test]
+fn r54_a_command_that_fails_on_its_signal_is_synced_all_the_same() {
+    for code in [0, 3] {
+        let dir = with_database();
+        let mut running = with_application(&dir, "2", "wait", code).starts();
+        running.until("application is there").signal(Signal::TERM);
+        running.ends(code).out_has("signal received");
+        assert_eq!(restored(&dir), [1, 2]);
+    }
+}
+
+#[test]
+fn a_command_that_ends_by_the_signal_it_was_passed_is_no_failure() {
+    let dir = with_database();
+    let command = "sh -c 'echo ready; exec sleep 600'";
+    let mut running = dir.litekeep(["replicate", "-exec", command, "a.db", &url(&dir.path("r"))]).starts();
+    running.until("ready").signal(Signal::TERM);
+    running.ends(0);
+    assert_eq!(restored(&dir), [1]);
+}
+
+#[test]
+fn a_command_that_cannot_be_started_is_an_error() {
+    let dir = with_database();
+    dir.litekeep(["replicate", "-exec", "/no/such/program", "a.db", &url(&dir.path("r"))])
+        .exits(1)
+        .err_has("can't start the command");
+}
+
+/// A running daemon whose replica has just gone away, with a row that cannot go up.
+fn cut_off(dir: &Dir, timeout: &str) -> crate::util::Running {
+    let config = "dbs:\n  - path: a.db\n    replica:\n      path: r\n      sync-interval: 10ms\n";
+    dir.write("l.yml", format!("shutdown-sync-timeout: {timeout}\n{config}"));
+    let mut running = dir.litekeep(["replicate", "-config", "l.yml"]).starts();
+    running.until("initialized db");
+    while dir.litekeep(["ltx", "-json", &url(&dir.path("r"))]).exits(0).out() == "[]\n" {
+        std::thread::yield_now();
+    }
+    fs::rename(dir.path("r"), dir.path("gone")).expect("moved");
+    dir.write("r", "a file where the replica was");
+    insert(&dir.path("a.db"), 2);
+    running
+}
+
+#[test]
+fn r55_changes_that_do_not_reach_the_replica_are_named_and_change_the_exit_code() {
+    let dir = with_database();
+    let mut running = cut_off(&dir, "1s");
+    running.signal(Signal::TERM);
+    running
+        .ends(20)
+        .out_has("msg=\"final sync failed\"")
+        .err_has("Error: the last changes of ")
+        .err_has("0000000000000002");
+    fs::remove_file(dir.path("r")).expect("removed");
+    fs::rename(dir.path("gone"), dir.path("r")).expect("moved back");
+    dir.litekeep(["replicate", "-once", "a.db", &url(&dir.path("r"))]).exits(0);
+    assert_eq!(restored(&dir), [1, 2], "what stayed behind goes up at the next start");
+}
+
+#[test]
+fn r55_a_second_signal_ends_the_waiting() {
+    let dir = with_database();
+    let mut running = cut_off(&dir, "10m");
+    running.signal(Signal::TERM).until("signal received").signal(Signal::TERM);
+    running.ends(20).out_has("second signal received");
+}
+
+#[test]
+fn r56_a_timeout_of_zero_is_one_try() {
+    let dir = with_database();
+    dir.write("l.yml", "shutdown-sync-timeout: 0\ndbs:\n  - path: a.db\n    replica:\n      path: r\n");
+    let mut running = dir.litekeep(["replicate", "-config", "l.yml"]).starts();
+    running.until("initialized db");
+    insert(&dir.path("a.db"), 2);
+    running.signal(Signal::TERM);
+    running.ends(0);
+    assert_eq!(restored(&dir), [1, 2]);
+}
+
+#[test]
+fn r26b_a_missing_database_starts_fresh_only_over_a_replica_that_is_confirmed_empty() {
+    for (name, code, dir) in not_empty() {
+        let replica = url(&dir.path("r"));
+        let before = dir.files(".");
+        let args = ["replicate", "-restore-if-db-not-exists", "-exec", "touch ran", "a.db", &replica];
+        let seen = dir.litekeep(args).exits(code).err_has("Error: ");
+        assert_eq!(dir.files("."), before, "{name}{}", seen.all());
+    }
+    let dir = with_database();
+    dir.litekeep(["replicate", "-once", "a.db", &url(&dir.path("r"))]).exits(0);
+    for name in ["a.db", "a.db-wal", "a.db-shm"] {
+        let _ = fs::remove_file(dir.path(name));
+    }
+    fs::remove_dir_all(dir.path(".a.db-litekeep")).expect("removed");
+    let slots = dir.files("r/ltx");
+    dir.litekeep(["replicate", "-restore-if-db-not-exists", "-once", "a.db", &url(&dir.path("r"))])
+        .exits(0)
+        .out_has("attempting restore before replication")
+        .out_has("restore completed");
+    assert_eq!(dir.files("r/ltx"), slots, "a restored database uploads nothing that is there");
+    dir.litekeep(["replicate", "-restore-if-db-not-exists", "-once", "a.db", &url(&dir.path("r"))])
+        .exits(0)
+        .out_has("database exists, skipping restore");
+    let empty = Dir::new();
+    empty
+        .litekeep([
+            "replicate",
+            "-restore-if-db-not-exists",
+            "-exec",
+            "touch ran",
+            "a.db",
+            &url(&empty.path("r")),
+        ])
+        .exits(0)
+        .out_has("no matching backups found");
+    assert!(empty.path("ran").exists());
+}
+
+#[test]
+fn a_database_that_is_not_the_replicas_is_refused_and_its_command_ended() {
+    let dir = with_database();
+    let replica = url(&dir.fixture("v5-page1024"));
+    let args = ["replicate", "-exec", "sleep 600", "a.db", &replica];
+    dir.litekeep(args).exits(22).err_has("does not continue the replica").err_has("Hint: ");
+}
+
+#[test]
+fn a_second_daemon_on_the_same_database_is_refused() {
+    let dir = with_database();
+    let replica = url(&dir.path("r"));
+    let mut running = dir.litekeep(["replicate", "a.db", &replica]).starts();
+    running.until("initialized db");
+    dir.litekeep(["replicate", "-once", "a.db", &replica])
+        .exits(1)
+        .err_has("another litekeep replicates this database");
+    running.signal(Signal::TERM);
+    running.ends(0);
+}
+
+#[test]
+fn r55_a_replica_that_was_never_reached_is_no_success_and_secrets_are_in_no_log_line() {
+    let dir = with_database();
+    let mut running = dir
+        .litekeep([
+            "replicate",
+            "-log-level",
+            "trace",
+            "a.db",
+            "s3://b/p?endpoint=http://127.0.0.1:9&region=x",
+        ])
+        .env("AWS_ACCESS_KEY_ID", "hush-id")
+        .env("AWS_SECRET_ACCESS_KEY", "hush")
+        .starts();
+    running.until("trying again").signal(Signal::TERM);
+    running.until("signal received").signal(Signal::TERM);
+    running.ends(20).never_says("hush").err_has("the last changes of ");
+}
