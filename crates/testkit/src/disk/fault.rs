@@ -89,6 +89,7 @@ impl Faults {
     }
 
     pub(super) fn heal(&mut self) {
+        self.trap = None;
         self.planned.clear();
     }
 

@@ -35,8 +35,14 @@ fn position(offset: u64) -> io::Result<usize> {
 }
 
 impl Process {
-    /// Counts a call, lets planned trouble happen, and gives the disk if the call may go on.
+    /// Lets others work, then counts a call, lets planned trouble happen, and gives the disk if the call may go on.
     pub(super) fn enter(&self, call: Call, path: &str) -> io::Result<MutexGuard<'_, State>> {
+        self.give_way();
+        self.go_on(call, path)
+    }
+
+    /// A further step of a call that nobody else can come between.
+    fn go_on(&self, call: Call, path: &str) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.disk.state();
         if !state.powered() || !state.alive(self.pid) {
             return Err(gone());
@@ -61,9 +67,9 @@ impl Process {
         let mut state = match (found, how) {
             (Some(_), Open::CreateNew) => return Err(io::ErrorKind::AlreadyExists.into()),
             (None, Open::Read | Open::Write) => return Err(io::ErrorKind::NotFound.into()),
-            (None, _) => self.enter(Call::Create, &shown)?,
-            (Some(_), Open::CreateOrTruncate) => self.enter(Call::Truncate, &shown)?,
-            (Some(_), _) => self.enter(Call::Read, &shown)?,
+            (None, _) => self.go_on(Call::Create, &shown)?,
+            (Some(_), Open::CreateOrTruncate) => self.go_on(Call::Truncate, &shown)?,
+            (Some(_), _) => self.go_on(Call::Read, &shown)?,
         };
         let ino = match found {
             Some(ino) if state.is_directory(ino) => return Err(io::ErrorKind::IsADirectory.into()),
@@ -201,7 +207,7 @@ impl Files for Process {
         if self.enter(Call::Read, &path.to_string_lossy())?.find(path)?.is_none() {
             return Ok(());
         }
-        let mut state = self.enter(Call::Remove, &path.to_string_lossy())?;
+        let mut state = self.go_on(Call::Remove, &path.to_string_lossy())?;
         state.history.note(format!("remove {}", path.display()), &[]);
         let slot = state.slot(path)?;
         state.unlink(slot)
@@ -220,7 +226,7 @@ impl Files for Process {
                 Some(true) => {}
                 Some(false) => return Err(io::ErrorKind::AlreadyExists.into()),
                 None => {
-                    let mut state = self.enter(Call::Create, &shown)?;
+                    let mut state = self.go_on(Call::Create, &shown)?;
                     state.history.note(format!("make directory {shown}"), &[]);
                     let slot = state.slot(dir)?;
                     state.make(Some(slot), true);

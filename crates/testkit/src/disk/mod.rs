@@ -44,7 +44,11 @@ pub struct Pid(u64);
 pub struct Disk {
     state: Arc<Mutex<State>>,
     clock: SimClock,
+    interruption: Arc<Mutex<Option<(Pid, Interruption)>>>,
 }
+
+/// What happens at a process's calls while it waits for them: other processes' work.
+pub type Interruption = Box<dyn FnMut() + Send>;
 
 /// One program that uses a disk; clones are the same program. Implements [`litekeep::files::Files`].
 #[derive(Clone)]
@@ -60,7 +64,7 @@ impl Disk {
     }
 
     fn from_state(state: State, clock: SimClock) -> Self {
-        Self { state: Arc::new(Mutex::new(state)), clock }
+        Self { state: Arc::new(Mutex::new(state)), clock, interruption: Arc::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -110,7 +114,7 @@ impl Disk {
         self.state().faults.inject(fault);
     }
 
-    /// Forgets all planned failures that have not happened.
+    /// Forgets every planned crash and failure that has not happened.
     pub fn heal(&self) {
         self.state().faults.heal();
     }
@@ -178,6 +182,25 @@ impl Process {
     /// Whether it still runs.
     pub fn alive(&self) -> bool {
         self.disk.state().alive(self.pid)
+    }
+
+    /// Runs `interruption` before each of this process's calls, as a scheduler might run other processes there.
+    /// There is one for each disk; it must not use this process.
+    pub fn interrupt(&self, interruption: Interruption) {
+        *self.disk.interruption.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((self.pid, interruption));
+    }
+
+    /// Lets other processes work now, if that is planned for this one.
+    fn give_way(&self) {
+        let slot = || self.disk.interruption.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot().as_ref().is_none_or(|(pid, _)| *pid != self.pid) {
+            return;
+        }
+        // Taken out meanwhile: what it does makes calls as well.
+        let Some((pid, mut interruption)) = slot().take() else { return };
+        interruption();
+        slot().get_or_insert((pid, interruption));
     }
 
     /// Kills it as `SIGKILL` does: its locks are gone, its writes stay. Drop its connections afterwards; whatever

@@ -101,7 +101,7 @@ impl Weather {
 
     /// Much of everything that a store may do and still be a store.
     pub const STORM: Self =
-        Self { refused: 60, busy: 40, lost: 60, held_back: 20, slow: 100, stale: 100, truncated: 20 };
+        Self { refused: 60, busy: 40, lost: 60, held_back: 20, slow: 100, stale: 100, truncated: 0 };
 }
 
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! What was committed, in order, so that a restored file can be judged: is it exactly one of these states, and which?
 
 use super::image;
+use crate::history::fold;
 use rusqlite::Connection;
 
 /// A database's content, as far as it can be known without reading it again.
@@ -46,9 +47,14 @@ impl Ledger {
         &self.commits
     }
 
-    /// The newest commit's number.
+    /// The newest commit's number, whatever its outcome.
     pub fn last(&self) -> Option<usize> {
         self.commits.len().checked_sub(1)
+    }
+
+    /// The newest commit that SQLite confirmed.
+    pub fn last_confirmed(&self) -> Option<usize> {
+        self.commits.iter().rposition(|commit| commit.outcome == Outcome::Committed)
     }
 
     /// Adds a commit.
@@ -76,6 +82,16 @@ impl Ledger {
         self.commits[at].content = content;
         self.commits[at].outcome = Outcome::Committed;
         Ok(())
+    }
+
+    /// Goes back to a commit: what came after it is lost, and nobody was promised otherwise.
+    pub fn go_back(&mut self, to: usize) {
+        self.commits.truncate(to + 1);
+    }
+
+    /// A digest of all that is recorded.
+    pub fn digest(&self) -> u64 {
+        self.commits.iter().fold(0, |digest, commit| fold(digest, format!("{commit:?}").as_bytes()))
     }
 
     /// The newest commit that is exactly this file.

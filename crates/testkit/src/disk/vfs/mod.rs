@@ -61,6 +61,9 @@ pub struct Vfs {
     name: String,
 }
 
+// SAFETY: the pointer is only given back to SQLite, which registers and unregisters under its own lock.
+unsafe impl Send for Vfs {}
+
 /// What the callbacks find behind the VFS. It outlives the registration, since a connection that is closed late still
 /// points at it; its content does not.
 struct App {

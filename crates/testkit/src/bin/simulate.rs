@@ -1,0 +1,87 @@
+//! Runs many simulations: `cargo run -p testkit --bin simulate -- --seeds 5000 --from 0`.
+//!
+//! Options: `--seeds N`, `--from N`, `--scenario smoke|long`, `--wrong NAME` (a deliberately wrong engine, which must
+//! be found out), `--twice` (each seed twice, with equal histories).
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
+
+use std::process::ExitCode;
+use testkit::sim::{self, Report, Scenario, wrong};
+
+struct Args {
+    seeds: u64,
+    from: u64,
+    long: bool,
+    twice: bool,
+    wrong: Option<String>,
+}
+
+fn args() -> Result<Args, String> {
+    let mut args = Args { seeds: 200, from: 0, long: false, twice: false, wrong: None };
+    let mut given = std::env::args().skip(1);
+    while let Some(name) = given.next() {
+        let mut value = || given.next().ok_or(format!("{name} needs a value"));
+        let number = |text: String| text.parse::<u64>().map_err(|error| format!("{text}: {error}"));
+        match name.as_str() {
+            "--seeds" => args.seeds = number(value()?)?,
+            "--from" => args.from = number(value()?)?,
+            "--scenario" => args.long = value()? == "long",
+            "--wrong" => args.wrong = Some(value()?),
+            "--twice" => args.twice = true,
+            other => return Err(format!("unknown option {other}")),
+        }
+    }
+    Ok(args)
+}
+
+fn main() -> ExitCode {
+    match args().and_then(|args| simulate(&args)) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(findings) => {
+            eprintln!("{findings} findings");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn simulate(args: &Args) -> Result<u64, String> {
+    let variant = match &args.wrong {
+        None => None,
+        Some(name) => {
+            let found = wrong::variants().into_iter().find(|variant| variant.name == name);
+            Some(found.ok_or_else(|| format!("no wrong engine is called {name}"))?)
+        }
+    };
+    let mut total = Report::default();
+    let mut findings = 0;
+    for seed in args.from..args.from + args.seeds {
+        let mut scenario = if args.long { Scenario::long(seed) } else { Scenario::smoke(seed) };
+        if let Some(variant) = &variant {
+            scenario.decisions = variant.decisions;
+        }
+        let result = if args.twice { sim::run_twice(&scenario) } else { sim::run(&scenario) };
+        match result {
+            Ok(report) => add(&mut total, &report),
+            Err(finding) => {
+                findings += 1;
+                println!("{finding}");
+            }
+        }
+    }
+    println!("{total:#?}");
+    Ok(findings)
+}
+
+fn add(total: &mut Report, report: &Report) {
+    total.commits += report.commits;
+    total.acknowledgements += report.acknowledgements;
+    total.crashes += report.crashes;
+    total.kills += report.kills;
+    total.restores += report.restores;
+    total.slots += report.slots;
+    total.breaks += report.breaks;
+    total.stops += report.stops;
+}

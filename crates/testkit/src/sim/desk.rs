@@ -1,0 +1,104 @@
+//! The application and its ledger: what works on while the engine waits for a call.
+
+use crate::disk::Disk;
+use crate::random::SeededRandom;
+use crate::workload::{Application, Ledger, Shape, Trouble};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// See the module's text.
+pub(super) struct Desk {
+    pub(super) app: Option<Application>,
+    pub(super) ledger: Ledger,
+    pub(super) shape: Shape,
+    pub(super) commits: u64,
+    /// What the application should never have seen.
+    pub(super) finding: Option<String>,
+    /// Whom to tell of a commit.
+    pub(super) poke: Option<Box<dyn Fn() + Send>>,
+    /// How many interruptions of the engine are still allowed until its next turn.
+    pub(super) interruptions: u64,
+    /// Whether anybody was told since this was last cleared.
+    pub(super) poked: bool,
+    random: SeededRandom,
+}
+
+impl Desk {
+    pub(super) fn new(shape: Shape, random: SeededRandom) -> Self {
+        Self {
+            app: None,
+            ledger: Ledger::default(),
+            shape,
+            commits: 0,
+            finding: None,
+            poke: None,
+            interruptions: 0,
+            poked: false,
+            random,
+        }
+    }
+
+    /// Starts the application, if it does not run.
+    pub(super) fn open(&mut self, disk: &Disk, path: &str) {
+        if self.app.is_some() {
+            return;
+        }
+        let random = self.random.fork("application");
+        let started = Application::start(disk, path, self.shape, random, &mut self.ledger);
+        match started {
+            Ok(app) => self.app = Some(app),
+            Err(trouble) => self.note(Err(trouble)),
+        }
+    }
+
+    /// The application does something.
+    pub(super) fn act(&mut self) {
+        let Some(app) = &mut self.app else { return };
+        let before = self.ledger.commits().len();
+        let result = app.step(&mut self.ledger);
+        let made = self.ledger.commits().len().saturating_sub(before);
+        self.commits += made as u64;
+        if made > 0
+            && self.random.chance(9, 10)
+            && let Some(poke) = &self.poke
+        {
+            poke();
+            self.poked = true;
+        }
+        self.note(result);
+    }
+
+    fn note(&mut self, result: Result<(), Trouble>) {
+        if let Err(Trouble::Finding(finding)) = result {
+            self.finding.get_or_insert(finding);
+        }
+    }
+}
+
+/// A desk that the world and an interruption of the engine share.
+#[derive(Clone)]
+pub(super) struct SharedDesk(Arc<Mutex<Desk>>);
+
+impl SharedDesk {
+    pub(super) fn new(desk: Desk) -> Self {
+        Self(Arc::new(Mutex::new(desk)))
+    }
+
+    pub(super) fn get(&self) -> MutexGuard<'_, Desk> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Acts in one of `of` cases, unless somebody is at the desk.
+    pub(super) fn interruption(&self, random: SeededRandom, of: u64) -> Box<dyn FnMut() + Send> {
+        let desk = Arc::downgrade(&self.0);
+        Box::new(move || {
+            if random.chance(1, of)
+                && let Some(desk) = desk.upgrade()
+                && let Ok(mut desk) = desk.try_lock()
+                && desk.interruptions > 0
+            {
+                desk.interruptions -= 1;
+                desk.act();
+            }
+        })
+    }
+}
