@@ -57,7 +57,12 @@ impl Replicator {
     /// Begins the next chore if it is due; returns when it will be.
     pub(super) fn chore_round(&mut self) -> Duration {
         let now = self.env.clock.boot();
-        if self.chores.busy || self.is_stopping() || self.chain.durable.is_none() || self.image.is_some() {
+        if self.chores.busy
+            || self.is_stopping()
+            || self.chain.durable.is_none()
+            || self.image.is_some()
+            || self.image_busy
+        {
             return Duration::MAX;
         }
         if now < self.chores.not_before {

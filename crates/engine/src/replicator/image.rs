@@ -94,6 +94,7 @@ impl Replicator {
     /// already; a slot whose content lies in level 9 does so only when that stands.
     pub(super) fn image_slot_is_up(&mut self, txid: Txid) -> Result<bool, KeepError> {
         let Some(image) = self.image.take_if(|image| image.txid() == txid) else { return Ok(true) };
+        self.image_busy = true;
         let (env, encoding) = (self.env.clone(), self.settings.encoding);
         let now = self.env.clock.wall();
         let lost = Report::ImageUp(txid, Err(KeepError::JobLost("image")));
@@ -121,6 +122,7 @@ impl Replicator {
         txid: Txid,
         result: Result<LtxFile, KeepError>,
     ) -> Result<(), KeepError> {
+        self.image_busy = false;
         let waiting = self.staged.front().is_some_and(|slot| slot.built.txid == txid);
         match result {
             Ok(file) => {

@@ -145,6 +145,8 @@ pub struct Replicator {
     paused: Option<Duration>,
     pause: Duration,
     image: Option<image::Image>,
+    /// An image's level-9 file is on its way.
+    image_busy: bool,
     staged: VecDeque<Staged>,
     unflushed: VecDeque<Txid>,
     putting: bool,
@@ -193,6 +195,7 @@ impl Replicator {
             paused: None,
             pause: Duration::ZERO,
             image: None,
+            image_busy: false,
             staged: VecDeque::new(),
             unflushed: VecDeque::new(),
             putting: false,

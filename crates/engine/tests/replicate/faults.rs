@@ -27,6 +27,24 @@ const THROTTLES: u32 = 3;
 struct Moody {
     inner: Arc<dyn Store>,
     mood: Arc<AtomicU32>,
+    /// Done at each piece of a large object that goes up.
+    meanwhile: Arc<dyn Fn() + Send + Sync>,
+}
+
+struct SlowUpload {
+    inner: Box<dyn Upload>,
+    meanwhile: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Upload for SlowUpload {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        (self.meanwhile)();
+        self.inner.write(bytes)
+    }
+    fn finish(self: Box<Self>) -> Result<(), StoreError> {
+        (self.meanwhile)();
+        self.inner.finish()
+    }
 }
 
 impl Moody {
@@ -72,7 +90,8 @@ impl Store for Moody {
     }
     fn upload(&self, key: &Key, timestamp: TimestampMs) -> Result<Box<dyn Upload>, StoreError> {
         self.refuse("upload")?;
-        self.inner.upload(key, timestamp)
+        let inner = self.inner.upload(key, timestamp)?;
+        Ok(Box::new(SlowUpload { inner, meanwhile: Arc::clone(&self.meanwhile) }))
     }
     fn delete(&self, keys: &[Key]) -> Result<(), StoreError> {
         self.refuse("delete")?;
@@ -95,7 +114,11 @@ impl Store for Moody {
 fn moody() -> (Rig, Arc<AtomicU32>) {
     let rig = Rig::new();
     let mood = Arc::new(AtomicU32::new(FINE));
-    let store = Arc::new(Moody { inner: Arc::clone(&rig.store), mood: Arc::clone(&mood) });
+    let store = Arc::new(Moody {
+        inner: Arc::clone(&rig.store),
+        mood: Arc::clone(&mood),
+        meanwhile: Arc::new(|| {}),
+    });
     (Rig { store, ..rig }, mood)
 }
 
@@ -114,19 +137,23 @@ fn wait_for(keeper: &Keeper, what: &str, seen: impl Fn() -> bool) {
 }
 
 #[test]
-fn an_outage_is_bridged_and_nothing_is_lost() {
+fn r58_r66_an_outage_is_bridged_its_backlog_shares_slots_and_nothing_counts_too_early() {
     let (rig, mood) = moody();
     let app = rig.app();
     insert(&app, 100);
     let keeper = rig.keep();
     synced(&keeper);
+    let before = keeper.status().durable;
     mood.store(DOWN, Ordering::SeqCst);
     for _ in 0..200 {
         insert(&app, 20);
     }
     wait_for(&keeper, "trouble is reported", || keeper.status().health == Health::Troubled);
+    assert_eq!(keeper.status().durable, before, "R66: nothing counts that the store has not confirmed");
     mood.store(FINE, Ordering::SeqCst);
-    synced(&keeper);
+    let after = synced(&keeper);
+    let slots = after.get() - before.map_or(0, Txid::get);
+    assert!(slots < 20, "R58: {slots} slots for one backlog");
     assert_eq!(keeper.status().health, Health::Good);
     let status = stopped(keeper);
     assert_eq!((status.breaks, status.images), (0, 1));
@@ -303,4 +330,45 @@ fn the_local_directory_holds_only_the_tail() {
     let all: Vec<String> =
         rig.objects(Scope::Level(Level::SLOTS)).iter().map(|e| e.key.to_string()).collect();
     assert!(all.len() as u64 > Txid::FIRST.get() + 59, "{} {all:?}", all.len());
+}
+
+#[test]
+fn r07_r08_an_image_that_goes_up_slowly_is_one_state_whatever_is_written_and_checkpointed_meanwhile() {
+    let rig = Rig::new();
+    let path = rig.path();
+    let left = AtomicU32::new(8);
+    let busy = move || {
+        // Each round is itself too large for a slot: it must end some time.
+        if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_err() {
+            return;
+        }
+        let app = crate::rig::app(&path);
+        for mode in ["PASSIVE", "FULL", "RESTART", "TRUNCATE"] {
+            app.execute_batch(
+                "UPDATE t SET v = randomblob(100) WHERE id % 10 = abs(random()) % 10; PRAGMA busy_timeout=5",
+            )
+            .unwrap();
+            app.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(())).unwrap();
+            app.busy_timeout(Duration::from_secs(10)).unwrap();
+        }
+        insert(&app, 100);
+    };
+    insert(&rig.app(), 60_000);
+    let mood = Arc::new(AtomicU32::new(FINE));
+    let store = Arc::new(Moody { inner: Arc::clone(&rig.store), mood, meanwhile: Arc::new(busy) });
+    let mut rig = Rig { store, ..rig };
+    rig.settings.max_slot_bytes = 1 << 20;
+    let keeper = rig.keep();
+    synced(&keeper);
+    // The snapshot alone, as it was made.
+    let (restored, at) = rig.restored();
+    assert!(at.txid().is_some());
+    let check: String = rusqlite::Connection::open(restored)
+        .unwrap()
+        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(check, "ok");
+    synced(&keeper);
+    stopped(keeper);
+    rig.assert_restores();
 }

@@ -5,5 +5,6 @@ mod basics;
 mod chores;
 mod faults;
 mod foreign;
+mod idle;
 mod replica;
 mod rig;
