@@ -73,6 +73,8 @@ pub(crate) static EXEC: Flag = Flag::taking(
      and the last sync is made whatever the command's end was",
 );
 pub(crate) static ONCE: Flag = Flag::switch("once", "replicate what is there and exit");
+pub(crate) static FORCE_SNAPSHOT: Flag =
+    Flag::switch("force-snapshot", "with -once: have a snapshot of what is there as well");
 pub(crate) static LOG_LEVEL: Flag = Flag::taking(
     "log-level",
     "LEVEL",
@@ -131,7 +133,15 @@ pub(crate) static VERBS: &[Verb] = &[
               else writes to the replica, 22 if the local database does not follow from it, 11 if the replica was\n\
               wiped, 12 if it is damaged, 13 if it cannot be reached, 1 for everything else; with -exec, with the\n\
               command's own code if that is not 0.",
-        flags: &[&CONFIG, &NO_EXPAND_ENV, &EXEC, &ONCE, &RESTORE_IF_DB_NOT_EXISTS, &LOG_LEVEL],
+        flags: &[
+            &CONFIG,
+            &NO_EXPAND_ENV,
+            &EXEC,
+            &ONCE,
+            &FORCE_SNAPSHOT,
+            &RESTORE_IF_DB_NOT_EXISTS,
+            &LOG_LEVEL,
+        ],
         run: verbs::replicate::run,
     },
     Verb {

@@ -22,7 +22,10 @@ use litekeep::local;
 use litekeep::replicator::{Env, Health};
 use litekeep::restore::{Options, Outcome, Skipped};
 use litekeep_core::decisions::Decisions;
+use litekeep_core::env::Clock;
+use litekeep_formats::{Level, TxidRange};
 use litekeep_store::location::{ReplicaUrl, Settings};
+use litekeep_store::{Entry, Key, Scope, Store};
 use std::io;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -51,6 +54,8 @@ struct Run {
     told: Receiver<Event>,
     /// Signals that were passed on to the child.
     passed_on: Vec<i32>,
+    /// How many signals came.
+    signals: u32,
     /// What to end with, if all else goes well.
     exit: Exit,
     /// The first thing that went wrong.
@@ -61,6 +66,7 @@ struct Run {
 struct Kept {
     /// Shared with the thread that waits for a sync; the run holds the last one.
     keeper: Arc<Keeper>,
+    store: Arc<dyn Store>,
     database: Database,
     ended: bool,
     /// Its last sync is under way.
@@ -95,13 +101,14 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
         tell,
         told,
         passed_on: Vec::new(),
+        signals: 0,
         exit: Exit::OK,
         trouble: None,
     };
     let begun = config.databases.into_iter().try_for_each(|database| run.keep(world, database));
     let begun = begun.and_then(|()| command.map_or(Ok(()), |words| run.start(&words)));
     match begun {
-        Ok(()) if once => run.sync_once(),
+        Ok(()) if once => run.sync_once(world, parsed.on(&flags::FORCE_SNAPSHOT)),
         Ok(()) => run.wait(),
         Err(trouble) => run.blame(trouble),
     }
@@ -136,6 +143,9 @@ fn plan(world: &World, parsed: &Parsed) -> Result<(Config, Option<Vec<String>>),
         }
     };
     let command = parsed.given(&flags::EXEC).map(str::to_owned).or_else(|| config.exec.clone());
+    if parsed.on(&flags::FORCE_SNAPSHOT) && !parsed.on(&flags::ONCE) {
+        return Err(Trouble::new("-force-snapshot needs -once"));
+    }
     if parsed.on(&flags::ONCE) && command.is_some() {
         return Err(Trouble::new(
             "-once and a command (-exec, or `exec` of the configuration) can't be given together",
@@ -183,12 +193,13 @@ fn restore_first(world: &World, database: &Database) -> Result<(), Trouble> {
 impl Run {
     /// Begins to replicate a database.
     fn keep(&mut self, world: &World, database: Database) -> Result<(), Trouble> {
+        let store = open(world, &database.replica)?;
         let env = Env {
             clock: Arc::clone(&world.clock),
             random: Arc::clone(&world.random),
             files: Arc::new(RealFiles),
             vfs: None,
-            store: open(world, &database.replica)?,
+            store: Arc::clone(&store),
             spawner: Arc::new(Threads),
             decisions: Decisions::RIGHT,
         };
@@ -200,7 +211,7 @@ impl Run {
         let ended = keeper.when_ended();
         let (tell, index) = (self.tell.clone(), self.keepers.len());
         let keeper = Arc::new(keeper);
-        self.keepers.push(Kept { keeper, database, ended: false, stopping: false });
+        self.keepers.push(Kept { keeper, store, database, ended: false, stopping: false });
         thread("ended", move || drop(tell.send(Event::Ended(index, ended()))))
     }
 
@@ -220,8 +231,8 @@ impl Run {
         while let Ok(event) = self.told.recv() {
             match event {
                 Event::Signal(signal) => {
+                    self.signals += 1;
                     tracing::info!(signal = signals::name(signal), "signal received, litekeep shutting down");
-                    self.passed_on.push(signal);
                     return self.end_child(Some(signal));
                 }
                 Event::Child(end) => return self.child_ended(end),
@@ -245,7 +256,10 @@ impl Run {
         self.pass_on(signal.unwrap_or(signal_hook::consts::SIGTERM));
         while let Ok(event) = self.told.recv() {
             match event {
-                Event::Signal(signal) => self.pass_on(signal),
+                Event::Signal(signal) => {
+                    self.signals += 1;
+                    self.pass_on(signal);
+                }
                 Event::Child(end) => return self.child_ended(end),
                 Event::Ended(index, why) => self.ended(index, why),
                 Event::Synced(..) => {}
@@ -296,14 +310,16 @@ impl Run {
     }
 
     /// Waits until every database is in its replica as it is now.
-    fn sync_once(&mut self) {
+    fn sync_once(&mut self, world: &World, snapshot: bool) {
         let mut waiting = self.keepers.len();
         for kept in &self.keepers {
             let (keeper, tell) = (Arc::clone(&kept.keeper), self.tell.clone());
             let path = kept.database.path.clone();
+            let (store, clock) = (Arc::clone(&kept.store), Arc::clone(&world.clock));
             let sync = move || {
                 let result = synced(&keeper)
-                    .map_err(|error| keep_trouble(&format!("can't sync {}", path.display()), &error));
+                    .map_err(|error| keep_trouble(&format!("can't sync {}", path.display()), &error))
+                    .and_then(|()| if snapshot { snapshotted(&keeper, &*store, &*clock) } else { Ok(()) });
                 drop(keeper);
                 drop(tell.send(Event::Synced(result)));
             };
@@ -341,11 +357,14 @@ impl Run {
             let Ok(event) = self.told.recv() else { break };
             match event {
                 Event::Signal(signal) => {
-                    tracing::warn!(
-                        signal = signals::name(signal),
-                        "second signal received, giving the last sync up"
-                    );
-                    self.keepers.iter().for_each(|kept| kept.keeper.begin_stop(Duration::ZERO));
+                    self.signals += 1;
+                    let signal = signals::name(signal);
+                    if self.signals > 1 {
+                        tracing::warn!(signal, "second signal received, giving the last sync up");
+                        self.keepers.iter().for_each(|kept| kept.keeper.begin_stop(Duration::ZERO));
+                    } else {
+                        tracing::info!(signal, "signal received, the last sync is under way");
+                    }
                 }
                 Event::Ended(index, why) => self.ended(index, why),
                 Event::Child(_) | Event::Synced(..) => {}
@@ -380,6 +399,31 @@ fn synced(keeper: &Keeper) -> Result<(), Arc<KeepError>> {
             let timeout = Arc::new(KeepError::Timeout(borne.max(LOOK).as_secs_f64()));
             return Err(now.trouble.unwrap_or(timeout));
         }
+    }
+}
+
+/// Waits until the replica holds a snapshot of its newest transaction: looked for where it has to be.
+fn snapshotted(keeper: &Keeper, store: &dyn Store, clock: &dyn Clock) -> Result<(), Trouble> {
+    const LOOK: Duration = Duration::from_millis(200);
+    keeper.snapshot();
+    let mut waited = Duration::ZERO;
+    loop {
+        let status = keeper.status();
+        let Some(newest) = status.durable else { return Ok(()) };
+        let snapshots = store.list(&Scope::Level(Level::SNAPSHOTS)).map_err(|error| {
+            Trouble::new("can't look for the snapshot").because(&error).exit(restore::UNREACHABLE)
+        })?;
+        let covers =
+            |entry: &Entry| matches!(entry.key, Key::Ltx(_, range) if TxidRange::max(range) >= newest);
+        if snapshots.iter().any(covers) {
+            return Ok(());
+        }
+        let stuck = status.health != Health::Good;
+        waited = if stuck { waited + LOOK } else { Duration::ZERO };
+        if status.health == Health::Ended || waited >= ONCE_PATIENCE {
+            return Err(Trouble::new("the snapshot was not taken").exit(Exit::NOT_SYNCED));
+        }
+        clock.sleep(LOOK);
     }
 }
 

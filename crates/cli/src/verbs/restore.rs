@@ -148,25 +148,15 @@ fn summary(restored: &Restored, replica: &str) {
 /// it the next start compares content, which is slower and no less right: so trouble here is a warning.
 fn record(replica: &str, options: &Options, restored: &Restored) {
     let (Some(dir), Some(sums)) = (&options.state_dir, &restored.sums) else { return };
-    let result = note_state(replica, dir, sums, restored);
+    let result = note_state(replica, dir, restored);
     let _ = RealFiles.remove(sums);
     if let Err(error) = result {
         tracing::warn!(%error, "the restored state could not be recorded; the next start will compare content");
     }
 }
 
-fn note_state(replica: &str, dir: &Path, sums: &Path, restored: &Restored) -> Result<(), local::LocalError> {
-    let (Some(chain), Some(page_size)) = (restored.chain, restored.page_size) else { return Ok(()) };
-    let record = local::RestoredRecord {
-        replica: replica.to_owned(),
-        txid: chain.txid,
-        slot: chain.slot,
-        database: chain.database,
-        timestamp: chain.timestamp,
-        commit: restored.pages,
-        page_size,
-        sums: sums.to_owned(),
-    };
+fn note_state(replica: &str, dir: &Path, restored: &Restored) -> Result<(), local::LocalError> {
+    let Some(record) = restored.record(replica.to_owned()) else { return Ok(()) };
     let files: Arc<dyn Files> = Arc::new(RealFiles);
     local::record_restored(&files, &restored.output, Some(dir), &record)
 }

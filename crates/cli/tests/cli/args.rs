@@ -83,6 +83,7 @@ fn what_a_command_cannot_do_without_is_asked_for() {
         (&["replicate", "x.db", "file:///r", "file:///q"], "one replica"),
         (&["replicate", "-config", "c.yml", "x.db", "file:///r"], "-config"),
         (&["replicate", "-once", "-exec", "true", "x.db", "file:///r"], "-once"),
+        (&["replicate", "-force-snapshot", "x.db", "file:///r"], "-once"),
         (&["replicate", "-exec", "a | b", "x.db", "file:///r"], "sh -c"),
         (&["databases", "x"], "too many arguments"),
     ] {

@@ -75,6 +75,22 @@ fn once_brings_everything_up_and_ends() {
 }
 
 #[test]
+fn once_with_a_forced_snapshot_leaves_one_of_the_newest_state() {
+    let dir = with_database();
+    let replica = url(&dir.path("r"));
+    dir.litekeep(["replicate", "-once", "a.db", &replica]).exits(0);
+    insert(&dir.path("a.db"), 2);
+    let newest = "0000000000000001-0000000000000002.ltx";
+    dir.litekeep(["replicate", "-once", "a.db", &replica]).exits(0);
+    assert!(!dir.path("r/ltx/9").join(newest).exists());
+    for _ in 0..2 {
+        dir.litekeep(["replicate", "-once", "-force-snapshot", "a.db", &replica]).exits(0);
+        assert!(dir.path("r/ltx/9").join(newest).exists());
+    }
+    assert_eq!(restored(&dir), [1, 2]);
+}
+
+#[test]
 fn once_without_a_database_is_an_error() {
     let dir = Dir::new();
     dir.litekeep(["replicate", "-once", "a.db", &url(&dir.path("r"))]).exits(20).err_has("can't sync");
@@ -223,6 +239,19 @@ fn r55_a_second_signal_ends_the_waiting() {
     let mut running = cut_off(&dir, "10m");
     running.signal(Signal::TERM).until("signal received").signal(Signal::TERM);
     running.ends(20).out_has("second signal received");
+}
+
+#[test]
+fn r55_the_first_signal_does_not_cut_the_last_sync_short_after_a_command_has_ended() {
+    let dir = with_database();
+    let mut running = dir
+        .litekeep(["replicate", "-exec", "true", "a.db", "s3://b/p?endpoint=http://127.0.0.1:9&region=x"])
+        .env("AWS_ACCESS_KEY_ID", "id")
+        .env("AWS_SECRET_ACCESS_KEY", "key")
+        .starts();
+    running.until("the command has ended").signal(Signal::TERM);
+    running.until("the last sync is under way").signal(Signal::TERM);
+    running.ends(20).out_has("second signal received").err_has("the last changes of ");
 }
 
 #[test]
