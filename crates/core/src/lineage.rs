@@ -21,6 +21,8 @@ pub struct LocalRecord {
     pub staged_predecessor: Option<Checksum>,
     /// The file may hold commits past `txid`.
     pub ahead: bool,
+    /// An earlier state was restored into it on purpose, when this was the replica's newest.
+    pub rewound_from: Option<Txid>,
 }
 
 /// The bucket's newest state.
@@ -51,6 +53,9 @@ pub enum Lineage {
     Compare,
     /// The file is an earlier state of the chain, without changes of its own.
     Ancestor,
+    /// The file is an earlier state that somebody chose, perhaps with changes on top, and nothing was added to the
+    /// chain since: what it holds becomes the chain's next state.
+    Rewind,
     /// The file has changes that the chain has not, and the chain has slots that the file has not.
     Beside(BesideReason),
 }
@@ -103,6 +108,7 @@ fn compare_both(local: &LocalRecord, tip: &RemoteTip) -> Lineage {
             Some(staged) if staged <= tip.txid.next() => Lineage::Continue,
             _ => Lineage::Mend,
         },
+        Greater if local.rewound_from == Some(tip.txid) => Lineage::Rewind,
         Greater if local.ahead || local.oldest_staged.is_some() => Lineage::Beside(BesideReason::BothWentOn),
         Greater => Lineage::Ancestor,
     }
@@ -129,7 +135,12 @@ mod tests {
             oldest_staged: staged.map(txid),
             staged_predecessor: Some(Checksum::from_crc(2)),
             ahead,
+            rewound_from: None,
         }
+    }
+
+    fn rewound(from: u64) -> LocalRecord {
+        LocalRecord { rewound_from: Some(txid(from)), ..local(5, 1, None, true) }
     }
 
     fn tip(n: u64, slot: u64) -> RemoteTip {
@@ -170,6 +181,10 @@ mod tests {
                 Lineage::Ancestor,
             ),
             ("R22: a stale file with changes", Some(local(5, 1, None, true)), Some(tip(7, 2)), {
+                Lineage::Beside(BesideReason::BothWentOn)
+            }),
+            ("R21: an earlier state was chosen", Some(rewound(7)), Some(tip(7, 2)), Lineage::Rewind),
+            ("R21: chosen, but the chain went on since", Some(rewound(6)), Some(tip(7, 2)), {
                 Lineage::Beside(BesideReason::BothWentOn)
             }),
             ("R23: staged here, gone on there", Some(local(5, 1, Some(5), false)), Some(tip(7, 2)), {

@@ -49,6 +49,8 @@ pub struct State {
     pub tail_commit: u32,
     /// The smallest size that any commit of the tail left, pages.
     pub tail_lowest: u32,
+    /// An earlier state than the replica's newest was restored on purpose, when the newest was this one (R21).
+    pub rewound_from: Option<Txid>,
     /// The page checksum array: for which slot it was begun, up to which slot it counts, for how many pages.
     pub sums: Option<SumsRecord>,
 }
@@ -88,6 +90,8 @@ struct Spelled {
     tail: u64,
     tail_commit: u32,
     tail_lowest: u32,
+    #[serde(default, with = "hex_txid_option")]
+    rewound_from: Option<Txid>,
     sums: Option<SumsRecord>,
 }
 
@@ -102,6 +106,22 @@ mod hex_txid {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Txid, D::Error> {
         let text = String::deserialize(deserializer)?;
         Txid::parse_hex(&text).ok_or_else(|| D::Error::custom("not a transaction id of 16 hex digits"))
+    }
+}
+
+mod hex_txid_option {
+    use litekeep_formats::Txid;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(txid: &Option<Txid>, serializer: S) -> Result<S::Ok, S::Error> {
+        txid.map(|txid| txid.to_string()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Txid>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        Txid::parse_hex(&text)
+            .map(Some)
+            .ok_or_else(|| D::Error::custom("not a transaction id of 16 hex digits"))
     }
 }
 
@@ -124,6 +144,7 @@ impl State {
             tail: self.tail,
             tail_commit: self.tail_commit,
             tail_lowest: self.tail_lowest,
+            rewound_from: self.rewound_from,
             sums: self.sums,
         };
         let mut text = serde_json::to_vec_pretty(&spelled).unwrap_or_default();
@@ -160,6 +181,7 @@ impl State {
             tail: spelled.tail,
             tail_commit: spelled.tail_commit,
             tail_lowest: spelled.tail_lowest,
+            rewound_from: spelled.rewound_from,
             sums: spelled.sums,
         })
     }
@@ -308,6 +330,8 @@ pub struct RestoredRecord {
     pub replica: String,
     /// The last transaction in it.
     pub txid: Txid,
+    /// The newest transaction of the replica then.
+    pub newest: Txid,
     /// The file checksum of slot `txid`, where that slot was read.
     pub slot: Option<Checksum>,
     /// The rolling database checksum.
@@ -365,6 +389,7 @@ pub(crate) fn record_state(
         tail: 0,
         tail_commit: record.commit,
         tail_lowest: record.commit,
+        rewound_from: (record.newest > record.txid).then_some(record.newest),
         sums: Some(SumsRecord { begun: record.txid, flushed: record.txid, commit: record.commit }),
     };
     local.forget_slots()?;
@@ -398,6 +423,7 @@ mod tests {
             tail: 7,
             tail_commit: 4,
             tail_lowest: 2,
+            rewound_from: Txid::new(9),
             sums: Some(SumsRecord { begun: Txid::FIRST, flushed: Txid::FIRST, commit: 3 }),
         }
     }

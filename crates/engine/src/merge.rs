@@ -125,11 +125,18 @@ impl Input<'_> {
     /// Whether every page past `before` up to the file's commit is in it, the lock page aside.
     fn carries_growth(&self, before: u32) -> bool {
         let lock = self.header.page_size.lock_page().get();
-        let skip = |page: u32, step: u32| if page == lock { page.wrapping_add(step) } else { page };
-        let first = skip(before + 1, 1);
-        let end = skip(self.header.commit, u32::MAX);
-        first > end || (self.last == end && self.run <= first)
+        carries_growth((before, self.header.commit), (self.run, self.last), lock)
     }
+}
+
+/// `run` is the unbroken run of pages at the file's end, which may step over the lock page.
+fn carries_growth((before, commit): (u32, u32), run: (u32, u32), lock: u32) -> bool {
+    if commit <= before {
+        return true;
+    }
+    let first = if before + 1 == lock { lock.saturating_add(1) } else { before + 1 };
+    let end = if commit == lock { lock - 1 } else { commit };
+    first > end || (run.1 == end && run.0 <= first)
 }
 
 /// See the module's text.
@@ -414,6 +421,33 @@ impl Sink<'_> {
                 let same = tail.total == self.size && *tail.bytes == file.get().to_be_bytes()[..];
                 if same { Ok((self.size, true)) } else { Err(MergeError::Exists(self.key)) }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::carries_growth;
+
+    #[test]
+    fn r16_growth_is_carried_with_or_without_the_lock_page_in_its_way() {
+        for (name, growth, run, expected) in [
+            ("no growth", (9, 9), (0, 0), true),
+            ("shrinking", (9, 4), (0, 0), true),
+            ("all new pages", (9, 12), (10, 12), true),
+            ("more than the new pages", (9, 12), (3, 12), true),
+            ("the first new one is missing", (9, 12), (11, 12), false),
+            ("the last new one is missing", (9, 12), (10, 11), false),
+            ("no page at all", (9, 12), (0, 0), false),
+            ("only the lock page is new", (99, 100), (0, 0), true),
+            ("up to the lock page", (97, 100), (98, 99), true),
+            ("across the lock page", (97, 103), (98, 103), true),
+            ("from the lock page on", (99, 102), (101, 102), true),
+            ("behind the lock page", (100, 102), (101, 102), true),
+            ("across it, one missing", (97, 103), (99, 103), false),
+            ("the largest database", (u32::MAX, u32::MAX), (0, 0), true),
+        ] {
+            assert_eq!(carries_growth(growth, run, 100), expected, "{name}");
         }
     }
 }

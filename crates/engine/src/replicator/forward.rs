@@ -4,7 +4,7 @@
 use super::{Env, Phase, Replicator, Report};
 use crate::error::KeepError;
 use crate::files::Open;
-use crate::local::{RestoredRecord, record_state};
+use crate::local::record_state;
 use crate::restore::{Options, Outcome, RestoreEnv, Restored, restore};
 use crate::slot::BuildError;
 use litekeep_core::lineage::RemoteTip;
@@ -90,21 +90,8 @@ impl Replicator {
             self.phase = Phase::Look(self.env.clock.boot() + Duration::from_millis(100));
             return Ok(());
         }
-        let restored = &newer.restored;
-        let (Some(chain), Some(sums), Some(page_size)) =
-            (restored.chain, restored.sums.clone(), restored.page_size)
-        else {
+        let Some(record) = newer.restored.record(self.env.store.location()) else {
             return Err(self.behind(Some(tip)));
-        };
-        let record = RestoredRecord {
-            replica: self.env.store.location(),
-            txid: chain.txid,
-            slot: chain.slot,
-            database: chain.database,
-            timestamp: chain.timestamp,
-            commit: restored.pages,
-            page_size,
-            sums,
         };
         let state = record_state(&self.local, &*self.env.files, &self.path, &record)
             .map_err(self.io("save the state in"))?;

@@ -189,6 +189,7 @@ impl Replicator {
             tail: 0,
             tail_commit: head.commit,
             tail_lowest: head.commit,
+            rewound_from: None,
             sums: sums.or(old_sums.filter(|_| self.sums.is_some())),
         });
         self.save()?;

@@ -140,8 +140,35 @@ impl Replicator {
                 }
                 None => self.claim(),
             },
+            Lineage::Rewind => match tip {
+                Some(tip) => self.rewind(tip),
+                None => self.claim(),
+            },
             Lineage::Beside(reason) => Err(self.beside(tip, reason)),
         }
+    }
+
+    /// Somebody restored an earlier state on purpose (R21): what the file holds follows the replica's newest state,
+    /// as a whole image. The states in between stay in the replica's history.
+    fn rewind(&mut self, tip: RemoteTip) -> Result<(), KeepError> {
+        let Some(state) = self.state.clone() else { return self.claim() };
+        tracing::warn!(db = %self.path.display(), chosen = %state.txid, newest = %tip.txid,
+            "the database was restored to an earlier state; it becomes the replica's newest");
+        self.adopt(State {
+            txid: tip.txid,
+            slot: tip.slot,
+            database: None,
+            timestamp: state.timestamp.max(tip.timestamp),
+            position: Position::before_any_frame(state.page_size),
+            tail: 0,
+            tail_commit: state.commit,
+            tail_lowest: state.commit,
+            rewound_from: None,
+            sums: None,
+            ..state
+        })?;
+        self.broken = Some(BreakReason::NoPosition);
+        self.claim()
     }
 
     fn beside(&self, tip: Option<RemoteTip>, reason: BesideReason) -> KeepError {
@@ -239,6 +266,7 @@ impl Replicator {
             oldest_staged: self.staged.front().map(|slot| slot.built.txid),
             staged_predecessor: self.staged.front().and_then(|slot| slot.predecessor),
             ahead,
+            rewound_from: state.rewound_from,
         }))
     }
 
@@ -315,6 +343,7 @@ impl Replicator {
             tail: 0,
             tail_commit: commit,
             tail_lowest: commit,
+            rewound_from: None,
             sums: Some(SumsRecord { begun: tip.txid, flushed: tip.txid, commit }),
         })?;
         self.claim()

@@ -32,6 +32,7 @@ pub(crate) use apply::{check_header, key, neighbours};
 pub(crate) use fetch::{Object, Ranged};
 
 use crate::files::Files;
+use crate::local::RestoredRecord;
 use litekeep_core::env::Clock;
 use litekeep_core::restore::{LtxFile, Target};
 use litekeep_formats::ltx::Seal;
@@ -235,6 +236,23 @@ pub struct Restored {
 }
 
 impl Restored {
+    /// What the replicator is to know, so that it goes on with the same chain; `None` for a v0.3 backup, and where
+    /// no page checksums were kept. `replica` is the store's location.
+    pub fn record(&self, replica: String) -> Option<RestoredRecord> {
+        let chain = self.chain.as_ref()?;
+        Some(RestoredRecord {
+            replica,
+            txid: chain.txid,
+            newest: chain.newest,
+            slot: chain.slot,
+            database: chain.database,
+            timestamp: chain.timestamp,
+            commit: self.pages,
+            page_size: self.page_size?,
+            sums: self.sums.clone()?,
+        })
+    }
+
     /// The TXID, for LTX.
     pub fn txid(&self) -> Option<Txid> {
         self.chain.as_ref().map(|chain| chain.txid)
@@ -246,6 +264,8 @@ impl Restored {
 pub struct ChainEnd {
     /// The state.
     pub txid: Txid,
+    /// The newest transaction that the replica held then: more than `txid` where an earlier state was asked for.
+    pub newest: Txid,
     /// That slot's file checksum, if the slot is still there.
     pub slot: Option<Checksum>,
     /// The newest file's seal.

@@ -371,6 +371,7 @@ impl Run<'_> {
         Ok(Made {
             chain: Some(ChainEnd {
                 txid: plan.txid,
+                newest: catalog.newest().unwrap_or(plan.txid),
                 slot: self.slot_checksum(plan, catalog, &applied).map_err(super::FetchError::Store)?,
                 seal: applied.seal,
                 database: applied.database,

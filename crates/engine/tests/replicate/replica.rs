@@ -217,3 +217,45 @@ fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
         std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
     }
 }
+
+#[test]
+fn r21_an_earlier_state_that_was_restored_on_purpose_becomes_the_newest() {
+    use litekeep::restore::{Options, Outcome, restore};
+    for writes_first in [false, true] {
+        let rig = Rig::new();
+        let app = rig.app();
+        insert(&app, 100);
+        let keeper = rig.keep();
+        let chosen = synced(&keeper);
+        app.execute_batch("DELETE FROM t").unwrap();
+        let newest = synced(&keeper);
+        stopped(keeper);
+        drop(app);
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(litekeep::files::with_suffix(&rig.path(), suffix));
+        }
+        let options = Options {
+            target: litekeep_core::restore::Target::Txid(chosen),
+            state_dir: Some(rig.meta()),
+            ..Options::new(rig.path())
+        };
+        let Outcome::Restored(restored) = restore(&rig.restore_env(), &options, &mut |_| {}).unwrap() else {
+            panic!("not restored")
+        };
+        let files: std::sync::Arc<dyn litekeep::files::Files> =
+            std::sync::Arc::new(litekeep::files::RealFiles);
+        let record = restored.record(rig.store.location()).unwrap();
+        litekeep::local::record_restored(&files, &rig.path(), None, &record).unwrap();
+        if writes_first {
+            insert(&rig.app(), 5);
+        }
+        let keeper = rig.keep();
+        assert_eq!(synced(&keeper), newest.next());
+        insert(&rig.app(), 5);
+        synced(&keeper);
+        stopped(keeper);
+        rig.assert_restores();
+        let rows: u32 = rig.app().query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, 105 + 5 * u32::from(writes_first));
+    }
+}

@@ -11,7 +11,7 @@ use crate::history::{History, fold};
 use crate::random::SeededRandom;
 use crate::workload::{Ledger, Shape, judge};
 use litekeep::error::KeepError;
-use litekeep::local::{self, LocalError, RestoredRecord};
+use litekeep::local::{self, LocalError};
 use litekeep::restore::{Options, Outcome, RestoreEnv, RestoreError, Restored, Skipped, restore};
 use litekeep::settings::Settings;
 use litekeep_core::env::Clock;
@@ -552,20 +552,7 @@ impl World {
 
 /// Leaves word for the engine, as the command does after a restore.
 fn record(env: &RestoreEnv, restored: &Restored) -> Result<(), LocalError> {
-    let (Some(chain), Some(page_size), Some(sums)) = (restored.chain, restored.page_size, &restored.sums)
-    else {
-        return Ok(());
-    };
-    let record = RestoredRecord {
-        replica: env.store.location(),
-        txid: chain.txid,
-        slot: chain.slot,
-        database: chain.database,
-        timestamp: chain.timestamp,
-        commit: restored.pages,
-        page_size,
-        sums: sums.clone(),
-    };
+    let Some(record) = restored.record(env.store.location()) else { return Ok(()) };
     local::record_restored(&env.files, &restored.output, None, &record)
 }
 
