@@ -17,6 +17,7 @@ mod verbs;
 mod world;
 
 use litekeep::clock::{SystemClock, SystemRandom};
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use world::World;
 
 #[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 fn main() -> ExitCode {
-    let args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let args = std::env::args_os().skip(1).map(OsString::into_string).collect();
     let env = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let world = World {

@@ -26,6 +26,14 @@ impl Bar {
         }
     }
 
+    /// Does something that writes lines, with the bar out of the way.
+    pub(crate) fn aside(&self, talk: impl FnOnce()) {
+        match &self.0 {
+            Some(bar) => bar.suspend(talk),
+            None => talk(),
+        }
+    }
+
     /// Takes the bar away.
     pub(crate) fn clear(&self) {
         if let Some(bar) = &self.0 {

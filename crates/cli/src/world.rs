@@ -2,14 +2,15 @@
 
 use litekeep_core::env::{Clock, Random};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Arguments, environment, clock.
 pub(crate) struct World {
-    /// The arguments after the program's name.
-    pub(crate) args: Vec<String>,
+    /// The arguments after the program's name, or the first one that is no UTF-8.
+    pub(crate) args: Result<Vec<String>, OsString>,
     /// The environment.
     pub(crate) env: Env,
     /// The clock.
@@ -91,7 +92,7 @@ pub(crate) mod tests {
     /// A world with this environment, in `/work`.
     pub(crate) fn world(env: &[(&str, &str)]) -> World {
         World {
-            args: Vec::new(),
+            args: Ok(Vec::new()),
             env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom::default()),

@@ -30,7 +30,11 @@ pub(crate) fn run(world: &World) -> Exit {
 }
 
 fn dispatch(world: &World) -> Result<Exit, Trouble> {
-    let Some((name, rest)) = world.args.split_first() else {
+    let args = world
+        .args
+        .as_ref()
+        .map_err(|arg| Trouble::new(format!("the argument {} is not UTF-8", arg.display())))?;
+    let Some((name, rest)) = args.split_first() else {
         output::text(&help::overview())?;
         return Ok(Exit::FAILED);
     };

@@ -318,7 +318,12 @@ impl Run {
             let (store, clock) = (Arc::clone(&kept.store), Arc::clone(&world.clock));
             let sync = move || {
                 let result = synced(&keeper)
-                    .map_err(|error| keep_trouble(&format!("can't sync {}", path.display()), &error))
+                    .map_err(|error| match keeper.status().health {
+                        Health::Waiting => {
+                            Trouble::new(format!("there is no database at {}", path.display()))
+                        }
+                        _ => keep_trouble(&format!("can't sync {}", path.display()), &error),
+                    })
                     .and_then(|()| if snapshot { snapshotted(&keeper, &*store, &*clock) } else { Ok(()) });
                 drop(keeper);
                 drop(tell.send(Event::Synced(result)));

@@ -86,14 +86,14 @@ fn trouble(error: &RestoreError) -> Trouble {
 fn step(bar: &Bar, options: &Options, progress: Progress) {
     match progress {
         Progress::Planned(planned) => {
-            bar.set(0, planned.bytes);
             let (path, replica) = (options.output.display(), &planned.location);
             let (files, bytes) = (planned.objects.len(), planned.bytes);
-            tracing::info!(%path, %replica, files, bytes, "restoring database");
+            bar.aside(|| tracing::info!(%path, %replica, files, bytes, "restoring database"));
+            bar.set(0, bytes);
         }
         Progress::Fetched { bytes, total } => bar.set(bytes, total),
-        Progress::Replanning { why } => tracing::warn!(%why, "planning again"),
-        Progress::Checking => tracing::info!("checking the restored database"),
+        Progress::Replanning { why } => bar.aside(|| tracing::warn!(%why, "planning again")),
+        Progress::Checking => bar.aside(|| tracing::info!("checking the restored database")),
         Progress::Placing => {
             bar.clear();
             let path = options.output.display();

@@ -122,3 +122,14 @@ fn r26b_half_a_pair_of_keys_is_refused_before_anything_else() {
         .exits(1)
         .err_has("AWS_SECRET_ACCESS_KEY");
 }
+
+#[test]
+fn an_argument_that_is_not_utf_8_is_refused_and_not_mended() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = Dir::new();
+    let name = std::ffi::OsStr::from_bytes(b"a\xff.db");
+    dir.litekeep(["restore".as_ref(), "-o".as_ref(), name, "file:///r".as_ref()])
+        .exits(1)
+        .err_has("is not UTF-8");
+    assert_eq!(dir.files("."), Vec::<String>::new());
+}
