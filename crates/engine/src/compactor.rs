@@ -7,6 +7,7 @@ use crate::merge::{Base, Inputs, Made, Merge, MergeError, merge_into};
 use crate::restore;
 use litekeep_core::compact::{Limits, Next, Unit, next_unit};
 use litekeep_core::restore::{Catalog, LtxFile};
+use litekeep_formats::ltx::PageEncoding;
 use litekeep_formats::{Level, Txid, TxidRange};
 use litekeep_store::{Store, StoreError};
 
@@ -27,7 +28,13 @@ pub enum Step {
 ///
 /// # Errors
 /// [`MergeError`]; nothing was made visible.
-pub fn step(store: &dyn Store, catalog: &Catalog, from: Level, limits: Limits) -> Result<Step, MergeError> {
+pub fn step(
+    store: &dyn Store,
+    catalog: &Catalog,
+    from: Level,
+    limits: Limits,
+    encoding: PageEncoding,
+) -> Result<Step, MergeError> {
     let mut bridged: Vec<Txid> = Vec::new();
     loop {
         let mut unit = match next_unit(catalog, from, limits, &bridged) {
@@ -40,7 +47,7 @@ pub fn step(store: &dyn Store, catalog: &Catalog, from: Level, limits: Limits) -
             let file = unit.inputs.remove(0);
             let snapshot = TxidRange::new(Txid::FIRST, file.range.max()).unwrap_or(file.range);
             if !catalog.contains(Level::SNAPSHOTS, snapshot) {
-                return promote(store, file).map(Step::Promoted);
+                return promote(store, file, encoding).map(Step::Promoted);
             }
             bridged.push(file.range.max());
             inputs.skip_first();
@@ -54,15 +61,15 @@ pub fn step(store: &dyn Store, catalog: &Catalog, from: Level, limits: Limits) -
         }
         let commit = commit_before(store, catalog, &unit)?;
         let merge = Merge::of(inputs, Base::State(commit))?;
-        return merge_into(store, merge, unit.to, None).map(Step::Merged);
+        return merge_into(store, merge, unit.to, None, encoding).map(Step::Merged);
     }
 }
 
 /// A whole image as a snapshot of its position.
-fn promote(store: &dyn Store, file: LtxFile) -> Result<Made, MergeError> {
+fn promote(store: &dyn Store, file: LtxFile, encoding: PageEncoding) -> Result<Made, MergeError> {
     let merge = Merge::open(store, &[file], Base::Nothing)?;
     let sealed = merge.sealed();
-    merge_into(store, merge, Level::SNAPSHOTS, sealed)
+    merge_into(store, merge, Level::SNAPSHOTS, sealed, encoding)
 }
 
 /// The database's page count before a unit, from a file that ends right there.

@@ -343,12 +343,13 @@ pub(crate) fn merge_into(
     mut merge: Merge<'_>,
     level: Level,
     expected: Option<Checksum>,
+    encoding: PageEncoding,
 ) -> Result<Made, MergeError> {
     let header = merge.header();
     let key = Key::Ltx(level, header.range);
     let mut sink = Sink { store, key, header, buffer: Vec::new(), upload: None, size: 0 };
     let ours = |error: LtxError| MergeError::Wrong(error.into());
-    let mut encoder = Encoder::new(&header, PageEncoding::Block, &mut sink.buffer).map_err(ours)?;
+    let mut encoder = Encoder::new(&header, encoding, &mut sink.buffer).map_err(ours)?;
     let (mut database, mut pages) = (Checksum::EMPTY, 0);
     while let Some((page, data)) = merge.next()? {
         if expected.is_some() {

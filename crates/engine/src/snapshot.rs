@@ -5,6 +5,7 @@
 
 use crate::merge::{Base, Made, Merge, MergeError, merge_into};
 use litekeep_core::restore::{Catalog, LtxFile, NoPlan, plan_txid};
+use litekeep_formats::ltx::PageEncoding;
 use litekeep_formats::{Checksum, Level, Txid, TxidRange};
 use litekeep_store::{Key, Store};
 
@@ -41,14 +42,16 @@ pub fn snapshot(
     catalog: &Catalog,
     at: Txid,
     expected: Option<Checksum>,
+    encoding: PageEncoding,
 ) -> Result<Snapshot, SnapshotError> {
-    snapshot_by(store, catalog, (at, expected), INPUTS)
+    snapshot_by(store, catalog, (at, expected), encoding, INPUTS)
 }
 
 fn snapshot_by(
     store: &dyn Store,
     catalog: &Catalog,
     (at, expected): (Txid, Option<Checksum>),
+    encoding: PageEncoding,
     inputs: usize,
 ) -> Result<Snapshot, SnapshotError> {
     let range = TxidRange::new(Txid::FIRST, at).unwrap_or(TxidRange::single(at));
@@ -59,19 +62,24 @@ fn snapshot_by(
     loop {
         let plan = plan_txid(&catalog, at)?;
         if plan.files.len() <= inputs {
-            return Ok(Snapshot::Made(make(store, &plan.files, expected)?));
+            return Ok(Snapshot::Made(make(store, &plan.files, expected, encoding)?));
         }
         let first = &plan.files[..inputs.max(2)];
-        let made = make(store, first, None)?;
+        let made = make(store, first, None, encoding)?;
         let Key::Ltx(level, range) = made.key else { continue };
         catalog.insert(LtxFile { level, range, size: made.size, ..first[first.len() - 1] });
     }
 }
 
-fn make(store: &dyn Store, files: &[LtxFile], expected: Option<Checksum>) -> Result<Made, MergeError> {
+fn make(
+    store: &dyn Store,
+    files: &[LtxFile],
+    expected: Option<Checksum>,
+    encoding: PageEncoding,
+) -> Result<Made, MergeError> {
     let merge = Merge::open(store, files, Base::Nothing)?;
     let expected = expected.or(merge.sealed());
-    merge_into(store, merge, Level::SNAPSHOTS, expected)
+    merge_into(store, merge, Level::SNAPSHOTS, expected, encoding)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@ use crate::files::RealFiles;
 use crate::restore::forge::{Chain, Meddler, level_key, range, slot_key, txid};
 use crate::restore::{Options, Outcome, RestoreEnv, catalog};
 use litekeep_core::restore::Target;
+use litekeep_formats::ltx::PageEncoding;
 use litekeep_formats::ltx::{Decoder, Marks};
 use litekeep_formats::{PageSize, TimestampMs};
 use litekeep_store::{ErrorKind, Key};
@@ -17,7 +18,7 @@ fn compact_all(chain: &Chain, from: u8, limits: Limits) -> Vec<Step> {
     let mut steps = Vec::new();
     loop {
         let listed = catalog(&chain.store, 1).expect("listed");
-        match step(&chain.store, &listed, level, limits).expect("compacts") {
+        match step(&chain.store, &listed, level, limits, PageEncoding::Block).expect("compacts") {
             Step::Nothing => return steps,
             step => steps.push(step),
         }
@@ -138,11 +139,12 @@ fn content_in_level_9_is_passed_over_and_never_merged() {
     chain.change(8, &(1..=8).map(|page| (page, 9)).collect::<Vec<_>>());
     chain.put_slot(&[], Marks::CONTENT_IN_LEVEL_9);
     let listed = catalog(&chain.store, 1).expect("listed");
-    step(&chain.store, &listed, Level::SLOTS, FEW).expect("slots 1 to 4 are an image and three others");
+    step(&chain.store, &listed, Level::SLOTS, FEW, PageEncoding::Block)
+        .expect("slots 1 to 4 are an image and three others");
     // Without its level 9 file it stops; nothing is merged over it.
     let stuck = (0..4).find_map(|_| {
         let listed = catalog(&chain.store, 1).expect("listed");
-        step(&chain.store, &listed, Level::SLOTS, FEW).err()
+        step(&chain.store, &listed, Level::SLOTS, FEW, PageEncoding::Block).err()
     });
     assert!(matches!(stuck, Some(MergeError::Bad { .. } | MergeError::Nothing)), "{stuck:?}");
     chain.snapshot();
@@ -165,7 +167,7 @@ fn r05_growth_that_no_input_carries_is_never_compacted() {
         let mut result = Ok(Step::Nothing);
         for _ in 0..3 {
             let listed = catalog(&chain.store, 1).expect("listed");
-            result = step(&chain.store, &listed, Level::SLOTS, FEW);
+            result = step(&chain.store, &listed, Level::SLOTS, FEW, PageEncoding::Block);
         }
         assert!(
             matches!(&result, Err(MergeError::Growth { key, .. }) if *key == slot_key(3)),
@@ -189,7 +191,15 @@ fn a_damaged_or_foreign_input_is_never_compacted() {
     };
     let check = |name: &str, chain: &Chain| {
         let results: Vec<_> = (0..2)
-            .map(|_| step(&chain.store, &catalog(&chain.store, 1).expect("listed"), Level::SLOTS, FEW))
+            .map(|_| {
+                step(
+                    &chain.store,
+                    &catalog(&chain.store, 1).expect("listed"),
+                    Level::SLOTS,
+                    FEW,
+                    PageEncoding::Block,
+                )
+            })
             .collect();
         assert!(matches!(results[1], Err(MergeError::Bad { .. })), "{name}: {results:?}");
     };
@@ -226,7 +236,7 @@ fn r35_a_unit_that_was_cut_off_is_done_again_and_those_done_stay() {
     for _ in 0..200 {
         let listed = catalog(&chain.store, 1).expect("listed");
         let before = listed.level(Level::new(1).expect("a level")).len();
-        match step(&store, &listed, Level::SLOTS, FEW) {
+        match step(&store, &listed, Level::SLOTS, FEW, PageEncoding::Block) {
             Ok(Step::Nothing) => break,
             Ok(_) => done += 1,
             Err(_) => {
@@ -247,15 +257,18 @@ fn a_result_that_stands_already_is_kept_if_equal_and_refused_if_not() {
     chain.image(2, &[(1, 1), (2, 1)]);
     chain.run(3);
     let listed = catalog(&chain.store, 1).expect("listed");
-    step(&chain.store, &listed, Level::SLOTS, FEW).expect("promoted");
+    step(&chain.store, &listed, Level::SLOTS, FEW, PageEncoding::Block).expect("promoted");
     let stale = catalog(&chain.store, 1).expect("listed");
-    let Ok(Step::Merged(first)) = step(&chain.store, &stale, Level::SLOTS, FEW) else { panic!("not merged") };
-    let Ok(Step::Merged(second)) = step(&chain.store, &stale, Level::SLOTS, FEW) else {
+    let Ok(Step::Merged(first)) = step(&chain.store, &stale, Level::SLOTS, FEW, PageEncoding::Block) else {
+        panic!("not merged")
+    };
+    let Ok(Step::Merged(second)) = step(&chain.store, &stale, Level::SLOTS, FEW, PageEncoding::Block) else {
         panic!("not merged")
     };
     assert_eq!((first.existed, second.existed, first.file), (false, true, second.file));
     chain.put(first.key, chain.object(&slot_key(2)));
-    let error = step(&chain.store, &stale, Level::SLOTS, FEW).expect_err("another content");
+    let error =
+        step(&chain.store, &stale, Level::SLOTS, FEW, PageEncoding::Block).expect_err("another content");
     assert!(matches!(error, MergeError::Exists(key) if key == first.key), "{error}");
 }
 
@@ -269,7 +282,7 @@ fn r32_a_hole_stops_compaction_until_a_snapshot_bridges_it() {
         let mut steps = Vec::new();
         loop {
             let listed = catalog(&chain.store, 1).expect("listed");
-            match step(&chain.store, &listed, Level::SLOTS, FEW).expect("compacts") {
+            match step(&chain.store, &listed, Level::SLOTS, FEW, PageEncoding::Block).expect("compacts") {
                 Step::Hole(hole) => {
                     steps.push(hole);
                     break steps;
@@ -293,9 +306,9 @@ fn r67_many_inputs_share_one_read_ahead() {
     chain.run(200);
     let store = Meddler::new(chain.store.clone());
     let listed = catalog(&chain.store, 1).expect("listed");
-    step(&store, &listed, Level::SLOTS, Limits::USUAL).expect("promoted");
+    step(&store, &listed, Level::SLOTS, Limits::USUAL, PageEncoding::Block).expect("promoted");
     let listed = catalog(&chain.store, 1).expect("listed");
-    step(&store, &listed, Level::SLOTS, Limits::USUAL).expect("merged");
+    step(&store, &listed, Level::SLOTS, Limits::USUAL, PageEncoding::Block).expect("merged");
     let largest = store.largest_read.load(Ordering::SeqCst);
     assert!(largest <= 8 << 20, "{largest}");
     let reads = store.reads.load(Ordering::SeqCst);

@@ -7,6 +7,7 @@ use crate::snapshot::snapshot;
 use litekeep_core::compact::Limits;
 use litekeep_core::restore::Target;
 use litekeep_core::retain::Deletion;
+use litekeep_formats::ltx::PageEncoding;
 use litekeep_formats::{Level, Txid};
 use litekeep_store::ErrorKind;
 use std::sync::Arc;
@@ -42,14 +43,16 @@ fn long_lived() -> Chain {
             loop {
                 let listed = catalog(&chain.store, 1).expect("listed");
                 let limits = Limits { inputs: 30, bytes: 1 << 20 };
-                if step(&chain.store, &listed, level, limits).expect("compacts") == Step::Nothing {
+                if step(&chain.store, &listed, level, limits, PageEncoding::Block).expect("compacts")
+                    == Step::Nothing
+                {
                     break;
                 }
             }
         }
         if round % 2 == 0 {
             let listed = catalog(&chain.store, 1).expect("listed");
-            snapshot(&chain.store, &listed, txid(chain.txid), None).expect("made");
+            snapshot(&chain.store, &listed, txid(chain.txid), None, PageEncoding::Block).expect("made");
         }
     }
     chain

@@ -13,6 +13,7 @@ use litekeep_core::compact::Limits;
 use litekeep_core::limits;
 use litekeep_core::restore::{Catalog, LtxFile, plan_latest};
 use litekeep_core::retain::Policy;
+use litekeep_formats::ltx::PageEncoding;
 use litekeep_formats::{Checksum, Level, TimestampMs, Txid, TxidRange};
 use litekeep_store::{ErrorKind, Key, Store, StoreError};
 use std::time::Duration;
@@ -105,7 +106,7 @@ impl Replicator {
         self.chores.busy = true;
         let env = self.env.clone();
         let catalog = self.chain.catalog.clone();
-        let policy = self.policy();
+        let (policy, encoding) = (self.policy(), self.settings.encoding);
         let newest = self.state.as_ref().filter(|state| Some(state.txid) == self.chain.durable);
         let expected = newest.and_then(|state| state.database);
         let at = self.chain.durable.unwrap_or(Txid::FIRST);
@@ -113,7 +114,7 @@ impl Replicator {
             "chore",
             move |reporter| {
                 let now = env.clock.wall();
-                let result = do_chore(&*env.store, chore, &catalog, &policy, (at, expected), now);
+                let result = do_chore(&*env.store, chore, &catalog, &policy, (at, expected), (encoding, now));
                 reporter.report(Report::Chore(ChoreReport { chore, result }));
             },
             Report::Chore(ChoreReport { chore, result: Err(KeepError::JobLost("chore")) }),
@@ -189,11 +190,11 @@ fn do_chore(
     catalog: &Catalog,
     policy: &Policy,
     (at, expected): (Txid, Option<Checksum>),
-    now: TimestampMs,
+    (encoding, now): (PageEncoding, TimestampMs),
 ) -> Result<Changed, KeepError> {
     match chore {
-        Chore::Compact(from) => compact(store, catalog, from, now),
-        Chore::Snapshot => match snapshot::snapshot(store, catalog, at, expected) {
+        Chore::Compact(from) => compact(store, catalog, from, encoding, now),
+        Chore::Snapshot => match snapshot::snapshot(store, catalog, at, expected, encoding) {
             Ok(Snapshot::Made(made)) => made_one(store, &made, now),
             Ok(Snapshot::There(_)) => Ok(Changed::default()),
             Err(SnapshotError::NoPlan(error)) => {
@@ -217,9 +218,10 @@ fn compact(
     store: &dyn Store,
     catalog: &Catalog,
     from: Level,
+    encoding: PageEncoding,
     now: TimestampMs,
 ) -> Result<Changed, KeepError> {
-    match compactor::step(store, catalog, from, Limits::USUAL) {
+    match compactor::step(store, catalog, from, Limits::USUAL, encoding) {
         Ok(Step::Nothing) => Ok(Changed::default()),
         Ok(Step::Merged(made) | Step::Promoted(made)) => made_one(store, &made, now),
         Ok(Step::Hole(_)) => hole(store),

@@ -2,6 +2,7 @@ use super::*;
 use crate::restore::catalog;
 use crate::restore::forge::{Chain, level_key, slot_key, txid};
 use litekeep_formats::PageSize;
+use litekeep_formats::ltx::PageEncoding;
 use litekeep_formats::ltx::{Decoder, Marks};
 
 /// The database in a level 9 file.
@@ -29,7 +30,7 @@ fn a_snapshot_is_the_database_of_its_position_with_that_positions_time_and_seal(
     let mut chain = Chain::new();
     chain.run(17);
     for at in [1, 5, 17] {
-        snapshot(&chain.store, &listed(&chain), txid(at), None).expect("made");
+        snapshot(&chain.store, &listed(&chain), txid(at), None, PageEncoding::Block).expect("made");
         let key = level_key(9, 1, at);
         assert!(content(&chain, &key) == chain.states[&at], "{at}");
         let (bytes, slot) = (chain.object(&key), chain.object(&slot_key(at)));
@@ -38,7 +39,8 @@ fn a_snapshot_is_the_database_of_its_position_with_that_positions_time_and_seal(
         assert_eq!(header.timestamp, slot.timestamp);
         let (seal, of_slot) = (header.seal().expect("sealed"), slot.seal().expect("sealed"));
         assert_eq!((seal.database, seal.epoch, seal.predecessor), (of_slot.database, of_slot.epoch, None));
-        let again = snapshot(&chain.store, &listed(&chain), txid(at), None).expect("there");
+        let again =
+            snapshot(&chain.store, &listed(&chain), txid(at), None, PageEncoding::Block).expect("there");
         assert!(matches!(again, Snapshot::There(there) if there == key));
     }
 }
@@ -47,7 +49,8 @@ fn a_snapshot_is_the_database_of_its_position_with_that_positions_time_and_seal(
 fn r67_more_inputs_than_can_be_read_at_once_go_by_way_of_snapshots_in_between() {
     let mut chain = Chain::new();
     chain.run(60);
-    snapshot_by(&chain.store, &listed(&chain), (txid(60), Some(chain.database())), 8).expect("made");
+    snapshot_by(&chain.store, &listed(&chain), (txid(60), Some(chain.database())), PageEncoding::Block, 8)
+        .expect("made");
     assert!(content(&chain, &level_key(9, 1, 60)) == chain.states[&60]);
     for file in listed(&chain).snapshots() {
         let end = file.range.max().get();
@@ -60,7 +63,8 @@ fn a_snapshot_that_does_not_give_the_sealed_checksum_never_becomes_visible() {
     let mut chain = Chain::new();
     chain.run(6);
     let wrong = Some(Checksum::from_crc(12345));
-    let error = snapshot(&chain.store, &listed(&chain), txid(6), wrong).expect_err("not that database");
+    let error = snapshot(&chain.store, &listed(&chain), txid(6), wrong, PageEncoding::Block)
+        .expect_err("not that database");
     assert!(
         matches!(error, SnapshotError::Merge(MergeError::Wrong(crate::restore::Flaw::Database { .. }))),
         "{error}"
@@ -70,7 +74,7 @@ fn a_snapshot_that_does_not_give_the_sealed_checksum_never_becomes_visible() {
     let commit = chain.commit;
     chain.change(commit, &[(1, 88), (2, 88)]);
     chain.put_slot(&[1], Marks::NONE);
-    snapshot(&chain.store, &listed(&chain), txid(7), None).expect_err("page 2 is stale");
+    snapshot(&chain.store, &listed(&chain), txid(7), None, PageEncoding::Block).expect_err("page 2 is stale");
     assert!(listed(&chain).snapshots().is_empty());
 }
 
@@ -79,7 +83,8 @@ fn a_position_behind_a_hole_or_without_its_content_has_no_snapshot() {
     let mut chain = Chain::new();
     chain.run(6);
     chain.remove(&[slot_key(3)]);
-    let error = snapshot(&chain.store, &listed(&chain), txid(6), None).expect_err("slot 3 is missing");
+    let error = snapshot(&chain.store, &listed(&chain), txid(6), None, PageEncoding::Block)
+        .expect_err("slot 3 is missing");
     assert!(matches!(error, SnapshotError::NoPlan(NoPlan::Gap { .. })), "{error}");
 }
 
@@ -91,7 +96,8 @@ fn what_lies_before_a_whole_image_is_not_needed_for_a_snapshot() {
     chain.pages.clear();
     chain.image(5, &(1..=5).map(|page| (page, 3)).collect::<Vec<_>>());
     chain.run(2);
-    snapshot(&chain.store, &listed(&chain), txid(9), None).expect("another page size before it");
+    snapshot(&chain.store, &listed(&chain), txid(9), None, PageEncoding::Block)
+        .expect("another page size before it");
     assert!(content(&chain, &level_key(9, 1, 9)) == chain.states[&9]);
 }
 
@@ -113,7 +119,7 @@ fn a_large_snapshot_goes_up_in_parts() {
     let pages: Vec<u32> = (1..=200).collect();
     chain.put_slot(&pages, Marks::FULL_IMAGE);
     chain.slot(200, &[(7, 7)]);
-    let made = snapshot(&chain.store, &listed(&chain), txid(2), None).expect("made");
+    let made = snapshot(&chain.store, &listed(&chain), txid(2), None, PageEncoding::Block).expect("made");
     assert!(matches!(made, Snapshot::Made(made) if made.size > 12 << 20 && made.pages == 200));
     assert!(content(&chain, &level_key(9, 1, 2)) == chain.states[&2]);
 }

@@ -87,3 +87,23 @@ fn r32_a_slot_that_vanishes_before_it_is_compacted_is_mended_while_running() {
     stopped(keeper);
     rig.assert_restores();
 }
+
+#[test]
+fn pages_go_as_lz4_frames_into_every_level_when_that_is_asked_for() {
+    let mut rig = Rig::new();
+    quick(&mut rig);
+    rig.settings.encoding = litekeep_formats::ltx::PageEncoding::Frame;
+    insert(&rig.app(), 100);
+    let keeper = rig.keep();
+    synced(&keeper);
+    write_until(&rig, &keeper, || rig.objects(level(2)).len() > 1 && rig.objects(level(9)).len() > 1);
+    stopped(keeper);
+    for n in [0, 1, 2, 9] {
+        for entry in rig.objects(level(n)) {
+            let bytes = rig.store.read(&entry.key, None).unwrap().bytes;
+            // The first page's flags (offset 104) are 0, and an LZ4 frame's magic follows.
+            assert_eq!(bytes[104..110], [0, 0, 0x04, 0x22, 0x4d, 0x18], "{}", entry.key);
+        }
+    }
+    rig.assert_restores();
+}
