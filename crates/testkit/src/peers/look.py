@@ -13,7 +13,7 @@ else:
     link = sqlite3.connect("file:replica.db?vfs=litestream", uri=True)
     txid = link.execute("PRAGMA litestream_txid").fetchone()[0]
 print("look %s" % txid)
-print("look %s" % ";".join(row[0] for row in link.execute("PRAGMA integrity_check")))
+print("look %s" % "; ".join(row[0].replace("\n", "; ") for row in link.execute("PRAGMA integrity_check")))
 names = link.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name").fetchall()
 for (name,) in names:
     hashed, rows = hashlib.sha256(), 0

@@ -101,6 +101,11 @@ impl Place {
         Self { folder, url, environment }
     }
 
+    /// The same disk with another replica.
+    pub(crate) fn with_replica(self, url: String) -> Self {
+        Self { url, ..self }
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

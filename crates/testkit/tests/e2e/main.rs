@@ -3,6 +3,7 @@
 
 mod checkpoints;
 mod harness;
+mod lineage;
 mod ownership;
 mod peers;
 mod redeploy;

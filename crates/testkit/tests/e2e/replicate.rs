@@ -118,6 +118,7 @@ fn r11_an_idle_database_costs_no_object() {
     let Some(mut app) = app(&place.database(), 4096) else { return };
     let _daemon =
         place.daemon_with("levels: [{interval: 1s}]", "checkpoint-interval: 1s", "sync-interval: 100ms");
+    place.wait_for_image();
     app.ask("rows 50 100");
     place.wait_for_image();
     // What there is may still be compacted once; after that, nothing.

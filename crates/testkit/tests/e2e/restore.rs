@@ -81,11 +81,8 @@ fn r26b_each_way_to_have_no_database_has_a_code_of_its_own_and_only_empty_is_no_
         command.env("AWS_ACCESS_KEY_ID", "key").env("AWS_SECRET_ACCESS_KEY", "secret");
         command.arg("restore").args(words).arg("-o").arg(&out).arg(url);
         let output = command.output().expect("start litekeep");
-        assert!(
-            !out.exists() && names(&place.path("out")).is_empty(),
-            "something was left: {}",
-            said(&output)
-        );
+        assert_eq!(leftovers(&place.path("out")), [""; 0], "something was left: {}", said(&output));
+        assert_eq!(length(&place.path("out")), 0, "something was left: {}", said(&output));
         output
     };
     let copy = |name: &str| -> (PathBuf, String) {
