@@ -6,6 +6,10 @@ use core::time::Duration;
 /// transaction or image goes to level 9 as a stream, behind an empty slot that says so.
 pub const SLOT_RAW_BYTES: u64 = 256 << 20;
 
+/// The largest raw size of a whole image that goes as a slot, bytes: larger ones go to level 9 as a stream, which takes
+/// less memory than a slot on its way up.
+pub const IMAGE_RAW_BYTES: u64 = 64 << 20;
+
 /// How much WAL one slot takes when there are several commits to choose from, bytes; a soft limit at a commit.
 pub const SYNC_WAL_BYTES: u64 = 64 << 20;
 

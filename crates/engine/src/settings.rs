@@ -26,7 +26,7 @@ pub struct Settings {
     pub l0_retention: Option<Duration>,
     /// Whether anything is ever deleted from the replica.
     pub retention: bool,
-    /// The largest raw size of a slot, bytes: an image or transaction past it goes to level 9 as a stream.
+    /// The largest raw size of a slot, bytes: a transaction past it goes to level 9 as a stream, with the whole database.
     pub max_slot_bytes: u64,
     /// How pages are written into LTX files.
     pub encoding: PageEncoding,

@@ -321,7 +321,9 @@ impl Replicator {
     pub(super) fn publish(&mut self) {
         use super::Health;
         let health = match self.phase {
-            Phase::Look(_) | Phase::Looking | Phase::Comparing | Phase::Claiming => Health::Starting,
+            Phase::Look(_) | Phase::Locked(_) | Phase::Looking | Phase::Comparing | Phase::Claiming => {
+                Health::Starting
+            }
             Phase::Absent => Health::Waiting,
             Phase::Running => Health::Good,
             Phase::Ended => Health::Ended,

@@ -14,7 +14,6 @@ use litekeep_formats::{Checksum, PageNo};
 use litekeep_store::{ErrorKind, Failure, StoreError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The replica's newest state, restored beside the database.
 #[derive(Debug)]
@@ -87,8 +86,7 @@ impl Replicator {
         let written = self.write_forward(&newer);
         self.env.files.remove(&newer.path).map_err(self.io("remove a restored file in"))?;
         if !written? {
-            self.phase = Phase::Look(self.env.clock.boot() + Duration::from_millis(100));
-            return Ok(());
+            return self.database_is_locked();
         }
         let Some(record) = newer.restored.record(self.env.store.location()) else {
             return Err(self.behind(Some(tip)));

@@ -10,6 +10,7 @@ use crate::slot::{self, BuildError, Built, SlotHead, SlotWriter};
 use crate::sqlite::Scan;
 use crate::sums::{Sums, SumsWriter};
 use litekeep_core::assess::{BreakReason, Position};
+use litekeep_core::limits;
 use litekeep_core::restore::LtxFile;
 use litekeep_formats::crc::page_checksum;
 use litekeep_formats::ltx::Marks;
@@ -45,7 +46,7 @@ impl Replicator {
         let next = self.chain.durable.map_or(Txid::FIRST, Txid::next);
         let txid = self.state.as_ref().map_or(next, |state| state.txid.next().max(next));
         let raw = u64::from(commit) * u64::from(facts.page_size.get());
-        let large = raw > self.settings.max_slot_bytes;
+        let large = raw > limits::IMAGE_RAW_BYTES.min(self.settings.max_slot_bytes);
         tracing::info!(db = %self.path.display(), %reason, %txid, pages = commit, "shipping a whole image");
         let database = self.write_sums(&scan, txid, commit)?;
         let before = Position::before_any_frame(facts.page_size);

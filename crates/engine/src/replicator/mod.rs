@@ -90,6 +90,8 @@ enum Phase {
     Look(Duration),
     /// A job is looking at the replica.
     Looking,
+    /// The replica was looked at; somebody keeps the database locked. Try to open it again at this time.
+    Locked(Duration),
     /// There is no database file yet.
     Absent,
     /// A job compares the replica's newest state with the local file.
@@ -135,6 +137,8 @@ pub struct Replicator {
     local: Local,
     phase: Phase,
     chain: Chain,
+    /// What the last look at the replica found at the chain's end.
+    tip: Option<RemoteTip>,
     state: Option<State>,
     pending: Option<Pending>,
     sums: Option<Sums>,
@@ -186,6 +190,7 @@ impl Replicator {
                 opened: false,
                 hole: false,
             },
+            tip: None,
             state: None,
             pending: None,
             sums: None,
@@ -225,6 +230,7 @@ impl Replicator {
         self.take_requests();
         let result = match self.phase {
             Phase::Look(at) => self.look(at),
+            Phase::Locked(at) => self.try_to_open(at),
             Phase::Absent => self.wait_for_database(),
             Phase::Running => self.run(),
             Phase::Looking | Phase::Comparing | Phase::Claiming => self.wait_for_job(),

@@ -81,7 +81,31 @@ impl Replicator {
             tracing::info!(db = %self.path.display(), "waiting for the database to be created");
             return Ok(());
         }
+        self.tip = survey.tip;
         self.meet(survey.tip)
+    }
+
+    /// Somebody holds a lock that keeps us from reading. The replica is not asked again meanwhile.
+    pub(super) fn database_is_locked(&mut self) -> Result<(), KeepError> {
+        let pause = self.backoff(self.chores.failures);
+        self.phase = Phase::Locked(self.env.clock.boot() + pause);
+        self.chores.failures = self.chores.failures.saturating_add(1);
+        if self.chores.failures > 3 {
+            let error = self.sqlite()(super::capture::busy());
+            self.shared.trouble(&self.path, &Arc::new(error));
+        }
+        Ok(())
+    }
+
+    pub(super) fn try_to_open(&mut self, at: Duration) -> Result<Duration, KeepError> {
+        let Some(left) = self.time_left()? else { return Ok(Duration::MAX) };
+        let now = self.env.clock.boot();
+        if now < at {
+            return Ok(left.min(at - now));
+        }
+        self.phase = Phase::Looking;
+        self.meet(self.tip)?;
+        Ok(Duration::ZERO)
     }
 
     /// A file that SQLite has written something to.
@@ -109,8 +133,7 @@ impl Replicator {
     /// The local file meets the replica's tip.
     fn meet(&mut self, tip: Option<RemoteTip>) -> Result<(), KeepError> {
         if !self.open_edge()? {
-            self.phase = Phase::Look(self.env.clock.boot() + Duration::from_millis(100));
-            return Ok(());
+            return self.database_is_locked();
         }
         self.load_record()?;
         let record = self.local_record(tip.as_ref())?;
@@ -314,10 +337,7 @@ impl Replicator {
 
     pub(super) fn compared(&mut self, result: Result<Compared, KeepError>) -> Result<(), KeepError> {
         let Compared { tip, database } = result?;
-        let Some(scan) = self.scan()? else {
-            self.phase = Phase::Look(self.env.clock.boot() + Duration::from_millis(100));
-            return Ok(());
-        };
+        let Some(scan) = self.scan()? else { return self.database_is_locked() };
         let facts = *scan.facts();
         let io = self.io("write the page checksums in");
         self.local.clear().map_err(&io)?;

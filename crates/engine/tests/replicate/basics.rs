@@ -58,3 +58,21 @@ fn r02_a_large_existing_database_is_there_from_the_first_slot_on() {
     stopped(keeper);
     rig.assert_restores();
 }
+
+#[test]
+fn a_database_that_somebody_keeps_locked_is_waited_for_without_asking_the_replica_again() {
+    let rig = Rig::new();
+    let app = rig.app();
+    insert(&app, 10);
+    app.execute_batch("PRAGMA journal_mode=DELETE; PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE").unwrap();
+    let keeper = rig.keep();
+    while keeper.status().trouble.is_none() {
+        let _ = keeper.sync(std::time::Duration::from_millis(5));
+    }
+    assert!(keeper.status().trouble.unwrap().to_string().contains("locked"));
+    app.execute_batch("ROLLBACK; PRAGMA locking_mode=NORMAL; PRAGMA journal_mode=WAL").unwrap();
+    insert(&app, 1);
+    synced(&keeper);
+    stopped(keeper);
+    rig.assert_restores();
+}
