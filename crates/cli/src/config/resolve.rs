@@ -4,6 +4,7 @@ use super::yaml::{Db, File, Hidden, Interval, Replica, ReplicaSettings, Size, Sn
 use super::{Config, Database, EngineSettings, Logging, SHUTDOWN_TIMEOUT};
 use crate::world::World;
 use litekeep_core::limits;
+use litekeep_formats::ltx::PageEncoding;
 use litekeep_store::location::{ReplicaUrl, S3Settings, Secret, Settings};
 use serde_saphyr::Spanned;
 use std::path::PathBuf;
@@ -118,6 +119,13 @@ fn database(
 fn tune(engine: &mut EngineSettings, db: &Db, settings: &ReplicaSettings) -> Result<(), String> {
     if let Some(interval) = positive("sync-interval", settings.sync_interval.as_ref())? {
         engine.sync_interval = interval;
+    }
+    if let Some(encoding) = text(settings.page_encoding.as_ref()) {
+        engine.encoding = match encoding.as_str() {
+            "block" => PageEncoding::Block,
+            "frame" => PageEncoding::Frame,
+            other => return Err(format!("page-encoding is block or frame, not {other}")),
+        };
     }
     if let Some(interval) = positive("monitor-interval", db.monitor_interval.as_ref())? {
         engine.monitor_interval = interval;

@@ -38,7 +38,7 @@ fn every_setting_arrives() {
         "levels:\n  - interval: 10s\n  - interval: 1h\nsnapshot:\n  interval: 12h\n  retention: 720h\n\
          l0-retention: 10m\nretention:\n  enabled: false\nshutdown-sync-timeout: 5s\nexec: app -x\n\
          logging:\n  level: debug\n  type: json\n  stderr: true\n",
-        "      sync-interval: 250ms\n    meta-path: ~/meta\n    monitor-interval: 2s\n    checkpoint-interval: 5m\n    \
+        "      sync-interval: 250ms\n      page-encoding: frame\n    meta-path: ~/meta\n    monitor-interval: 2s\n    checkpoint-interval: 5m\n    \
          busy-timeout: 3s\n    min-checkpoint-page-count: 7\n    truncate-page-n: 9\n    \
          restore-if-db-not-exists: yes\n",
     ));
@@ -56,6 +56,7 @@ fn every_setting_arrives() {
             snapshot_retention: seconds(720 * 3600),
             l0_retention: Some(seconds(600)),
             retention: false,
+            encoding: litekeep_formats::ltx::PageEncoding::Frame,
             meta_path: Some("/work/~/meta".into()),
             ..EngineSettings::default()
         }

@@ -251,6 +251,8 @@ section! {
         "sync-interval" => sync_interval: Spanned<Interval>,
         "max-sync-ltx-files" => max_sync_ltx_files: Spanned<Any>,
         "auto-recover" => auto_recover: Spanned<bool>,
+        // ours: `frame` for those who may go back to Litestream 0.5.15 or older, which read no `block`
+        "page-encoding" => page_encoding: Spanned<String>,
         "validation-interval" => validation_interval: Spanned<Any>,
         // v0.3 only
         "retention" => retention: Spanned<Any>,
