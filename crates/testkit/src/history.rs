@@ -43,12 +43,18 @@ impl History {
 
 /// Adds bytes to a running 64-bit digest; for comparing, not for keeping.
 pub fn fold(digest: u64, bytes: &[u8]) -> u64 {
-    let mut hash = digest ^ 0xcbf2_9ce4_8422_2325 ^ (bytes.len() as u64);
-    let mut chunks = bytes.chunks_exact(8);
+    const PRIME: u64 = 0x9e37_79b9_7f4a_7c15;
+    let seed = digest ^ 0xcbf2_9ce4_8422_2325 ^ (bytes.len() as u64);
+    // Four lanes, so that the multiplications need not wait for one another.
+    let mut lanes = [seed, seed.rotate_left(16), seed.rotate_left(32), seed.rotate_left(48)];
+    let mut chunks = bytes.chunks_exact(32);
     for chunk in &mut chunks {
-        let word = u64::from_le_bytes(chunk.try_into().unwrap_or_default());
-        hash = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        for (lane, word) in lanes.iter_mut().zip(chunk.chunks_exact(8)) {
+            let word = u64::from_le_bytes(word.try_into().unwrap_or_default());
+            *lane = (*lane ^ word).wrapping_mul(PRIME).rotate_left(29);
+        }
     }
+    let mut hash = lanes.iter().fold(seed, |hash, lane| (hash ^ lane).wrapping_mul(PRIME).rotate_left(29));
     for byte in chunks.remainder() {
         hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     }

@@ -58,10 +58,11 @@ fn simulate(args: &Args) -> Result<u64, String> {
     let mut total = Report::default();
     let mut findings = 0;
     for seed in args.from..args.from + args.seeds {
-        let mut scenario = if args.long { Scenario::long(seed) } else { Scenario::smoke(seed) };
-        if let Some(variant) = &variant {
-            scenario.decisions = variant.decisions;
-        }
+        let scenario = match &variant {
+            Some(variant) => (variant.scenario)(seed),
+            None if args.long => Scenario::long(seed),
+            None => Scenario::smoke(seed),
+        };
         let result = if args.twice { sim::run_twice(&scenario) } else { sim::run(&scenario) };
         match result {
             Ok(report) => add(&mut total, &report),

@@ -84,7 +84,7 @@ pub struct Weather {
     pub busy: u64,
     /// Lost answers.
     pub lost: u64,
-    /// Writes that arrive late.
+    /// Writes that arrive late, by up to 50 s.
     pub held_back: u64,
     /// Slow answers, up to 5 s.
     pub slow: u64,
@@ -144,7 +144,7 @@ impl Planner {
             (weather.busy, true, Fault::Refused(ErrorKind::Wait)),
             (weather.lost, true, Fault::LostAnswer),
             (weather.slow, true, Fault::Slow(delay)),
-            (weather.held_back, verb.writes(), Fault::HeldBack(delay)),
+            (weather.held_back, verb.writes(), Fault::HeldBack(delay * 10)),
             (weather.stale, verb == Verb::List, Fault::Stale),
             (weather.truncated, verb == Verb::Read, Fault::Truncated),
         ];

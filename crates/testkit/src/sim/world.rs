@@ -9,7 +9,7 @@ use crate::disk::{Disk, Trap};
 use crate::faulty::{FaultyStore, Verb, Weather};
 use crate::history::{History, fold};
 use crate::random::SeededRandom;
-use crate::workload::{Ledger, Shape, judge};
+use crate::workload::{Ledger, Place, Shape, judge};
 use litekeep::error::KeepError;
 use litekeep::local::{self, LocalError};
 use litekeep::restore::{Options, Outcome, RestoreEnv, RestoreError, Restored, Skipped, restore};
@@ -372,7 +372,8 @@ impl World {
             Fate::Wiped => true,
             Fate::Either => self.random.chance(1, 2),
         };
-        self.clock.advance(Duration::from_millis(self.random.below(90_000)));
+        let down = self.random.pick(&[100, 3000, 90_000]).copied().unwrap_or(100);
+        self.clock.advance(Duration::from_millis(self.random.below(down)));
         if wiped {
             self.note("power loss; the disk is wiped");
             self.bring_back()?;
@@ -395,15 +396,12 @@ impl World {
         let last = self.last_commit();
         self.note(format!("restored commit {found:?} of {last:?}, acknowledged {:?}", self.acknowledged));
         let ledger = &mut self.desk.get().ledger;
-        match found {
-            Some(commit) => ledger.go_back(commit),
-            None => *ledger = Ledger::default(),
-        }
+        ledger.go_back(found);
         Ok(())
     }
 
     /// Restores in whatever weather there is, and at last in fair weather; judges what came of it.
-    fn restore_patiently(&mut self, disk: &Disk) -> Result<Option<usize>, String> {
+    fn restore_patiently(&mut self, disk: &Disk) -> Result<Place, String> {
         let weather = self.scenario.weather;
         for attempt in 0..8 {
             if attempt == 6 {
@@ -425,9 +423,9 @@ impl World {
         Err("restore does not come to an end in fair weather".to_owned())
     }
 
-    /// One restore; the commit that it gave, `None` for a replica that was never written. What it leaves for the
+    /// One restore; the commit that it gave, none for a replica that was never written. What it leaves for the
     /// engine's next start is recorded, as the command does it.
-    fn restore(&mut self, store: &FaultyStore, disk: &Disk) -> Result<Option<usize>, RestoreError> {
+    fn restore(&mut self, store: &FaultyStore, disk: &Disk) -> Result<Place, RestoreError> {
         let process = disk.process();
         let vfs = Vfs::new(&process);
         let env = RestoreEnv {
@@ -457,15 +455,15 @@ impl World {
         match outcome {
             Outcome::Restored(_) => {
                 let found = judge(disk, DATABASE, &self.ledger()).map_err(finding)?;
-                if Some(found) < self.acknowledged {
+                if found.at < self.acknowledged {
                     let promised = self.acknowledged;
-                    return Err(finding(format!(
-                        "commit {found} came back where {promised:?} was acknowledged"
-                    )));
+                    return Err(finding(format!("{found:?} came back where {promised:?} was acknowledged")));
                 }
-                Ok(Some(found))
+                Ok(found)
             }
-            Outcome::Skipped(Skipped::ReplicaEmpty(_)) if self.acknowledged.is_none() => Ok(None),
+            Outcome::Skipped(Skipped::ReplicaEmpty(_)) if self.acknowledged.is_none() => {
+                Ok(Place::on_the_way(None))
+            }
             other => Err(finding(format!("{other:?} where {:?} was acknowledged", self.acknowledged))),
         }
     }
@@ -539,7 +537,7 @@ impl World {
         drop(engine);
         let scratch = empty_disk(&self.clock, 2);
         let found = self.restore_patiently(&scratch)?;
-        if found != self.last_commit() {
+        if found != Place::on_the_way(self.last_commit()) {
             return Err(format!(
                 "{found:?} came back after an orderly stop, {:?} was committed",
                 self.last_commit()

@@ -1,6 +1,9 @@
 //! Engines that are wrong on purpose: each decides one thing as somebody once did, and the checker must notice.
 
-use litekeep_core::assess::{Advance, Resume};
+use super::{Crash, Fate, Scenario};
+use crate::faulty::Weather;
+use crate::workload::Shape;
+use litekeep_core::assess::{Advance, Facts, Position, Resume};
 use litekeep_core::decisions::{Decisions, Handover};
 
 /// A wrong engine.
@@ -10,72 +13,94 @@ pub struct Variant {
     pub name: &'static str,
     /// What it does, and what that costs.
     pub why: &'static str,
-    /// How it decides.
-    pub decisions: Decisions,
+    /// A scenario that goes for it, with the wrong decision in it.
+    pub scenario: fn(u64) -> Scenario,
 }
+
+/// Much work between the engine's calls and many checkpoints: for mistakes about the life of the WAL.
+fn busy(seed: u64, decisions: Decisions) -> Scenario {
+    Scenario {
+        shape: Some(Shape { autocheckpoint: 7, cache: 5, ..Shape::PLAIN }),
+        weather: Weather::CLEAR,
+        crash: Crash::Never,
+        interrupts: Some(30),
+        decisions,
+        ..Scenario::smoke(seed)
+    }
+}
+
+/// Processes that die and stay down for a while: for mistakes about the start.
+fn restless(seed: u64, decisions: Decisions) -> Scenario {
+    Scenario { turns: 1500, kills: true, ..busy(seed, decisions) }
+}
+
+/// Power losses that leave the disk: for mistakes about what is durable.
+fn brittle(seed: u64, decisions: Decisions) -> Scenario {
+    Scenario { turns: 800, crash: Crash::Times(6), disk: Fate::Survives, ..busy(seed, decisions) }
+}
+
+/// Wiped disks, and puts that arrive after their sender's death: for mistakes about names in the store.
+fn late(seed: u64, decisions: Decisions) -> Scenario {
+    Scenario {
+        turns: 1200,
+        weather: Weather { held_back: 150, ..Weather::CLEAR },
+        crash: Crash::Times(6),
+        disk: Fate::Wiped,
+        ..busy(seed, decisions)
+    }
+}
+
+const RIGHT: Decisions = Decisions::RIGHT;
 
 /// All of them.
 pub fn variants() -> Vec<Variant> {
-    let right = Decisions::RIGHT;
     vec![
         Variant {
             name: "gap",
             why: "ends the old read transaction before the new one begins: the WAL restarts in between",
-            decisions: Decisions { handover: Handover::Gap, ..right },
+            scenario: |seed| busy(seed, Decisions { handover: Handover::Gap, ..RIGHT }),
         },
         Variant {
             name: "nocap",
             why: "hands protection over without taking what was committed meanwhile",
-            decisions: Decisions { handover: Handover::Blind, ..right },
+            scenario: |seed| busy(seed, Decisions { handover: Handover::Blind, ..RIGHT }),
         },
         Variant {
             name: "always-survives",
             why: "believes that frames it has not taken outlive the end of its read transaction",
-            decisions: Decisions { survives_release: |_, _| true, ..right },
+            scenario: |seed| busy(seed, Decisions { survives_release: |_, _| true, ..RIGHT }),
         },
         Variant {
             name: "trust-restart",
             why: "after a downtime, takes a WAL with other salts for the next life of the one it knew",
-            decisions: Decisions { resume: |_, _, _| Resume::Intact, ..right },
-        },
-        Variant {
-            name: "salts-only",
-            why: "compares salts and not frames, so that a WAL that was cut and grown again passes for the same",
-            decisions: Decisions {
-                resume: |facts, frame, position| match frame {
-                    Some((salts, _)) if salts == position.salts && facts.salts == salts => Resume::Intact,
-                    _ => (Decisions::RIGHT.resume)(facts, frame, position),
-                },
-                ..right
-            },
+            scenario: |seed| restless(seed, Decisions { resume: |_, _, _| Resume::Intact, ..RIGHT }),
         },
         Variant {
             name: "same-size",
-            why: "takes a WAL that is no longer than before for unchanged (R04)",
-            decisions: Decisions {
-                advance: |facts, position| {
-                    if facts.mx_frame <= position.frame {
-                        return Advance::Nothing;
-                    }
-                    (Decisions::RIGHT.advance)(facts, position)
-                },
-                ..right
-            },
+            why: "R04: takes a WAL that is no longer than before for unchanged",
+            scenario: |seed| busy(seed, Decisions { advance: same_size, ..RIGHT }),
         },
         Variant {
             name: "drop-before-stage",
             why: "lets WAL frames go before their copies are on the disk",
-            decisions: Decisions { stage_before_release: false, ..right },
+            scenario: |seed| brittle(seed, Decisions { stage_before_release: false, ..RIGHT }),
         },
         Variant {
             name: "ack-before-put",
             why: "calls a slot durable when its put was sent",
-            decisions: Decisions { durable_after_put: false, ..right },
+            scenario: |seed| {
+                let decisions = Decisions { durable_after_put: false, ..RIGHT };
+                Scenario { decisions, ..Scenario::smoke(seed) }
+            },
         },
         Variant {
             name: "overwrite-slot",
             why: "puts slots without asking whether the name is free",
-            decisions: Decisions { create_only: false, ..right },
+            scenario: |seed| late(seed, Decisions { create_only: false, ..RIGHT }),
         },
     ]
+}
+
+fn same_size(facts: &Facts, position: &Position) -> Advance {
+    if facts.mx_frame <= position.frame { Advance::Nothing } else { (RIGHT.advance)(facts, position) }
 }

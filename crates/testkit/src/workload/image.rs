@@ -23,15 +23,16 @@ fn pages(conn: &Connection) -> Result<(u64, u64)> {
     let (mut exact, mut without) = (0, 0);
     while let Some(row) = rows.next()? {
         let data = row.get_ref(1)?.as_blob()?;
+        let digest = fold(0, data);
+        exact = fold(exact, &digest.to_le_bytes());
         if row.get::<_, i64>(0)? == 1 && data.len() >= 100 {
             let mut first = data.to_vec();
             first[24..28].fill(0);
             first[92..100].fill(0);
-            without = fold(without, &first);
+            without = fold(without, &fold(0, &first).to_le_bytes());
         } else {
-            without = fold(without, data);
+            without = fold(without, &digest.to_le_bytes());
         }
-        exact = fold(exact, data);
     }
     Ok((exact, without))
 }

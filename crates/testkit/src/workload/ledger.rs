@@ -35,10 +35,34 @@ pub struct Commit {
     pub what: String,
 }
 
+/// A way that was left again: what came after commit `fork` and was lost with a disk.
+#[derive(Debug, Clone)]
+struct Branch {
+    fork: Option<usize>,
+    commits: Vec<Commit>,
+}
+
+/// Where in the ledger a state stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The newest commit of the way that was taken that this state holds.
+    pub at: Option<usize>,
+    /// The way that it holds more of, though it was left: which, and how far.
+    left: Option<(usize, usize)>,
+}
+
+impl Place {
+    /// A state on the way that was taken.
+    pub fn on_the_way(at: Option<usize>) -> Self {
+        Self { at, left: None }
+    }
+}
+
 /// The commits of one database, oldest first. Number 0 is the first.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     commits: Vec<Commit>,
+    branches: Vec<Branch>,
 }
 
 impl Ledger {
@@ -69,24 +93,40 @@ impl Ledger {
     /// If it is none of the states that a sound disk may hold.
     pub fn found(&mut self, conn: &Connection, lost: usize) -> Result<(), String> {
         let content = image::content(conn).map_err(|error| error.to_string())?;
-        let at = (0..self.commits.len()).rev().find(|&at| matches(&self.commits[at].content, &content));
-        let Some(at) = at else {
+        let Some(at) = newest(&self.commits, &content) else {
             return Err(format!("the application found {content:x?}, which nobody committed: {self}"));
         };
-        let oldest =
-            self.commits.iter().rposition(|commit| commit.outcome == Outcome::Committed).unwrap_or(0);
-        if at + lost < oldest {
+        let oldest = self.last_confirmed().unwrap_or(0);
+        if at.saturating_add(lost) < oldest {
             return Err(format!("the application found commit {at} and missed {oldest}: {self}"));
         }
-        self.commits.truncate(at + 1);
+        self.leave(Some(at));
         self.commits[at].content = content;
         self.commits[at].outcome = Outcome::Committed;
         Ok(())
     }
 
-    /// Goes back to a commit: what came after it is lost, and nobody was promised otherwise.
-    pub fn go_back(&mut self, to: usize) {
-        self.commits.truncate(to + 1);
+    /// Goes back to a state, or on from one on a way that was left: what else came is lost, and nobody was promised
+    /// otherwise.
+    pub fn go_back(&mut self, to: Place) {
+        let regained = to.left.map(|(branch, commit)| self.branches[branch].commits[..=commit].to_vec());
+        self.leave(to.at);
+        self.commits.extend(regained.into_iter().flatten());
+    }
+
+    /// Keeps what comes after `at` as a way that was left: a put that was on its way may still bring it back.
+    fn leave(&mut self, at: Option<usize>) {
+        let kept = at.map_or(0, |at| at + 1);
+        let left = self.commits.split_off(kept.min(self.commits.len()));
+        for branch in self.branches.iter_mut().filter(|branch| branch.fork > at) {
+            let common = branch.fork.map_or(0, |fork| fork + 1) - kept;
+            let mut commits = left[..common].to_vec();
+            commits.append(&mut branch.commits);
+            *branch = Branch { fork: at, commits };
+        }
+        if !left.is_empty() {
+            self.branches.push(Branch { fork: at, commits: left });
+        }
     }
 
     /// A digest of all that is recorded.
@@ -98,16 +138,24 @@ impl Ledger {
     ///
     /// # Errors
     /// If none is; the text tells which one it resembles.
-    pub fn identify(&self, conn: &Connection) -> Result<usize, String> {
+    pub fn identify(&self, conn: &Connection) -> Result<Place, String> {
         let content = image::content(conn).map_err(|error| error.to_string())?;
-        let found = (0..self.commits.len()).rev().find(|&at| matches(&self.commits[at].content, &content));
-        found.ok_or_else(|| {
-            let alike = self.commits.iter().rposition(|commit| commit.content.rows == content.rows);
-            let alike =
-                alike.map_or("no commit has its rows".into(), |at| format!("it has the rows of {at}"));
-            format!("no commit is {content:x?} ({alike}): {self}")
-        })
+        if let Some(at) = newest(&self.commits, &content) {
+            return Ok(Place::on_the_way(Some(at)));
+        }
+        let on_branch = |branch: &Branch| newest(&branch.commits, &content);
+        let left = self.branches.iter().enumerate().find_map(|(n, branch)| Some((n, on_branch(branch)?)));
+        if let Some((branch, commit)) = left {
+            return Ok(Place { at: self.branches[branch].fork, left: Some((branch, commit)) });
+        }
+        let alike = self.commits.iter().rposition(|commit| commit.content.rows == content.rows);
+        let alike = alike.map_or("no commit has its rows".into(), |at| format!("it has the rows of {at}"));
+        Err(format!("no commit is {content:x?} ({alike}): {self}"))
     }
+}
+
+fn newest(commits: &[Commit], content: &Content) -> Option<usize> {
+    commits.iter().rposition(|commit| matches(&commit.content, content))
 }
 
 fn matches(recorded: &Content, seen: &Content) -> bool {

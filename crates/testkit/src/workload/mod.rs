@@ -11,7 +11,7 @@ mod ledger;
 #[cfg(test)]
 mod tests;
 
-pub use ledger::{Commit, Content, Ledger, Outcome};
+pub use ledger::{Commit, Content, Ledger, Outcome, Place};
 
 use crate::disk::vfs::Vfs;
 use crate::disk::{Disk, Process};
@@ -358,7 +358,13 @@ fn sort(process: &Process, error: &rusqlite::Error) -> Trouble {
         return Trouble::Dead;
     }
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::DiskFull) => Trouble::Later,
+        // The last one: somebody stays in the middle of a change to the WAL's index for ten seconds.
+        Some(
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::DiskFull
+            | ErrorCode::FileLockingProtocolFailed,
+        ) => Trouble::Later,
         _ => Trouble::Finding(error.to_string()),
     }
 }
@@ -367,7 +373,7 @@ fn sort(process: &Process, error: &rusqlite::Error) -> Trouble {
 ///
 /// # Errors
 /// If SQLite cannot read it, finds it damaged, or nobody ever committed it.
-pub fn judge(disk: &Disk, path: &str, ledger: &Ledger) -> Result<usize, String> {
+pub fn judge(disk: &Disk, path: &str, ledger: &Ledger) -> Result<Place, String> {
     let process = disk.process();
     let vfs = Vfs::new(&process);
     let conn = vfs.open(path).map_err(|error| error.to_string())?;
