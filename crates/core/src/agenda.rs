@@ -134,6 +134,9 @@ mod tests {
         }
     }
 
+    /// What it shows, what lies in the replica, what is due at which second.
+    type Row<'a> = (&'a str, &'a [LtxFile], Option<(Chore, i64)>);
+
     fn check(files: &[LtxFile], settled: &Settled) -> Option<(Chore, i64)> {
         let catalog: Catalog = files.iter().copied().collect();
         next(&catalog, &schedule(), settled).map(|(chore, due)| (chore, due.0 / SECOND))
@@ -143,7 +146,7 @@ mod tests {
     fn what_is_due_follows_from_the_replica_alone() {
         let none = Settled::default();
         let level = |n| Level::new(n).expect("a level");
-        let rows: [(&str, &[LtxFile], Option<(Chore, i64)>); 7] = [
+        let rows: [Row<'_>; 7] = [
             ("nothing is there", &[], None),
             ("R38: no snapshot yet", &[file(0, 1, 1, 0)], Some((Chore::Snapshot, i64::MIN / SECOND))),
             ("R11: idle, nothing is due but the refresh", &[file(9, 1, 1, 7), file(0, 1, 1, 0)], {

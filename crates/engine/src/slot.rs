@@ -126,7 +126,7 @@ pub(crate) fn database_after(
 pub(crate) fn page_sums(
     pages: &[PageNo],
     page_size: PageSize,
-    read: &mut dyn FnMut(PageNo, &mut [u8]) -> Result<(), BuildError>,
+    mut read: impl FnMut(PageNo, &mut [u8]) -> Result<(), BuildError>,
 ) -> Result<BTreeMap<PageNo, Checksum>, BuildError> {
     let mut buf = vec![0; page_size.bytes()];
     let mut sums = BTreeMap::new();

@@ -16,9 +16,7 @@ impl Replicator {
         let comparable = self.sums.is_some()
             && self.state.as_ref().is_some_and(|state| state.page_size == facts.page_size)
             && reason != BreakReason::PageSize;
-        if !comparable {
-            self.build_image(reason)?;
-        } else if !self.compare_pages()? {
+        if !comparable || !self.compare_pages()? {
             self.build_image(reason)?;
         }
         self.broken = None;

@@ -11,7 +11,7 @@ use litekeep_core::limits;
 use litekeep_core::restore::LtxFile;
 use litekeep_formats::{Level, Txid, TxidRange};
 use litekeep_store::{Created, EpochRecord, ErrorKind, Key, Store};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -241,12 +241,12 @@ impl Replicator {
 fn put(
     store: &dyn Store,
     files: &dyn Files,
-    path: &PathBuf,
+    path: &Path,
     built: Built,
     create_only: bool,
 ) -> Result<PutOutcome, KeepError> {
     let key = Key::Ltx(Level::SLOTS, TxidRange::single(built.txid));
-    let read = |error| KeepError::Io { what: "read the staged slot", path: path.clone(), error };
+    let read = |error| KeepError::Io { what: "read the staged slot", path: path.to_owned(), error };
     let content = files::read_small(files, path, limits::SLOT_RAW_BYTES * 2)
         .and_then(|content| content.ok_or_else(|| std::io::ErrorKind::NotFound.into()))
         .map_err(read)?;

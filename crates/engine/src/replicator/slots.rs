@@ -126,7 +126,7 @@ impl Replicator {
     ) -> Result<BTreeMap<PageNo, Checksum>, BuildError> {
         let pending = self.pending.as_ref().expect("BUG: a running replicator has pending pages");
         let wal = &mut self.wal;
-        slot::page_sums(pages, page_size, &mut |page, buf| Ok(pending.read(page, wal, buf)?))
+        slot::page_sums(pages, page_size, |page, buf| Ok(pending.read(page, wal, buf)?))
     }
 
     fn write_slot(&mut self, head: SlotHead, pages: &[PageNo]) -> Result<Built, BuildError> {

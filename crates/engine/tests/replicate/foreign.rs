@@ -94,7 +94,7 @@ fn r06_a_writer_that_never_pauses_against_restores() {
                      INSERT INTO t (v) VALUES (randomblob(300)); COMMIT",
                 )
                 .unwrap();
-                if n % 50 == 0 {
+                if n.is_multiple_of(50) {
                     app.execute_batch("DELETE FROM t WHERE id > 400").unwrap();
                 }
             }
