@@ -110,7 +110,10 @@ impl Gateway {
         let status = child.wait().map_err(|error| format!("lost the script: {error}"))?;
         if !status.success() {
             let words = std::fs::read_to_string(self.folder.with_extension("log")).unwrap_or_default();
-            return Err(format!("the script ended with {status}: {}", words.trim().lines().last().unwrap_or("")));
+            return Err(format!(
+                "the script ended with {status}: {}",
+                words.trim().lines().last().unwrap_or("")
+            ));
         }
         Ok(self.folder.with_extension("env"))
     }

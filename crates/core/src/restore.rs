@@ -142,7 +142,7 @@ pub fn plan_txid(catalog: &Catalog, wanted: Txid) -> Result<Plan, NoPlan> {
     Err(NoPlan::TxidNotAvailable { wanted, nearest: Nearest { before: below, after: above } })
 }
 
-/// The plan for what a time search found (see [`points`] and [`newest_before`]).
+/// The plan for what a time search found (see [`points()`] and [`newest_before`]).
 ///
 /// # Errors
 /// [`NoPlan::TimeNotAvailable`] for `None`; [`NoPlan::Gap`] when the newest file before the wanted time lies beyond a

@@ -3,7 +3,7 @@
 //! The newest input that has a page wins; pages past the last input's end are dropped. Every input is read to its end
 //! and verified: its own checksums, its place in the chain by the seals, and that it carries all pages by which the
 //! database grew (R05: compacting a gap makes it permanent). What the merge gave must not be made visible before
-//! [`Merge::finish`] has said so.
+//! `Merge::finish` has said so.
 
 use crate::restore::{FetchError, Flaw, Object, Ranged, check_header, key, neighbours};
 use litekeep_core::restore::LtxFile;

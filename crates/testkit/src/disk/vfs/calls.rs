@@ -82,7 +82,7 @@ unsafe fn inner<'a>(file: *mut ffi::sqlite3_file) -> &'a mut Inner {
 }
 
 /// # Safety
-/// `vfs` was made by [`Vfs::new`].
+/// `vfs` was made by `Vfs::new`.
 unsafe fn live<T>(vfs: *mut ffi::sqlite3_vfs, use_it: impl FnOnce(&Live) -> T) -> Option<T> {
     // SAFETY: `pAppData` points at a leaked `App`.
     let app = unsafe { &*(*vfs).pAppData.cast::<App>() };
