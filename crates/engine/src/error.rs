@@ -119,6 +119,9 @@ pub enum KeepError {
     /// It took longer than the caller allowed.
     #[error("not in the bucket after {0:.1} s")]
     Timeout(f64),
+    /// Replication had ended before, by this error or because it was stopped.
+    #[error("replication has ended{}", .0.as_ref().map_or_else(String::new, |error| format!(": {error}")))]
+    Ended(Option<std::sync::Arc<KeepError>>),
     /// A job ended without an answer: a panic, or no thread to be had.
     #[error("the job `{0}` ended without an answer")]
     JobLost(&'static str),
@@ -160,6 +163,7 @@ impl KeepError {
             }
             Self::Fenced { .. } => KeepErrorKind::Fenced,
             Self::Build { .. } | Self::JobLost(_) => KeepErrorKind::Bug,
+            Self::Ended(error) => error.as_ref().map_or(KeepErrorKind::Retry, |error| error.kind()),
         }
     }
 

@@ -171,7 +171,7 @@ impl SlotWriter {
         Ok(())
     }
 
-    /// Makes the file durable; its name is made durable by the caller, together with the state.
+    /// Makes the file's content durable; its name is made durable by the caller.
     pub(crate) fn finish(mut self) -> Result<Built, BuildError> {
         let Trailer { file: checksum, .. } = self.encoder.finish(None, &mut self.out)?;
         self.file.write_at(&self.out, self.written)?;

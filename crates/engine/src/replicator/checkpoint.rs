@@ -86,6 +86,8 @@ impl Replicator {
 
     /// The last step, with the write lock: nothing can be committed between the copy of the tail and the back-fill.
     fn checkpoint_locked(&mut self, left: u32) -> Result<u32, KeepError> {
+        // Most of the copying before the lock: under it only what was committed since.
+        self.stage()?;
         let deadline = self.env.clock.boot() + limits::WRITE_LOCK_TRIES;
         while !self.edge().try_write_lock().map_err(self.sqlite())? {
             if self.env.clock.boot() >= deadline {

@@ -173,6 +173,8 @@ impl Replicator {
         position: Position,
         sums: Option<SumsRecord>,
     ) -> Result<(), KeepError> {
+        // The state must never speak of a file whose name a power loss could take back.
+        self.env.files.sync_dir(self.local.dir()).map_err(self.io("make a slot durable in"))?;
         let replica = self.env.store.location();
         let file = self.timing.file.expect("BUG: the database is open");
         let old_sums = self.state.as_ref().and_then(|state| state.sums);

@@ -130,10 +130,11 @@ impl Shared {
             .changed
             .wait_timeout_while(self.inner(), limit, done)
             .unwrap_or_else(PoisonError::into_inner);
-        if waited.timed_out() && inner.answered < ticket {
-            return Err(KeepError::Timeout(limit.as_secs_f64()));
+        match (inner.answered >= ticket, waited.timed_out()) {
+            (true, _) => Ok(inner.status.durable),
+            (false, true) => Err(KeepError::Timeout(limit.as_secs_f64())),
+            (false, false) => Err(KeepError::Ended(inner.status.failure.clone())),
         }
-        Ok(inner.status.durable)
     }
 
     /// Waits until the replicator has ended; returns why, if that was an error.
