@@ -394,6 +394,7 @@ fn synced(keeper: &Keeper) -> Result<(), Arc<KeepError>> {
         match keeper.sync(LOOK) {
             Ok(_) => return keeper.status().failure.map_or(Ok(()), Err),
             Err(KeepError::Timeout(_)) => {}
+            Err(KeepError::Ended(Some(failure))) => return Err(failure),
             Err(error) => return Err(Arc::new(error)),
         }
         let now = keeper.status();
