@@ -1,22 +1,26 @@
 //! Runs many simulations: `cargo run -p testkit --bin simulate -- --seeds 5000 --from 0`.
 //!
-//! Options: `--seeds N`, `--from N`, `--scenario smoke|long`, `--wrong NAME` (a deliberately wrong engine, which must
-//! be found out), `--twice` (each seed twice, with equal histories).
+//! Options: `--seeds N`, `--from N`, `--scenario smoke|long|survives|wiped` (the last two: the short scene with a
+//! power loss at call `--from` and the following ones, after which the disk is kept or wiped), `--wrong NAME` (a deliberately wrong engine, which must
+//! be found out), `--right` (the right engine in the wrong one's scenario), `--twice` (each seed twice, with equal histories).
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
 
+use litekeep_core::decisions::Decisions;
 use std::process::ExitCode;
-use testkit::sim::{self, Report, Scenario, wrong};
+use testkit::sim::{self, Fate, Report, Scenario, wrong};
 
 struct Args {
     seeds: u64,
     from: u64,
-    long: bool,
+    scenario: String,
     twice: bool,
+    right: bool,
     wrong: Option<String>,
 }
 
 fn args() -> Result<Args, String> {
-    let mut args = Args { seeds: 200, from: 0, long: false, twice: false, wrong: None };
+    let mut args =
+        Args { seeds: 200, from: 0, scenario: "smoke".to_owned(), twice: false, right: false, wrong: None };
     let mut given = std::env::args().skip(1);
     while let Some(name) = given.next() {
         let mut value = || given.next().ok_or(format!("{name} needs a value"));
@@ -24,8 +28,9 @@ fn args() -> Result<Args, String> {
         match name.as_str() {
             "--seeds" => args.seeds = number(value()?)?,
             "--from" => args.from = number(value()?)?,
-            "--scenario" => args.long = value()? == "long",
+            "--scenario" => args.scenario = value()?,
             "--wrong" => args.wrong = Some(value()?),
+            "--right" => args.right = true,
             "--twice" => args.twice = true,
             other => return Err(format!("unknown option {other}")),
         }
@@ -58,11 +63,19 @@ fn simulate(args: &Args) -> Result<u64, String> {
     let mut total = Report::default();
     let mut findings = 0;
     for seed in args.from..args.from + args.seeds {
-        let scenario = match &variant {
+        let mut scenario = match &variant {
             Some(variant) => (variant.scenario)(seed),
-            None if args.long => Scenario::long(seed),
-            None => Scenario::smoke(seed),
+            None => match args.scenario.as_str() {
+                "smoke" => Scenario::smoke(seed),
+                "long" => Scenario::long(seed),
+                "survives" => Scenario::short(seed, Fate::Survives),
+                "wiped" => Scenario::short(seed, Fate::Wiped),
+                other => return Err(format!("no scenario is called {other}")),
+            },
         };
+        if args.right {
+            scenario.decisions = Decisions::RIGHT;
+        }
         let result = if args.twice { sim::run_twice(&scenario) } else { sim::run(&scenario) };
         match result {
             Ok(report) => add(&mut total, &report),

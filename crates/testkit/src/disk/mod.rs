@@ -194,7 +194,8 @@ impl Process {
     /// Lets other processes work now, if that is planned for this one.
     fn give_way(&self) {
         let slot = || self.disk.interruption.lock().unwrap_or_else(PoisonError::into_inner);
-        if slot().as_ref().is_none_or(|(pid, _)| *pid != self.pid) {
+        // What a dead process's code still tries must not be seen, so nobody may work meanwhile.
+        if slot().as_ref().is_none_or(|(pid, _)| *pid != self.pid) || !self.alive() {
             return;
         }
         // Taken out meanwhile: what it does makes calls as well.

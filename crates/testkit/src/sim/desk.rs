@@ -11,6 +11,8 @@ pub(super) struct Desk {
     pub(super) ledger: Ledger,
     pub(super) shape: Shape,
     pub(super) commits: u64,
+    /// Whether the application was killed since this was last cleared.
+    pub(super) died: bool,
     /// What the application should never have seen.
     pub(super) finding: Option<String>,
     /// Whom to tell of a commit.
@@ -29,6 +31,7 @@ impl Desk {
             ledger: Ledger::default(),
             shape,
             commits: 0,
+            died: false,
             finding: None,
             poke: None,
             interruptions: 0,
@@ -63,6 +66,11 @@ impl Desk {
         {
             poke();
             self.poked = true;
+        }
+        if !app.process().alive() {
+            // At once: closing its connections puts shared memory back to what it was when it died.
+            self.app = None;
+            self.died = true;
         }
         self.note(result);
     }

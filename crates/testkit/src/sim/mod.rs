@@ -78,6 +78,19 @@ impl Scenario {
         }
     }
 
+    /// A short scene in fair weather, for placing a power loss at each of its calls in turn.
+    pub fn short(call: u64, disk: Fate) -> Self {
+        Self {
+            shape: Some(Shape { autocheckpoint: 7, cache: 5, blob: 3000, ..Shape::PLAIN }),
+            weather: Weather::CLEAR,
+            turns: 150,
+            crash: Crash::At(call),
+            disk,
+            interrupts: Some(200),
+            ..Self::smoke(11)
+        }
+    }
+
     /// Everything at once, for long runs.
     pub fn long(seed: u64) -> Self {
         let random = SeededRandom::new(seed ^ 0x0001_0000);

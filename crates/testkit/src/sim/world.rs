@@ -15,7 +15,10 @@ use litekeep::local::{self, LocalError};
 use litekeep::restore::{Options, Outcome, RestoreEnv, RestoreError, Restored, Skipped, restore};
 use litekeep::settings::Settings;
 use litekeep_core::env::Clock;
+use litekeep_core::restore::Target;
+use litekeep_formats::{Level, Txid};
 use litekeep_store::memory::MemoryStore;
+use litekeep_store::{Key, Scope};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -115,11 +118,42 @@ impl World {
     pub(super) fn trail(&self) -> Vec<String> {
         let newest = |mut lines: Vec<String>| lines.split_off(lines.len().saturating_sub(TRAIL));
         let mut trail = vec![format!("{:?}", self.shape), format!("{:?}", self.settings)];
+        trail.extend(self.autopsy());
         trail.extend(newest(self.turns.last()));
         trail.extend(newest(self.disk.last_calls()));
         let asked = self.store.records().into_iter().filter(|record| record.verb != Verb::List);
         trail.extend(newest(asked.map(|record| format!("{record:?}")).collect()));
         trail
+    }
+
+    /// Which commit each transaction of the replica holds.
+    fn autopsy(&self) -> Vec<String> {
+        let fair = FaultyStore::new(Arc::clone(self.store.inner()), self.clock.clone(), SeededRandom::new(1));
+        let ledger = self.ledger();
+        let look = |txid: Txid| {
+            let scratch = empty_disk(&self.clock, 1);
+            let process = scratch.process();
+            let vfs = Vfs::new(&process);
+            let env = RestoreEnv {
+                store: Arc::new(fair.clone()),
+                files: Arc::new(process.clone()),
+                clock: Arc::new(self.clock.clone()),
+                vfs: Some(vfs.name().to_owned()),
+            };
+            let options = Options { target: Target::Txid(txid), ..options() };
+            let found = restore(&env, &options, &mut |_| {}).map_err(|error| error.to_string());
+            let found = found.and_then(|_| judge(&scratch, DATABASE, &ledger));
+            let shown =
+                format!("{found:?}").lines().next().unwrap_or_default().chars().take(160).collect::<String>();
+            format!("transaction {txid}: {shown}")
+        };
+        let slots = self.store.inner().list(&Scope::Level(Level::SLOTS)).unwrap_or_default();
+        let newest = slots.iter().filter_map(|entry| match entry.key {
+            Key::Ltx(_, range) => Some(range.max().get()),
+            _ => None,
+        });
+        let newest = newest.max().unwrap_or(0);
+        (newest.saturating_sub(TRAIL as u64)..=newest).filter_map(Txid::new).map(look).collect()
     }
 
     fn note(&mut self, what: impl Into<String>) {
@@ -335,7 +369,7 @@ impl World {
         if let Some(engine) = self.engine.as_mut().filter(|_| poked) {
             engine.hurry();
         }
-        let app_died = self.desk.get().app.take_if(|app| !app.process().alive()).is_some();
+        let app_died = std::mem::take(&mut self.desk.get().died);
         if app_died {
             self.note("the application was killed");
             self.report.kills += 1;
@@ -364,7 +398,10 @@ impl World {
         if let Some(engine) = self.engine.take() {
             self.count(&engine);
         }
-        self.desk.get().finding = None;
+        {
+            let mut desk = self.desk.get();
+            (desk.finding, desk.died) = (None, false);
+        }
         (self.engine_rests, self.app_rests) = (self.downtime(), self.downtime());
         self.past = fold(self.past, &self.disk.history().to_le_bytes());
         let wiped = match self.scenario.disk {
@@ -434,12 +471,7 @@ impl World {
             clock: Arc::new(self.clock.clone()),
             vfs: Some(vfs.name().to_owned()),
         };
-        let options = Options {
-            parallelism: 1,
-            if_replica_exists: true,
-            state_dir: Some(local::directory(Path::new(DATABASE), None)),
-            ..Options::new(DATABASE)
-        };
+        let options = Options { state_dir: Some(local::directory(Path::new(DATABASE), None)), ..options() };
         let outcome = restore(&env, &options, &mut |_| {})?;
         self.report.restores += 1;
         let finding = |what: String| RestoreError::Sqlite(what);
@@ -546,6 +578,10 @@ impl World {
         let broken: Vec<_> = self.store.violations().into_iter().chain(self.disk.violations()).collect();
         if broken.is_empty() { Ok(()) } else { Err(broken.join("; ")) }
     }
+}
+
+fn options() -> Options {
+    Options { parallelism: 1, if_replica_exists: true, ..Options::new(DATABASE) }
 }
 
 /// Leaves word for the engine, as the command does after a restore.

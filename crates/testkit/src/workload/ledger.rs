@@ -93,9 +93,18 @@ impl Ledger {
     /// If it is none of the states that a sound disk may hold.
     pub fn found(&mut self, conn: &Connection, lost: usize) -> Result<(), String> {
         let content = image::content(conn).map_err(|error| error.to_string())?;
-        let Some(at) = newest(&self.commits, &content) else {
-            return Err(format!("the application found {content:x?}, which nobody committed: {self}"));
-        };
+        if newest(&self.commits, &content).is_none() {
+            // The engine may have brought the file forward, by a put that had been on its way.
+            match self.place(&content) {
+                Some(place) if place.at == self.last() => self.go_back(place),
+                _ => {
+                    return Err(format!(
+                        "the application found {content:x?}, which nobody committed: {self}"
+                    ));
+                }
+            }
+        }
+        let Some(at) = newest(&self.commits, &content) else { return Err("BUG: found above".to_owned()) };
         let oldest = self.last_confirmed().unwrap_or(0);
         if at.saturating_add(lost) < oldest {
             return Err(format!("the application found commit {at} and missed {oldest}: {self}"));
@@ -134,19 +143,26 @@ impl Ledger {
         self.commits.iter().fold(0, |digest, commit| fold(digest, format!("{commit:?}").as_bytes()))
     }
 
+    fn place(&self, content: &Content) -> Option<Place> {
+        if let Some(at) = newest(&self.commits, content) {
+            return Some(Place::on_the_way(Some(at)));
+        }
+        let (branch, commit) = self
+            .branches
+            .iter()
+            .enumerate()
+            .find_map(|(n, branch)| Some((n, newest(&branch.commits, content)?)))?;
+        Some(Place { at: self.branches[branch].fork, left: Some((branch, commit)) })
+    }
+
     /// The newest commit that is exactly this file.
     ///
     /// # Errors
     /// If none is; the text tells which one it resembles.
     pub fn identify(&self, conn: &Connection) -> Result<Place, String> {
         let content = image::content(conn).map_err(|error| error.to_string())?;
-        if let Some(at) = newest(&self.commits, &content) {
-            return Ok(Place::on_the_way(Some(at)));
-        }
-        let on_branch = |branch: &Branch| newest(&branch.commits, &content);
-        let left = self.branches.iter().enumerate().find_map(|(n, branch)| Some((n, on_branch(branch)?)));
-        if let Some((branch, commit)) = left {
-            return Ok(Place { at: self.branches[branch].fork, left: Some((branch, commit)) });
+        if let Some(place) = self.place(&content) {
+            return Ok(place);
         }
         let alike = self.commits.iter().rposition(|commit| commit.content.rows == content.rows);
         let alike = alike.map_or("no commit has its rows".into(), |at| format!("it has the rows of {at}"));

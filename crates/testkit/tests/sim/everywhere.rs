@@ -1,24 +1,13 @@
-use testkit::faulty::Weather;
-use testkit::sim::{Crash, Fate, Scenario, run};
-use testkit::workload::Shape;
+use testkit::sim::{Fate, Scenario, run};
 
 /// R59: the power goes at call n to the disk, for every n of a short scene, with the disk kept and with it wiped.
 #[test]
 fn r59_a_power_loss_at_every_single_call_loses_nothing_acknowledged() {
-    let scene = |crash, disk| Scenario {
-        shape: Some(Shape { autocheckpoint: 7, cache: 5, blob: 3000, ..Shape::PLAIN }),
-        weather: Weather::CLEAR,
-        turns: 150,
-        crash,
-        disk,
-        interrupts: Some(200),
-        ..Scenario::smoke(11)
-    };
     let mut findings = Vec::new();
     for disk in [Fate::Survives, Fate::Wiped] {
         let mut crashes = 0;
         for call in 0..600 {
-            match run(&scene(Crash::At(call), disk)) {
+            match run(&Scenario::short(call, disk)) {
                 Ok(report) if report.crashes == 0 => break,
                 Ok(_) => crashes += 1,
                 Err(finding) => findings.push(format!("call {call}, {disk:?}: {finding}")),
