@@ -124,6 +124,9 @@ impl Replicator {
         let result = match advance {
             Advance::Nothing => return Ok(false),
             Advance::Break(reason) => Err(CaptureError::Break(reason)),
+            Advance::Restarted { .. } if self.began_behind() => {
+                Err(CaptureError::Break(BreakReason::OtherLife))
+            }
             Advance::Append { .. } | Advance::Restarted { .. } => {
                 let last = (self.env.decisions.last_frame)(facts);
                 self.wal.capture(advance, last, facts, &position, limits::SYNC_WAL_BYTES)
@@ -144,6 +147,16 @@ impl Replicator {
                 Ok(false)
             }
             Err(CaptureError::Io(error)) => Err(self.io("read the WAL beside")(error)),
+        }
+    }
+
+    /// Whether protection began with frames that were not taken yet. On read mark 0 the WAL may restart once, which
+    /// loses nothing only where everything before that begin was taken; a start that claims its epoch first has not.
+    fn began_behind(&self) -> bool {
+        let position = self.pending.as_ref().map(|pending| *pending.position());
+        match (self.edge().held_since(), position) {
+            (Some(began), Some(position)) => began.salts == position.salts && began.mx_frame > position.frame,
+            _ => false,
         }
     }
 
