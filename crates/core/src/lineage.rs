@@ -85,6 +85,8 @@ impl fmt::Display for BesideReason {
 pub fn compare(local: Option<&LocalRecord>, tip: Option<&RemoteTip>) -> Lineage {
     match (local, tip) {
         (None, None) => Lineage::Begin,
+        // Staged, and the power went before the first put: the chain is all here, it only has to go up.
+        (Some(local), None) if local.oldest_staged == Some(Txid::FIRST) => Lineage::Continue,
         (Some(_), None) => Lineage::Mend,
         (None, Some(_)) => Lineage::Compare,
         (Some(local), Some(tip)) => compare_both(local, tip),
@@ -173,6 +175,7 @@ mod tests {
                 Some(tip(7, 2)),
                 Lineage::Mend,
             ),
+            ("a crash before the first put", Some(local(2, 1, Some(1), false)), None, Lineage::Continue),
             ("everything is gone", Some(local(9, 1, None, false)), None, Lineage::Mend),
             (
                 "R22: a stale file without changes",
