@@ -4,6 +4,7 @@
 //! is merely different stops the start: picking a side would lose the other one (failures R20 to R24, R26).
 
 use core::fmt;
+use litekeep_formats::ltx::WalSpan;
 use litekeep_formats::{Checksum, Epoch, TimestampMs, Txid};
 
 /// What the engine recorded about this very file when it last ran (or restored it).
@@ -38,6 +39,8 @@ pub struct RemoteTip {
     pub epoch: Option<Epoch>,
     /// The tip's own time.
     pub timestamp: TimestampMs,
+    /// Which part of which life of the WAL its slot was made from; all zero where that is not known.
+    pub wal: WalSpan,
 }
 
 /// How the local file and the chain lie to each other.
@@ -152,6 +155,7 @@ mod tests {
             database: None,
             epoch: Epoch::new(1),
             timestamp: TimestampMs(0),
+            wal: WalSpan::default(),
         }
     }
 

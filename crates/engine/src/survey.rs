@@ -4,7 +4,7 @@ use crate::error::KeepError;
 use litekeep_core::lineage::RemoteTip;
 use litekeep_core::ownership::EpochFacts;
 use litekeep_core::restore::{Catalog, LtxFile, plan_latest};
-use litekeep_formats::ltx::{Header, Marks, Trailer};
+use litekeep_formats::ltx::{Header, Marks, Trailer, WalSpan};
 use litekeep_formats::{Epoch, Level, Txid, TxidRange};
 use litekeep_store::{EpochRecord, ErrorKind, Key, Scope, Store, StoreError};
 
@@ -95,6 +95,7 @@ fn read_tip(store: &dyn Store, catalog: &Catalog, txid: Txid) -> Result<Option<R
             database: seal.and_then(|seal| seal.database).or(trailer.post_apply),
             epoch: seal.map(|seal| seal.epoch),
             timestamp: header.timestamp,
+            wal: if is_slot { header.wal } else { WalSpan::default() },
         }));
     }
     Ok(None)

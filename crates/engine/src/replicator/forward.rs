@@ -4,7 +4,7 @@
 use super::{Env, Phase, Replicator, Report};
 use crate::error::KeepError;
 use crate::files::Open;
-use crate::local::record_state;
+use crate::local::{RestoredRecord, record_state};
 use crate::restore::{Options, Outcome, RestoreEnv, Restored, restore};
 use crate::slot::BuildError;
 use litekeep_core::lineage::RemoteTip;
@@ -23,9 +23,14 @@ pub(crate) struct Newer {
 }
 
 impl Newer {
-    /// Its rolling checksum; `None` for a v0.3 backup, which is no chain.
-    pub(super) fn database(&self) -> Option<Checksum> {
-        self.restored.chain.map(|chain| chain.database)
+    /// Where it lies, for a short while.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it is; `None` for a v0.3 backup, which is no chain.
+    pub(super) fn record(&self, replica: String) -> Option<RestoredRecord> {
+        self.restored.record(replica)
     }
 }
 
@@ -88,7 +93,7 @@ impl Replicator {
         if !written? {
             return self.database_is_locked();
         }
-        let Some(record) = newer.restored.record(self.env.store.location()) else {
+        let Some(record) = newer.record(self.env.store.location()) else {
             return Err(self.behind(Some(tip)));
         };
         let state = record_state(&self.local, &*self.env.files, &self.path, &record)

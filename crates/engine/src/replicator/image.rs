@@ -106,7 +106,12 @@ impl Replicator {
                 let slot = slot.map_err(self.io("read the staged slot in"))?;
                 let job = move || image::from_slot(&*env.store, Arc::clone(&slot), &path, encoding, now);
                 self.spawn("image", move |reporter| reporter.report(Report::ImageUp(txid, job())), lost);
-                Ok(true)
+                // Slot 1 is a restore point by itself. A later image may stand behind a hole, which only its copy in
+                // level 9 bridges: until that is there, nothing could be restored.
+                if txid != Txid::FIRST {
+                    self.image = Some(Image::Slot(txid));
+                }
+                Ok(txid == Txid::FIRST)
             }
             Image::Stream(stream) => {
                 let path = self.path.clone();
@@ -125,11 +130,20 @@ impl Replicator {
     ) -> Result<(), KeepError> {
         self.image_busy = false;
         let waiting = self.staged.front().is_some_and(|slot| slot.built.txid == txid);
+        let again = matches!(self.image, Some(Image::Slot(slot)) if slot == txid);
         match result {
             Ok(file) => {
+                self.image.take_if(|image| image.txid() == txid);
                 tracing::info!(db = %self.path.display(), %txid, size = file.size, "snapshot complete");
                 self.chain.catalog.insert(file);
                 if waiting { self.front_is_durable() } else { Ok(()) }
+            }
+            Err(error) if waiting && again => {
+                // The slot stands and is put once more, which finds it to be ours, and the copy after it.
+                self.putting = false;
+                self.next_put = self.env.clock.boot() + self.backoff(self.put_failures);
+                self.put_failures = self.put_failures.saturating_add(1);
+                Err(error)
             }
             Err(error) if waiting => {
                 // The read transaction is gone with the job: the content must be taken anew, under a new number.

@@ -1,13 +1,11 @@
 //! When the chain of WAL frames is broken, or was never there: compare pages, ship what differs.
 
-use super::start::{Compared, position_of};
-use super::{Env, Replicator};
+use super::Replicator;
+use super::start::position_of;
 use crate::error::KeepError;
 use crate::slot::BuildError;
 use litekeep_core::assess::{BreakReason, Position};
-use litekeep_core::lineage::RemoteTip;
 use litekeep_formats::crc::page_checksum;
-use std::path::Path;
 
 impl Replicator {
     /// Finds out what the slots lack, and makes it pending; a whole image where there is nothing to compare with.
@@ -94,14 +92,4 @@ impl Replicator {
         self.putting = false;
         Ok(())
     }
-}
-
-/// Restores the replica's newest state beside the database, only to know its checksum, and removes it again.
-pub(super) fn checksum_of_tip(env: &Env, tip: RemoteTip, into: &Path) -> Result<Compared, KeepError> {
-    let restored = super::forward::restore_tip(env, &tip, into, None);
-    let removed = env.files.remove(into);
-    let newer = restored?;
-    removed.map_err(|error| KeepError::Io { what: "remove", path: into.to_owned(), error })?;
-    let database = newer.database().ok_or(KeepError::JobLost("compare"))?;
-    Ok(Compared { tip, database })
 }

@@ -14,6 +14,7 @@ mod put;
 mod slots;
 mod start;
 mod status;
+mod takeover;
 
 pub use status::{Health, Status};
 
@@ -76,7 +77,7 @@ pub(crate) enum Report {
     Surveyed(Result<crate::survey::Survey, KeepError>),
     Forward(RemoteTip, Result<forward::Newer, KeepError>),
     Claimed(Result<crate::ownership::Claim, KeepError>),
-    Compared(Result<start::Compared, KeepError>),
+    Compared(RemoteTip, Result<forward::Newer, KeepError>),
     Put(Txid, Result<put::PutOutcome, KeepError>),
     ImageUp(Txid, Result<LtxFile, KeepError>),
     Recorded(Result<(), KeepError>),
@@ -303,7 +304,7 @@ impl Replicator {
     fn take_report(&mut self, report: Report) -> Result<(), KeepError> {
         match report {
             Report::Surveyed(result) => self.surveyed(result),
-            Report::Compared(result) => self.compared(result),
+            Report::Compared(tip, newer) => self.compared(tip, newer),
             Report::Forward(tip, result) => self.forward_restored(tip, result),
             Report::Claimed(result) => self.claimed(result),
             Report::Put(txid, result) => self.put_answered(txid, result),

@@ -3,12 +3,11 @@
 
 use super::{Phase, Replicator, Report, Stopping};
 use crate::error::KeepError;
-use crate::local::{State, SumsRecord};
+use crate::local::State;
 use crate::ownership::{self, Claim};
 use crate::pending::Pending;
-use crate::slot::BuildError;
 use crate::sqlite::{Edge, Scan, is_busy};
-use crate::sums::{Sums, SumsWriter};
+use crate::sums::Sums;
 use crate::survey::{self, Survey};
 use litekeep_core::assess::{Advance, BreakReason, Facts, Position, Resume};
 use litekeep_core::lineage::{self, BesideReason, Lineage, LocalRecord, RemoteTip};
@@ -17,13 +16,6 @@ use litekeep_formats::crc::page_checksum;
 use litekeep_formats::{Checksum, Epoch};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What a job found out about a tip that carries no database checksum: it was restored, and this is its checksum.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Compared {
-    pub(super) tip: RemoteTip,
-    pub(super) database: Checksum,
-}
 
 /// How long to wait for a job before looking whether a stop was asked for. Reports wake earlier.
 const JOB_WAIT: Duration = Duration::from_secs(60);
@@ -194,7 +186,7 @@ impl Replicator {
         self.claim()
     }
 
-    fn beside(&self, tip: Option<RemoteTip>, reason: BesideReason) -> KeepError {
+    pub(super) fn beside(&self, tip: Option<RemoteTip>, reason: BesideReason) -> KeepError {
         KeepError::Beside {
             database: self.path.clone(),
             replica: self.env.store.location(),
@@ -315,58 +307,6 @@ impl Replicator {
         })
         .map_err(self.sqlite())?;
         Ok(database)
-    }
-
-    /// No record ties the file to the chain: only equal content does.
-    fn compare_with(&mut self, tip: RemoteTip) -> Result<(), KeepError> {
-        if let Some(database) = tip.database {
-            return self.compared(Ok(Compared { tip, database }));
-        }
-        tracing::warn!(db = %self.path.display(), txid = %tip.txid,
-            "the replica's newest transaction carries no seal, as Litestream writes it; comparing it with the database");
-        self.phase = Phase::Comparing;
-        let env = self.env.clone();
-        let into = self.local.dir().join("compare.tmp");
-        self.spawn(
-            "compare",
-            move |reporter| reporter.report(Report::Compared(super::mend::checksum_of_tip(&env, tip, &into))),
-            Report::Compared(Err(KeepError::JobLost("compare"))),
-        );
-        Ok(())
-    }
-
-    pub(super) fn compared(&mut self, result: Result<Compared, KeepError>) -> Result<(), KeepError> {
-        let Compared { tip, database } = result?;
-        let Some(scan) = self.scan()? else { return self.database_is_locked() };
-        let facts = *scan.facts();
-        let io = self.io("write the page checksums in");
-        self.local.clear().map_err(&io)?;
-        let mut writer = SumsWriter::create(&*self.env.files, self.local.dir(), tip.txid).map_err(&io)?;
-        scan.for_each(|page, data| Ok::<_, BuildError>(writer.page(page, page_checksum(page, data))?))
-            .map_err(self.build_failed(tip.txid))?;
-        let commit = scan.pages().map_err(self.sqlite())?;
-        if writer.finish(commit).map_err(&io)? != database {
-            return Err(self.beside(Some(tip), BesideReason::Unknown));
-        }
-        tracing::info!(db = %self.path.display(), txid = %tip.txid, "the database equals the replica's newest transaction");
-        let position = position_of(&facts);
-        self.adopt(State {
-            file: self.timing.file.expect("BUG: the database is open"),
-            replica: self.env.store.location(),
-            txid: tip.txid,
-            slot: tip.slot,
-            database: Some(database),
-            commit,
-            page_size: facts.page_size,
-            timestamp: tip.timestamp,
-            position,
-            tail: 0,
-            tail_commit: commit,
-            tail_lowest: commit,
-            rewound_from: None,
-            sums: Some(SumsRecord { begun: tip.txid, flushed: tip.txid, commit }),
-        })?;
-        self.claim()
     }
 
     /// Takes a state that was just found out for the truth.

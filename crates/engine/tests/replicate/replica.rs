@@ -259,3 +259,64 @@ fn r21_an_earlier_state_that_was_restored_on_purpose_becomes_the_newest() {
         assert_eq!(rows, 105 + 5 * u32::from(writes_first));
     }
 }
+
+/// Takes everything away that ties the file to the chain, as a takeover from another program finds it.
+fn forget(rig: &Rig) {
+    std::fs::remove_dir_all(rig.meta()).unwrap();
+}
+
+#[test]
+fn a_file_that_went_on_while_nobody_watched_is_taken_over_by_what_its_wal_shows() {
+    let rig = Rig::new();
+    let app = rig.app();
+    insert(&app, 100);
+    let keeper = rig.keep();
+    synced(&keeper);
+    insert(&app, 10);
+    let last = synced(&keeper);
+    stopped(keeper);
+    forget(&rig);
+    for _ in 0..3 {
+        insert(&app, 400);
+    }
+    let keeper = rig.keep();
+    assert_eq!(synced(&keeper), last.next());
+    assert_eq!(keeper.status().images, 0, "the replica's history goes on");
+    insert(&app, 1);
+    synced(&keeper);
+    stopped(keeper);
+    rig.assert_restores();
+}
+
+#[test]
+fn a_file_whose_wal_began_anew_while_nobody_watched_is_not_guessed_about() {
+    let rig = Rig::new();
+    let app = rig.app();
+    insert(&app, 100);
+    let keeper = rig.keep();
+    synced(&keeper);
+    insert(&app, 10);
+    synced(&keeper);
+    stopped(keeper);
+    forget(&rig);
+    insert(&app, 1);
+    app.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    insert(&app, 1);
+    let error = refused(&rig);
+    assert!(matches!(*error, KeepError::Beside { .. }), "{error}");
+}
+
+#[test]
+fn a_file_whose_wal_is_gone_and_that_differs_is_not_guessed_about() {
+    let rig = Rig::new();
+    let app = rig.app();
+    insert(&app, 2000);
+    let keeper = rig.keep();
+    synced(&keeper);
+    stopped(keeper);
+    forget(&rig);
+    app.execute_batch("UPDATE t SET v = x'11' WHERE id = 1").unwrap();
+    drop(app); // the last connection: SQLite checkpoints and removes the WAL
+    let error = refused(&rig);
+    assert!(matches!(*error, KeepError::Beside { .. }), "{error}");
+}
