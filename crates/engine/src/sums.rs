@@ -6,6 +6,7 @@
 //! is deleted, and writing it twice does no harm.
 
 use crate::files::{File, Files, Open};
+use crate::local::SumsRecord;
 use litekeep_formats::{Checksum, PageNo, PageSize, Txid};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -32,24 +33,30 @@ struct Layer {
 pub(crate) struct Sums {
     file: Arc<dyn File>,
     page_size: PageSize,
+    base: Txid,
     base_commit: u32,
     layers: VecDeque<Layer>,
 }
 
 impl Sums {
-    /// Opens the array that stands for a database of `commit` pages.
+    /// Opens the array that stands for a database of `commit` pages after slot `flushed`.
     pub(crate) fn open(
         files: &dyn Files,
         dir: &Path,
-        begun: Txid,
-        commit: u32,
+        record: &SumsRecord,
         page_size: PageSize,
     ) -> io::Result<Self> {
-        let file = files.open(&path(dir, begun), Open::Write)?;
+        let commit = record.commit;
+        let file = files.open(&path(dir, record.begun), Open::Write)?;
         if file.len()? < u64::from(commit) * ENTRY {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the page checksums are cut short"));
         }
-        Ok(Self { file, page_size, base_commit: commit, layers: VecDeque::new() })
+        Ok(Self { file, page_size, base: record.flushed, base_commit: commit, layers: VecDeque::new() })
+    }
+
+    /// The slot that the newest layer stands for.
+    pub(crate) fn txid(&self) -> Txid {
+        self.layers.back().map_or(self.base, |layer| layer.txid)
     }
 
     /// Pages of the database that the newest layer stands for.
@@ -102,7 +109,7 @@ impl Sums {
         write_runs(&*self.file, &merged)?;
         self.file.sync()?;
         for layer in self.layers.drain(..count) {
-            self.base_commit = layer.commit;
+            (self.base, self.base_commit) = (layer.txid, layer.commit);
         }
         Ok(self.base_commit)
     }
@@ -190,6 +197,10 @@ mod tests {
         Checksum::from_crc(n)
     }
 
+    fn record(begun: u64, commit: u32) -> SumsRecord {
+        SumsRecord { begun: txid(begun), flushed: txid(begun), commit }
+    }
+
     fn layer(pages: &[(u32, u64)]) -> BTreeMap<PageNo, Checksum> {
         pages.iter().map(|(p, s)| (page(*p), sum(*s))).collect()
     }
@@ -204,7 +215,7 @@ mod tests {
         let database = writer.finish(4).expect("finished");
         assert_eq!(database, (1..=4).fold(Checksum::EMPTY, |all, n| all.toggle(sum(n))));
 
-        let mut sums = Sums::open(&RealFiles, dir.path(), txid(1), 4, SIZE).expect("opened");
+        let mut sums = Sums::open(&RealFiles, dir.path(), &record(1, 4), SIZE).expect("opened");
         sums.push(txid(2), 2, layer(&[(1, 11)]));
         sums.push(txid(3), 4, layer(&[(3, 33)]));
         let seen = |sums: &Sums| -> Vec<Option<Checksum>> {
@@ -220,7 +231,7 @@ mod tests {
         assert_eq!(sums.get(page(4)).expect("read"), Some(sum(44)));
         assert_eq!(sums.flush(txid(3)).expect("flushed"), 4);
 
-        let again = Sums::open(&RealFiles, dir.path(), txid(1), 4, SIZE).expect("opened");
+        let again = Sums::open(&RealFiles, dir.path(), &record(1, 4), SIZE).expect("opened");
         assert_eq!(seen(&again), vec![Some(sum(11)), Some(sum(2)), Some(sum(33)), Some(sum(44)), None]);
     }
 
@@ -230,6 +241,6 @@ mod tests {
         let mut writer = SumsWriter::create(&RealFiles, dir.path(), txid(1)).expect("created");
         writer.page(page(1), sum(1)).expect("written");
         writer.finish(1).expect("finished");
-        assert!(Sums::open(&RealFiles, dir.path(), txid(1), 2, SIZE).is_err());
+        assert!(Sums::open(&RealFiles, dir.path(), &record(1, 2), SIZE).is_err());
     }
 }

@@ -8,6 +8,9 @@ use litekeep_formats::ltx::{Header, Marks, Trailer, WalSpan};
 use litekeep_formats::{Epoch, Level, Txid, TxidRange};
 use litekeep_store::{EpochRecord, ErrorKind, Key, Scope, Store, StoreError};
 
+/// An LTX file without pages: header, end of pages, empty index and its size, trailer; bytes.
+const EMPTY_FILE: u64 = 100 + 6 + 1 + 8 + 16;
+
 /// What was found.
 #[derive(Debug, Clone)]
 pub(crate) struct Survey {
@@ -20,7 +23,8 @@ pub(crate) struct Survey {
 
 /// Lists everything and reads the ends of the newest files.
 pub(crate) fn survey(store: &dyn Store) -> Result<Survey, KeepError> {
-    let catalog = list_all(store)?;
+    let mut catalog = list_all(store)?;
+    read_ahead(store, &mut catalog)?;
     let mut epochs = epoch_facts(store)?;
     let tip = catalog.newest().map(|txid| read_tip(store, &catalog, txid)).transpose()?.flatten();
     let seals = [Level::SLOTS, Level::SNAPSHOTS]
@@ -32,6 +36,25 @@ pub(crate) fn survey(store: &dyn Store) -> Result<Survey, KeepError> {
     }
     let hole = has_hole(store, &catalog)?;
     Ok(Survey { catalog, tip, epochs, hole })
+}
+
+/// Slots are consecutive, so a listing that lags cannot hide one: the next is asked for by name (R60).
+fn read_ahead(store: &dyn Store, catalog: &mut Catalog) -> Result<(), StoreError> {
+    while let Some(next) = catalog.newest().map(Txid::next) {
+        let range = TxidRange::single(next);
+        let head = match store.head(&Key::Ltx(Level::SLOTS, range)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        catalog.insert(LtxFile {
+            level: Level::SLOTS,
+            range,
+            size: head.size,
+            modified: head.modified,
+            timestamp: Some(head.timestamp),
+        });
+    }
+    Ok(())
 }
 
 /// Whether the newest state cannot be restored from what is listed.
@@ -48,7 +71,8 @@ fn has_hole(store: &dyn Store, catalog: &Catalog) -> Result<bool, StoreError> {
         return Ok(false);
     };
     let seal = read_ends(store, file)?.and_then(|(header, _)| header.seal());
-    Ok(seal.is_some_and(|seal| seal.marks.contains(Marks::CONTENT_IN_LEVEL_9)))
+    // Without a seal there is no mark; a file of this size has no page.
+    Ok(seal.map_or(file.size <= EMPTY_FILE, |seal| seal.marks.contains(Marks::CONTENT_IN_LEVEL_9)))
 }
 
 /// The LTX files of all levels.

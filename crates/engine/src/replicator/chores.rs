@@ -47,6 +47,8 @@ pub(super) struct Chores {
     pub(super) looked_for: u64,
     pub(super) snapshot_wanted: bool,
     busy: bool,
+    /// What was durable when the chore that is under way began.
+    durable_then: Option<Txid>,
     /// Files that are no good, and count as missing.
     bad: Vec<(Level, TxidRange)>,
     settled: Settled,
@@ -104,6 +106,7 @@ impl Replicator {
 
     fn begin_chore(&mut self, chore: Chore) {
         self.chores.busy = true;
+        self.chores.durable_then = self.chain.durable;
         let env = self.env.clone();
         let catalog = self.chain.catalog.clone();
         let (policy, encoding) = (self.policy(), self.settings.encoding);
@@ -154,8 +157,14 @@ impl Replicator {
     /// The replica lost what it had confirmed (R32). Where the newest state can still be restored, a snapshot of it
     /// bridges the hole; else only the database itself has what is missing.
     fn hole_found(&mut self, catalog: &Catalog, now: Duration) -> Result<(), KeepError> {
-        let catalog = catalog.without(&self.chores.bad);
-        let restorable = plan_latest(&catalog).is_ok() && catalog.newest() >= self.chain.durable;
+        let mut catalog = catalog.without(&self.chores.bad);
+        let complete = catalog.newest() >= self.chores.durable_then;
+        // What went up since the listing was taken.
+        let listed = catalog.newest();
+        for file in self.chain.catalog.files().filter(|file| Some(file.range.min()) > listed) {
+            catalog.insert(*file);
+        }
+        let restorable = complete && plan_latest(&catalog).is_ok();
         self.chain.catalog = catalog;
         self.chores.not_before = now + self.backoff(6);
         if restorable {

@@ -65,10 +65,12 @@ impl Replicator {
             self.write_image_slot(head, (!large).then_some(&scan)).map_err(self.build_failed(txid))?;
         let record = SumsRecord { begun: txid, flushed: txid, commit };
         self.slot_built(head, built, position_of(&facts), Some(record))?;
-        let sums = Sums::open(&*self.env.files, self.local.dir(), txid, commit, facts.page_size);
+        let sums = Sums::open(&*self.env.files, self.local.dir(), &record, facts.page_size);
         self.sums = Some(sums.map_err(self.io("read the page checksums in"))?);
         self.image = Some(if large { Image::Stream(Box::new((head, scan))) } else { Image::Slot(txid) });
         self.last_slot = Some(self.env.clock.boot());
+        // The array that the last image left is of no use any more.
+        self.local.tidy(self.state()).map_err(self.io("remove old checksums in"))?;
         self.shared.update(|status| status.images += 1);
         Ok(())
     }
@@ -94,7 +96,14 @@ impl Replicator {
     /// The slot of an image is in the replica: its level-9 file is next. Returns whether the slot counts as durable
     /// already; a slot whose content lies in level 9 does so only when that stands.
     pub(super) fn image_slot_is_up(&mut self, txid: Txid) -> Result<bool, KeepError> {
-        let Some(image) = self.image.take_if(|image| image.txid() == txid) else { return Ok(true) };
+        let Some(image) = self.image.take_if(|image| image.txid() == txid) else {
+            // An empty slot that stands for a content which is nowhere must never count.
+            let empty = self.staged.front().is_some_and(|slot| slot.built.txid == txid && slot.elsewhere);
+            if empty {
+                self.mend_chain()?;
+            }
+            return Ok(!empty);
+        };
         self.image_busy = true;
         let (env, encoding) = (self.env.clone(), self.settings.encoding);
         let now = self.env.clock.wall();
@@ -140,14 +149,14 @@ impl Replicator {
             }
             Err(error) if waiting && again => {
                 // The slot stands and is put once more, which finds it to be ours, and the copy after it.
-                self.putting = false;
+                self.putting = None;
                 self.next_put = self.env.clock.boot() + self.backoff(self.put_failures);
                 self.put_failures = self.put_failures.saturating_add(1);
                 Err(error)
             }
             Err(error) if waiting => {
                 // The read transaction is gone with the job: the content must be taken anew, under a new number.
-                self.putting = false;
+                self.putting = None;
                 self.mend_chain()?;
                 Err(error)
             }

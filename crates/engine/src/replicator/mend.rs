@@ -83,13 +83,16 @@ impl Replicator {
         self.image = None;
         self.staged.clear();
         self.unflushed.clear();
-        self.local.forget_slots().map_err(self.io("remove staged slots in"))?;
+        self.forget_goal();
         self.sums = None;
         if let Some(state) = &mut self.state {
             state.sums = None;
         }
+        // The state first: checksums that the slots' files brought up to date are worthless without them.
+        self.save()?;
+        self.local.forget_slots().map_err(self.io("remove staged slots in"))?;
         self.broken = Some(BreakReason::NoPosition);
-        self.putting = false;
+        self.putting = None;
         Ok(())
     }
 }

@@ -36,7 +36,7 @@ use litekeep_core::lineage::RemoteTip;
 use litekeep_core::ownership::EpochFacts;
 use litekeep_core::restore::{Catalog, LtxFile};
 use litekeep_formats::{Epoch, TimestampMs, Txid};
-use litekeep_store::Store;
+use litekeep_store::{EpochRecord, Store};
 use slots::Staged;
 use std::collections::VecDeque;
 use std::io;
@@ -80,7 +80,7 @@ pub(crate) enum Report {
     Compared(RemoteTip, Result<forward::Newer, KeepError>),
     Put(Txid, Result<put::PutOutcome, KeepError>),
     ImageUp(Txid, Result<LtxFile, KeepError>),
-    Recorded(Result<(), KeepError>),
+    Recorded(EpochRecord, Result<(), KeepError>),
     Chore(chores::ChoreReport),
 }
 
@@ -154,7 +154,8 @@ pub struct Replicator {
     image_busy: bool,
     staged: VecDeque<Staged>,
     unflushed: VecDeque<Txid>,
-    putting: bool,
+    /// The slot whose put (and, for an image, whose copy in level 9) is under way.
+    putting: Option<Txid>,
     next_put: Duration,
     put_failures: u32,
     last_slot: Option<Duration>,
@@ -204,7 +205,7 @@ impl Replicator {
             image_busy: false,
             staged: VecDeque::new(),
             unflushed: VecDeque::new(),
-            putting: false,
+            putting: None,
             next_put: Duration::ZERO,
             put_failures: 0,
             last_slot: None,
@@ -309,7 +310,7 @@ impl Replicator {
             Report::Claimed(result) => self.claimed(result),
             Report::Put(txid, result) => self.put_answered(txid, result),
             Report::ImageUp(txid, result) => self.image_answered(txid, result),
-            Report::Recorded(result) => self.recorded(result),
+            Report::Recorded(kind, result) => self.recorded(kind, result),
             Report::Chore(report) => self.chore_done(report),
         }
     }
@@ -362,7 +363,9 @@ impl Replicator {
             Kind::Retry => matches!(error, KeepError::Unsent { .. } | KeepError::Uncaptured { .. }),
             // Before anything runs a person is still looking; later, a key that expired may be renewed.
             Kind::FixConfig => self.phase != Phase::Running,
-            Kind::DataDamaged | Kind::Fenced | Kind::Bug => true,
+            // A truncated answer of the store may be whole next time; only a start must not go on from it.
+            Kind::DataDamaged => self.phase != Phase::Running || !matches!(error, KeepError::Store(_)),
+            Kind::Fenced | Kind::Bug => true,
         };
         if fatal {
             self.end(Some(error));

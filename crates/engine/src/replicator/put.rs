@@ -28,12 +28,12 @@ impl Replicator {
     /// Sends the oldest staged slot, unless one is on its way.
     pub(super) fn start_put(&mut self) -> Result<(), KeepError> {
         let now = self.env.clock.boot();
-        if self.putting || now < self.next_put {
+        if self.putting.is_some() || now < self.next_put {
             return Ok(());
         }
         let Some(slot) = self.staged.front() else { return Ok(()) };
         let built = slot.built;
-        self.putting = true;
+        self.putting = Some(built.txid);
         let (env, path, create_only) =
             (self.env.clone(), self.local.slot(built.txid), self.chain.create_only);
         if !self.env.decisions.durable_after_put {
@@ -52,7 +52,7 @@ impl Replicator {
 
     /// When the next put may be tried.
     pub(super) fn put_wait(&self) -> Duration {
-        if self.staged.is_empty() || self.putting {
+        if self.staged.is_empty() || self.putting.is_some() {
             return Duration::MAX;
         }
         self.next_put.saturating_sub(self.env.clock.boot())
@@ -63,7 +63,8 @@ impl Replicator {
         txid: Txid,
         result: Result<PutOutcome, KeepError>,
     ) -> Result<(), KeepError> {
-        if self.phase == Phase::Ended {
+        // The answer about a slot that was let go meanwhile is nobody's.
+        if self.phase == Phase::Ended || self.putting != Some(txid) {
             return Ok(());
         }
         match result {
@@ -74,7 +75,7 @@ impl Replicator {
                     status.slots += 1;
                 });
                 if self.staged.front().is_none_or(|slot| slot.built.txid != txid) {
-                    self.putting = false;
+                    self.putting = None;
                     return Ok(());
                 }
                 if self.image_slot_is_up(txid)? { self.front_is_durable() } else { Ok(()) }
@@ -83,7 +84,7 @@ impl Replicator {
                 Err(KeepError::Fenced { txid, replica: self.env.store.location(), by })
             }
             Err(error) => {
-                self.putting = false;
+                self.putting = None;
                 self.next_put = self.env.clock.boot() + self.backoff(self.put_failures);
                 self.put_failures = self.put_failures.saturating_add(1);
                 Err(error)
@@ -93,7 +94,7 @@ impl Replicator {
 
     /// The oldest staged slot is in the replica, with all its content.
     pub(super) fn front_is_durable(&mut self) -> Result<(), KeepError> {
-        self.putting = false;
+        self.putting = None;
         let Some(slot) = self.staged.pop_front() else { return Ok(()) };
         let txid = slot.built.txid;
         self.unflushed.push_back(txid);
@@ -134,13 +135,17 @@ impl Replicator {
             name,
             move |reporter| {
                 let result = ownership::write_record(&*store, epoch, kind, &owner, txid, now);
-                reporter.report(Report::Recorded(result.map_err(KeepError::from)));
+                reporter.report(Report::Recorded(kind, result.map_err(KeepError::from)));
             },
-            Report::Recorded(Err(KeepError::JobLost(name))),
+            Report::Recorded(kind, Err(KeepError::JobLost(name))),
         );
     }
 
-    pub(super) fn recorded(&mut self, result: Result<(), KeepError>) -> Result<(), KeepError> {
+    pub(super) fn recorded(
+        &mut self,
+        kind: EpochRecord,
+        result: Result<(), KeepError>,
+    ) -> Result<(), KeepError> {
         if let Err(error) = result {
             // Only a note for people and for `wiped`; the next epoch writes its own.
             tracing::warn!(db = %self.path.display(), %error, "an epoch record could not be written");
@@ -148,7 +153,7 @@ impl Replicator {
                 self.chain.opened = false;
             }
         }
-        if matches!(self.stopping, Stopping::Closing(_)) {
+        if kind == EpochRecord::Closed && matches!(self.stopping, Stopping::Closing(_)) {
             self.end(None);
         }
         Ok(())
@@ -177,6 +182,12 @@ impl Replicator {
         }
     }
 
+    /// Numbers may go back: who waits for one waits for what is built next.
+    pub(super) fn forget_goal(&mut self) {
+        self.chores.goal = None;
+        self.chores.looked_for = self.chores.answered;
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping != Stopping::No
     }
@@ -195,12 +206,12 @@ impl Replicator {
             Stopping::Until(deadline) => {
                 let all_captured =
                     self.broken.is_none() && self.pending.is_some() && !self.has_changes_pending();
-                if all_captured && self.staged.is_empty() && !self.putting {
+                if all_captured && self.staged.is_empty() && self.putting.is_none() {
                     self.close_epoch(deadline)?;
                     return Ok(Duration::ZERO);
                 }
                 if now < deadline {
-                    let wait = if self.putting { deadline - now } else { Duration::from_millis(5) };
+                    let wait = if self.putting.is_some() { deadline - now } else { Duration::from_millis(5) };
                     return Ok(wait.min(deadline - now));
                 }
                 Err(self.unfinished())

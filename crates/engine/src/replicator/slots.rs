@@ -1,6 +1,7 @@
 //! From pending pages to staged slots.
 
 use super::Replicator;
+use super::image::Image;
 use crate::error::KeepError;
 use crate::local::{State, SumsRecord};
 use crate::slot::{self, BuildError, Built, SlotHead, SlotWriter};
@@ -21,6 +22,8 @@ pub(super) struct Staged {
     /// Pages of the database after it, and its rolling checksum.
     pub(super) commit: u32,
     pub(super) database: Option<Checksum>,
+    /// It holds no page: its content goes to level 9 as a stream, and dies with the process that reads it.
+    pub(super) elsewhere: bool,
 }
 
 impl Replicator {
@@ -210,31 +213,56 @@ impl Replicator {
             predecessor: head.predecessor,
             commit: head.commit,
             database: head.database,
+            elsewhere: head.marks.contains(Marks::CONTENT_IN_LEVEL_9),
         });
         self.pause = Duration::ZERO;
         tracing::debug!(db = %self.path.display(), txid = %built.txid, pages = head.commit, bytes = built.size, "slot built");
         Ok(())
     }
 
-    /// Slots that were staged when the last run ended: their checksums become layers again.
+    /// Slots that were staged when the last run ended: their checksums become layers again. They count only if they
+    /// are whole and follow each other up to the last one built; a hole among them would be a hole in the chain.
     pub(super) fn load_staged(&mut self, state: &State) -> io::Result<()> {
         self.staged.clear();
         self.unflushed.clear();
         let flushed = state.sums.map(|record| record.flushed);
+        let mut next: Option<Txid> = None;
         for txid in self.local.staged()? {
-            let staged = match self.load_slot(txid, flushed.is_none_or(|flushed| txid > flushed)) {
-                Ok(staged) => staged,
+            let consecutive = next.is_none_or(|next| next == txid);
+            match self.load_slot(txid, flushed.is_none_or(|flushed| txid > flushed)) {
+                Ok(staged) if staged.elsewhere && !self.is_durable(txid) => {
+                    return self.drop_staged("its content was to go up as a stream");
+                }
+                Ok(staged) if consecutive => self.take_staged(staged),
+                Ok(_) => return self.drop_staged("a staged slot is missing"),
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    tracing::warn!(db = %self.path.display(), %txid, %error, "a staged slot is damaged; it is not used");
-                    self.sums = None;
-                    self.staged.clear();
-                    continue;
+                    return self.drop_staged(&error.to_string());
                 }
                 Err(error) => return Err(error),
-            };
-            let durable = self.chain.durable.is_some_and(|durable| txid <= durable);
-            if durable { self.unflushed.push_back(txid) } else { self.staged.push_back(staged) }
+            }
+            next = Some(txid.next());
         }
+        if next.is_some_and(|next| next != state.txid.next()) {
+            return self.drop_staged("the last staged slot is missing");
+        }
+        Ok(())
+    }
+
+    fn is_durable(&self, txid: Txid) -> bool {
+        self.chain.durable.is_some_and(|durable| txid <= durable)
+    }
+
+    fn take_staged(&mut self, staged: Staged) {
+        let txid = staged.built.txid;
+        if self.is_durable(txid) { self.unflushed.push_back(txid) } else { self.staged.push_back(staged) }
+    }
+
+    /// Staged slots that cannot go up are as good as lost: the start compares what the replica holds with the state.
+    fn drop_staged(&mut self, why: &str) -> io::Result<()> {
+        tracing::warn!(db = %self.path.display(), why, "the staged slots are not usable");
+        self.staged.clear();
+        self.unflushed.clear();
+        self.sums = None;
         Ok(())
     }
 
@@ -249,7 +277,9 @@ impl Replicator {
         let header = *decoder.header();
         let mut buf = vec![0; header.page_size.bytes()];
         let mut sums = BTreeMap::new();
+        let mut empty = true;
         while let Some(page) = decoder.next_page(&mut buf).map_err(|error| damaged(&error))? {
+            empty = false;
             if layer {
                 sums.insert(page, page_checksum(page, &buf));
             }
@@ -264,6 +294,7 @@ impl Replicator {
             predecessor: seal.and_then(|seal| seal.predecessor),
             commit: header.commit,
             database: seal.and_then(|seal| seal.database),
+            elsewhere: empty,
         })
     }
 
@@ -274,14 +305,22 @@ impl Replicator {
             edge.end_hold();
         }
         self.broken.get_or_insert(BreakReason::LetGo);
+        self.forget_goal();
+        if matches!(self.image, Some(Image::Stream(_))) {
+            // Its read transaction would keep the WAL from ever being checkpointed.
+            self.image = None;
+            self.staged.clear();
+            self.putting = None;
+            self.sums = None;
+        }
         let Some(state) = &mut self.state else { return };
+        if self.sums.is_none() {
+            state.sums = None;
+        }
         if self.staged.len() > 1 {
             tracing::warn!(db = %self.path.display(), slots = self.staged.len() - 1,
                 "letting go of staged slots; what they held is compared and shipped later");
-            for slot in self.staged.drain(1..) {
-                // Best effort: what cannot be removed now is removed when the state is tidied.
-                let _ = self.env.files.remove(&self.local.slot(slot.built.txid));
-            }
+            let gone: Vec<Txid> = self.staged.drain(1..).map(|slot| slot.built.txid).collect();
             let front = self.staged[0];
             state.txid = front.built.txid;
             state.slot = Some(front.built.file);
@@ -293,6 +332,17 @@ impl Replicator {
                     sums.truncate(front.built.txid)
                 }
                 _ => (self.sums, state.sums) = (None, None),
+            }
+            state.position = Position::before_any_frame(state.page_size);
+            (state.tail, state.tail_commit, state.tail_lowest) = (0, state.commit, state.commit);
+            // The state first. On a full disk that may need the room which the slots take; then it is tried once more,
+            // and a crash in between finds staged slots that do not reach the state, which count for nothing.
+            let saved = self.local.save(state).is_ok();
+            for txid in gone {
+                let _ = self.env.files.remove(&self.local.slot(txid));
+            }
+            if !saved && let Err(error) = self.local.save(state) {
+                tracing::warn!(db = %self.path.display(), %error, "the local state could not be saved");
             }
         }
         let position = Position::before_any_frame(state.page_size);

@@ -241,6 +241,11 @@ impl Replicator {
         self.pending = Some(Pending::load(Arc::clone(&self.env.files), &self.local, &state).map_err(&io)?);
         self.sums = self.load_sums(&state);
         self.load_staged(&state).map_err(&io)?;
+        // Checksums of another slot than the last one built would hide changes from a comparison.
+        if self.sums.as_ref().is_some_and(|sums| sums.txid() != state.txid) {
+            tracing::warn!(db = %self.path.display(), "the page checksums are not those of the last slot; they are not used");
+            self.sums = None;
+        }
         self.state = Some(state);
         Ok(())
     }
@@ -248,7 +253,7 @@ impl Replicator {
     /// The checksum array of the state; without it, or when it does not fit, the next break costs a whole image.
     fn load_sums(&self, state: &State) -> Option<Sums> {
         let record = state.sums?;
-        match Sums::open(&*self.env.files, self.local.dir(), record.begun, record.commit, state.page_size) {
+        match Sums::open(&*self.env.files, self.local.dir(), &record, state.page_size) {
             Ok(sums) => Some(sums),
             Err(error) => {
                 tracing::warn!(db = %self.path.display(), %error, "the page checksums are not usable");
@@ -338,6 +343,9 @@ impl Replicator {
     }
 
     pub(super) fn claimed(&mut self, result: Result<Claim, KeepError>) -> Result<(), KeepError> {
+        if self.phase != Phase::Claiming {
+            return Ok(());
+        }
         match result? {
             Claim::Owned(epoch) => {
                 self.chain.epoch = Some(epoch);

@@ -69,6 +69,9 @@ impl Replicator {
         result: Result<Newer, KeepError>,
     ) -> Result<(), KeepError> {
         let newer = result?;
+        if self.phase != Phase::Comparing {
+            return Ok(());
+        }
         self.env.files.remove(newer.path()).map_err(self.io("remove a restored file in"))?;
         let Some(record) = newer.record(self.env.store.location()) else {
             return Err(self.beside(Some(tip), BesideReason::Unknown));
@@ -79,7 +82,8 @@ impl Replicator {
         // Only the array takes its name here. The state that would make it count is saved once the proof is there.
         let (files, dir) = (&*self.env.files, self.local.dir());
         files.rename(&record.sums, &sums::path(dir, tip.txid)).map_err(&io)?;
-        let known = Sums::open(files, dir, tip.txid, record.commit, record.page_size).map_err(&io)?;
+        let begun = SumsRecord { begun: tip.txid, flushed: tip.txid, commit: record.commit };
+        let known = Sums::open(files, dir, &begun, record.page_size).map_err(&io)?;
         let position =
             if scan.page_size() == record.page_size { self.continues(&tip, &known, &scan)? } else { None };
         let Some(position) = position else { return Err(self.beside(Some(tip), BesideReason::Unknown)) };

@@ -372,3 +372,58 @@ fn r07_r08_an_image_that_goes_up_slowly_is_one_state_whatever_is_written_and_che
     stopped(keeper);
     rig.assert_restores();
 }
+
+#[test]
+fn an_image_whose_stream_died_with_the_process_is_never_taken_for_stored() {
+    let (mut rig, mood) = moody();
+    rig.settings.max_slot_bytes = 100_000;
+    let app = rig.app();
+    insert(&app, 10);
+    let keeper = rig.keep();
+    let last = synced(&keeper);
+    mood.store(DOWN, Ordering::SeqCst);
+    insert(&app, 5000);
+    wait_for(&keeper, "the image's slot is built", || keeper.status().built > Some(last));
+    drop(keeper);
+    mood.store(FINE, Ordering::SeqCst);
+    let keeper = rig.keep();
+    synced(&keeper);
+    rig.assert_restores();
+    insert(&app, 1);
+    synced(&keeper);
+    stopped(keeper);
+    rig.assert_restores();
+}
+
+#[test]
+fn a_staged_slot_that_is_gone_or_damaged_leaves_no_hole_in_the_chain() {
+    for damage in [false, true] {
+        let (rig, mood) = moody();
+        let app = rig.app();
+        insert(&app, 10);
+        let keeper = rig.keep();
+        let last = synced(&keeper);
+        mood.store(DOWN, Ordering::SeqCst);
+        insert(&app, 50);
+        wait_for(&keeper, "a slot is staged", || keeper.status().built > Some(last));
+        drop(keeper);
+        let slot = rig.meta().join(format!("slot-{}", last.next()));
+        if damage {
+            let mut bytes = std::fs::read(&slot).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(&slot, bytes).unwrap();
+        } else {
+            std::fs::remove_file(&slot).unwrap();
+        }
+        mood.store(FINE, Ordering::SeqCst);
+        insert(&app, 1);
+        let keeper = rig.keep();
+        synced(&keeper);
+        rig.assert_restores();
+        insert(&app, 1);
+        synced(&keeper);
+        stopped(keeper);
+        rig.assert_restores();
+    }
+}
