@@ -145,18 +145,47 @@ fn a_replica_begun_by_litestream_0_5_is_taken_over_and_continued() {
     }
 }
 
-#[test]
-fn a_database_that_went_on_after_litestream_stopped_is_not_guessed_about() {
-    let Some(theirs) = Litestream::v0_5_17() else { return };
+/// Litestream stops and the application goes on: with its WAL as it is, or checkpointed away.
+fn went_on_without_litestream(checkpoint: bool) -> Option<(Place, testkit::peers::App)> {
+    let theirs = Litestream::v0_5_17()?;
     let place = Place::new();
-    let Some(mut app) = app(&place.database(), 4096) else { return };
+    let mut app = app(&place.database(), 4096)?;
     let process = theirs.replicate(&place.database(), &place.url, &place.path("litestream.log"));
     app.ask("rows 30 100");
     place.wait_for_image();
     process.end();
-    let before = contents(&place.replica().join("ltx"));
     app.ask("rows 5 100");
-    // Nothing ties the file to the replica: it may be a stale disk as well as a newer one (R22).
+    if checkpoint {
+        app.sql("PRAGMA wal_checkpoint(TRUNCATE)");
+        app.ask("rows 5 100");
+    }
+    Some((place, app))
+}
+
+#[test]
+fn a_database_that_its_wal_ties_to_litestreams_last_slot_is_taken_over_under_load() {
+    let Some((place, mut app)) = went_on_without_litestream(false) else { return };
+    let file = place.path("acknowledged");
+    app.tell(&format!("pour {} 100 0 NONE", file.display()));
+    let daemon = place.daemon();
+    place.wait_for_rows(200);
+    app.tell("stop");
+    app.hear().expect("it answers");
+    let restored = place.wait_for_image();
+    assert_eq!(integrity(&restored), "ok");
+    assert!(daemon.end().success());
+    assert_restores(
+        &Litestream::v0_5_17().expect("it was here a moment ago"),
+        &place,
+        "taken over under load",
+    );
+}
+
+#[test]
+fn r22_a_database_that_nothing_ties_to_litestreams_last_slot_is_not_guessed_about() {
+    let Some((place, _app)) = went_on_without_litestream(true) else { return };
+    let before = contents(&place.replica().join("ltx"));
+    // It may be a stale disk as well as a newer one.
     let mut daemon = place.daemon();
     assert!(!daemon.ended().success());
     assert!(daemon.log().contains("Hint:"), "it must say what to do: {}", daemon.log());
