@@ -6,6 +6,7 @@
 
 mod desk;
 mod engine;
+mod intervals;
 mod world;
 pub mod wrong;
 
