@@ -1,6 +1,7 @@
 //! Looks at a replica before anything is written to it: what lies in every level, how its chain ends, who claimed it.
 
 use crate::error::KeepError;
+use crate::restore;
 use litekeep_core::lineage::RemoteTip;
 use litekeep_core::ownership::EpochFacts;
 use litekeep_core::restore::{Catalog, LtxFile, plan_latest};
@@ -23,8 +24,7 @@ pub(crate) struct Survey {
 
 /// Lists everything and reads the ends of the newest files.
 pub(crate) fn survey(store: &dyn Store) -> Result<Survey, KeepError> {
-    let mut catalog = list_all(store)?;
-    read_ahead(store, &mut catalog)?;
+    let catalog = list_all(store)?;
     let mut epochs = epoch_facts(store)?;
     let tip = catalog.newest().map(|txid| read_tip(store, &catalog, txid)).transpose()?.flatten();
     let seals = [Level::SLOTS, Level::SNAPSHOTS]
@@ -36,25 +36,6 @@ pub(crate) fn survey(store: &dyn Store) -> Result<Survey, KeepError> {
     }
     let hole = has_hole(store, &catalog)?;
     Ok(Survey { catalog, tip, epochs, hole })
-}
-
-/// Slots are consecutive, so a listing that lags cannot hide one: the next is asked for by name (R60).
-fn read_ahead(store: &dyn Store, catalog: &mut Catalog) -> Result<(), StoreError> {
-    while let Some(next) = catalog.newest().map(Txid::next) {
-        let range = TxidRange::single(next);
-        let head = match store.head(&Key::Ltx(Level::SLOTS, range)) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            other => other?,
-        };
-        catalog.insert(LtxFile {
-            level: Level::SLOTS,
-            range,
-            size: head.size,
-            modified: head.modified,
-            timestamp: Some(head.timestamp),
-        });
-    }
-    Ok(())
 }
 
 /// Whether the newest state cannot be restored from what is listed.
@@ -75,23 +56,11 @@ fn has_hole(store: &dyn Store, catalog: &Catalog) -> Result<bool, StoreError> {
     Ok(seal.map_or(file.size <= EMPTY_FILE, |seal| seal.marks.contains(Marks::CONTENT_IN_LEVEL_9)))
 }
 
-/// The LTX files of all levels.
+/// The LTX files of all levels, and what a listing that lags does not show yet (R60).
 pub(crate) fn list_all(store: &dyn Store) -> Result<Catalog, StoreError> {
-    let mut files = Vec::new();
-    for level in Level::all() {
-        for entry in store.list(&Scope::Level(level))? {
-            if let Key::Ltx(level, range) = entry.key {
-                files.push(LtxFile {
-                    level,
-                    range,
-                    size: entry.size,
-                    modified: entry.modified,
-                    timestamp: entry.timestamp,
-                });
-            }
-        }
-    }
-    Ok(files.into_iter().collect())
+    let mut catalog = restore::catalog(store, 1)?;
+    restore::read_ahead(store, &mut catalog)?;
+    Ok(catalog)
 }
 
 fn epoch_facts(store: &dyn Store) -> Result<EpochFacts, StoreError> {

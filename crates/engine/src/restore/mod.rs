@@ -24,6 +24,7 @@ pub use apply::Flaw;
 pub use error::{Empty, RestoreError, exit};
 pub use fetch::FetchError;
 pub use limits::PARALLELISM;
+pub(crate) use look::read_ahead;
 pub use look::{Look, catalog, header, look};
 pub use run::restore;
 pub use verify::IntegrityCheck;
