@@ -135,12 +135,14 @@ pub(crate) fn read_ahead(store: &dyn Store, catalog: &mut Catalog) -> Result<(),
             }
         }
     }
-    let Some(mut newest) = catalog.newest() else { return Ok(()) };
-    while newest.next() > newest
-        && let Some(file) = slot(store, newest.next())?
-    {
+    // Also where nothing is listed at all: a chain that has just begun is neither empty nor wiped.
+    let mut next = catalog.newest().map_or(Txid::FIRST, Txid::next);
+    while let Some(file) = slot(store, next)? {
         catalog.insert(file);
-        newest = newest.next();
+        if next.next() == next {
+            break;
+        }
+        next = next.next();
     }
     Ok(())
 }

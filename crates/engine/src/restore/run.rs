@@ -132,11 +132,13 @@ impl Run<'_> {
     fn plan(&mut self) -> Result<Way, RestoreError> {
         let parallelism = self.options.parallelism;
         let mut look = look::look(self.store(), parallelism)?;
+        // Before "nothing is there" is believed, the first slot is asked for by name.
+        let nothing = look.catalog.is_empty() && self.options.generation.is_none();
+        if nothing || (self.options.target == Target::Latest && !look.catalog.is_empty()) {
+            look::read_ahead(self.store(), &mut look.catalog)?;
+        }
         if look.catalog.is_empty() && self.options.generation.is_none() {
             self.refuse_nothing(&look)?;
-        }
-        if self.options.target == Target::Latest && !look.catalog.is_empty() {
-            look::read_ahead(self.store(), &mut look.catalog)?;
         }
         let listed = look.catalog.clone();
         let bad: Vec<(Level, TxidRange)> = self.bad.iter().map(|(file, _)| file.id()).collect();
