@@ -1,5 +1,6 @@
-//! Keeps the WAL bounded without losing a frame and without holding the write lock for longer than the copy of a
-//! tail and two fsyncs.
+//! Keeps the WAL bounded without losing a frame. Under the write lock lie SQLite's own two fsyncs (WAL, database) and,
+//! if something was committed since the staging before the lock, the copy of that and up to three more (the tail, the
+//! state, their directory).
 //!
 //! Mostly no write lock is needed at all: hand protection on to a newer read transaction, back-fill what the older
 //! one kept back, repeat. Only writers that never pause make the last step necessary.
