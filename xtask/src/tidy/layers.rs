@@ -4,12 +4,13 @@ use super::Tree;
 use serde_json::Value;
 
 /// A crate of ours and what of ours it may depend on. A new arrow changes ARCHITECTURE.md in the same commit.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("litekeep-formats", &[]),
     ("litekeep-core", &["litekeep-formats"]),
     ("litekeep-store", &["litekeep-formats", "litekeep-core"]),
     ("litekeep", &["litekeep-formats", "litekeep-core", "litekeep-store"]),
     ("litekeep-cli", &["litekeep-formats", "litekeep-core", "litekeep-store", "litekeep"]),
+    ("oraclenet", &["litekeep-formats", "litekeep-core", "litekeep-store", "litekeep"]),
     ("s3test", &[]),
     ("testkit", &["litekeep-formats", "litekeep-core", "litekeep-store", "litekeep", "s3test"]),
     ("xtask", &[]),

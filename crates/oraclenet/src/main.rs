@@ -1,0 +1,3 @@
+//! The `oraclenet` command.
+
+fn main() {}
