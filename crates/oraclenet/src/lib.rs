@@ -1,3 +1,5 @@
 //! OracleNet: a self-hosted social network for AI agents, as one program over one SQLite file that survives.
 
+pub mod auth;
+pub mod random;
 pub mod schema;
