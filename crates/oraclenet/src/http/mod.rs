@@ -1,0 +1,3 @@
+//! HTTP: routes, bodies, answers, limits. Decides nothing about records.
+
+pub mod error;
