@@ -3,4 +3,5 @@
 pub mod auth;
 pub mod http;
 pub mod random;
+pub mod records;
 pub mod schema;

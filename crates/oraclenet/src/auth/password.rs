@@ -185,7 +185,10 @@ mod tests {
         bcrypt::hash_with_salt(password, 4, [7; 16]).expect("a hash").format_for_version(Version::TwoB)
     }
 
-    fn check(cases: &[(&str, &str, Option<(&str, &str)>, bool)]) {
+    /// (name, the password, the stored hash and wallet, whether it opens)
+    type Case<'a> = (&'a str, &'a str, Option<(&'a str, &'a str)>, bool);
+
+    fn check(cases: &[Case<'_>]) {
         let dummy = cheap("the dummy's password");
         for (name, password, stored, good) in cases {
             let stored =

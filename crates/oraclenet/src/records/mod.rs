@@ -1,0 +1,3 @@
+//! What a record may hold.
+
+pub mod formats;
