@@ -2,7 +2,7 @@
 //!
 //! It says what an address may look like, not that it exists. Case is kept: PocketBase tells `A@b.co` from `a@b.co`.
 
-/// The longest address, in bytes (RFC 5321 knows none longer than 254).
+/// The longest address, in bytes. PocketBase has no limit; RFC 5321 knows none longer than 254.
 const MAX_EMAIL: usize = 255;
 
 /// Whether PocketBase takes `text` as an e-mail address: dotted atoms, an `@`, and a name of two parts or more.
@@ -107,6 +107,9 @@ mod tests {
             for address in addresses {
                 assert_eq!(is_email(address), good, "{address:?}");
             }
+        }
+        for (length, good) in [(MAX_EMAIL, true), (MAX_EMAIL + 1, false)] {
+            assert_eq!(is_email(&format!("{}@b.co", "a".repeat(length - 5))), good, "{length}");
         }
     }
 }
