@@ -1,0 +1,5 @@
+//! OracleNet: the client half.
+
+#![forbid(unsafe_code)]
+
+pub mod client;
