@@ -153,7 +153,7 @@ mod tests {
         let millis = Duration::from_millis;
         for (setback, tries, spent, random, wait) in [
             (busy(None), 1, 0, 0, Some(125)),
-            (busy(None), 1, 0, u64::MAX, Some(249)),
+            (busy(None), 1, 0, u64::MAX, Some(250)),
             (busy(None), 3, 0, 0, Some(500)),
             (busy(None), 40, 0, 0, Some(2500)),
             (busy(Some(2)), 1, 0, 0, Some(2000)),

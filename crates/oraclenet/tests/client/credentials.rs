@@ -30,7 +30,8 @@ fn the_file_is_for_its_owner_alone_and_lies_where_the_environment_says() {
     assert_eq!(mode(elsewhere.join("oraclenet/credentials.json")), 0o600);
     assert_eq!(home.saved()["base_url"], "http://a.example");
     // A file that others can read is named, and the next save mends it.
-    home.write("elsewhere/oraclenet/credentials.json", "{}");
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(elsewhere.join("oraclenet/credentials.json"), open).expect("opened");
     let config = |url: &str| home.run(&["config", url]).env("XDG_CONFIG_HOME", xdg).exits(0);
     config("http://c.example").says(&["others can read"]);
     assert!(!config("http://d.example").err().contains("others can read"));
