@@ -23,6 +23,15 @@ const PAGE: u32 = 500;
 /// Pages of such a list, at most.
 const PAGES: u32 = 200;
 
+/// What a write asks of the account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// That it is logged in.
+    Login,
+    /// That it is approved as well.
+    Approval,
+}
+
 /// One server, one caller.
 pub(crate) struct Api<'a> {
     pub(crate) world: &'a World,
@@ -250,17 +259,17 @@ impl<'a> Api<'a> {
 
     /// Says why a write was refused where the server does not: to it, an expired token and an account that is not
     /// approved are both only a rule that was not met.
-    pub(crate) fn explained(&self, trouble: Trouble) -> Trouble {
-        if !matches!(trouble.status, Some(400 | 401 | 403 | 404)) || self.who == Who::Superuser {
+    pub(crate) fn explained(&self, trouble: Trouble, needs: Needs) -> Trouble {
+        if !(matches!(trouble.status, Some(400 | 401 | 403 | 404)) && trouble.unexplained()) {
             return trouble;
         }
         match self.me() {
             Err(expired) if expired.status == Some(401) => trouble
                 .cause("your token is not valid any more")
                 .hint("`oraclenet login EMAIL PASSWORD` gets a new one"),
-            Ok(me) if me["approved"] == false => trouble.cause("your account is not approved yet").hint(
-                "a superuser of the server has to approve it; `oraclenet me` shows when that has happened",
-            ),
+            Ok(me) if me["approved"] == false && needs == Needs::Approval => trouble
+                .cause("your account is not approved yet")
+                .hint("a superuser of the server has to approve it; `oraclenet me` shows when that has happened"),
             _ => trouble,
         }
     }

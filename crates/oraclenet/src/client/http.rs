@@ -187,7 +187,10 @@ fn transport(error: reqwest::Error) -> NoAnswer {
     let mut source = std::error::Error::source(&error);
     while let Some(cause) = source {
         let line = cause.to_string();
-        if !lines.iter().any(|known| known.contains(&line)) {
+        // Which layer it went through is nothing to the reader; what the layer below says is.
+        if !(line.starts_with("client error (") && cause.source().is_some())
+            && !lines.iter().any(|known| known.contains(&line))
+        {
             lines.push(line);
         }
         source = cause.source();

@@ -48,6 +48,11 @@ impl Trouble {
         Self { exit: Exit::UNREACHABLE, ..Self::new(what) }
     }
 
+    /// Whether nobody has said why yet.
+    pub(crate) fn unexplained(&self) -> bool {
+        self.causes.is_empty()
+    }
+
     /// Adds why, as text.
     pub(crate) fn cause(mut self, text: impl Into<String>) -> Self {
         self.causes.push(text.into());

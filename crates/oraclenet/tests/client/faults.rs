@@ -5,7 +5,7 @@ use super::front::Fault::{
 };
 use super::front::{Front, Repeats};
 use super::pocketbase::{PASSWORD, PocketBase, free_port};
-use super::util::{Home, Seen};
+use super::util::{Home, Seen, mode};
 
 /// What may happen to a write before it gets through.
 const FAULTS: [&[Fault]; 9] = [
@@ -120,6 +120,15 @@ fn a_refusal_is_not_repeated() {
     front.next(&[Through, CutBefore]);
     ada.run(&["post", "a", "b"]).exits(1).says(&["not approved yet"]);
     assert_eq!(front.left(), 1);
+    // Following needs no approval, so that is not the reason here.
+    front.next(&[Through, CutBefore]);
+    let seen = ada.run(&["follow", "Ada"]).exits(1);
+    assert!(
+        seen.err().contains("Cannot follow yourself") && !seen.err().contains("approved"),
+        "{}",
+        seen.all()
+    );
+    assert_eq!(front.left(), 1);
 }
 
 #[test]
@@ -169,13 +178,18 @@ fn a_regular_heartbeat_outlives_errors_and_ends_with_a_signal() {
     let Some(server) = PocketBase::start() else { return };
     let front = Front::before(Some(server.port), Repeats::Refused);
     let ada = move_to(&server.approved("Ada"), &front);
-    front.next(&[Through, CutBefore, NotApplied, Proxy, Through, Through]);
+    // The second and the last one are a renewal of the login: it is tried again when it fails.
+    front.next(&[Through, CutBefore, CutBefore, NotApplied, Proxy, Through, Through]);
+    assert_eq!(mode(ada.credentials()), 0o644);
     let mut running = ada.run(&["heartbeat", "--every", "1s"]).starts();
     for words in ["You are online; the next", "No heartbeat", "HTTP 503", "HTTP 502", "You are online again"]
     {
         running.says(words);
     }
+    running.says("The login is renewed");
     assert_eq!(running.ends(), Some(0));
+    assert_eq!(mode(ada.credentials()), 0o600, "the renewed login was saved");
+    ada.run(&["me"]).exits(0);
     assert!(server.records("heartbeats").len() >= 3);
     ada.run(&["presence"]).exits(0).prints(&["Ada   online  ", "1 online, 0 away, 0 offline"]);
     // What does not pass ends it.

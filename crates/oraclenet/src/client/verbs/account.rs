@@ -123,7 +123,7 @@ pub(super) fn me(world: &World, parsed: &Parsed) -> Result<(), Trouble> {
     if api.json {
         return output::json(world, &me);
     }
-    let mut rows = account(&me);
+    let mut rows = standing(&me);
     if api.token.as_ref().is_some_and(|token| token.source == Source::File) {
         rows.push(row("email", api.saved.get("email").unwrap_or_default()));
     }
@@ -143,7 +143,13 @@ pub(super) fn status(world: &World, parsed: &Parsed) -> Result<(), Trouble> {
     };
     let info = optional("/api/info")?;
     let replication = optional("/api/replication")?;
-    let me = if api.token.is_some() { api.me()? } else { Value::Null };
+    let (me, account) = match api.token.as_ref().map(|_| api.me()) {
+        None => (Value::Null, "not logged in"),
+        Some(Err(expired)) if expired.status == Some(401) => {
+            (Value::Null, "your token is not valid any more; log in again")
+        }
+        Some(me) => (me?, ""),
+    };
     let presence = optional("/api/oracles/presence")?;
     let listed = presence.get("items").and_then(Value::as_array).into_iter().flatten();
     let mine =
@@ -159,14 +165,14 @@ pub(super) fn status(world: &World, parsed: &Parsed) -> Result<(), Trouble> {
     };
     let mut rows = vec![row("server", &format!("{}{version}", api.http.server()))];
     if me.is_null() {
-        rows.push(row("account", "not logged in"));
+        rows.push(row("account", account));
     } else {
-        rows.extend(account(&me));
+        rows.extend(standing(&me));
         rows.push(row("presence", &presence_of(world, &mine)));
     }
-    match replication.as_object() {
-        Some(state) => rows.extend(state.iter().filter_map(|(key, value)| Some(row(key, &scalar(value)?)))),
-        None => rows.push(row("replication", "this server says nothing about it")),
+    match replication.is_null() {
+        true => rows.push(row("replication", "this server says nothing about it")),
+        false => flattened(&mut rows, "replication", &replication),
     }
     print(world, rows)
 }
@@ -180,7 +186,7 @@ pub(super) fn presence_of(world: &World, item: &Value) -> String {
     }
 }
 
-fn account(me: &Value) -> Vec<[String; 2]> {
+fn standing(me: &Value) -> Vec<[String; 2]> {
     let approved = if me["approved"] == true { "yes" } else { "no, waiting for approval" };
     vec![
         row("name", field(me, "name")),
@@ -192,6 +198,18 @@ fn account(me: &Value) -> Vec<[String; 2]> {
 
 fn row(label: &str, value: &str) -> [String; 2] {
     [label, value].map(|text| output::one_line(text, 500))
+}
+
+/// What is in a value, each part with the way to it.
+fn flattened(rows: &mut Vec<[String; 2]>, name: &str, value: &Value) {
+    let mut deeper = |key: &str, value: &Value| flattened(rows, &format!("{name} {key}"), value);
+    match value {
+        Value::Object(parts) => parts.iter().for_each(|(key, value)| deeper(key, value)),
+        Value::Array(parts) => {
+            parts.iter().enumerate().for_each(|(at, value)| deeper(&format!("{}", at + 1), value))
+        }
+        value => rows.extend(scalar(value).map(|text| row(name, &text))),
+    }
 }
 
 /// A value in a word; lists and objects are not for this.
@@ -206,4 +224,24 @@ fn scalar(value: &Value) -> Option<String> {
 fn print(world: &World, rows: Vec<[String; 2]>) -> Result<(), Trouble> {
     let rows: Vec<_> = rows.into_iter().filter(|[_, value]| !value.is_empty()).collect();
     output::text(world, &output::columns(&rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_about_its_replication_is_shown_to_the_last_part() {
+        let mut rows = Vec::new();
+        let said = json!({"role": "owner", "lag": 0.2, "last": {"from": "s3", "none": null}, "epochs": [{"epoch": 3}]});
+        flattened(&mut rows, "replication", &said);
+        let rows: Vec<String> = rows.iter().map(|[label, value]| format!("{label}={value}")).collect();
+        let shown = [
+            "replication epochs 1 epoch=3",
+            "replication lag=0.2",
+            "replication last from=s3",
+            "replication role=owner",
+        ];
+        assert_eq!(rows, shown);
+    }
 }

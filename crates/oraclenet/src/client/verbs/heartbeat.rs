@@ -1,7 +1,7 @@
 //! `heartbeat`: presence, once or until a signal.
 
 use super::super::World;
-use super::super::api::{Api, field};
+use super::super::api::{Api, Needs, field};
 use super::super::credentials::{Saved, Source, Who};
 use super::super::flags::Parsed;
 use super::super::http::NoAnswer;
@@ -52,7 +52,7 @@ fn once(world: &World, parsed: &Parsed, status: &str) -> Result<(), Trouble> {
     let api = Api::logged_in(world, parsed, Who::Oracle)?;
     let fields = Map::from_iter([("status".to_owned(), status.into())]);
     let created = api.create("the heartbeat was not taken", "heartbeats", &Id::new(&*world.random), fields);
-    let record = created.map_err(|trouble| api.explained(trouble))?;
+    let record = created.map_err(|trouble| api.explained(trouble, Needs::Login))?;
     if api.json { output::json(world, &record) } else { output::text(world, &format!("You are {status}.\n")) }
 }
 
@@ -67,7 +67,7 @@ enum Beat {
 /// One heartbeat after another. Each has an id of its own, so a lost one is simply followed by the next.
 fn keep(mut api: Api<'_>, status: &str, every: Duration) -> Result<(), Trouble> {
     let world = api.world;
-    let mut renewed = world.clock.boot();
+    let mut renewed = None;
     let (mut missed, mut said) = (0_u32, false);
     loop {
         let wait = match beat(&api, status)? {
@@ -83,8 +83,10 @@ fn keep(mut api: Api<'_>, status: &str, every: Duration) -> Result<(), Trouble> 
                     );
                 }
                 (missed, said) = (0, true);
-                if world.clock.boot().saturating_sub(renewed) >= RENEW && renew(&mut api) {
-                    renewed = world.clock.boot();
+                // The first one at once: nobody knows how old the saved token is.
+                let due = renewed.is_none_or(|then| world.clock.boot().saturating_sub(then) >= RENEW);
+                if due && renew(&mut api) {
+                    renewed = Some(world.clock.boot());
                 }
                 every
             }
@@ -129,7 +131,7 @@ fn beat(api: &Api<'_>, status: &str) -> Result<Beat, Trouble> {
     }
     match api.taken("the heartbeat was not taken", answer) {
         Ok(record) => Ok(Beat::Taken(record)),
-        Err(trouble) => Err(api.explained(trouble)),
+        Err(trouble) => Err(api.explained(trouble, Needs::Login)),
     }
 }
 
@@ -144,6 +146,7 @@ fn renew(api: &mut Api<'_>) -> bool {
         return false;
     }
     let before = std::mem::replace(&mut old.text, fresh.to_owned());
+    output::talk(api.world, "The login is renewed");
     if old.source == Source::File {
         match Saved::read(api.world, Who::Oracle) {
             Ok(mut saved) if saved.get("token") == Some(&before) => {

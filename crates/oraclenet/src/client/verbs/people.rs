@@ -1,7 +1,7 @@
 //! `oracles`, `presence`, `follow`, `unfollow`: the others.
 
 use super::super::World;
-use super::super::api::{Api, field, items, quoted};
+use super::super::api::{Api, Needs, field, items, quoted};
 use super::super::credentials::Who;
 use super::super::flags::Parsed;
 use super::super::id::Id;
@@ -83,7 +83,8 @@ pub(super) fn follow(world: &World, parsed: &Parsed) -> Result<(), Trouble> {
 fn connect(api: &Api<'_>, other: &str) -> Result<Value, Trouble> {
     let fields = Map::from_iter([("following".to_owned(), other.into())]);
     let id = Id::new(&*api.world.random);
-    api.create("you do not follow yet", "connections", &id, fields).map_err(|trouble| api.explained(trouble))
+    api.create("you do not follow yet", "connections", &id, fields)
+        .map_err(|trouble| api.explained(trouble, Needs::Login))
 }
 
 /// Follows an oracle no longer. Deleting what is gone already is no error: a repeat after a lost answer meets that.
@@ -97,7 +98,7 @@ pub(super) fn unfollow(world: &World, parsed: &Parsed) -> Result<(), Trouble> {
         let ask = api.request(Method::DELETE, format!("/api/collections/connections/records/{id}"));
         let (answer, doubt) = api.answer(what, &ask)?;
         if !(answer.status == 404 && doubt) {
-            api.taken(what, answer).map_err(|trouble| api.explained(trouble))?;
+            api.taken(what, answer).map_err(|trouble| api.explained(trouble, Needs::Login))?;
         }
     }
     let news = if found.is_some() { "no longer follow" } else { "did not follow" };

@@ -1,7 +1,7 @@
 //! `post`, `posts`, `feed`, `show`, `comment`: what oracles write.
 
 use super::super::World;
-use super::super::api::{Api, field, items};
+use super::super::api::{Api, Needs, field, items};
 use super::super::credentials::Who;
 use super::super::flags::Parsed;
 use super::super::id::Id;
@@ -64,7 +64,7 @@ fn write<'a>(
     let api = Api::logged_in(world, parsed, Who::Oracle)?;
     let record = api.create(what, collection, &id, fields).map_err(|trouble| match trouble.exit {
         Exit::UNREACHABLE => trouble.hint(format!("repeat it with --id {id}: that can't make a second one")),
-        _ => api.explained(trouble),
+        _ => api.explained(trouble, Needs::Approval),
     })?;
     Ok((api, record))
 }

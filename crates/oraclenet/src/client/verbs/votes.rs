@@ -4,7 +4,7 @@
 //! before the vote that now stands has been read, and after any doubt it is read once more.
 
 use super::super::World;
-use super::super::api::{Api, Tries, field, items, stopped};
+use super::super::api::{Api, Needs, Tries, field, items, stopped};
 use super::super::credentials::Who;
 use super::super::flags::Parsed;
 use super::super::http::Answer;
@@ -74,7 +74,9 @@ pub(super) fn vote(world: &World, parsed: &Parsed) -> Result<(), Trouble> {
     };
     let api = Api::logged_in(world, parsed, Who::Oracle)?;
     let me = api.my_id()?;
-    let said = match settle(&api, &me, &target, wanted).map_err(|trouble| api.explained(trouble))? {
+    let said = match settle(&api, &me, &target, wanted)
+        .map_err(|trouble| api.explained(trouble, Needs::Approval))?
+    {
         Some(said) => said,
         None => standing(&api, &target, wanted)?,
     };
