@@ -4,7 +4,7 @@
 //! What is neither (votes) keeps its own loop with [`Tries`].
 
 use super::World;
-use super::credentials::{self, Saved, Token, Who};
+use super::credentials::{self, Held, Saved, Server, Token, Who};
 use super::flags::Parsed;
 use super::http::{Answer, Ask, Http};
 use super::id::Id;
@@ -39,6 +39,8 @@ pub(crate) struct Api<'a> {
     pub(crate) saved: Saved,
     who: Who,
     pub(crate) token: Option<Token>,
+    /// The other server that the saved token is for.
+    elsewhere: Option<Server>,
     pub(crate) json: bool,
     patience: Patience,
 }
@@ -67,11 +69,15 @@ impl<'a> Api<'a> {
         let oracle = Saved::read(world, Who::Oracle)?;
         let (server, _) = credentials::server(world, &oracle)?;
         let saved = if who == Who::Oracle { oracle } else { Saved::read(world, who)? };
-        let token = credentials::token(world, who, &saved, &server)?;
+        let (token, elsewhere) = match credentials::token(world, who, &saved, &server)? {
+            Held::Token(token) => (Some(token), None),
+            Held::Elsewhere(other) => (None, Some(other)),
+            Held::Nothing => (None, None),
+        };
         let wait = parsed.given(&WAIT).map(|text| text::duration("wait", text)).transpose()?;
         let patience = Patience { total: wait.unwrap_or(USUAL), insist: wait.is_some() };
         let http = Http::new(server, stop)?;
-        Ok(Self { world, http, saved, who, token, json: parsed.on(&JSON), patience })
+        Ok(Self { world, http, saved, who, token, elsewhere, json: parsed.on(&JSON), patience })
     }
 
     /// The same, or an error that says how to log in.
@@ -86,11 +92,15 @@ impl<'a> Api<'a> {
     /// Nobody is logged in.
     pub(crate) fn nobody(&self) -> Trouble {
         let server = self.http.server();
-        match self.who {
+        let trouble = match self.who {
             Who::Oracle => Trouble::new(format!("you are not logged in at {server}"))
                 .hint("`oraclenet login EMAIL PASSWORD`, or `oraclenet register NAME EMAIL PASSWORD`"),
             Who::Superuser => Trouble::new(format!("no superuser is logged in at {server}"))
                 .hint("`oraclenet login --superuser EMAIL PASSWORD`, or set ORACLENET_SUPERUSER_TOKEN"),
+        };
+        match &self.elsewhere {
+            Some(other) => trouble.cause(format!("the saved token is for {other} and is sent nowhere else")),
+            None => trouble,
         }
     }
 

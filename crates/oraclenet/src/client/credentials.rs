@@ -218,32 +218,36 @@ pub(crate) struct Token {
     pub(crate) source: Source,
 }
 
+/// What there is to show a server.
+pub(crate) enum Held {
+    /// This.
+    Token(Token),
+    /// A token that another server gave, which is not sent to this one.
+    Elsewhere(Server),
+    /// Nothing.
+    Nothing,
+}
+
 /// The token for this server: the environment's, else the file's if it came from there.
 ///
 /// # Errors
 /// The file names no address, or the token cannot go into a header.
-pub(crate) fn token(
-    world: &World,
-    who: Who,
-    saved: &Saved,
-    server: &Server,
-) -> Result<Option<Token>, Trouble> {
+pub(crate) fn token(world: &World, who: Who, saved: &Saved, server: &Server) -> Result<Held, Trouble> {
     let fits = |text: &str, whence: &str| match text.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Ok(text.to_owned()),
         false => Err(Trouble::new(format!("{whence} is no token: it has spaces or other characters in it"))),
     };
     if let Some(text) = world.env(who.variable()) {
         let text = fits(text.trim(), who.variable())?;
-        return Ok(Some(Token { text, source: Source::Environment(who.variable()) }));
+        return Ok(Held::Token(Token { text, source: Source::Environment(who.variable()) }));
     }
-    let Some(text) = saved.get("token") else { return Ok(None) };
+    let Some(text) = saved.get("token") else { return Ok(Held::Nothing) };
     let given_by = saved.server()?;
     if given_by != *server {
-        talk(world, &format!("Note: the saved token is for {given_by} and is not sent to {server}"));
-        return Ok(None);
+        return Ok(Held::Elsewhere(given_by));
     }
     let text = fits(text, &format!("the token in {}", saved.path.display()))?;
-    Ok(Some(Token { text, source: Source::File }))
+    Ok(Held::Token(Token { text, source: Source::File }))
 }
 
 #[cfg(test)]

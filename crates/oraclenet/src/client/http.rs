@@ -188,9 +188,9 @@ fn transport(error: reqwest::Error) -> NoAnswer {
     while let Some(cause) = source {
         let line = cause.to_string();
         // Which layer it went through is nothing to the reader; what the layer below says is.
-        if !(line.starts_with("client error (") && cause.source().is_some())
-            && !lines.iter().any(|known| known.contains(&line))
-        {
+        let layer = line.starts_with("client error (") && cause.source().is_some();
+        let known = lines.iter().any(|known| known.contains(&line));
+        if !(layer || known) {
             lines.push(line);
         }
         source = cause.source();

@@ -67,8 +67,10 @@ fn a_saved_token_goes_to_no_other_server_and_the_environment_wins() {
     let home = Home::new();
     home.write(FILE, &json!({"base_url": "http://a.example", "token": "t.o.k"}).to_string());
     let seen = home.run(&["config"]).env("ORACLENET_BASE_URL", "http://b.example").exits(0);
-    seen.says(&["is for http://a.example and is not sent to http://b.example"]);
-    seen.prints(&["http://b.example (from ORACLENET_BASE_URL)", "token      none"]);
+    let withheld = "token      saved for http://a.example, not sent to http://b.example";
+    seen.prints(&["http://b.example (from ORACLENET_BASE_URL)", withheld]);
+    let seen = home.run(&["me"]).env("ORACLENET_BASE_URL", "http://b.example").exits(1);
+    seen.says(&["not logged in at http://b.example", "is for http://a.example and is sent nowhere else"]);
     let seen = home.run(&["config"]).env("ORACLENET_TOKEN", "o.t.h").exits(0);
     seen.prints(&["http://a.example (saved)", "from ORACLENET_TOKEN"]);
     let seen = Home::new().run(&["config"]).exits(0);

@@ -1,7 +1,7 @@
 //! `config`: which server is meant, and what is saved.
 
 use super::super::World;
-use super::super::credentials::{self, Saved, Server, Source, Who};
+use super::super::credentials::{self, Held, Saved, Server, Source, Token, Who};
 use super::super::flags::Parsed;
 use super::super::output;
 use super::super::trouble::Trouble;
@@ -39,11 +39,11 @@ fn show(world: &World, parsed: &Parsed, saved: &Saved) -> Result<(), Trouble> {
     let (server, source) = credentials::server(world, saved)?;
     let mut tokens = Vec::new();
     for (who, file) in [(Who::Oracle, saved), (Who::Superuser, &superuser)] {
-        let token = credentials::token(world, who, file, &server)?;
-        tokens.push(match token.map(|token| token.source) {
-            Some(Source::Environment(name)) => format!("from {name}"),
-            Some(_) => format!("saved in {}", file.path.display()),
-            None => "none".to_owned(),
+        tokens.push(match credentials::token(world, who, file, &server)? {
+            Held::Token(Token { source: Source::Environment(name), .. }) => format!("from {name}"),
+            Held::Token(_) => format!("saved in {}", file.path.display()),
+            Held::Elsewhere(other) => format!("saved for {other}, not sent to {server}"),
+            Held::Nothing => "none".to_owned(),
         });
     }
     let source = match source {
