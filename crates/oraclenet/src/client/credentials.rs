@@ -53,6 +53,11 @@ impl Server {
         }
         Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
     }
+
+    /// Whether it is spoken to through TLS.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.0.starts_with("https:")
+    }
 }
 
 impl fmt::Display for Server {

@@ -91,7 +91,7 @@ impl Http {
             .build()
             .map_err(|error| explain(error.to_string()))?;
         let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls().map_err(|error| explain(error.to_string()))?)
+            .tls_backend_preconfigured(tls(server.is_secure()).map_err(|error| explain(error.to_string()))?)
             .user_agent(USER_AGENT)
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT)
@@ -205,11 +205,13 @@ fn transport(error: reqwest::Error) -> NoAnswer {
 }
 
 /// rustls with ring, and the system's certificates; else, in a container that has none, the Mozilla roots that come
-/// with this program.
-fn tls() -> Result<ClientConfig, rustls::Error> {
+/// with this program. They are read only for an https address: no redirect leads from http to it.
+fn tls(secure: bool) -> Result<ClientConfig, rustls::Error> {
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
+    if secure {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
+    if secure && roots.is_empty() {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     Ok(ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))

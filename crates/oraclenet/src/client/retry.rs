@@ -7,7 +7,7 @@ use std::time::Duration;
 /// How long a verb is tried in all, without `--wait`.
 pub(crate) const USUAL: Duration = Duration::from_secs(30);
 /// The first wait, before jitter; it doubles.
-const FIRST: Duration = Duration::from_millis(250);
+const FIRST: Duration = Duration::from_millis(100);
 /// The longest wait that is chosen here; a server may ask for more.
 const LONGEST: Duration = Duration::from_secs(5);
 
@@ -152,12 +152,12 @@ mod tests {
         };
         let millis = Duration::from_millis;
         for (setback, tries, spent, random, wait) in [
-            (busy(None), 1, 0, 0, Some(125)),
-            (busy(None), 1, 0, u64::MAX, Some(250)),
-            (busy(None), 3, 0, 0, Some(500)),
+            (busy(None), 1, 0, 0, Some(50)),
+            (busy(None), 1, 0, u64::MAX, Some(100)),
+            (busy(None), 3, 0, 0, Some(200)),
             (busy(None), 40, 0, 0, Some(2500)),
             (busy(Some(2)), 1, 0, 0, Some(2000)),
-            (busy(Some(0)), 1, 0, 0, Some(125)),
+            (busy(Some(0)), 1, 0, 0, Some(50)),
             (busy(Some(60)), 1, 0, 0, None),
             (busy(None), 9, 29_000, 0, None),
         ] {
