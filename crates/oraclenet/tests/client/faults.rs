@@ -136,7 +136,7 @@ fn a_busy_server_is_given_up_in_time_with_the_way_to_go_on() {
     let front = Front::before(None, Repeats::Refused);
     let home = Home::at(&front.url);
     let run = |words: &[&str]| home.run(words).env("ORACLENET_TOKEN", "a.b.c").exits(3);
-    run(&["post", "a", "b", "--wait", "1s"]).says(&[
+    run(&["post", "a", "b", "--wait", "3s"]).says(&[
         "; again in ",
         "Not writable. (HTTP 503, outcome not_applied)",
         "nothing was changed",
@@ -170,7 +170,7 @@ fn a_server_that_was_never_there_is_not_waited_for() {
         seen.says(&[&format!("{url} can't be reached"), "Connection refused", "oraclenet config URL"]);
         assert!(!seen.err().contains("again in"), "{}", seen.all());
     }
-    home.run(&["posts", "--wait", "500ms"]).exits(3).says(&["; again in "]);
+    home.run(&["posts", "--wait", "3s"]).exits(3).says(&["; again in "]);
 }
 
 #[test]
