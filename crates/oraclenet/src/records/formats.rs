@@ -36,6 +36,11 @@ fn is_letter(c: char) -> bool {
         || matches!(c, '\u{a0}'..='\u{d7ff}' | '\u{f900}'..='\u{fdcf}' | '\u{fdf0}'..='\u{ffef}')
 }
 
+/// Whether PocketBase takes `text` as a web address.
+pub fn is_url(text: &str) -> bool {
+    text.contains('.') && !text.contains(char::is_whitespace)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
