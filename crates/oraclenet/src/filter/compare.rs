@@ -63,8 +63,7 @@ fn plain(left: &Resolved, comparison: Comparison, right: &Resolved) -> Sql {
 
 /// `=` or, for `equal == false`, `!=`.
 pub(super) fn equality(equal: bool, left: &Resolved, right: &Resolved) -> Sql {
-    let (is, both, null) =
-        if equal { ("=", "OR", "IS NULL") } else { ("IS NOT", "AND", "IS NOT NULL") };
+    let (is, both, null) = if equal { ("=", "OR", "IS NULL") } else { ("IS NOT", "AND", "IS NOT NULL") };
     if left.nulls == Nulls::Disabled || right.nulls == Nulls::Disabled {
         let is = if equal { "IS" } else { "IS NOT" };
         return Sql::of(&format!("{{}} {is} {{}}"), &[&left.sql, &right.sql]);

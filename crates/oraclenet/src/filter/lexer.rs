@@ -190,8 +190,38 @@ mod tests {
     #[test]
     fn what_is_no_token_is_refused() {
         for text in [
-            "@", "_", "#", "a.", "a:", ".5", "+1", "-", "- 1", "1.", "1.2.3", "'a", "\"a", "'a\\'", "'\\\\'", "=!=",
-            "==", "<>", "!", "?", "&", "&&||", "/", "/ /", "a\rb", "\u{a0}", "é", "a\0b", "`a`", "[", ";", "1e\u{301}",
+            "@",
+            "_",
+            "#",
+            "a.",
+            "a:",
+            ".5",
+            "+1",
+            "-",
+            "- 1",
+            "1.",
+            "1.2.3",
+            "'a",
+            "\"a",
+            "'a\\'",
+            "'\\\\'",
+            "=!=",
+            "==",
+            "<>",
+            "!",
+            "?",
+            "&",
+            "&&||",
+            "/",
+            "/ /",
+            "a\rb",
+            "\u{a0}",
+            "é",
+            "a\0b",
+            "`a`",
+            "[",
+            ";",
+            "1e\u{301}",
         ] {
             assert!(matches!(tokens(text), Err(FilterError::Malformed(_))), "{text:?}");
         }
@@ -215,7 +245,9 @@ mod tests {
     #[test]
     fn numbers_have_a_minus_and_a_point_at_most() {
         let huge = "9".repeat(400);
-        for (text, number) in [("0", 0.0), ("-1", -1.0), ("1.5", 1.5), ("-.5", -0.5), ("007", 7.0), (&huge, 0.0)] {
+        for (text, number) in
+            [("0", 0.0), ("-1", -1.0), ("1.5", 1.5), ("-.5", -0.5), ("007", 7.0), (&huge, 0.0)]
+        {
             assert_eq!(tokens(text), Ok(vec![Token::Number(number)]), "{text:?}");
         }
         assert_eq!(tokens("1-2"), Ok(vec![Token::Number(1.0), Token::Number(-2.0)]));

@@ -12,7 +12,8 @@ use super::{FilterError, compare};
 use crate::schema::{Field, FieldKind};
 
 /// What of the caller is answered without a look into the database.
-const PLAIN_AUTH: [&str; 6] = ["id", "collectionId", "collectionName", "email", "emailVisibility", "verified"];
+const PLAIN_AUTH: [&str; 6] =
+    ["id", "collectionId", "collectionName", "email", "emailVisibility", "verified"];
 
 /// The operand of `name`, whose parts are `segments`.
 pub(super) fn resolve(
@@ -130,19 +131,14 @@ fn length(sent: Option<&Value>) -> Resolved {
 }
 
 /// Every item that was sent for a field, as a table to join.
-fn each(
-    resolver: &mut Resolver<'_>,
-    field: &Field,
-    sent: Option<&Value>,
-) -> Result<Resolved, FilterError> {
+fn each(resolver: &mut Resolver<'_>, field: &Field, sent: Option<&Value>) -> Result<Resolved, FilterError> {
     let items = match sent {
         None | Some(Value::Null) => Value::Array(vec![]),
         Some(Value::Array(_)) => sent.cloned().unwrap_or_default(),
         Some(one) => Value::Array(vec![one.clone()]),
     };
     let source = Sql::of("json_each({})", &[&Sql::value(items.to_string())]);
-    let alias =
-        resolver.joins.add(&format!("@body each {}", field.name), &source, |_| Sql::text("1"))?;
+    let alias = resolver.joins.add(&format!("@body each {}", field.name), &source, |_| Sql::text("1"))?;
     Ok(Resolved { nature: Nature::Sent, ..Resolved::new(Sql::column(&alias, "value")) })
 }
 

@@ -243,11 +243,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Follows the rest of a path to its last segment.
-    pub(super) fn follow(
-        &mut self,
-        walk: &mut Walk<'a>,
-        segments: &[&str],
-    ) -> Result<Resolved, FilterError> {
+    pub(super) fn follow(&mut self, walk: &mut Walk<'a>, segments: &[&str]) -> Result<Resolved, FilterError> {
         let Some((last, relations)) = segments.split_last() else {
             return Err(FilterError::malformed("a path without a field"));
         };
@@ -369,10 +365,14 @@ fn is_allowed(name: &str) -> bool {
         last && text.split(['.', ':']).all(|part| part.is_empty() || word(part))
     };
     if let Some(rest) = name.strip_prefix("@request.") {
-        let below = |kind: &str| rest.strip_prefix(kind).and_then(|rest| rest.strip_prefix('.')).is_some_and(path);
-        return rest == "context" || rest == "method" || ["auth", "body", "query", "headers"].into_iter().any(below);
+        let below =
+            |kind: &str| rest.strip_prefix(kind).and_then(|rest| rest.strip_prefix('.')).is_some_and(path);
+        return rest == "context"
+            || rest == "method"
+            || ["auth", "body", "query", "headers"].into_iter().any(below);
     }
-    if let Some((collection, rest)) = name.strip_prefix("@collection.").and_then(|rest| rest.split_once('.')) {
+    if let Some((collection, rest)) = name.strip_prefix("@collection.").and_then(|rest| rest.split_once('.'))
+    {
         let (collection, alias) = collection.split_once(':').unwrap_or((collection, "_"));
         return word(collection) && word(alias) && path(rest);
     }
@@ -386,16 +386,49 @@ mod tests {
     #[test]
     fn only_names_of_a_known_shape_are_looked_up() {
         for name in [
-            "a", "a.b", "a..b", "a:lower", "a.b:c:d", "_a", "1a", "@request.method", "@request.context",
-            "@request.auth.id", "@request.body.a:isset", "@request.query..a", "@request.headers.x_y",
-            "@collection.a.b", "@collection.a:b.c.d",
+            "a",
+            "a.b",
+            "a..b",
+            "a:lower",
+            "a.b:c:d",
+            "_a",
+            "1a",
+            "@request.method",
+            "@request.context",
+            "@request.auth.id",
+            "@request.body.a:isset",
+            "@request.query..a",
+            "@request.headers.x_y",
+            "@collection.a.b",
+            "@collection.a:b.c.d",
         ] {
             assert!(is_allowed(name), "{name}");
         }
         for name in [
-            "", "@", "@a", "#a", ".a", ":a", "a.", "a:", "a b", "a-b", "a\"b", "a`b", "@request", "@request.nope",
-            "@request.method.a", "@request.auth", "@request.auth.", "@request.auth.a-b", "@collection.a",
-            "@collection.a:.b", "@collection.a:b:c.d", "@collection..a", "@collections.a.b", "é",
+            "",
+            "@",
+            "@a",
+            "#a",
+            ".a",
+            ":a",
+            "a.",
+            "a:",
+            "a b",
+            "a-b",
+            "a\"b",
+            "a`b",
+            "@request",
+            "@request.nope",
+            "@request.method.a",
+            "@request.auth",
+            "@request.auth.",
+            "@request.auth.a-b",
+            "@collection.a",
+            "@collection.a:.b",
+            "@collection.a:b:c.d",
+            "@collection..a",
+            "@collections.a.b",
+            "é",
         ] {
             assert!(!is_allowed(name), "{name}");
         }

@@ -5,11 +5,7 @@ use super::sql::{Sql, quote};
 use super::{FilterError, limits};
 
 /// The terms of an ORDER BY, in their order.
-pub(super) fn order(
-    resolver: &mut Resolver<'_>,
-    text: &str,
-    hidden: bool,
-) -> Result<Vec<Sql>, FilterError> {
+pub(super) fn order(resolver: &mut Resolver<'_>, text: &str, hidden: bool) -> Result<Vec<Sql>, FilterError> {
     if text.is_empty() {
         return Ok(vec![]);
     }
