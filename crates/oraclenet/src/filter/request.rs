@@ -6,7 +6,7 @@
 use rusqlite::types::Value as Bound;
 use serde_json::Value;
 
-use super::resolver::{Nature, Resolved, Resolver, split_modifier};
+use super::resolver::{Nature, Nulls, Resolved, Resolver, split_modifier};
 use super::sql::Sql;
 use super::{FilterError, compare};
 use crate::schema::{Field, FieldKind};
@@ -154,7 +154,7 @@ fn changed(resolver: &mut Resolver<'_>, field: &Field) -> Result<Resolved, Filte
     let sent = fixed(resolver, &["body", field.name])?;
     let stored = Resolved::new(Sql::column(resolver.collection.name, field.name));
     let differs = Sql::of("({})", &[&compare::equality(false, &sent, &stored)]);
-    Ok(Resolved { nature: Nature::Outcome, ..Resolved::new(differs) })
+    Ok(Resolved { nature: Nature::Outcome, nulls: Nulls::Disabled, ..Resolved::new(differs) })
 }
 
 /// A value by its path, of whatever the client sent.
