@@ -139,8 +139,11 @@ pub fn view(
     show_one(connection, context, collection, record, expand)
 }
 
-/// One record with its relations.
-pub(super) fn show_one(
+/// One record as the caller sees it, with its relations.
+///
+/// # Errors
+/// SQLite's.
+pub fn show_one(
     connection: &Connection,
     context: &Context,
     collection: &Collection,

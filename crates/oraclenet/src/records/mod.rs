@@ -18,7 +18,8 @@ mod write;
 
 pub use fields::pick;
 pub use json::public;
-pub use list::{ListQuery, list, view};
+use input::text as value_text;
+pub use list::{ListQuery, list, show_one, view};
 pub use rule::{passes, visible};
 pub use votes::voter;
 pub use votes::{Target, vote};
@@ -88,4 +89,9 @@ impl Context {
 /// Notes a change for those who listen.
 fn note(changes: &mut Vec<Change>, collection: &Collection, action: &'static str, record: &Record) {
     changes.push(Change { collection: collection.name, action, record: record.clone() });
+}
+
+/// A key of a body as text, whatever scalar it is.
+pub fn body_text(body: &Record, name: &str) -> String {
+    body.get(name).map(value_text).unwrap_or_default()
 }
