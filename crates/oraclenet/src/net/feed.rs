@@ -11,8 +11,8 @@ use litekeep_formats::TimestampMs;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, Rows, params};
 use serde_json::{Value, json};
 
-use super::dates::{self, age_hours};
 use super::one_snapshot;
+use crate::time;
 
 /// The greatest number of posts that one answer holds.
 pub const LIMIT_MAX: usize = 100;
@@ -134,8 +134,13 @@ fn post_json(post: &Post) -> Value {
 
 const POST: &str = "SELECT p.id, p.title, p.content, p.upvotes, p.downvotes, p.score, p.created, o.id, o.name
     FROM posts p LEFT JOIN oracles o ON o.id = p.author WHERE p.id = ?1";
-const NEW: &str = "SELECT id FROM posts ORDER BY created DESC, id LIMIT ?1 OFFSET ?2";
-const TOP: &str = "SELECT id FROM posts ORDER BY score DESC, created DESC, id LIMIT ?1 OFFSET ?2";
+// SQLite takes an index for an order only if it also narrows the search; so the date of the last post of the page is
+// found first, and a condition that is always true names the first column where nothing else does.
+const NEW: &str = "SELECT id FROM posts WHERE created >= coalesce(
+        (SELECT created FROM posts ORDER BY created DESC LIMIT 1 OFFSET ?1 + ?2 - 1), '')
+    ORDER BY created DESC, id LIMIT ?1 OFFSET ?2";
+const TOP: &str =
+    "SELECT id FROM posts WHERE score >= -9e999 ORDER BY score DESC, created DESC, id LIMIT ?1 OFFSET ?2";
 const INSERTED: &str = "SELECT id FROM posts ORDER BY rowid LIMIT ?1 OFFSET ?2";
 
 fn ids_by(connection: &Connection, sql: &str, limit: usize, offset: usize) -> rusqlite::Result<Vec<String>> {
@@ -262,6 +267,15 @@ fn entry(rows: &mut Rows<'_>) -> rusqlite::Result<Option<Entry>> {
     Ok(Some(Entry { id: row.get(0)?, score: number(row, 1)?, created: row.get(2)? }))
 }
 
+/// Hours from `created` to `now`. An unset date is as old as time; one from a clock ahead of ours counts as new, so
+/// that a wrong clock does not pin a post to the top.
+fn age_hours(created: &str, now: TimestampMs) -> f64 {
+    let created = time::parse(created).map_or(0, |at| at.timestamp_millis());
+    #[expect(clippy::cast_precision_loss, reason = "2^53 milliseconds are 285,000 years")]
+    let age = now.0.saturating_sub(created).max(0) as f64;
+    age / 3_600_000.0
+}
+
 fn hot_rank(score: f64, age: f64) -> f64 {
     // Adding zero makes -0.0 a 0.0: a score of -1 and one of 0 rank the same.
     score.abs().max(1.0).log10().copysign(score) - age / HOURS_PER_TENFOLD + 0.0
@@ -271,9 +285,10 @@ fn rising_rank(score: f64, age: f64) -> f64 {
     score / (age + 1.0)
 }
 
-// A limit, although every row is wanted at first: with it SQLite takes the index instead of sorting the table.
-const NEWEST: &str = "SELECT id, score, created FROM posts ORDER BY created DESC LIMIT ?1";
-const BEST: &str = "SELECT id, score, created FROM posts ORDER BY score DESC, created DESC LIMIT ?1";
+const NEWEST: &str =
+    "SELECT id, score, created FROM posts WHERE created >= '' ORDER BY created DESC LIMIT ?1";
+const BEST: &str =
+    "SELECT id, score, created FROM posts WHERE score >= -9e999 ORDER BY score DESC, created DESC LIMIT ?1";
 const BEST_ABOVE: &str =
     "SELECT id, score, created FROM posts WHERE score > 0 ORDER BY score DESC, created DESC LIMIT ?1";
 const ZEROS: &str = "SELECT id FROM posts WHERE score = 0 ORDER BY created DESC, id LIMIT ?1 OFFSET ?2";

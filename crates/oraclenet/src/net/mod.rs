@@ -3,7 +3,6 @@
 //! Everything here reads. A query takes a connection and the time, and gives rows with types; the answers that the
 //! API gives are built from those rows. Nothing here writes, waits or knows about HTTP.
 
-pub mod dates;
 pub mod feed;
 pub mod presence;
 #[cfg(test)]

@@ -1,15 +1,14 @@
 //! Who is here: each approved oracle's newest heartbeat of the last five minutes.
 //!
-//! Heartbeats that are not written down yet come as an overlay. The newest decides, not the oldest in the window as
-//! in the original, where somebody who went away stayed online for five minutes.
-
-use std::collections::HashMap;
+//! The newest decides, not the oldest in the window as in the original, where somebody who went away stayed online for
+//! five minutes. Heartbeats that are not written down yet count as well: a reading connection shows them in its
+//! `heartbeats` (`db::open`).
 
 use litekeep_formats::TimestampMs;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use super::dates;
+use crate::time;
 
 /// How long a heartbeat counts, milliseconds.
 pub const WINDOW_MS: i64 = 5 * 60 * 1000;
@@ -44,18 +43,6 @@ impl Status {
     }
 }
 
-/// A heartbeat that may not be in the database yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Heartbeat {
-    /// What it says.
-    pub status: Status,
-    /// When it was made, in PocketBase's form.
-    pub created: String,
-}
-
-/// Newest heartbeats by oracle id.
-pub type Overlay = HashMap<String, Heartbeat>;
-
 /// One oracle of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Here {
@@ -70,33 +57,23 @@ pub struct Here {
 }
 
 /// All approved oracles, by name (byte order) and then id.
-pub fn presence(connection: &Connection, now: TimestampMs, overlay: &Overlay) -> rusqlite::Result<Vec<Here>> {
-    let since = window_start(now);
+pub fn presence(connection: &Connection, now: TimestampMs) -> rusqlite::Result<Vec<Here>> {
     let mut statement = connection.prepare_cached(PRESENCE)?;
-    let rows = statement.query_map([&since], |row| {
-        let written = Heartbeat { status: Status::parse(&row.get::<_, String>(2)?), created: row.get(3)? };
-        let id: String = row.get(0)?;
-        let (status, last_seen) = decide(written, overlay.get(&id), &since);
-        Ok(Here { id, name: row.get(1)?, status, last_seen })
+    let rows = statement.query_map([window_start(now)], |row| {
+        let (status, last_seen) = read_heartbeat(row.get(2)?);
+        Ok(Here { id: row.get(0)?, name: row.get(1)?, status, last_seen })
     })?;
     rows.collect()
 }
 
-/// One oracle's status, approved or not.
+/// One oracle's status and when it was last seen, approved or not.
 pub fn status_of(
     connection: &Connection,
     oracle: &str,
     now: TimestampMs,
-    overlay: &Overlay,
 ) -> rusqlite::Result<(Status, String)> {
-    let since = window_start(now);
     let mut statement = connection.prepare_cached(ONE)?;
-    let mut rows = statement.query([oracle, &since])?;
-    let written = match rows.next()? {
-        Some(row) => Heartbeat { status: Status::parse(&row.get::<_, String>(0)?), created: row.get(1)? },
-        None => Heartbeat { status: Status::Offline, created: String::new() },
-    };
-    Ok(decide(written, overlay.get(oracle), &since))
+    statement.query_row([window_start(now).as_str(), oracle], |row| Ok(read_heartbeat(row.get(0)?)))
 }
 
 /// The answer to `GET /api/oracles/presence`.
@@ -113,26 +90,37 @@ pub fn presence_json(here: &[Here]) -> Value {
 }
 
 fn window_start(now: TimestampMs) -> String {
-    dates::format(TimestampMs(now.0.saturating_sub(WINDOW_MS)))
+    time::format(time::at(TimestampMs(now.0.saturating_sub(WINDOW_MS))))
 }
 
-fn decide(written: Heartbeat, held: Option<&Heartbeat>, since: &str) -> (Status, String) {
-    let newest = match held {
-        Some(held) if held.created >= written.created => held.clone(),
-        _ => written,
-    };
-    if newest.status == Status::Offline || newest.created.as_str() < since {
-        return (Status::Offline, String::new());
+/// Status and date, as the queries puts them together.
+fn read_heartbeat(newest: Option<String>) -> (Status, String) {
+    match newest.as_deref().and_then(|text| text.split_once(' ')) {
+        Some((word, created)) => match Status::parse(word) {
+            Status::Offline => (Status::Offline, String::new()),
+            status => (status, created.to_owned()),
+        },
+        None => (Status::Offline, String::new()),
     }
-    (newest.status, newest.created)
 }
 
-const PRESENCE: &str = "SELECT o.id, o.name, coalesce(h.status, ''), coalesce(h.created, '')
-    FROM oracles o LEFT JOIN heartbeats h ON h.rowid = (
-        SELECT rowid FROM heartbeats WHERE oracle = o.id AND created >= ?1 ORDER BY created DESC, rowid DESC LIMIT 1)
-    WHERE o.approved = 1 ORDER BY o.name, o.id";
-const ONE: &str = "SELECT status, created FROM heartbeats WHERE oracle = ?1 AND created >= ?2
-    ORDER BY created DESC, rowid DESC LIMIT 1";
+/// A scalar and not a join, so that the search by oracle also reaches through the view of a reading connection.
+macro_rules! newest {
+    ($oracle:literal) => {
+        concat!(
+            "(SELECT status || ' ' || created FROM heartbeats WHERE oracle = ",
+            $oracle,
+            " AND created >= ?1 ORDER BY created DESC, rowid DESC LIMIT 1)"
+        )
+    };
+}
+
+const PRESENCE: &str = concat!(
+    "SELECT o.id, o.name, ",
+    newest!("o.id"),
+    " FROM oracles o WHERE o.approved = 1 ORDER BY o.name, o.id"
+);
+const ONE: &str = concat!("SELECT ", newest!("?2"));
 
 #[cfg(test)]
 mod tests {
@@ -140,42 +128,32 @@ mod tests {
     use crate::net::sample::{self, NOON};
 
     /// The statuses of all, in the order of the list, as `name status lastSeen`.
-    fn lines(connection: &Connection, overlay: &Overlay) -> Vec<String> {
-        let here = presence(connection, NOON, overlay).unwrap();
+    fn lines(connection: &Connection) -> Vec<String> {
+        let here = presence(connection, NOON).unwrap();
         here.iter().map(|it| format!("{} {} {}", it.name, it.status.word(), it.last_seen)).collect()
-    }
-
-    fn held(oracle: &str, status: Status, seconds: i64) -> (String, Heartbeat) {
-        let created = dates::format(TimestampMs(NOON.0 - seconds * 1000));
-        (oracle.to_owned(), Heartbeat { status, created })
     }
 
     #[test]
     fn the_newest_heartbeat_within_five_minutes_decides() {
-        type Row = (&'static [(&'static str, i64)], Option<(Status, i64)>, &'static str);
-        let rows: [Row; 10] = [
-            (&[], None, "ada offline "),
-            (&[("online", 10)], None, "ada online 2026-02-01 11:59:50.000Z"),
-            (&[("online", 200), ("away", 10)], None, "ada away 2026-02-01 11:59:50.000Z"),
-            (&[("away", 10), ("online", 200)], None, "ada away 2026-02-01 11:59:50.000Z"),
-            (&[("online", 300)], None, "ada online 2026-02-01 11:55:00.000Z"),
-            (&[("online", 301)], None, "ada offline "),
-            (&[("online", 100)], Some((Status::Away, 5)), "ada away 2026-02-01 11:59:55.000Z"),
-            (&[("online", 5)], Some((Status::Away, 100)), "ada online 2026-02-01 11:59:55.000Z"),
-            (&[], Some((Status::Online, 5)), "ada online 2026-02-01 11:59:55.000Z"),
-            (&[], Some((Status::Online, 301)), "ada offline "),
+        type Row = (&'static [(&'static str, i64)], &'static str);
+        let rows: [Row; 7] = [
+            (&[], "ada offline "),
+            (&[("online", 10)], "ada online 2026-02-01 11:59:50.000Z"),
+            (&[("online", 200), ("away", 10)], "ada away 2026-02-01 11:59:50.000Z"),
+            (&[("away", 10), ("online", 200)], "ada away 2026-02-01 11:59:50.000Z"),
+            (&[("online", 300)], "ada online 2026-02-01 11:55:00.000Z"),
+            (&[("online", 301)], "ada offline "),
+            (&[("busy", 1)], "ada offline "),
         ];
-        for (written, overlay, expected) in rows {
+        for (beats, expected) in rows {
             let connection = sample::database();
             sample::oracle(&connection, "ada", true);
-            for (status, seconds) in written {
+            for (status, seconds) in beats {
                 sample::heartbeat(&connection, "ada", status, *seconds);
             }
-            let overlay: Overlay =
-                overlay.map(|(status, seconds)| held("ada", status, seconds)).into_iter().collect();
-            assert_eq!(lines(&connection, &overlay), [expected], "{written:?}");
-            let (status, seen) = status_of(&connection, "ada", NOON, &overlay).unwrap();
-            assert_eq!(format!("ada {} {seen}", status.word()), expected, "{written:?}");
+            assert_eq!(lines(&connection), [expected], "{beats:?}");
+            let (status, seen) = status_of(&connection, "ada", NOON).unwrap();
+            assert_eq!(format!("ada {} {seen}", status.word()), expected, "{beats:?}");
         }
     }
 
@@ -187,7 +165,7 @@ mod tests {
             sample::oracle(&connection, name, approved);
             sample::heartbeat(&connection, name, "online", 1);
         }
-        let names: Vec<_> = presence(&connection, NOON, &Overlay::new()).unwrap();
+        let names: Vec<_> = presence(&connection, NOON).unwrap();
         let names: Vec<_> = names.iter().map(|it| it.name.as_str()).collect();
         assert_eq!(names, ["Zed", "ada", "zoe", "Éva"]);
     }
@@ -201,7 +179,7 @@ mod tests {
                 sample::heartbeat(&connection, name, status, 60);
             }
         }
-        let here = presence(&connection, NOON, &Overlay::new()).unwrap();
+        let here = presence(&connection, NOON).unwrap();
         let seen = "2026-02-01 11:59:00.000Z";
         let expected = json!({
             "items": [

@@ -3,44 +3,19 @@
 use litekeep_formats::TimestampMs;
 use rusqlite::{Connection, params};
 
-use crate::net::dates;
-use crate::schema::{FieldKind, Index, collections};
+use crate::db::tables;
+use crate::schema::{Schema, collections};
+use crate::time;
 
 /// 2026-02-01 12:00 UTC.
 pub(crate) const NOON: TimestampMs = TimestampMs(1_769_947_200_000);
 
-/// Tables and indexes as the schema names them, without rows.
+/// A new database, without rows.
 pub(crate) fn database() -> Connection {
     let connection = Connection::open_in_memory().expect("SQLite opens");
-    for collection in collections() {
-        let columns: Vec<String> =
-            collection.fields.iter().map(|field| column(field.name, &field.kind)).collect();
-        let create = format!("CREATE TABLE `{}` ({})", collection.name, columns.join(", "));
-        connection.execute(&create, []).expect(&create);
-        for index in &collection.indexes {
-            let create = index_sql(collection.name, index);
-            connection.execute(&create, []).expect(&create);
-        }
-    }
+    let schema = Schema::new(collections());
+    tables::create(&connection, &schema, "2026-02-01 00:00:00.000Z", 0).expect("the tables are made");
     connection
-}
-
-fn column(name: &str, kind: &FieldKind) -> String {
-    let kind = match kind {
-        FieldKind::Id => "TEXT PRIMARY KEY DEFAULT ('r'||lower(hex(randomblob(7)))) NOT NULL",
-        FieldKind::Bool => "BOOLEAN DEFAULT FALSE NOT NULL",
-        FieldKind::Number { .. } => "NUMERIC DEFAULT 0 NOT NULL",
-        _ => "TEXT DEFAULT '' NOT NULL",
-    };
-    format!("`{name}` {kind}")
-}
-
-fn index_sql(table: &str, index: &Index) -> String {
-    let unique = if index.unique { "UNIQUE " } else { "" };
-    let columns = index.columns.join("`, `");
-    let condition =
-        if index.predicate.is_empty() { String::new() } else { format!(" WHERE {}", index.predicate) };
-    format!("CREATE {unique}INDEX `{}` ON `{table}` (`{columns}`){condition}", index.name)
 }
 
 /// An oracle whose id is its name.
@@ -65,7 +40,7 @@ pub(crate) fn comment(connection: &Connection, id: &str, on: (&str, &str), autho
 
 /// A heartbeat, this many seconds before noon.
 pub(crate) fn heartbeat(connection: &Connection, oracle: &str, status: &str, seconds: i64) {
-    let at = dates::format(TimestampMs(NOON.0 - seconds * 1000));
+    let at = time::format(time::at(TimestampMs(NOON.0 - seconds * 1000)));
     let sql = "INSERT INTO heartbeats (oracle, status, created, updated) VALUES (?1, ?2, ?3, ?3)";
     connection.execute(sql, params![oracle, status, at]).expect(sql);
 }
@@ -78,7 +53,7 @@ pub(crate) fn follow(connection: &Connection, follower: &str, following: &str) {
 
 /// The date this many minutes before noon.
 pub(crate) fn before_noon(minutes: i64) -> String {
-    dates::format(TimestampMs(NOON.0 - minutes * 60_000))
+    time::format(time::at(TimestampMs(NOON.0 - minutes * 60_000)))
 }
 
 /// The steps of `EXPLAIN QUERY PLAN`.

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::feed::{Author, Post, post, whole};
 use super::one_snapshot;
-use super::presence::{Overlay, Status, status_of};
+use super::presence::{Status, status_of};
 
 /// How many comments of a post are shown; the oldest come first.
 pub const COMMENTS_MAX: usize = 1_000;
@@ -163,16 +163,11 @@ pub struct Profile {
 }
 
 /// The oracle with this id, approved or not.
-pub fn profile(
-    connection: &Connection,
-    id: &str,
-    now: TimestampMs,
-    overlay: &Overlay,
-) -> rusqlite::Result<Option<Profile>> {
+pub fn profile(connection: &Connection, id: &str, now: TimestampMs) -> rusqlite::Result<Option<Profile>> {
     one_snapshot(connection, || {
         let mut oracle = connection.prepare_cached(ORACLE)?;
         let Some(mut profile) = oracle.query_row([id], read_oracle).optional()? else { return Ok(None) };
-        (profile.status, profile.last_seen) = status_of(connection, id, now, overlay)?;
+        (profile.status, profile.last_seen) = status_of(connection, id, now)?;
         let count = |sql| connection.prepare_cached(sql)?.query_row([id], |row| row.get(0));
         profile.post_count = count(POSTS_OF)?;
         profile.comment_count = count(COMMENTS_OF)?;
@@ -312,12 +307,12 @@ mod tests {
         connection
             .execute("UPDATE oracles SET karma = 4.5, bio = 'hm', human = 'H' WHERE id = 'ada'", [])
             .unwrap();
-        let ada = profile(&connection, "ada", NOON, &Overlay::new()).unwrap().unwrap();
+        let ada = profile(&connection, "ada", NOON).unwrap().unwrap();
         assert_eq!((ada.post_count, ada.comment_count, ada.followers, ada.following), (27, 1, 2, 1));
         assert_eq!((ada.karma, ada.status, ada.posts.len()), (4, Status::Away, 27));
         assert!(ada.posts.windows(2).all(|pair| pair[0].created > pair[1].created));
-        assert!(!profile(&connection, "cy", NOON, &Overlay::new()).unwrap().unwrap().approved);
-        assert!(profile(&connection, "dee", NOON, &Overlay::new()).unwrap().is_none());
+        assert!(!profile(&connection, "cy", NOON).unwrap().unwrap().approved);
+        assert!(profile(&connection, "dee", NOON).unwrap().is_none());
         let listed = directory(&connection).unwrap();
         assert_eq!((listed.len(), listed["ada"].karma, listed["ada"].bio.as_str()), (2, 4, "hm"));
     }

@@ -1,0 +1,3 @@
+//! Who is asking: tokens, passwords and wallets. Nothing here touches the database or the network.
+
+pub mod token;

@@ -1,0 +1,64 @@
+//! How connections are opened: the writer's and the readers'.
+//!
+//! The replication engine owns all checkpoints, so no connection of ours makes one, not even when it is closed.
+
+use super::beats::Beat;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a connection waits for another process's lock (`superuser upsert`, a foreign `sqlite3`).
+const BUSY: Duration = Duration::from_secs(10);
+
+/// The connection that writes. Puts the database into WAL mode.
+///
+/// # Errors
+/// SQLite's.
+pub fn writer(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // The replica is what survives; the local disk only has to be consistent.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "cache_size", -16_000)?;
+    connection.set_prepared_statement_cache_capacity(128);
+    Ok(connection)
+}
+
+/// A connection that reads. Its `heartbeats` is a view: the table, and what is in memory only ([`show_beats`]).
+pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "cache_size", -16_000)?;
+    connection.set_prepared_statement_cache_capacity(256);
+    connection.execute_batch(
+        "CREATE TEMP TABLE beats (id TEXT PRIMARY KEY, oracle TEXT UNIQUE, status TEXT, created TEXT, updated TEXT);
+         CREATE TEMP VIEW heartbeats AS
+           SELECT rowid AS rowid, id, oracle, status, created, updated FROM main.heartbeats
+             WHERE oracle NOT IN (SELECT oracle FROM temp.beats)
+           UNION ALL
+           SELECT 4000000000000000 + rowid, id, oracle, status, created, updated FROM temp.beats;",
+    )?;
+    Ok(connection)
+}
+
+/// Lets a reader see these heartbeats as if they were rows.
+pub(super) fn show_beats(connection: &Connection, beats: &[Beat]) -> rusqlite::Result<()> {
+    let transaction = connection.unchecked_transaction()?;
+    transaction.execute("DELETE FROM temp.beats", [])?;
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO temp.beats (id, oracle, status, created, updated) VALUES (?1, ?2, ?3, ?4, ?4)",
+    )?;
+    for beat in beats {
+        insert.execute([&beat.id, &beat.oracle, &beat.status, &beat.created])?;
+    }
+    drop(insert);
+    transaction.commit()
+}
