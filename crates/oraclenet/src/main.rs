@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use litekeep::clock::{SystemClock, SystemRandom};
-use oraclenet::client::{self, World};
+use oraclenet::{client, serve};
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -11,14 +11,34 @@ use std::sync::Arc;
 #[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let world = World {
+    match words.first().and_then(|word| word.to_str()) {
+        Some("serve") => serve::run(&server(), &words[1..]),
+        Some("superuser") => serve::superuser(&server(), &words[1..]),
+        _ => {
+            let world = client::World {
+                env: Box::new(|name| std::env::var_os(name)?.into_string().ok()),
+                home: std::env::home_dir(),
+                stdin: RefCell::new(Box::new(std::io::stdin())),
+                stdout: RefCell::new(Box::new(std::io::stdout())),
+                stderr: RefCell::new(Box::new(std::io::stderr())),
+                clock: Arc::new(SystemClock),
+                random: Arc::new(SystemRandom::default()),
+            };
+            client::run(&world, &words)
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+fn server() -> serve::World {
+    let executable = std::env::current_exe().ok();
+    let directory = std::env::current_dir().unwrap_or_else(|_| "/".into());
+    let executable_dir = executable.and_then(|path| Some(path.parent()?.to_owned()));
+    serve::World {
         env: Box::new(|name| std::env::var_os(name)?.into_string().ok()),
-        home: std::env::home_dir(),
-        stdin: RefCell::new(Box::new(std::io::stdin())),
-        stdout: RefCell::new(Box::new(std::io::stdout())),
-        stderr: RefCell::new(Box::new(std::io::stderr())),
+        executable_dir: executable_dir.unwrap_or_else(|| directory.clone()),
+        directory,
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom::default()),
-    };
-    client::run(&world, &words)
+    }
 }

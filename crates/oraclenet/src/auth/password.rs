@@ -143,6 +143,11 @@ fn salt(source: &dyn Source) -> [u8; 16] {
     salt
 }
 
+/// The hash of a new password, at once: for commands and the start, where nobody else waits.
+pub fn hash_now(password: &str, source: &dyn Source) -> Result<String, Refused> {
+    if password.len() > MAX_BYTES { Err(Refused::TooLong) } else { Ok(hash(password, salt(source))) }
+}
+
 /// `$2a$10$...`. The password's length has been looked at.
 fn hash(password: &str, salt: [u8; 16]) -> String {
     bcrypt::non_truncating_hash_with_salt(password, COST, salt)

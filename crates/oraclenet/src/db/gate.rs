@@ -6,6 +6,7 @@
 use super::writer::Change;
 use litekeep::error::KeepError;
 use litekeep::keeper::Keeper;
+use litekeep_core::env::Clock;
 use litekeep_formats::Txid;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -47,6 +48,7 @@ pub struct Gate {
     inner: Mutex<Inner>,
     arrived: Condvar,
     listener: Listener,
+    clock: Arc<dyn Clock>,
 }
 
 #[derive(Default)]
@@ -60,14 +62,21 @@ struct Inner {
 struct Waiter {
     tell: oneshot::Sender<Option<Txid>>,
     changes: Vec<Change>,
+    /// Since boot.
+    since: Duration,
 }
 
 impl Gate {
     /// A gate before `replica`; with none, or under [`Durability::Local`], everybody passes at once.
-    pub fn start(replica: Option<Arc<dyn Replica>>, durability: Durability, listener: Listener) -> Arc<Self> {
+    pub fn start(
+        replica: Option<Arc<dyn Replica>>,
+        durability: Durability,
+        clock: Arc<dyn Clock>,
+        listener: Listener,
+    ) -> Arc<Self> {
         let replica = replica.filter(|_| durability == Durability::Replicated);
         let inner = Inner { open: replica.is_none(), ..Inner::default() };
-        let gate = Arc::new(Self { inner: Mutex::new(inner), arrived: Condvar::new(), listener });
+        let gate = Arc::new(Self { inner: Mutex::new(inner), arrived: Condvar::new(), listener, clock });
         if let Some(replica) = replica {
             let ours = Arc::clone(&gate);
             let thread = std::thread::Builder::new().name("gate".to_owned());
@@ -87,12 +96,13 @@ impl Gate {
     /// transaction, or an error when that will never be known.
     pub(super) fn enter(&self, changes: Vec<Change>) -> oneshot::Receiver<Option<Txid>> {
         let (tell, told) = oneshot::channel();
+        let waiter = Waiter { tell, changes, since: self.clock.boot() };
         let mut inner = self.inner();
         if inner.open {
             drop(inner);
-            self.release(Waiter { tell, changes }, None);
+            self.release(waiter, None);
         } else if !inner.closed {
-            inner.waiting.push(Waiter { tell, changes });
+            inner.waiting.push(waiter);
             drop(inner);
             self.arrived.notify_one();
         }
@@ -111,6 +121,11 @@ impl Gate {
     /// How many wait now.
     pub fn waiting(&self) -> usize {
         self.inner().waiting.len()
+    }
+
+    /// Since when the first of them waits (since boot).
+    pub fn waiting_since(&self) -> Option<Duration> {
+        self.inner().waiting.first().map(|waiter| waiter.since)
     }
 
     fn run(&self, replica: &dyn Replica) {
@@ -147,6 +162,7 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use litekeep::clock::SystemClock;
     use std::sync::mpsc;
 
     struct Answers(Mutex<mpsc::Receiver<Result<Option<Txid>, KeepError>>>);
@@ -163,7 +179,7 @@ mod tests {
         let (heard, hear) = mpsc::channel();
         let listener = Box::new(move |changes: Vec<Change>| heard.send(changes.len()).unwrap());
         let replica: Arc<dyn Replica> = Arc::new(Answers(Mutex::new(answers)));
-        (Gate::start(Some(replica), Durability::Replicated, listener), answer, hear)
+        (Gate::start(Some(replica), Durability::Replicated, Arc::new(SystemClock), listener), answer, hear)
     }
 
     fn change() -> Change {
@@ -194,7 +210,7 @@ mod tests {
 
     #[test]
     fn without_a_replica_everybody_passes_at_once() {
-        let gate = Gate::start(None, Durability::Replicated, Box::new(|_| {}));
+        let gate = Gate::start(None, Durability::Replicated, Arc::new(SystemClock), Box::new(|_| {}));
         assert_eq!(gate.enter(Vec::new()).try_recv(), Ok(None));
     }
 }

@@ -27,7 +27,11 @@ const LOGIN_TEXT: usize = 255;
 fn auth_collection<'a>(state: &'a AppState, name: &str) -> Result<&'a Collection, ApiError> {
     let found = super::records::named(state, name);
     let found = found.ok_or_else(|| ApiError::new(404, "Missing or invalid collection context."))?;
-    if found.is_auth() { Ok(found) } else { Err(ApiError::new(404, "Missing or invalid auth collection context.")) }
+    if found.is_auth() {
+        Ok(found)
+    } else {
+        Err(ApiError::new(404, "Missing or invalid auth collection context."))
+    }
 }
 
 /// `GET ../auth-methods`
@@ -53,7 +57,9 @@ pub fn methods(state: &AppState, incoming: &Incoming, collection: &str) -> Answe
 pub async fn with_password(state: &Arc<AppState>, mut incoming: Incoming, collection: &str) -> Answer {
     let collection = auth_collection(state, collection)?;
     let unreadable = || ApiError::bad_request("An error occurred while loading the submitted data.");
-    let context = incoming.context(state).await.map_err(|error| if error.status == 400 && error.message.starts_with("Something") { unreadable() } else { error })?;
+    let context = incoming.context(state).await.map_err(|error| {
+        if error.status == 400 && error.message.starts_with("Something") { unreadable() } else { error }
+    })?;
     let body = &context.request.body;
     let text = |name: &str| match body.get(name) {
         None | Some(Value::Null) => Ok(String::new()),
@@ -66,7 +72,8 @@ pub async fn with_password(state: &Arc<AppState>, mut incoming: Incoming, collec
     let record = state
         .db
         .read(move |connection| {
-            rows::find(connection, schema.get(name), "email = ?1 AND email != ''", &[&identity]).map_err(ApiError::from)
+            rows::find(connection, schema.get(name), "email = ?1 AND email != ''", &[&identity])
+                .map_err(ApiError::from)
         })
         .await?;
     let stored = record.as_ref().map(|record| Stored {
@@ -88,11 +95,17 @@ fn check_login(identity: &str, password: &str, field: &str) -> Result<(), ApiErr
         } else if text.chars().count() > LOGIN_TEXT {
             let message = format!("The length must be between 1 and {LOGIN_TEXT}");
             let params = json!({ "max": LOGIN_TEXT, "min": 1 });
-            errors.insert(name.to_owned(), field_error_with("validation_length_out_of_range", &message, params));
+            errors.insert(
+                name.to_owned(),
+                field_error_with("validation_length_out_of_range", &message, params),
+            );
         }
     }
     if !field.is_empty() && field != "email" {
-        errors.insert("identityField".to_owned(), field_error("validation_in_invalid", "Must be a valid value"));
+        errors.insert(
+            "identityField".to_owned(),
+            field_error("validation_in_invalid", "Must be a valid value"),
+        );
     }
     if errors.is_empty() {
         return Ok(());
@@ -124,7 +137,12 @@ pub async fn refresh(state: &Arc<AppState>, incoming: Incoming, collection: &str
 ///
 /// # Errors
 /// 401, 403 and 404 in PocketBase's words; 400 for a duration below zero.
-pub async fn impersonate(state: &Arc<AppState>, mut incoming: Incoming, collection: &str, id: &str) -> Answer {
+pub async fn impersonate(
+    state: &Arc<AppState>,
+    mut incoming: Incoming,
+    collection: &str,
+    id: &str,
+) -> Answer {
     superuser(&incoming)?;
     let collection = auth_collection(state, collection)?;
     let unreadable = || ApiError::bad_request("An error occurred while loading the submitted data.");
@@ -145,7 +163,9 @@ pub async fn impersonate(state: &Arc<AppState>, mut incoming: Incoming, collecti
     let (schema, name, id) = (Arc::clone(&state.schema), collection.name, id.to_owned());
     let record = state
         .db
-        .read(move |connection| rows::find(connection, schema.get(name), "id = ?1", &[&id]).map_err(ApiError::from))
+        .read(move |connection| {
+            rows::find(connection, schema.get(name), "id = ?1", &[&id]).map_err(ApiError::from)
+        })
         .await?
         .ok_or_else(ApiError::not_found)?;
     let token = mint(state, collection, &record, false, duration)?;
@@ -172,13 +192,21 @@ pub async fn signed_in(
     answer::picked(incoming, json!({ "record": shown, "token": token }), false)
 }
 
-async fn show(state: &Arc<AppState>, incoming: &Incoming, collection: &Collection, record: Record) -> Result<Value, ApiError> {
+async fn show(
+    state: &Arc<AppState>,
+    incoming: &Incoming,
+    collection: &Collection,
+    record: Record,
+) -> Result<Value, ApiError> {
     let mut context: Context = incoming.context_with(state, Record::new());
-    context.request.auth = Some(AuthRecord { collection: collection.name.to_owned(), record: record.clone() });
+    context.request.auth =
+        Some(AuthRecord { collection: collection.name.to_owned(), record: record.clone() });
     let (name, expand) = (collection.name, incoming.param("expand").to_owned());
     state
         .db
-        .read(move |connection| records::show_one(connection, &context, context.schema.get(name), record, &expand))
+        .read(move |connection| {
+            records::show_one(connection, &context, context.schema.get(name), record, &expand)
+        })
         .await
 }
 
@@ -219,7 +247,12 @@ pub fn superuser(incoming: &Incoming) -> Result<(), ApiError> {
 ///
 /// # Errors
 /// Always, but for the requests of mails to anybody, which say nothing.
-pub async fn switched_off(state: &Arc<AppState>, mut incoming: Incoming, collection: &str, action: &str) -> Answer {
+pub async fn switched_off(
+    state: &Arc<AppState>,
+    mut incoming: Incoming,
+    collection: &str,
+    action: &str,
+) -> Answer {
     let collection = auth_collection(state, collection)?;
     match action {
         "request-otp" | "auth-with-otp" => {
@@ -271,10 +304,13 @@ async fn confirm(state: &Arc<AppState>, mut incoming: Incoming, collection: &str
         let problem = match (*name, records::body_text(&context.request.body, name)) {
             (_, text) if text.is_empty() => field_error("validation_required", "Cannot be blank."),
             ("token", _) => match action {
-                "confirm-verification" => field_error("validation_invalid_token_claims", "Missing email token claim."),
-                "confirm-email-change" => {
-                    field_error("validation_invalid_token_payload", "Invalid token payload - newEmail must be set.")
+                "confirm-verification" => {
+                    field_error("validation_invalid_token_claims", "Missing email token claim.")
                 }
+                "confirm-email-change" => field_error(
+                    "validation_invalid_token_payload",
+                    "Invalid token payload - newEmail must be set.",
+                ),
                 _ => field_error("validation_invalid_token", "Invalid or expired token."),
             },
             ("password", _) if action == "confirm-email-change" => {

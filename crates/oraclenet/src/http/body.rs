@@ -139,7 +139,11 @@ mod tests {
             ("multipart/form-data; boundary=x", part, Ok(r#"{"a":"7","b":true}"#)),
             ("multipart/form-data", part, Err(400)),
         ] {
-            assert_eq!(read_as(kind, text).await.as_deref(), wanted.as_ref().map(|text| *text), "{kind}: {text}");
+            assert_eq!(
+                read_as(kind, text).await.as_deref(),
+                wanted.as_ref().map(|text| *text),
+                "{kind}: {text}"
+            );
         }
     }
 

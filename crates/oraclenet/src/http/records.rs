@@ -4,10 +4,10 @@ use super::answer;
 use super::error::ApiError;
 use super::request::Incoming;
 use super::state::AppState;
+use crate::auth::password::{Refused, Stored};
 use crate::db::Beat;
 use crate::db::rows::{self, Record};
 use crate::records::{self, Context, ListQuery, Passwords, Prepared};
-use crate::auth::password::{Refused, Stored};
 use crate::schema::Collection;
 use axum::body::Body;
 use axum::http::Response;
@@ -61,9 +61,13 @@ pub async fn create(state: &Arc<AppState>, mut incoming: Incoming, collection: &
         .await?;
     let mut passwords = Passwords::default();
     match prepared {
-        Prepared::New(record) if name == "heartbeats" => return heartbeat(state, &incoming, &context, record).await,
+        Prepared::New(record) if name == "heartbeats" => {
+            return heartbeat(state, &incoming, &context, record).await;
+        }
         Prepared::New(_) => passwords.new_hash = new_hash(state, &context).await?,
-        Prepared::Account(record) => passwords.old_opened = opened(state, &context, "password", &record).await?,
+        Prepared::Account(record) => {
+            passwords.old_opened = opened(state, &context, "password", &record).await?
+        }
         Prepared::Existing(_) => {}
     }
     let expand = incoming.param("expand").to_owned();
@@ -145,11 +149,13 @@ pub async fn delete(state: &Arc<AppState>, incoming: Incoming, collection: &str,
 /// Presence lives in memory and rides along with the next slot.
 async fn heartbeat(state: &Arc<AppState>, incoming: &Incoming, context: &Context, record: Record) -> Answer {
     let text = |name: &str| rows::text(&record, name).to_owned();
-    let beat = Beat { id: text("id"), oracle: text("oracle"), status: text("status"), created: text("created") };
+    let beat =
+        Beat { id: text("id"), oracle: text("oracle"), status: text("status"), created: text("created") };
     if !state.db.beats().beat(beat) {
         return Err(ApiError::unavailable("not_applied", "Too many oracles are here. Try again", 60));
     }
-    let changes = vec![crate::db::Change { collection: "heartbeats", action: "create", record: record.clone() }];
+    let changes =
+        vec![crate::db::Change { collection: "heartbeats", action: "create", record: record.clone() }];
     state.hub.publish(changes);
     let (context, expand) = (context.clone(), incoming.param("expand").to_owned());
     let shown = state
@@ -175,10 +181,16 @@ async fn new_hash(state: &AppState, context: &Context) -> Result<Option<String>,
 }
 
 /// The stored hash of an account, if the body's password opens it.
-async fn opened(state: &AppState, context: &Context, name: &str, account: &Record) -> Result<Option<String>, ApiError> {
+async fn opened(
+    state: &AppState,
+    context: &Context,
+    name: &str,
+    account: &Record,
+) -> Result<Option<String>, ApiError> {
     let password = records::body_text(&context.request.body, name);
     let hash = rows::text(account, "password").to_owned();
-    let stored = Stored { hash: hash.clone(), wallet_address: rows::text(account, "wallet_address").to_owned() };
+    let stored =
+        Stored { hash: hash.clone(), wallet_address: rows::text(account, "wallet_address").to_owned() };
     match state.passwords.verify(password, Some(stored)).await {
         Ok(right) => Ok(right.then_some(hash)),
         Err(_) => Err(ApiError::too_many(Some(1))),

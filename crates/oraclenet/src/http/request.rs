@@ -16,14 +16,14 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Request};
 use serde_json::Value;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A request whose head has been looked at.
 pub struct Incoming {
     /// Everything but the body.
     pub parts: Parts,
-    /// The body, unread.
-    pub body: Body,
+    /// The body, unread. (A body cannot be shared between threads, and the rest of a request is.)
+    body: Mutex<Body>,
     /// The query's parameters, the last of each name.
     pub query: Record,
     /// Who asks.
@@ -49,7 +49,7 @@ impl Incoming {
             None => None,
         };
         let token = token.filter(|_| auth.is_some());
-        Ok(Self { parts, body, query, auth, token, address })
+        Ok(Self { parts, body: Mutex::new(body), query, auth, token, address })
     }
 
     /// Counts the request, and refuses it if there were too many.
@@ -57,7 +57,7 @@ impl Incoming {
     /// # Errors
     /// 429.
     pub fn limit(&self, state: &AppState, action: Option<(&str, &str)>) -> Result<(), ApiError> {
-        let key = ClientKey::of(self.address);
+        let key = ClientKey::from(self.address);
         let caller = match &self.auth {
             Some(auth) if auth.collection == "_superusers" => Caller::Superuser,
             Some(auth) => Caller::Account {
@@ -84,7 +84,7 @@ impl Incoming {
     /// # Errors
     /// 400 and 413 for a body that cannot be read.
     pub async fn context(&mut self, state: &AppState) -> Result<Context, ApiError> {
-        let taken = std::mem::take(&mut self.body);
+        let taken = std::mem::take(self.body.get_mut().unwrap_or_else(PoisonError::into_inner));
         let body = body::read(&self.parts.headers, taken).await?;
         Ok(self.context_with(state, body))
     }
@@ -117,7 +117,8 @@ fn token_of(headers: &HeaderMap) -> Option<&str> {
 /// The database's.
 pub async fn authenticate(state: &AppState, token: &str) -> Result<Option<AuthRecord>, ApiError> {
     let Some(unverified) = token::peek(token) else { return Ok(None) };
-    let Some(collection) = state.schema.find(&unverified.collection_id).filter(|it| it.id == unverified.collection_id)
+    let Some(collection) =
+        state.schema.find(&unverified.collection_id).filter(|it| it.id == unverified.collection_id)
     else {
         return Ok(None);
     };
@@ -125,7 +126,9 @@ pub async fn authenticate(state: &AppState, token: &str) -> Result<Option<AuthRe
     let (schema, name) = (Arc::clone(&state.schema), collection.name);
     let record = state
         .db
-        .read(move |connection| rows::find(connection, schema.get(name), "id = ?1", &[&unverified.id]).map_err(ApiError::from))
+        .read(move |connection| {
+            rows::find(connection, schema.get(name), "id = ?1", &[&unverified.id]).map_err(ApiError::from)
+        })
         .await?;
     let Some(record) = record else { return Ok(None) };
     let now = crate::time::now(&*state.clock).timestamp();
@@ -139,7 +142,8 @@ pub async fn authenticate(state: &AppState, token: &str) -> Result<Option<AuthRe
 fn address(state: &AppState, parts: &Parts) -> IpAddr {
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |info| info.0.ip());
-    let all = |name: &str| parts.headers.get_all(name).iter().map(|value| value.as_bytes()).collect::<Vec<_>>();
+    let all =
+        |name: &str| parts.headers.get_all(name).iter().map(|value| value.as_bytes()).collect::<Vec<_>>();
     let (connecting, forwarded_for) = (all("do-connecting-ip"), all("x-forwarded-for"));
     let connecting = if state.config.connecting_ip { &connecting[..] } else { &[] };
     client_address(peer, &state.config.trusted, &Forwarded { connecting, forwarded_for: &forwarded_for })

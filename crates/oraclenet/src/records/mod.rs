@@ -17,13 +17,16 @@ mod votes;
 mod write;
 
 pub use fields::pick;
-pub use json::public;
 use input::text as value_text;
+pub use json::public;
 pub use list::{ListQuery, list, show_one, view};
 pub use rule::{passes, visible};
 pub use votes::voter;
 pub use votes::{Target, vote};
-pub use write::{Passwords, Prepared, create, delete, prepare_create, prepare_update, update};
+pub use write::{
+    Passwords, Prepared, WalletAccount, create, create_for_wallet, delete, prepare_create, prepare_update,
+    update,
+};
 
 use crate::db::Change;
 use crate::db::rows::{self, Record};

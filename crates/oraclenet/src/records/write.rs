@@ -232,6 +232,50 @@ pub fn delete(
     Ok(())
 }
 
+/// An account that a wallet opens.
+#[derive(Debug, Clone)]
+pub struct WalletAccount {
+    /// Its name.
+    pub name: String,
+    /// The wallet's address, small letters.
+    pub address: String,
+    /// The hash of a password that nobody knows.
+    pub hash: String,
+    /// Whether it may post at once.
+    pub approve: bool,
+}
+
+/// Makes the oracle of a wallet within the caller's transaction. Its e-mail address holds the whole address of the
+/// wallet: the original's first eight digits could collide.
+///
+/// # Errors
+/// 400 where a unique index refuses.
+pub fn create_for_wallet(
+    connection: &Connection,
+    context: &Context,
+    account: &WalletAccount,
+    changes: &mut Vec<Change>,
+) -> Result<Record, ApiError> {
+    let collection = context.schema.get("oracles");
+    let mut record = hooks::blank(collection);
+    let digits = account.address.trim_start_matches("0x");
+    for (name, value) in [
+        ("id", random::record_id(&*context.source)),
+        ("tokenKey", random::token_key(&*context.source)),
+        ("email", format!("{digits}@wallet.oraclenet")),
+        ("name", account.name.clone()),
+        ("password", account.hash.clone()),
+        ("wallet_address", account.address.clone()),
+    ] {
+        record.insert(name.to_owned(), value.into());
+    }
+    record.insert("approved".to_owned(), account.approve.into());
+    rows::insert(connection, collection, &record)
+        .map_err(|error| refused(error, "Failed to create record"))?;
+    note(changes, collection, "create", &record);
+    Ok(record)
+}
+
 /// PocketBase's checks of an account's form, which run before and without those of the fields.
 fn account_form(
     context: &Context,

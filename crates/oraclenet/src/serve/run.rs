@@ -1,0 +1,209 @@
+//! The server's life: boot, serve, and an end in which nothing accepted is lost.
+
+use super::boot::{self, Booted};
+use super::options::Options;
+use super::{Trouble, World, exit, listen, log};
+use crate::auth::password::{Limits, Passwords};
+use crate::auth::wallet::Nonces;
+use crate::db::{Db, Gate, Replica};
+use crate::http::rate_limit::{MAX_WINDOWS, RateLimits};
+use crate::http::router;
+use crate::http::state::AppState;
+use crate::limits;
+use crate::random::{Source, System};
+use crate::realtime::Hub;
+use crate::replication::{Kept, Replication};
+use crate::web::{self, Place};
+use litekeep::keeper::Keeper;
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// How long requests that are under way may take to finish at the end, beyond the acknowledgement's time.
+const FINISH: Duration = Duration::from_secs(2);
+/// How often the lag is measured.
+const SAMPLE: Duration = Duration::from_secs(2);
+
+/// Runs the server until a signal, or until it cannot go on.
+pub fn run(world: &World, words: &[OsString]) -> ExitCode {
+    match serve(world, words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) => trouble.tell(),
+    }
+}
+
+fn serve(world: &World, words: &[OsString]) -> Result<(), Trouble> {
+    let mut options = Options::read(world, words)?;
+    log::install(options.log);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "oraclenet");
+    let (stop, stopped) = watch::channel(false);
+    let stop = Arc::new(stop);
+    on_signal(&stop)?;
+    let source: Arc<dyn Source> =
+        Arc::new(System::open().map_err(|error| Trouble::new(exit::FAILED, error.to_string()))?);
+    let booted = boot::boot(world, &options, &source)?;
+    let keeper = booted.keeper.clone();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Trouble::new(exit::FAILED, format!("no runtime: {error}")))?;
+    let served = runtime.block_on(async {
+        let listener = TcpListener::bind(options.http).await.map_err(|error| {
+            Trouble::new(exit::FAILED, format!("cannot listen on {}: {error}", options.http))
+                .hint("is another server running there? --http chooses another address")
+        })?;
+        let address = listener.local_addr().map_err(|error| Trouble::new(exit::FAILED, error.to_string()))?;
+        if options.config.public_url.is_empty() {
+            options.config.public_url = format!("http://{address}");
+        }
+        let state = state(world, &options, booted, &source)?;
+        tell(&format!("Server started at http://{address}"));
+        live(&state, listener, &stop, stopped, &options, keeper.as_ref()).await
+    });
+    runtime.shutdown_timeout(FINISH);
+    let ended = end(keeper, options.shutdown_timeout);
+    served.and(ended)
+}
+
+/// The line that scripts wait for.
+fn tell(line: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{line}"); // nobody reads it: no reason to stop
+}
+
+fn on_signal(stop: &Arc<watch::Sender<bool>>) -> Result<(), Trouble> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let failed =
+        |error: std::io::Error| Trouble::new(exit::FAILED, format!("cannot listen for signals: {error}"));
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
+    let stop = Arc::clone(stop);
+    let thread = std::thread::Builder::new().name("signals".to_owned());
+    thread
+        .spawn(move || {
+            for signal in signals.forever() {
+                if stop.send_replace(true) {
+                    tracing::warn!("second signal received, ending at once");
+                    std::process::exit(128 + signal);
+                }
+                tracing::info!(signal, "signal received, shutting down");
+            }
+        })
+        .map_err(failed)?;
+    Ok(())
+}
+
+fn state(
+    world: &World,
+    options: &Options,
+    booted: Booted,
+    source: &Arc<dyn Source>,
+) -> Result<Arc<AppState>, Trouble> {
+    let schema = Arc::new(booted.schema);
+    let hub = Hub::new(Arc::clone(&schema), Arc::clone(source), Arc::clone(&world.clock));
+    let listener = Arc::clone(&hub);
+    let replica = booted.keeper.clone().map(|keeper| -> Arc<dyn Replica> { keeper });
+    let gate = Gate::start(
+        replica,
+        options.durability,
+        Arc::clone(&world.clock),
+        Box::new(move |changes| listener.publish(changes)),
+    );
+    let db = Db::start(&booted.database, Arc::clone(&gate), options.ack_timeout).map_err(|error| {
+        Trouble::new(exit::FAILED, format!("cannot open {}: {error}", booted.database.display()))
+    })?;
+    let place = booted.replica.as_ref().map_or(Place::Nowhere, |opened| opened.place);
+    let kept = booted.keeper.zip(booted.replica).map(|(keeper, opened)| Kept {
+        keeper,
+        store: opened.store,
+        location: opened.location,
+    });
+    let replication =
+        Replication::new(kept, place, options.durability, booted.restore, gate, Arc::clone(&world.clock));
+    let at_once = std::thread::available_parallelism().map_or(1, usize::from);
+    let queue = Limits { at_once, waiting: limits::PASSWORDS_WAITING };
+    Ok(Arc::new(AppState {
+        schema,
+        db,
+        clock: Arc::clone(&world.clock),
+        source: Arc::clone(source),
+        passwords: Passwords::new(queue, Arc::clone(source)),
+        nonces: Mutex::new(Nonces::default()),
+        limits: Mutex::new(RateLimits::new(options.rate_limits.rules(), MAX_WINDOWS)),
+        hub,
+        replication: Arc::new(replication),
+        config: options.config.clone(),
+    }))
+}
+
+/// Serves until there is a reason to stop, then finishes what was begun.
+async fn live(
+    state: &Arc<AppState>,
+    listener: TcpListener,
+    stop: &Arc<watch::Sender<bool>>,
+    stopped: watch::Receiver<bool>,
+    options: &Options,
+    keeper: Option<&Arc<Keeper>>,
+) -> Result<(), Trouble> {
+    let replication = Arc::clone(&state.replication);
+    let site = web::Site {
+        db: state.db.clone(),
+        clock: Arc::clone(&state.clock),
+        schema: Arc::clone(&state.schema),
+        base_url: state.config.public_url.clone(),
+        replication: Box::new(move || replication.view()),
+    };
+    tokio::spawn(Arc::clone(&state.hub).run(state.db.clone()));
+    let sampled = Arc::clone(&state.replication);
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(SAMPLE);
+        loop {
+            ticks.tick().await;
+            sampled.sample();
+        }
+    });
+    if let Some(keeper) = keeper {
+        stop_with(keeper, stop)?;
+    }
+    let router = router::router(Arc::clone(state), Arc::new(site));
+    let mut ending = stopped.clone();
+    let hub = Arc::clone(&state.hub);
+    tokio::spawn(async move {
+        let _ = ending.wait_for(|stop| *stop).await;
+        hub.close(); // else those who listen would hold the end up
+    });
+    listen::serve(listener, router, stopped, options.ack_timeout + FINISH).await;
+    state.db.close().await;
+    Ok(())
+}
+
+/// A server whose replication has ended serves nobody: what it would accept could not be kept.
+fn stop_with(keeper: &Arc<Keeper>, stop: &Arc<watch::Sender<bool>>) -> Result<(), Trouble> {
+    let (ended, stop) = (keeper.when_ended(), Arc::clone(stop));
+    let thread = std::thread::Builder::new().name("ended".to_owned());
+    let spawned = thread.spawn(move || {
+        if let Some(error) = ended() {
+            tracing::error!(%error, "replication has ended, shutting down");
+            stop.send_replace(true);
+        }
+    });
+    spawned.map(drop).map_err(|error| Trouble::new(exit::FAILED, format!("no thread: {error}")))
+}
+
+/// The last sync. The gate, the pages and the state have let go of the engine by now, or never will.
+fn end(keeper: Option<Arc<Keeper>>, limit: Duration) -> Result<(), Trouble> {
+    let Some(keeper) = keeper else { return Ok(()) };
+    let ended = keeper.when_ended();
+    keeper.begin_stop(limit);
+    match ended() {
+        None => {
+            let txid = keeper.status().durable.map_or_else(String::new, |txid| txid.to_string());
+            tracing::info!(%txid, "replica sync complete");
+            Ok(())
+        }
+        Some(error) => {
+            tracing::error!(%error, "final sync failed");
+            Err(boot::kept(&error))
+        }
+    }
+}

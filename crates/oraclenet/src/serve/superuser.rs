@@ -1,0 +1,123 @@
+//! `oraclenet superuser`: accounts of superusers, while the server runs or not.
+//!
+//! It writes to the database like any other SQLite program; a running server replicates that commit like its own. It
+//! never makes a database where a replica might hold one.
+
+use super::options::{self, Given, Row};
+use super::{Trouble, World, boot, exit};
+use crate::auth::password;
+use crate::db::adopt::{self, Superuser};
+use crate::db::{open, rows};
+use crate::random::{self, Source, System};
+use crate::records::formats::is_email;
+use crate::time;
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+const FLAGS: [Row; 1] = [("dir", "DIR", "the database's folder")];
+const USAGE: &str = "oraclenet superuser create|upsert|update EMAIL PASSWORD [--dir DIR], or delete EMAIL";
+
+/// Does what the words say.
+pub fn run(world: &World, words: &[OsString]) -> ExitCode {
+    match change(world, words) {
+        Ok(line) => {
+            use std::io::Write as _;
+            let _ = writeln!(std::io::stdout(), "{line}");
+            ExitCode::SUCCESS
+        }
+        Err(trouble) => trouble.tell(),
+    }
+}
+
+fn change(world: &World, words: &[OsString]) -> Result<String, Trouble> {
+    let (given, operands) = Given::parse(&FLAGS, words)?;
+    let operands: Vec<&str> = operands.iter().map(String::as_str).collect();
+    let dir = options::directory(world, given.get("dir"));
+    let database = dir.join("data.db");
+    match &operands[..] {
+        [action @ ("create" | "upsert" | "update"), email, password] => {
+            if !is_email(email) {
+                return Err(Trouble::usage(format!("{email:?} is no e-mail address")));
+            }
+            if !password::has_good_length(password) {
+                return Err(Trouble::usage(
+                    "the password must have 8 characters or more, and 71 bytes at most",
+                ));
+            }
+            set(world, &database, action, email, password)
+        }
+        ["delete", email] => delete(world, &database, email),
+        _ => Err(Trouble::usage("the arguments make no command").hint(USAGE)),
+    }
+}
+
+fn set(world: &World, database: &Path, action: &str, email: &str, password: &str) -> Result<String, Trouble> {
+    let source = System::open().map_err(|error| Trouble::new(exit::FAILED, error.to_string()))?;
+    there(world, database, &source)?;
+    let hash = password::hash_now(password, &source).map_err(|error| Trouble::usage(error.to_string()))?;
+    let (id, token_key) = (random::record_id(&source), random::token_key(&source));
+    let now = time::format(time::now(&*world.clock));
+    let account = Superuser { email, password_hash: &hash, id: &id, token_key: &token_key };
+    let was_there = write(database, &source, |connection, schema| {
+        let known = rows::find(connection, schema.get("_superusers"), "email = ?1", &[&email])?;
+        match (action, known) {
+            ("create", Some(_)) => Ok(Err(format!("there is a superuser {email:?} already"))),
+            ("update", None) => Ok(Err(format!("there is no superuser {email:?}"))),
+            _ => adopt::upsert_superuser(connection, schema, &account, &now).map(Ok),
+        }
+    })?;
+    Ok(match (action, was_there) {
+        ("create", _) => format!("Successfully created new superuser {email:?}!"),
+        ("update", _) => format!("Successfully changed superuser {email:?} password!"),
+        _ => format!("Successfully saved superuser {email:?}!"),
+    })
+}
+
+fn delete(world: &World, database: &Path, email: &str) -> Result<String, Trouble> {
+    let source = System::open().map_err(|error| Trouble::new(exit::FAILED, error.to_string()))?;
+    there(world, database, &source)?;
+    write(database, &source, |connection, _| {
+        let gone = connection.execute("DELETE FROM main._superusers WHERE email = ?1", [email])?;
+        Ok(if gone == 0 { Err(format!("there is no superuser {email:?}")) } else { Ok(true) })
+    })?;
+    Ok(format!("Successfully deleted superuser {email:?}!"))
+}
+
+/// Sees to it that there is a database: a new one only where no replica can hold another.
+fn there(world: &World, database: &Path, source: &dyn Source) -> Result<(), Trouble> {
+    if database.exists() {
+        return Ok(());
+    }
+    let dir = database.parent().unwrap_or(database);
+    let mut beside = dir.file_name().unwrap_or_default().to_owned();
+    beside.push("-replica");
+    let replica = dir.with_file_name(beside);
+    if world.env("ORACLENET_REPLICA_URL").is_some() || replica.exists() {
+        return Err(Trouble::new(exit::FAILED, format!("there is no database in {}", dir.display()))
+            .hint("start the server first: it restores the database from the replica"));
+    }
+    std::fs::create_dir_all(dir).map_err(|error| {
+        Trouble::new(exit::FAILED, format!("cannot make the folder {}: {error}", dir.display()))
+    })?;
+    boot::create(world, database, source)
+}
+
+fn write<T>(
+    database: &Path,
+    source: &dyn Source,
+    work: impl FnOnce(&rusqlite::Connection, &crate::schema::Schema) -> rusqlite::Result<Result<T, String>>,
+) -> Result<T, Trouble> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Trouble::new(exit::FAILED, format!("{}: {error}", database.display()))
+    };
+    let mut connection = open::writer(database).map_err(|error| failed(&error))?;
+    let found = adopt::look(&connection, &|| random::secret(source)).map_err(|error| failed(&error))?;
+    let transaction = connection
+        .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+        .map_err(|error| failed(&error))?;
+    let done = work(&transaction, &found.schema).map_err(|error| failed(&error))?;
+    let value = done.map_err(|why| Trouble::new(exit::FAILED, why))?;
+    transaction.commit().map_err(|error| failed(&error))?;
+    Ok(value)
+}
