@@ -103,7 +103,7 @@ fn cut(text: &str, characters: usize) -> &str {
 fn allowed(address: &str, schemes: &[&str]) -> bool {
     let starts =
         |scheme: &&str| address.get(..scheme.len()).is_some_and(|it| it.eq_ignore_ascii_case(scheme));
-    schemes.iter().any(|scheme| starts(scheme))
+    schemes.iter().any(starts)
 }
 
 /// What became of a tag that is open.
