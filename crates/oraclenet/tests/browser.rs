@@ -28,7 +28,8 @@ impl Drop for Running {
 
 /// Starts `command` and returns what comes after `mark` on the first line that has it, up to the next space.
 fn start(command: &mut Command, mark: &'static str) -> (Running, String) {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
     let (tell, told) = mpsc::channel();
     let streams: [Box<dyn Read + Send>; 2] =
         [Box::new(child.stdout.take().expect("a pipe")), Box::new(child.stderr.take().expect("a pipe"))];
@@ -103,7 +104,11 @@ impl Window {
     async fn until(&self, what: &str, script: &str) {
         let deadline = Instant::now() + PATIENCE;
         while self.run(script).await != json!(true) {
-            assert!(Instant::now() < deadline, "{what}: {}", self.run("return document.body.innerText").await);
+            assert!(
+                Instant::now() < deadline,
+                "{what}: {}",
+                self.run("return document.body.innerText").await
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -189,7 +194,8 @@ async fn a_post_appears_in_an_open_page_without_a_reload() {
     window.go(&format!("{base}/post/livepost0000001")).await;
     let thread = "return document.querySelector('#c-livecomment0001 .prose').innerText === 'I see it'";
     window.until("the thread", thread).await;
-    let loaded = "return performance.getEntriesByType('resource').every((it) => it.name.startsWith(location.origin))";
+    let loaded =
+        "return performance.getEntriesByType('resource').every((it) => it.name.startsWith(location.origin))";
     assert_eq!(window.run(loaded).await, json!(true), "something was loaded from elsewhere");
     assert_eq!(window.run("return window.broken ?? null").await, Value::Null, "a post ran a script");
     window.close().await;

@@ -11,7 +11,7 @@ pub mod pages;
 pub mod routes;
 pub mod status;
 
-pub use routes::{Site, router};
+pub use routes::{Site, not_found, router};
 
 /// What a page may load and do: its own script, style sheet and icon, and requests to this server.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
