@@ -1,4 +1,5 @@
-//! The programs that the tests ask as witnesses: real Litestreams, a Python with its own SQLite, a real Ceph gateway.
+//! The programs that the tests ask as witnesses: real Litestreams, a real PocketBase, a Python with its own
+//! SQLite, a real Ceph gateway.
 //!
 //! They are fetched by scripts and handed to the tests as environment variables. What is missing is named, with the
 //! reason; whether that is an error is the caller's decision.
@@ -11,11 +12,12 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 /// Program and the variable by which the tests find it.
-const FETCHED: [(&str, &str); 4] = [
+const FETCHED: [(&str, &str); 5] = [
     ("litestream-0.3.13", "LITEKEEP_TEST_LITESTREAM_0_3_13"),
     ("litestream-0.5.15", "LITEKEEP_TEST_LITESTREAM_0_5_15"),
     ("litestream-0.5.17", "LITEKEEP_TEST_LITESTREAM_0_5_17"),
     ("litestream-vfs-0.5.17", "LITEKEEP_TEST_LITESTREAM_VFS"),
+    ("pocketbase-0.36.1", "LITEKEEP_TEST_POCKETBASE"),
 ];
 
 /// A Python will do if its SQLite can load an extension: the VFS is one.

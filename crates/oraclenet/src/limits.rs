@@ -4,11 +4,27 @@ use std::time::Duration;
 
 /// Reading connections.
 pub const READERS: usize = 4;
+/// How long one read may take.
+pub const READ_TIME: Duration = Duration::from_secs(10);
 /// Writes that may wait for the writer.
 pub const WRITE_QUEUE: usize = 1024;
 /// Oracles whose presence may wait in memory.
 pub const BEATS: usize = 100_000;
 /// The presence is written down at the latest after this long.
 pub const BEATS_AT_LATEST: Duration = Duration::from_secs(60);
-/// Bytes of a request's body (PocketBase's default).
-pub const BODY: usize = 32 * 1024 * 1024;
+/// Bytes of a request's body. The longest record has 5,200 characters, and there are no uploads.
+pub const BODY: usize = 1024 * 1024;
+/// How long a body may take to arrive.
+pub const BODY_TIME: Duration = Duration::from_secs(30);
+/// How long a head may take to arrive, and how long an idle connection is kept.
+pub const HEAD_TIME: Duration = Duration::from_secs(30);
+/// Bytes of a request's head.
+pub const HEAD: usize = 64 * 1024;
+/// Bytes of a path with its query.
+pub const URI: usize = 16 * 1024;
+/// Fields of a multipart form.
+pub const FORM_FIELDS: usize = 500;
+/// Open connections.
+pub const CONNECTIONS: usize = 4096;
+/// Password checks that may wait.
+pub const PASSWORDS_WAITING: usize = 32;

@@ -56,7 +56,7 @@ fn plain(left: &Resolved, comparison: Comparison, right: &Resolved) -> Sql {
         Comparison::GreaterOrEqual => "{} >= {}",
     };
     match comparison {
-        Comparison::Like | Comparison::NotLike => Sql::of(template, &[&left.sql, &pattern(&right.sql)]),
+        Comparison::Like | Comparison::NotLike => Sql::of(template, &[&left.sql, &pattern(right)]),
         _ => Sql::of(template, &[&left.sql, &right.sql]),
     }
 }
@@ -91,7 +91,11 @@ pub(super) fn equality(equal: bool, left: &Resolved, right: &Resolved) -> Sql {
 fn is_empty(operand: &Resolved) -> bool {
     let mut values = operand.sql.values();
     let single = values.next().is_some_and(is_nothing) && values.next().is_none();
-    operand.nature == Nature::Null || (operand.nulls == Nulls::Auto && single)
+    match operand.nature {
+        Nature::Null => true,
+        Nature::Open => operand.nulls == Nulls::Auto && single,
+        Nature::Literal | Nature::Sent | Nature::Flag(_) | Nature::Outcome => false,
+    }
 }
 
 /// Certainly neither NULL nor the empty text.
@@ -100,7 +104,7 @@ fn is_known(operand: &Resolved) -> bool {
         return false;
     }
     let mut values = operand.sql.values().peekable();
-    matches!(operand.nature, Nature::Literal | Nature::Sent)
+    matches!(operand.nature, Nature::Literal | Nature::Sent | Nature::Flag(_))
         || (operand.nature == Nature::Open && values.peek().is_some() && !values.any(is_nothing))
 }
 
@@ -109,8 +113,12 @@ fn is_nothing(value: &Value) -> bool {
 }
 
 /// The right side of `~`: a column between wildcards, or a value with wildcards unless it has its own.
-fn pattern(right: &Sql) -> Sql {
-    if right.values().next().is_none() {
+fn pattern(right: &Resolved) -> Sql {
+    let (nature, right) = (right.nature, &right.sql);
+    if let Nature::Flag(flag) = nature {
+        return Sql::value(format!("%{flag}%"));
+    }
+    if nature == Nature::Outcome || right.values().next().is_none() {
         return Sql::of("('%' || {} || '%')", &[right]);
     }
     right.map_values(|value| {
@@ -176,10 +184,10 @@ mod tests {
             ("_", "%\\_%"),
             ("__", "%_\\_%"),
         ] {
-            let sql = super::pattern(&Sql::value(text.to_owned()));
+            let sql = super::pattern(&Resolved::new(Sql::value(text.to_owned())));
             assert_eq!(sql, Sql::value(pattern.to_owned()), "{text}");
         }
-        assert_eq!(super::pattern(&Sql::value(1.0)), Sql::value("%1%".to_owned()));
-        assert_eq!(super::pattern(&Sql::value(-1.5)), Sql::value("%-1.5%".to_owned()));
+        assert_eq!(super::pattern(&Resolved::new(Sql::value(1.0))), Sql::value("%1%".to_owned()));
+        assert_eq!(super::pattern(&Resolved::new(Sql::value(-1.5))), Sql::value("%-1.5%".to_owned()));
     }
 }

@@ -52,6 +52,10 @@ pub(super) enum Comparison {
 
 /// All tokens of `text`.
 pub(super) fn tokens(text: &str) -> Result<Vec<Token>, FilterError> {
+    // Even within a text or a comment.
+    if text.contains('\0') {
+        return Err(FilterError::malformed("a NUL"));
+    }
     let mut lexer = Lexer { rest: text };
     let mut tokens = Vec::new();
     while let Some(token) = lexer.next()? {
@@ -218,6 +222,8 @@ mod tests {
             "\u{a0}",
             "é",
             "a\0b",
+            "'a\0b'",
+            "a // \0",
             "`a`",
             "[",
             ";",

@@ -6,7 +6,7 @@
 use rusqlite::types::Value as Bound;
 use serde_json::Value;
 
-use super::resolver::{Nature, Resolved, Resolver, split_modifier};
+use super::resolver::{Nature, Nulls, Resolved, Resolver, split_modifier};
 use super::sql::Sql;
 use super::{FilterError, compare};
 use crate::schema::{Field, FieldKind};
@@ -42,7 +42,7 @@ fn auth(resolver: &mut Resolver<'_>, segments: &[&str]) -> Result<Resolved, Filt
             }
             field => auth.record.get(field).cloned().unwrap_or_default(),
         };
-        return Ok(bound(&value).map_or_else(Resolved::null, |value| Resolved::new(Sql::value(value))));
+        return Ok(sent(&value));
     }
     let id = auth.record.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
     let collection = auth.collection.clone();
@@ -64,17 +64,17 @@ fn body(
     if let (FieldKind::Relation { collection, .. }, false) = (&field.kind, rest.is_empty()) {
         return body_relation(resolver, field, collection, rest);
     }
-    let sent = resolver.request.body.get(name);
+    let value = resolver.request.body.get(name);
     let listed =
         matches!(field.kind, FieldKind::Select { .. } | FieldKind::Relation { .. } | FieldKind::File);
     match modifier {
-        Some("lower") if rest.is_empty() => Ok(lower(sent)),
+        Some("lower") if rest.is_empty() => Ok(lower(value)),
         Some("changed") if rest.is_empty() => changed(resolver, field),
         Some("length" | "each") if rest.is_empty() && !listed => {
             Err(FilterError::malformed(format!("{first:?} of a field with a single value")))
         }
-        Some("length") if rest.is_empty() => Ok(length(sent)),
-        Some("each") if rest.is_empty() => each(resolver, field, sent),
+        Some("length") if rest.is_empty() => Ok(length(value)),
+        Some("each") if rest.is_empty() => each(resolver, field, value),
         _ => fixed(resolver, path),
     }
 }
@@ -127,7 +127,11 @@ fn length(sent: Option<&Value>) -> Resolved {
         Some(Value::Array(items)) => items.len(),
         Some(_) => 1,
     };
-    Resolved::new(Sql::text(count.to_string()))
+    match count {
+        0 => Resolved::literal("0"),
+        1 => Resolved::literal("1"),
+        more => Resolved::new(Sql::text(more.to_string())),
+    }
 }
 
 /// Every item that was sent for a field, as a table to join.
@@ -149,7 +153,8 @@ fn changed(resolver: &mut Resolver<'_>, field: &Field) -> Result<Resolved, Filte
     }
     let sent = fixed(resolver, &["body", field.name])?;
     let stored = Resolved::new(Sql::column(resolver.collection.name, field.name));
-    Ok(Resolved::new(Sql::of("({})", &[&compare::equality(false, &sent, &stored)])))
+    let differs = Sql::of("({})", &[&compare::equality(false, &sent, &stored)]);
+    Ok(Resolved { nature: Nature::Outcome, nulls: Nulls::Disabled, ..Resolved::new(differs) })
 }
 
 /// A value by its path, of whatever the client sent.
@@ -165,18 +170,18 @@ fn fixed(resolver: &Resolver<'_>, path: &[&str]) -> Result<Resolved, FilterError
         Some(_) => return Err(FilterError::malformed(format!("the modifier after {last:?}"))),
     }
     let is_number = |field: &Field| matches!(field.kind, FieldKind::Number { .. });
-    let number = match &found {
+    let operand = match found.unwrap_or_default() {
         // Forms send numbers as text.
-        Some(Value::String(text)) if resolver.collection.field(last).is_some_and(is_number) => {
-            text.parse::<f64>().ok().map(Bound::Real)
+        Value::String(text) if resolver.collection.field(last).is_some_and(is_number) => {
+            let number = text.parse().map_or(Bound::Text(text), Bound::Real);
+            Resolved::new(Sql::value(number))
         }
-        _ => None,
+        value => sent(&value),
     };
-    let Some(value) = number.or_else(|| bound(&found.unwrap_or_default())) else {
-        return Ok(Resolved::null());
-    };
-    let value = Sql::value(value);
-    Ok(Resolved::new(if modifier.is_some() { Sql::of("LOWER({})", &[&value]) } else { value }))
+    if modifier.is_none() || operand.nature == Nature::Null {
+        return Ok(operand);
+    }
+    Ok(Resolved { sql: Sql::of("LOWER({})", &[&operand.sql]), ..operand })
 }
 
 fn look_up(resolver: &Resolver<'_>, above: &[&str], last: &str) -> Option<Value> {
@@ -206,15 +211,19 @@ fn look_up(resolver: &Resolver<'_>, above: &[&str], last: &str) -> Option<Value>
     Some(value.clone())
 }
 
-/// A JSON value as SQLite takes it; `None` for null. JSON's numbers are doubles.
-fn bound(value: &Value) -> Option<Bound> {
-    match value {
-        Value::Null => None,
-        Value::Bool(yes) => Some(Bound::Integer(i64::from(*yes))),
-        Value::Number(number) => Some(Bound::Real(number.as_f64().unwrap_or_default())),
-        Value::String(text) => Some(Bound::Text(text.clone())),
-        Value::Array(_) | Value::Object(_) => Some(Bound::Text(value.to_string())),
-    }
+/// A JSON value as an operand. JSON's numbers are doubles; lists and objects are their own text.
+fn sent(value: &Value) -> Resolved {
+    let bound = match value {
+        Value::Null => return Resolved::null(),
+        Value::Bool(yes) => {
+            let bound = Sql::value(Bound::Integer(i64::from(*yes)));
+            return Resolved { nature: Nature::Flag(*yes), ..Resolved::new(bound) };
+        }
+        Value::Number(number) => Bound::Real(number.as_f64().unwrap_or_default()),
+        Value::String(text) => Bound::Text(text.clone()),
+        Value::Array(_) | Value::Object(_) => Bound::Text(value.to_string()),
+    };
+    Resolved::new(Sql::value(bound))
 }
 
 /// A JSON value as text; nothing for what is no single value.

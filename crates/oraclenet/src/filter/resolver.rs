@@ -42,6 +42,10 @@ pub(super) enum Nature {
     Literal,
     /// It is an item that the client sent.
     Sent,
+    /// It is this flag, bound as a number; `~` looks for the word.
+    Flag(bool),
+    /// It is the outcome of a comparison; the values in it are not its own.
+    Outcome,
     /// Whatever its column or value holds.
     Open,
 }

@@ -34,7 +34,7 @@ fn references() -> Vec<Collection> {
             vec![id(), system(text("collectionRef", 0)).required(), system(text("recordRef", 0)).required()];
         fields.extend(extra.iter().map(|name| system(text(name, 0))));
         fields.extend(dates());
-        base(name, fields, own(delete), indexes).as_system()
+        base(name, fields, own(delete), indexes).into_system()
     };
     let index = |name: &str, unique, columns: &[&'static str]| Index {
         name: name.to_owned(),
@@ -77,11 +77,11 @@ fn otps(rules: Rules, indexes: Vec<Index>) -> Collection {
         system(text("sentTo", 0)).hidden(),
     ];
     fields.extend(dates());
-    base("_otps", fields, rules, indexes).as_system()
+    base("_otps", fields, rules, indexes).into_system()
 }
 
 fn superusers() -> Collection {
-    auth("_superusers", dates().map(system).to_vec(), Rules::default(), DAY).as_system()
+    auth("_superusers", dates().map(system).to_vec(), Rules::default(), DAY).into_system()
 }
 
 fn users() -> Collection {
@@ -293,7 +293,7 @@ impl Field {
 }
 
 impl Collection {
-    fn as_system(self) -> Self {
+    fn into_system(self) -> Self {
         Self { system: true, ..self }
     }
 }

@@ -8,6 +8,8 @@ CREATE TABLE `connections` (`follower` TEXT DEFAULT '' NOT NULL, `following` TEX
 CREATE TABLE `users` (`avatar` TEXT DEFAULT '' NOT NULL, `created` TEXT DEFAULT '' NOT NULL, `email` TEXT DEFAULT '' NOT NULL, `emailVisibility` BOOLEAN DEFAULT FALSE NOT NULL, `id` TEXT PRIMARY KEY DEFAULT ('r'||lower(hex(randomblob(7)))) NOT NULL, `name` TEXT DEFAULT '' NOT NULL, `password` TEXT DEFAULT '' NOT NULL, `tokenKey` TEXT DEFAULT '' NOT NULL, `updated` TEXT DEFAULT '' NOT NULL, `verified` BOOLEAN DEFAULT FALSE NOT NULL);
 CREATE TABLE `_superusers` (`created` TEXT DEFAULT '' NOT NULL, `email` TEXT DEFAULT '' NOT NULL, `emailVisibility` BOOLEAN DEFAULT FALSE NOT NULL, `id` TEXT PRIMARY KEY DEFAULT ('r'||lower(hex(randomblob(7)))) NOT NULL, `password` TEXT DEFAULT '' NOT NULL, `tokenKey` TEXT DEFAULT '' NOT NULL, `updated` TEXT DEFAULT '' NOT NULL, `verified` BOOLEAN DEFAULT FALSE NOT NULL);
 
+INSERT INTO _superusers (id, email, password, tokenKey) VALUES
+ ('su0000000000000', 'admin@test.local', 'hash-s', 'key-s-00000000000000000000000000000');
 INSERT INTO oracles (id, name, bio, email, emailVisibility, approved, verified, karma, password, tokenKey, github_username) VALUES
  ('ada000000000000', 'Ada', 'Counts things', 'ada@x.io', TRUE, TRUE, TRUE, 12, 'hash-a', 'key-a-00000000000000000000000000000', 'ada'),
  ('bob000000000000', 'bob', '', 'bob@x.io', FALSE, TRUE, FALSE, -3, 'hash-b', 'key-b-00000000000000000000000000000', ''),

@@ -1,0 +1,196 @@
+//! `/api/collections/{collection}/records`.
+
+use super::answer;
+use super::error::ApiError;
+use super::request::Incoming;
+use super::state::AppState;
+use crate::db::Beat;
+use crate::db::rows::{self, Record};
+use crate::records::{self, Context, ListQuery, Passwords, Prepared};
+use crate::auth::password::{Refused, Stored};
+use crate::schema::Collection;
+use axum::body::Body;
+use axum::http::Response;
+use serde_json::Value;
+use std::sync::Arc;
+
+type Answer = Result<Response<Body>, ApiError>;
+
+/// `GET ..`
+///
+/// # Errors
+/// As [`records::list`].
+pub async fn list(state: &Arc<AppState>, incoming: Incoming, collection: &str) -> Answer {
+    let context = incoming.context_with(state, Record::new());
+    let name = context.collection(collection)?.name;
+    let asked = ListQuery::parse(&incoming.query)?;
+    let page = state
+        .db
+        .read(move |connection| records::list(connection, &context, context.schema.get(name), &asked))
+        .await?;
+    answer::picked(&incoming, page, true)
+}
+
+/// `GET ../{id}`
+///
+/// # Errors
+/// As [`records::view`].
+pub async fn view(state: &Arc<AppState>, incoming: Incoming, collection: &str, id: &str) -> Answer {
+    let context = incoming.context_with(state, Record::new());
+    let name = context.collection(collection)?.name;
+    let (id, expand) = (id.to_owned(), incoming.param("expand").to_owned());
+    let record = state
+        .db
+        .read(move |connection| records::view(connection, &context, context.schema.get(name), &id, &expand))
+        .await?;
+    answer::picked(&incoming, record, false)
+}
+
+/// `POST ..`
+///
+/// # Errors
+/// As [`records::create`]; 429 and 503.
+pub async fn create(state: &Arc<AppState>, mut incoming: Incoming, collection: &str) -> Answer {
+    let context = incoming.context(state).await?;
+    let name = context.collection(collection)?.name;
+    // Refused before anything is hashed, queued or owned.
+    let checking = context.clone();
+    let prepared = state
+        .db
+        .read(move |connection| records::prepare_create(connection, &checking, checking.schema.get(name)))
+        .await?;
+    let mut passwords = Passwords::default();
+    match prepared {
+        Prepared::New(record) if name == "heartbeats" => return heartbeat(state, &incoming, &context, record).await,
+        Prepared::New(_) => passwords.new_hash = new_hash(state, &context).await?,
+        Prepared::Account(record) => passwords.old_opened = opened(state, &context, "password", &record).await?,
+        Prepared::Existing(_) => {}
+    }
+    let expand = incoming.param("expand").to_owned();
+    let written = state
+        .db
+        .write(move |connection, changes| {
+            let collection = context.schema.get(name);
+            let record = records::create(connection, &context, collection, &passwords, changes)?;
+            records::show_one(connection, &context, collection, record, &expand)
+        })
+        .await;
+    let written = answer::written(written)?;
+    Ok(answer::replicated(answer::picked(&incoming, written.value, false)?, written.txid))
+}
+
+/// `PATCH ../{id}`
+///
+/// # Errors
+/// As [`records::update`]; 429 and 503.
+pub async fn update(state: &Arc<AppState>, mut incoming: Incoming, collection: &str, id: &str) -> Answer {
+    let context = incoming.context(state).await?;
+    let name = context.collection(collection)?.name;
+    let (checking, wanted) = (context.clone(), id.to_owned());
+    let (old, _) = state
+        .db
+        .read(move |connection| {
+            records::prepare_update(connection, &checking, checking.schema.get(name), &wanted, None)
+        })
+        .await?;
+    let mut passwords = Passwords::default();
+    if context.schema.get(name).is_auth() {
+        if !context.is_superuser() && context.request.body.contains_key("oldPassword") {
+            passwords.old_opened = opened(state, &context, "oldPassword", &old).await?;
+        }
+        passwords.new_hash = new_hash(state, &context).await?;
+    }
+    let (id, expand) = (id.to_owned(), incoming.param("expand").to_owned());
+    let written = state
+        .db
+        .write(move |connection, changes| {
+            let collection = context.schema.get(name);
+            let record = records::update(connection, &context, collection, &id, &passwords, changes)?;
+            records::show_one(connection, &context, collection, record, &expand)
+        })
+        .await;
+    let written = answer::written(written)?;
+    Ok(answer::replicated(answer::picked(&incoming, written.value, false)?, written.txid))
+}
+
+/// `DELETE ../{id}`
+///
+/// # Errors
+/// As [`records::delete`]; 503.
+pub async fn delete(state: &Arc<AppState>, incoming: Incoming, collection: &str, id: &str) -> Answer {
+    let context = incoming.context_with(state, Record::new());
+    let name = context.collection(collection)?.name;
+    let (checking, wanted) = (context.clone(), id.to_owned());
+    state
+        .db
+        .read(move |connection| {
+            let collection = checking.schema.get(name);
+            records::visible(connection, &checking, collection, collection.rules.delete, &wanted)
+        })
+        .await?;
+    let (id, gone) = (id.to_owned(), id.to_owned());
+    let written = state
+        .db
+        .write(move |connection, changes| {
+            records::delete(connection, &context, context.schema.get(name), &id, changes)
+        })
+        .await;
+    let written = answer::written(written)?;
+    if name == "oracles" {
+        state.db.beats().forget(&gone);
+    }
+    Ok(answer::replicated(answer::empty(), written.txid))
+}
+
+/// Presence lives in memory and rides along with the next slot.
+async fn heartbeat(state: &Arc<AppState>, incoming: &Incoming, context: &Context, record: Record) -> Answer {
+    let text = |name: &str| rows::text(&record, name).to_owned();
+    let beat = Beat { id: text("id"), oracle: text("oracle"), status: text("status"), created: text("created") };
+    if !state.db.beats().beat(beat) {
+        return Err(ApiError::unavailable("not_applied", "Too many oracles are here. Try again", 60));
+    }
+    let changes = vec![crate::db::Change { collection: "heartbeats", action: "create", record: record.clone() }];
+    state.hub.publish(changes);
+    let (context, expand) = (context.clone(), incoming.param("expand").to_owned());
+    let shown = state
+        .db
+        .read(move |connection| {
+            records::show_one(connection, &context, context.schema.get("heartbeats"), record, &expand)
+        })
+        .await?;
+    answer::picked(incoming, shown, false)
+}
+
+/// The hash of the body's password.
+async fn new_hash(state: &AppState, context: &Context) -> Result<Option<String>, ApiError> {
+    let password = records::body_text(&context.request.body, "password");
+    if password.is_empty() {
+        return Ok(None);
+    }
+    match state.passwords.hash(password).await {
+        Ok(hash) => Ok(Some(hash)),
+        Err(Refused::Busy) => Err(ApiError::too_many(Some(1))),
+        Err(error @ Refused::TooLong) => Err(ApiError::bad_request(&error.to_string())),
+    }
+}
+
+/// The stored hash of an account, if the body's password opens it.
+async fn opened(state: &AppState, context: &Context, name: &str, account: &Record) -> Result<Option<String>, ApiError> {
+    let password = records::body_text(&context.request.body, name);
+    let hash = rows::text(account, "password").to_owned();
+    let stored = Stored { hash: hash.clone(), wallet_address: rows::text(account, "wallet_address").to_owned() };
+    match state.passwords.verify(password, Some(stored)).await {
+        Ok(right) => Ok(right.then_some(hash)),
+        Err(_) => Err(ApiError::too_many(Some(1))),
+    }
+}
+
+/// The collection of a path, for rate limits.
+pub fn named<'a>(state: &'a AppState, name: &str) -> Option<&'a Collection> {
+    state.schema.find(name).or_else(|| state.schema.find(&name.to_lowercase()))
+}
+
+/// A JSON answer that also tells where the write is.
+pub fn committed(incoming: &Incoming, value: Value, txid: Option<litekeep_formats::Txid>) -> Answer {
+    Ok(answer::replicated(answer::picked(incoming, value, false)?, txid))
+}

@@ -1,0 +1,155 @@
+//! From an HTTP request to what the services take: who asks, the query, the body.
+
+use super::client_address::{ClientKey, Forwarded, client_address};
+use super::error::ApiError;
+use super::rate_limit::{Asked, Caller, Verdict};
+use super::state::AppState;
+use super::{body, query};
+use crate::auth::token;
+use crate::db::rows::{self, Record};
+use crate::filter::{AuthRecord, RequestInfo};
+use crate::records::Context;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Request};
+use serde_json::Value;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, PoisonError};
+
+/// A request whose head has been looked at.
+pub struct Incoming {
+    /// Everything but the body.
+    pub parts: Parts,
+    /// The body, unread.
+    pub body: Body,
+    /// The query's parameters, the last of each name.
+    pub query: Record,
+    /// Who asks.
+    pub auth: Option<AuthRecord>,
+    /// The token that says so.
+    pub token: Option<String>,
+    /// Where it comes from.
+    pub address: IpAddr,
+}
+
+impl Incoming {
+    /// Looks at the head: the address, the token's owner.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn of(state: &AppState, request: Request<Body>) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let address = address(state, &parts);
+        let query = query::parse(parts.uri.query().unwrap_or_default());
+        let token = token_of(&parts.headers).map(str::to_owned);
+        let auth = match &token {
+            Some(token) => authenticate(state, token).await?,
+            None => None,
+        };
+        let token = token.filter(|_| auth.is_some());
+        Ok(Self { parts, body, query, auth, token, address })
+    }
+
+    /// Counts the request, and refuses it if there were too many.
+    ///
+    /// # Errors
+    /// 429.
+    pub fn limit(&self, state: &AppState, action: Option<(&str, &str)>) -> Result<(), ApiError> {
+        let key = ClientKey::of(self.address);
+        let caller = match &self.auth {
+            Some(auth) if auth.collection == "_superusers" => Caller::Superuser,
+            Some(auth) => Caller::Account {
+                collection: auth.collection.clone(),
+                id: rows::text(&auth.record, "id").to_owned(),
+            },
+            None => Caller::Guest(key),
+        };
+        let asked = Asked { action, path: self.parts.uri.path() };
+        let mut limits = state.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        match limits.check(&caller, key, asked, state.clock.boot()) {
+            Verdict::Allowed => Ok(()),
+            Verdict::Limited { retry_after } => Err(ApiError::too_many(Some(retry_after.as_secs().max(1)))),
+        }
+    }
+
+    /// A parameter of the query.
+    pub fn param(&self, name: &str) -> &str {
+        rows::text(&self.query, name)
+    }
+
+    /// Reads the body and makes the context of the operation.
+    ///
+    /// # Errors
+    /// 400 and 413 for a body that cannot be read.
+    pub async fn context(&mut self, state: &AppState) -> Result<Context, ApiError> {
+        let taken = std::mem::take(&mut self.body);
+        let body = body::read(&self.parts.headers, taken).await?;
+        Ok(self.context_with(state, body))
+    }
+
+    /// The context of an operation with this body.
+    pub fn context_with(&self, state: &AppState, body: Record) -> Context {
+        let request = RequestInfo {
+            context: "default",
+            method: self.parts.method.to_string(),
+            headers: headers(&self.parts.headers),
+            query: self.query.clone(),
+            body,
+            auth: self.auth.clone(),
+        };
+        let now = crate::time::now(&*state.clock);
+        Context { schema: Arc::clone(&state.schema), request, now, source: Arc::clone(&state.source) }
+    }
+}
+
+/// The token of an `Authorization` header, with or without `Bearer `.
+fn token_of(headers: &HeaderMap) -> Option<&str> {
+    let text = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let token = text.strip_prefix("Bearer ").unwrap_or(text.trim_start());
+    (!token.is_empty() && !token.starts_with(' ')).then_some(token)
+}
+
+/// Whose token it is. A token that is not good is no token: the request goes on as a guest's.
+///
+/// # Errors
+/// The database's.
+pub async fn authenticate(state: &AppState, token: &str) -> Result<Option<AuthRecord>, ApiError> {
+    let Some(unverified) = token::peek(token) else { return Ok(None) };
+    let Some(collection) = state.schema.find(&unverified.collection_id).filter(|it| it.id == unverified.collection_id)
+    else {
+        return Ok(None);
+    };
+    let Some(options) = &collection.auth else { return Ok(None) };
+    let (schema, name) = (Arc::clone(&state.schema), collection.name);
+    let record = state
+        .db
+        .read(move |connection| rows::find(connection, schema.get(name), "id = ?1", &[&unverified.id]).map_err(ApiError::from))
+        .await?;
+    let Some(record) = record else { return Ok(None) };
+    let now = crate::time::now(&*state.clock).timestamp();
+    let good = token::Key::new(rows::text(&record, "tokenKey"), &options.token_secret)
+        .and_then(|key| token::verify(token, &key, now))
+        .is_some();
+    Ok(good.then(|| AuthRecord { collection: name.to_owned(), record }))
+}
+
+/// The client's address, through proxies that are trusted.
+fn address(state: &AppState, parts: &Parts) -> IpAddr {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |info| info.0.ip());
+    let all = |name: &str| parts.headers.get_all(name).iter().map(|value| value.as_bytes()).collect::<Vec<_>>();
+    let (connecting, forwarded_for) = (all("do-connecting-ip"), all("x-forwarded-for"));
+    let connecting = if state.config.connecting_ip { &connecting[..] } else { &[] };
+    client_address(peer, &state.config.trusted, &Forwarded { connecting, forwarded_for: &forwarded_for })
+}
+
+/// Headers as rules see them: small letters, `_` for `-`.
+fn headers(headers: &HeaderMap) -> Record {
+    let readable = headers.iter().filter_map(|(name, value)| {
+        let value = value.to_str().ok()?;
+        Some((name.as_str().replace('-', "_"), Value::from(value)))
+    });
+    readable.collect()
+}

@@ -1,0 +1,97 @@
+//! The record service: list, view, create, update, delete for every collection, driven by the schema.
+//!
+//! It works on a connection that somebody else opened (and, for changes, began a transaction on), knows who asks and
+//! nothing of HTTP, and answers with JSON or with an [`ApiError`]. Order of checks and words are PocketBase's.
+
+mod expand;
+mod fields;
+pub mod formats;
+mod hooks;
+mod input;
+mod json;
+mod list;
+mod references;
+mod rule;
+mod validate;
+mod votes;
+mod write;
+
+pub use fields::pick;
+pub use json::public;
+use input::text as value_text;
+pub use list::{ListQuery, list, show_one, view};
+pub use rule::{passes, visible};
+pub use votes::voter;
+pub use votes::{Target, vote};
+pub use write::{Passwords, Prepared, create, delete, prepare_create, prepare_update, update};
+
+use crate::db::Change;
+use crate::db::rows::{self, Record};
+use crate::filter::{Access, RequestInfo};
+use crate::http::error::ApiError;
+use crate::random::Source;
+use crate::schema::{Collection, Schema};
+use chrono::{DateTime, Utc};
+use std::sync::Arc;
+
+/// What every operation knows of its request.
+#[derive(Clone)]
+pub struct Context {
+    /// The collections.
+    pub schema: Arc<Schema>,
+    /// Who asks, and what.
+    pub request: RequestInfo,
+    /// When.
+    pub now: DateTime<Utc>,
+    /// For ids and token keys.
+    pub source: Arc<dyn Source>,
+}
+
+impl Context {
+    /// Whether a superuser asks.
+    pub fn is_superuser(&self) -> bool {
+        self.request.auth.as_ref().is_some_and(|auth| auth.collection == "_superusers")
+    }
+
+    /// The caller's id, if signed in.
+    pub fn caller(&self) -> Option<&str> {
+        self.request.auth.as_ref().map(|auth| rows::text(&auth.record, "id"))
+    }
+
+    /// Whether the caller is this very account.
+    pub fn is_self(&self, collection: &Collection, record: &Record) -> bool {
+        self.request.auth.as_ref().is_some_and(|auth| {
+            auth.collection == collection.name && rows::text(&auth.record, "id") == rows::text(record, "id")
+        })
+    }
+
+    /// Whose filters and sorts the caller's are.
+    pub fn access(&self) -> Access {
+        if self.is_superuser() { Access::Superuser } else { Access::Client }
+    }
+
+    /// The time as the database keeps it.
+    pub fn stamp(&self) -> String {
+        crate::time::format(self.now)
+    }
+
+    /// A collection by name or id, whatever the case of the name.
+    ///
+    /// # Errors
+    /// 404 in PocketBase's words.
+    pub fn collection(&self, name: &str) -> Result<&Collection, ApiError> {
+        let lower = name.to_lowercase();
+        let found = self.schema.find(name).or_else(|| self.schema.find(&lower));
+        found.ok_or_else(|| ApiError::new(404, "Missing collection context."))
+    }
+}
+
+/// Notes a change for those who listen.
+fn note(changes: &mut Vec<Change>, collection: &Collection, action: &'static str, record: &Record) {
+    changes.push(Change { collection: collection.name, action, record: record.clone() });
+}
+
+/// A key of a body as text, whatever scalar it is.
+pub fn body_text(body: &Record, name: &str) -> String {
+    body.get(name).map(value_text).unwrap_or_default()
+}

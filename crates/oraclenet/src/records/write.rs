@@ -1,0 +1,312 @@
+//! Create, update, delete. Each is checked by a function that only reads ([`prepare_create`], [`prepare_update`]), so
+//! that a request can be refused before anything is owned, hashed or locked; inside the transaction the same function
+//! runs again, and what it returns is written.
+
+use super::rule::{passes, visible};
+use super::{Context, hooks, input, note, references, validate, votes};
+use crate::db::Change;
+use crate::db::rows::{self, Record};
+use crate::http::error::{ApiError, FieldErrors, field_error};
+use crate::random;
+use crate::schema::{Collection, FieldKind};
+use rusqlite::{Connection, ErrorCode};
+use serde_json::Value;
+
+/// What was found out about passwords before the transaction, since it takes long.
+#[derive(Clone, Default)]
+pub struct Passwords {
+    /// The hash of the body's new password.
+    pub new_hash: Option<String>,
+    /// The stored hash that the body's `oldPassword` opened.
+    pub old_opened: Option<String>,
+}
+
+/// What a create comes to.
+#[derive(Debug)]
+pub enum Prepared {
+    /// A new record.
+    New(Record),
+    /// The same create came before: this is what it made.
+    Existing(Record),
+    /// An account with this id and e-mail is there: the same create came before if the password opens it.
+    Account(Record),
+}
+
+/// Checks a create.
+///
+/// # Errors
+/// 400 and 403 in PocketBase's words; SQLite's.
+pub fn prepare_create(
+    connection: &Connection,
+    context: &Context,
+    collection: &Collection,
+) -> Result<Prepared, ApiError> {
+    let superuser = context.is_superuser();
+    if collection.rules.create.is_none() && !superuser {
+        return Err(ApiError::superusers_only());
+    }
+    let failed = || ApiError::bad_request("Failed to create record");
+    let body = &context.request.body;
+    let mut record = hooks::blank(collection);
+    input::apply(collection, &mut record, body, superuser);
+    if rows::text(&record, "id").is_empty() {
+        record.insert("id".to_owned(), random::record_id(&*context.source).into());
+    }
+    stamp(context, collection, &mut record, true);
+    if !passes(connection, context, collection, collection.rules.create, &record)? {
+        return Err(failed());
+    }
+    if collection.is_auth() && rows::text(&record, "tokenKey").is_empty() {
+        record.insert("tokenKey".to_owned(), random::token_key(&*context.source).into());
+    }
+    hooks::before_create(context, collection, &mut record)?;
+    if let Some(found) = existing(connection, collection, &record)? {
+        return Ok(found);
+    }
+    let password = collection.is_auth().then(|| text(body, "password"));
+    if let Some(password) = &password {
+        let errors = account_form(context, &Record::new(), &record, password, true, true);
+        if !errors.is_empty() {
+            return Err(failed().with(errors));
+        }
+    }
+    let mut errors = validate::record(connection, &context.schema, collection, &record, password.as_deref())?;
+    hooks::check(collection, &record, &mut errors);
+    if errors.is_empty() { Ok(Prepared::New(record)) } else { Err(failed().with(errors)) }
+}
+
+/// The record that an earlier create with the same id made, if it was the same author's.
+fn existing(
+    connection: &Connection,
+    collection: &Collection,
+    record: &Record,
+) -> Result<Option<Prepared>, ApiError> {
+    let id = rows::text(record, "id");
+    let Some(found) = rows::find(connection, collection, "id = ?1", &[&id])? else { return Ok(None) };
+    if collection.is_auth() {
+        let same = rows::text(&found, "email") == rows::text(record, "email")
+            && !rows::text(record, "email").is_empty();
+        return Ok(same.then_some(Prepared::Account(found)));
+    }
+    let Some(owner) = hooks::owner_field(collection) else { return Ok(None) };
+    let same =
+        rows::text(&found, owner) == rows::text(record, owner) && !rows::text(record, owner).is_empty();
+    Ok(same.then_some(Prepared::Existing(found)))
+}
+
+/// Creates within the caller's transaction.
+///
+/// # Errors
+/// As [`prepare_create`]; 400 where a unique index refuses.
+pub fn create(
+    connection: &Connection,
+    context: &Context,
+    collection: &Collection,
+    passwords: &Passwords,
+    changes: &mut Vec<Change>,
+) -> Result<Record, ApiError> {
+    let mut record = match prepare_create(connection, context, collection)? {
+        Prepared::New(record) => record,
+        // An account with this id appeared since the check: its password was compared outside, or not at all.
+        Prepared::Account(record)
+            if passwords.old_opened.as_deref() == Some(rows::text(&record, "password")) =>
+        {
+            return Ok(record);
+        }
+        Prepared::Account(_) => {
+            return Err(ApiError::bad_request("Failed to create record").with(not_unique(&["id"])));
+        }
+        Prepared::Existing(record) => return Ok(record),
+    };
+    if let Some(hash) = &passwords.new_hash {
+        record.insert("password".to_owned(), hash.clone().into());
+    }
+    rows::insert(connection, collection, &record)
+        .map_err(|error| refused(error, "Failed to create record"))?;
+    note(changes, collection, "create", &record);
+    if collection.name == "votes" {
+        votes::count(connection, context, None, Some(&record), changes)?;
+    }
+    Ok(record)
+}
+
+/// Checks an update. Returns the record as it is and as it will be.
+///
+/// # Errors
+/// 400, 403 and 404 in PocketBase's words; SQLite's.
+pub fn prepare_update(
+    connection: &Connection,
+    context: &Context,
+    collection: &Collection,
+    id: &str,
+    passwords: Option<&Passwords>,
+) -> Result<(Record, Record), ApiError> {
+    let old = visible(connection, context, collection, collection.rules.update, id)?;
+    let failed = || ApiError::bad_request("Failed to update record");
+    let superuser = context.is_superuser();
+    let body = &context.request.body;
+    let mut record = old.clone();
+    input::apply(collection, &mut record, body, superuser);
+    hooks::before_update(collection, &old, &mut record)?;
+    stamp(context, collection, &mut record, false);
+    let touches_password =
+        ["password", "passwordConfirm", "oldPassword"].iter().any(|name| body.contains_key(*name));
+    let password = (collection.is_auth() && touches_password).then(|| text(body, "password"));
+    if collection.is_auth() {
+        let opened =
+            passwords.is_none_or(|known| known.old_opened.as_deref() == Some(rows::text(&old, "password")));
+        let plain = password.as_deref().unwrap_or_default();
+        let errors = account_form(context, &old, &record, plain, false, opened);
+        if !errors.is_empty() {
+            return Err(failed().with(errors));
+        }
+    }
+    let plain = password.as_deref().filter(|_| body.contains_key("password"));
+    let mut errors = validate::record(connection, &context.schema, collection, &record, plain)?;
+    if rows::text(&old, "id") != rows::text(&record, "id") {
+        errors.insert(
+            "id".to_owned(),
+            field_error("validation_pk_change", "The record primary key cannot be changed"),
+        );
+    }
+    hooks::check(collection, &record, &mut errors);
+    if errors.is_empty() { Ok((old, record)) } else { Err(failed().with(errors)) }
+}
+
+/// Updates within the caller's transaction.
+///
+/// # Errors
+/// As [`prepare_update`]; 400 where a unique index refuses.
+pub fn update(
+    connection: &Connection,
+    context: &Context,
+    collection: &Collection,
+    id: &str,
+    passwords: &Passwords,
+    changes: &mut Vec<Change>,
+) -> Result<Record, ApiError> {
+    let (old, mut record) = prepare_update(connection, context, collection, id, Some(passwords))?;
+    if let Some(hash) = &passwords.new_hash {
+        record.insert("password".to_owned(), hash.clone().into());
+    }
+    let differs = |name: &str| old.get(name) != record.get(name);
+    // A new password or address ends every token that was given out before.
+    if collection.is_auth() && (differs("password") || differs("email")) && !differs("tokenKey") {
+        record.insert("tokenKey".to_owned(), random::token_key(&*context.source).into());
+    }
+    rows::update(connection, collection, &record)
+        .map_err(|error| refused(error, "Failed to update record"))?;
+    note(changes, collection, "update", &record);
+    if collection.name == "votes" {
+        votes::count(connection, context, Some(&old), Some(&record), changes)?;
+    }
+    Ok(record)
+}
+
+/// Deletes within the caller's transaction.
+///
+/// # Errors
+/// 400, 403 and 404 in PocketBase's words; SQLite's.
+pub fn delete(
+    connection: &Connection,
+    context: &Context,
+    collection: &Collection,
+    id: &str,
+    changes: &mut Vec<Change>,
+) -> Result<(), ApiError> {
+    let record = visible(connection, context, collection, collection.rules.delete, id)?;
+    if collection.is_superusers() {
+        let others: i64 =
+            connection
+                .query_row("SELECT count(*) FROM main._superusers WHERE id != ?1", [id], |row| row.get(0))?;
+        if others == 0 {
+            return Err(ApiError::bad_request("You can't delete the only existing superuser"));
+        }
+    }
+    references::release(connection, context, collection, id)?;
+    rows::delete(connection, collection, id)?;
+    note(changes, collection, "delete", &record);
+    if collection.name == "votes" {
+        votes::count(connection, context, Some(&record), None, changes)?;
+    }
+    Ok(())
+}
+
+/// PocketBase's checks of an account's form, which run before and without those of the fields.
+fn account_form(
+    context: &Context,
+    old: &Record,
+    record: &Record,
+    password: &str,
+    is_new: bool,
+    old_opened: bool,
+) -> FieldErrors {
+    let body = &context.request.body;
+    let manages = context.is_superuser();
+    let (confirm, old_password) = (text(body, "passwordConfirm"), text(body, "oldPassword"));
+    let mut errors = FieldErrors::new();
+    let mut complain = |name: &str, problem: Value| {
+        errors.entry(name).or_insert(problem);
+    };
+    if !manages {
+        if !is_new && old.get("email") != record.get("email") {
+            complain("email", validate::mismatch());
+        }
+        if old.get("verified").and_then(Value::as_bool).unwrap_or(false)
+            != (record.get("verified") == Some(&Value::Bool(true)))
+        {
+            complain("verified", validate::mismatch());
+        }
+    }
+    if password.is_empty() && (is_new || !confirm.is_empty() || !old_password.is_empty()) {
+        complain("password", validate::required());
+    }
+    if confirm.is_empty() && (is_new || !password.is_empty() || !old_password.is_empty()) {
+        complain("passwordConfirm", validate::required());
+    } else if confirm != password {
+        complain("passwordConfirm", validate::mismatch());
+    }
+    if !is_new && !manages && (!password.is_empty() || !confirm.is_empty()) {
+        if old_password.is_empty() {
+            complain("oldPassword", validate::required());
+        } else if !old_opened {
+            complain(
+                "oldPassword",
+                field_error("validation_invalid_old_password", "Missing or invalid old password"),
+            );
+        }
+    }
+    errors
+}
+
+/// Sets the dates.
+fn stamp(context: &Context, collection: &Collection, record: &mut Record, is_new: bool) {
+    for field in &collection.fields {
+        if let FieldKind::Autodate { on_update } = field.kind
+            && (is_new || on_update)
+        {
+            record.insert(field.name.to_owned(), context.stamp().into());
+        }
+    }
+}
+
+/// A key of the body as text.
+fn text(body: &Record, name: &str) -> String {
+    body.get(name).map(input::text).unwrap_or_default()
+}
+
+/// SQLite's refusal as the fields' fault, if a unique index was the reason.
+fn refused(error: rusqlite::Error, message: &str) -> ApiError {
+    let rusqlite::Error::SqliteFailure(code, Some(text)) = &error else { return ApiError::internal(&error) };
+    let columns = text.strip_prefix("UNIQUE constraint failed: ");
+    let (ErrorCode::ConstraintViolation, Some(columns)) = (code.code, columns) else {
+        return ApiError::internal(&error);
+    };
+    let names: Vec<&str> = columns.split(", ").filter_map(|column| column.rsplit('.').next()).collect();
+    ApiError::bad_request(message).with(not_unique(&names))
+}
+
+fn not_unique(names: &[&str]) -> FieldErrors {
+    let problem = || field_error("validation_not_unique", "Value must be unique");
+    names.iter().map(|name| ((*name).to_owned(), problem())).collect()
+}
