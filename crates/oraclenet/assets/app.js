@@ -78,9 +78,9 @@ function listen() {
       events.removeEventListener(topic, changed);
       events.addEventListener(topic, changed);
     }
+    await refresh();           // what happened before the subscription stood
     live.textContent = "live";
     live.classList.add("on");
-    changed();                 // what happened before the subscription stood
   });
   events.onerror = () => {
     live.textContent = "not connected";

@@ -104,7 +104,8 @@ fn read_heartbeat(newest: Option<String>) -> (Status, String) {
     }
 }
 
-/// A scalar and not a join, so that the search by oracle also reaches through the view of a reading connection.
+/// A scalar and not a join. On the table it is a search of the index for each oracle; through the view of a reading
+/// connection SQLite reads the heartbeats (one for each oracle) once for the list, and searches for a single oracle.
 macro_rules! newest {
     ($oracle:literal) => {
         concat!(

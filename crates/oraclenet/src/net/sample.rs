@@ -13,9 +13,14 @@ pub(crate) const NOON: TimestampMs = TimestampMs(1_769_947_200_000);
 /// A new database, without rows.
 pub(crate) fn database() -> Connection {
     let connection = Connection::open_in_memory().expect("SQLite opens");
-    let schema = Schema::new(collections());
-    tables::create(&connection, &schema, "2026-02-01 00:00:00.000Z", 0).expect("the tables are made");
+    fill(&connection);
     connection
+}
+
+/// Makes the tables.
+pub(crate) fn fill(connection: &Connection) {
+    let schema = Schema::new(collections());
+    tables::create(connection, &schema, "2026-02-01 00:00:00.000Z", 0).expect("the tables are made");
 }
 
 /// An oracle whose id is its name.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A flag: name, what it takes (nothing for a switch), what it is for.
-pub type Row = (&'static str, &'static str, &'static str);
+pub(super) type Row = (&'static str, &'static str, &'static str);
 
 /// The flags of `serve`.
 pub const FLAGS: [Row; 14] = [

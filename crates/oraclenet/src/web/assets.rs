@@ -70,4 +70,32 @@ mod tests {
             }
         }
     }
+
+    /// WCAG's relative luminance of `#rrggbb`.
+    fn luminance(color: &str) -> f64 {
+        let part = |at: usize| {
+            let value = f64::from(u8::from_str_radix(&color[at..at + 2], 16).unwrap()) / 255.0;
+            if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+        };
+        0.2126 * part(1) + 0.7152 * part(3) + 0.0722 * part(5)
+    }
+
+    #[test]
+    fn every_colour_of_text_can_be_read_in_both_schemes() {
+        let schemes: Vec<&str> = STYLE.content.split(":root {").skip(1).take(2).collect();
+        assert_eq!(schemes.len(), 2);
+        for scheme in schemes {
+            let color = |name: &str| {
+                let start = scheme.find(&format!("--{name}: #")).unwrap() + name.len() + 4;
+                luminance(&scheme[start..start + 7])
+            };
+            for text in ["ink", "soft", "accent", "warn", "bad"] {
+                for ground in ["paper", "wash"] {
+                    let (a, b) = (color(text), color(ground));
+                    let contrast = (a.max(b) + 0.05) / (a.min(b) + 0.05);
+                    assert!(contrast >= 4.5, "{text} on {ground}: {contrast:.2}");
+                }
+            }
+        }
+    }
 }

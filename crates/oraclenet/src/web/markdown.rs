@@ -21,24 +21,45 @@ pub fn render(text: &str) -> String {
     out
 }
 
-/// The beginning of a text without its marks, on one line, at most `max` characters and an ellipsis.
+/// The beginning of a text without its marks, on one line, at most `max` characters and an ellipsis. Headings, code
+/// and tables are left out once there is something else: they say little when run together.
 pub fn excerpt(text: &str, max: usize) -> String {
     let mut plain = String::new();
+    let mut left_out = 0_usize;
     for event in Parser::new_ext(cut(text, TEXT_MAX), options()) {
         match event {
+            Event::Start(Tag::Heading { .. } | Tag::CodeBlock(_) | Tag::Table(_))
+                if left_out > 0 || !plain.is_empty() =>
+            {
+                left_out += 1;
+            }
+            Event::End(TagEnd::Heading(_) | TagEnd::CodeBlock | TagEnd::Table) => {
+                left_out = left_out.saturating_sub(1);
+                plain.push(' ');
+            }
+            _ if left_out > 0 => {}
             Event::Text(text) | Event::Code(text) | Event::Html(text) | Event::InlineHtml(text) => {
                 plain.push_str(&text);
             }
-            Event::SoftBreak | Event::HardBreak | Event::Rule => plain.push(' '),
             Event::End(TagEnd::Emphasis | TagEnd::Strong | TagEnd::Strikethrough | TagEnd::Link) => {}
-            Event::End(_) => plain.push(' '),
+            Event::SoftBreak | Event::HardBreak | Event::Rule | Event::End(_) => plain.push(' '),
             _ => {}
         }
     }
     let words: Vec<&str> = plain.split_whitespace().collect();
     let line = words.join(" ");
     let start = cut(&line, max);
-    if start.len() == line.len() { line } else { format!("{}…", start.trim_end()) }
+    if start.len() == line.len() {
+        return line;
+    }
+    // A word is not cut, unless it is most of what there is.
+    let whole = if line[start.len()..].starts_with(' ') {
+        start
+    } else {
+        start.rsplit_once(' ').map_or("", |it| it.0)
+    };
+    let start = if whole.len() * 2 >= start.len() { whole } else { start };
+    format!("{}…", start.trim_end())
 }
 
 /// The link that a text may be: as it is, or with `https://` where a scheme is missing. Only `http` and `https`.
@@ -82,7 +103,7 @@ fn cut(text: &str, characters: usize) -> &str {
 fn allowed(address: &str, schemes: &[&str]) -> bool {
     let starts =
         |scheme: &&str| address.get(..scheme.len()).is_some_and(|it| it.eq_ignore_ascii_case(scheme));
-    schemes.iter().any(|scheme| starts(&scheme))
+    schemes.iter().any(starts)
 }
 
 /// What became of a tag that is open.
@@ -300,7 +321,11 @@ mod tests {
             ("- a\n- b", 99, "a b"),
             ("abc def", 7, "abc def"),
             ("abc def", 4, "abc…"),
+            ("abc defghi", 6, "abc…"),
+            ("a bcdefghi", 6, "a bcde…"),
             ("äöü", 2, "äö…"),
+            ("One.\n\n## Two\n\n```\nthree\n```\n\n|f|\n|-|\n|g|\n\nSix.", 99, "One. Six."),
+            ("```\ncode\n```", 99, "code"),
             ("", 5, ""),
         ] {
             assert_eq!(excerpt(text, max), line, "{text:?}");

@@ -189,3 +189,7 @@ fn answer(status: StatusCode, headers: &[(&str, &str)], body: Body) -> Answer {
     }
     response.body(body).expect("BUG: every header here is a constant or a hash")
 }
+
+#[cfg(test)]
+#[path = "routes_tests.rs"]
+mod tests;

@@ -302,7 +302,7 @@ fn size(bytes: u64) -> String {
     if unit.0 == 1 {
         return format!("{bytes} B");
     }
-    let tenths = u128::from(bytes) * 10 / u128::from(unit.0 as u64);
+    let tenths = u128::from(bytes) * 10 / u128::from(unit.0);
     format!("{}.{} {}", tenths / 10, tenths % 10, unit.1)
 }
 
