@@ -1,0 +1,1 @@
+//! Placeholder: the crate is built on another branch.

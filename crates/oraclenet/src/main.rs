@@ -1,0 +1,2 @@
+//! Placeholder: the crate is built on another branch.
+fn main() {}
