@@ -130,7 +130,7 @@ fn detail(block: &mut Block, line: &str, origin: &str) {
         }
         ">" => block.last().headers.push(two(':')),
         "body" => {
-            let (kind, text) = rest.split_once(": ").unwrap_or_else(|| panic!("{origin}: no ': '"));
+            let (kind, text) = rest.split_once(": ").unwrap_or_else(|| (rest.trim_end_matches(':'), ""));
             block.last().body = Some((kind.to_owned(), unescape(text)));
         }
         "|" => {
