@@ -48,7 +48,8 @@ pub(crate) fn send(address: SocketAddr, request: &Request) -> Answer {
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("no connection to {address}: {error}"));
+    let stream =
+        TcpStream::connect(address).unwrap_or_else(|error| panic!("no connection to {address}: {error}"));
     stream.set_read_timeout(Some(super::DEADLINE)).expect("a read timeout");
     stream
 }
@@ -161,7 +162,9 @@ impl Events {
             match self.reader.fill_buf() {
                 Ok([]) => return None,
                 Ok(_) => {}
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return None,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    return None;
+                }
                 Err(error) => panic!("the stream broke: {error}"),
             }
             self.reader.get_ref().set_read_timeout(Some(super::DEADLINE)).expect("a read timeout");
@@ -192,7 +195,9 @@ pub(crate) fn encode(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => encoded.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                encoded.push(char::from(byte))
+            }
             _ => encoded.push_str(&format!("%{byte:02X}")),
         }
     }

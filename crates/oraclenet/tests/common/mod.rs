@@ -3,7 +3,10 @@
 //! The client speaks HTTP/1.1 over a socket of its own, because a library would mend what is to be compared: odd
 //! paths, unknown methods, header lines, the exact end of a body. Nothing here retries a request.
 #![allow(dead_code, reason = "each of the test binaries uses a part of it")]
-#![allow(clippy::disallowed_methods, reason = "child processes are waited for by the real clock, with a deadline")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "child processes are waited for by the real clock, with a deadline"
+)]
 
 pub(crate) mod http;
 pub(crate) mod server;
@@ -32,7 +35,7 @@ pub(crate) fn witness(name: &str, test: &str) -> Option<PathBuf> {
     let found = variable(name).map(PathBuf::from);
     if found.is_none() {
         assert_ne!(variable("CI").as_deref(), Some("true"), "{test} must run in CI: set {name}");
-        eprintln!("left out: {test} needs {name}");
+        say(&format!("left out: {test} needs {name}"));
     }
     found
 }
@@ -47,4 +50,10 @@ pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         assert!(begun.elapsed() < DEADLINE, "waited {DEADLINE:?} for {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// A word to whoever runs the tests.
+#[allow(clippy::print_stderr, reason = "what was left out or seen is said, and tests have no other voice")]
+pub(crate) fn say(text: &str) {
+    eprintln!("{text}");
 }

@@ -73,7 +73,11 @@ impl PocketBase {
         command.args(["superuser", "upsert", ADMIN.0, ADMIN.1]);
         let output = command.output().expect("PocketBase could be started");
         let said = String::from_utf8_lossy(&output.stdout);
-        assert!(said.contains("Successfully saved superuser"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            said.contains("Successfully saved superuser"),
+            "{said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 
     /// Serves a database.
@@ -108,7 +112,8 @@ impl PocketBase {
 pub(crate) fn oraclenet(data: &Path) -> Server {
     if let Some(url) = variable("ORACLENET_TEST_SERVER") {
         let address = url.trim_start_matches("http://").trim_end_matches('/').to_socket_addrs();
-        let address = address.ok().and_then(|mut all| all.next()).unwrap_or_else(|| panic!("not an address: {url}"));
+        let address =
+            address.ok().and_then(|mut all| all.next()).unwrap_or_else(|| panic!("not an address: {url}"));
         return Server { child: None, log: PathBuf::new(), address };
     }
     let mut command = Command::new(env!("CARGO_BIN_EXE_oraclenet"));

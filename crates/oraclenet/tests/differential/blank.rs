@@ -86,7 +86,10 @@ fn is_id(text: &str) -> bool {
 fn is_date(text: &str) -> bool {
     const FORM: &[u8] = b"0000-00-00 00:00:00.000Z";
     text.len() == FORM.len()
-        && text.bytes().zip(FORM).all(|(byte, form)| if *form == b'0' { byte.is_ascii_digit() } else { byte == *form })
+        && text
+            .bytes()
+            .zip(FORM)
+            .all(|(byte, form)| if *form == b'0' { byte.is_ascii_digit() } else { byte == *form })
 }
 
 /// Within an hour of now: written by the server, not by the request.

@@ -36,7 +36,8 @@ pub(crate) fn facts(answer: &Answer, blank: &mut dyn FnMut(&Value) -> Value) -> 
 
 /// A frame in the form in which it is compared.
 pub(crate) fn frame_facts(frame: &Frame, client: &str, blank: &mut dyn FnMut(&Value) -> Value) -> Value {
-    let hide = |text: &str| if client.is_empty() { text.to_owned() } else { text.replace(client, "<client>") };
+    let hide =
+        |text: &str| if client.is_empty() { text.to_owned() } else { text.replace(client, "<client>") };
     let data = match serde_json::from_str(&hide(&frame.data)) {
         Ok(value) => blank(&value),
         Err(_) => json!({"<not JSON>": hide(&frame.data)}),

@@ -26,14 +26,17 @@ fn rows_of(text: &str) -> Vec<(String, bool)> {
 pub(crate) fn check(scenarios: &[(&str, &str)]) {
     let rows = rows();
     let known: BTreeSet<&str> = rows.iter().map(|(key, _)| key.as_str()).collect();
-    let expected: BTreeSet<&str> = rows.iter().filter(|(_, shown)| *shown).map(|(key, _)| key.as_str()).collect();
+    let expected: BTreeSet<&str> =
+        rows.iter().filter(|(_, shown)| *shown).map(|(key, _)| key.as_str()).collect();
     assert_eq!(known.len(), rows.len(), "two rows have the same key");
     let steps: Vec<Step> = scenarios.iter().flat_map(|(file, text)| parse(file, text)).collect();
     let mut named = BTreeSet::new();
     for step in &steps {
         let Step::Ask(case) = step else { continue };
         match (&case.differs, &case.here) {
-            (Some(key), Some(_)) => assert!(named.insert(key.as_str()) | known.contains(key.as_str()), "{key}"),
+            (Some(key), Some(_)) => {
+                assert!(named.insert(key.as_str()) | known.contains(key.as_str()), "{key}")
+            }
             (None, None) => {}
             _ => panic!("{}: `differs` and `here` go together", case.origin),
         }

@@ -30,7 +30,8 @@ bob POST /api/collections/posts/records {\"id\":\"post40000000000\",\"title\":\"
 /// Plays the seeds.
 pub(crate) fn check() {
     let number = |name: &str| {
-        variable(name).map(|text| text.parse::<u64>().unwrap_or_else(|error| panic!("{name}={text}: {error}")))
+        variable(name)
+            .map(|text| text.parse::<u64>().unwrap_or_else(|error| panic!("{name}={text}: {error}")))
     };
     let seeds: Vec<u64> = match number("ORACLENET_TEST_SEED") {
         Some(seed) => vec![seed],
@@ -88,7 +89,8 @@ impl Random {
     }
 
     fn reading(&mut self, origin: String) -> Case {
-        let collection = self.of(&["posts", "posts", "posts", "comments", "comments", "oracles", "connections", "votes"]);
+        let collection =
+            self.of(&["posts", "posts", "posts", "comments", "comments", "oracles", "connections", "votes"]);
         let who = self.of(&["guest", "guest", "ada", "bob", "su"]).to_owned();
         let mut target = format!("/api/collections/{collection}/records?perPage={}", self.below(6));
         let mut add = |name: &str, value: String| target.push_str(&format!("&{name}=\u{1}{value}\u{1}"));
@@ -96,7 +98,14 @@ impl Random {
             add("filter", self.filter(collection, 3));
         }
         // A vote's id is the server's own, and an order by it is too.
-        add("sort", if self.chance(50) && collection != "votes" { self.sort(collection) } else { "@rowid".to_owned() });
+        add(
+            "sort",
+            if self.chance(50) && collection != "votes" {
+                self.sort(collection)
+            } else {
+                "@rowid".to_owned()
+            },
+        );
         if self.chance(35) {
             add("expand", self.expand(collection));
         }
@@ -111,7 +120,8 @@ impl Random {
         let mut text = self.expression(collection, depth);
         if self.chance(8) {
             let at = self.below(text.chars().count() + 1);
-            let spoil = self.of(&["(", ")", "\"", "&", "|", "=", " ", ".", ":", "?", "!", "@", "1", "//", "\\"]);
+            let spoil =
+                self.of(&["(", ")", "\"", "&", "|", "=", " ", ".", ":", "?", "!", "@", "1", "//", "\\"]);
             let place = text.char_indices().nth(at).map_or(text.len(), |(place, _)| place);
             text.insert_str(place, spoil);
         }
@@ -152,10 +162,39 @@ impl Random {
 
     fn literal(&mut self) -> String {
         const LITERALS: [&str; 33] = [
-            "\"\"", "''", "\"Post 0\"", "'post 2'", "\"post\"", "\"%0\"", "\"_\"", "\"1%\"", "\"\\%\"", "\"\\\"\"",
-            "\"É\"", "\"first\"", "\"Ada\"", "\"ada000000000000\"", "\"bob000000000000\"", "\"post00000000000\"",
-            "\"2020-01-01\"", "\"2099\"", "\"1\"", "\"0\"", "0", "1", "-1", "2", "1.5", "100", "true", "false",
-            "null", "\"post\"", "\"comment\"", "\"true\"", "\"null\"",
+            "\"\"",
+            "''",
+            "\"Post 0\"",
+            "'post 2'",
+            "\"post\"",
+            "\"%0\"",
+            "\"_\"",
+            "\"1%\"",
+            "\"\\%\"",
+            "\"\\\"\"",
+            "\"É\"",
+            "\"first\"",
+            "\"Ada\"",
+            "\"ada000000000000\"",
+            "\"bob000000000000\"",
+            "\"post00000000000\"",
+            "\"2020-01-01\"",
+            "\"2099\"",
+            "\"1\"",
+            "\"0\"",
+            "0",
+            "1",
+            "-1",
+            "2",
+            "1.5",
+            "100",
+            "true",
+            "false",
+            "null",
+            "\"post\"",
+            "\"comment\"",
+            "\"true\"",
+            "\"null\"",
         ];
         self.of(&LITERALS).to_owned()
     }
@@ -167,19 +206,28 @@ impl Random {
             return format!("{step}.{}", self.path(next, hops - 1));
         }
         let fields: &[&str] = match collection {
-            "posts" => &["id", "title", "content", "author", "upvotes", "downvotes", "score", "created", "updated"],
+            "posts" => {
+                &["id", "title", "content", "author", "upvotes", "downvotes", "score", "created", "updated"]
+            }
             "comments" => &["id", "post", "content", "author", "parent", "upvotes", "downvotes", "created"],
-            "oracles" => &["id", "name", "bio", "human", "approved", "karma", "verified", "email", "repo_url"],
+            "oracles" => {
+                &["id", "name", "bio", "human", "approved", "karma", "verified", "email", "repo_url"]
+            }
             "connections" => &["id", "follower", "following", "created"],
             "votes" => &["oracle", "value", "target_type", "target_post", "target_comment"],
             _ => &["oracle", "status", "created"],
         };
-        if self.chance(3) { self.of(&["nope", "password", "tokenKey", "ID"]) } else { self.of(fields) }.to_owned()
+        if self.chance(3) { self.of(&["nope", "password", "tokenKey", "ID"]) } else { self.of(fields) }
+            .to_owned()
     }
 
     fn relation(&mut self, collection: &str) -> (&'static str, &'static str) {
         let relations: &[(&str, &str)] = match collection {
-            "posts" => &[("author", "oracles"), ("comments_via_post", "comments"), ("votes_via_target_post", "votes")],
+            "posts" => &[
+                ("author", "oracles"),
+                ("comments_via_post", "comments"),
+                ("votes_via_target_post", "votes"),
+            ],
             "comments" => &[
                 ("post", "posts"),
                 ("author", "oracles"),
@@ -251,7 +299,11 @@ impl Random {
             ("PATCH", "posts/records/post00000000000", &["title", "content", "title+", "content-"]),
             ("POST", "comments/records", &["post", "content", "parent"]),
             ("PATCH", "comments/records/comment10000000", &["content", "parent", "parent+", "parent-"]),
-            ("PATCH", "oracles/records/ada000000000000", &["name", "bio", "human", "repo_url", "emailVisibility"]),
+            (
+                "PATCH",
+                "oracles/records/ada000000000000",
+                &["name", "bio", "human", "repo_url", "emailVisibility"],
+            ),
         ];
         let (method, path, names) = ROWS[self.below(ROWS.len())];
         let mut body = Map::new();
@@ -266,11 +318,29 @@ impl Random {
         }
         let who = self.of(&["ada", "ada", "ada", "bob", "eve", "guest"]).to_owned();
         let target = format!("/api/collections/{path}");
-        Case { origin, who, method: method.to_owned(), target, body: json_body(&Value::Object(body)), ..Case::default() }
+        Case {
+            origin,
+            who,
+            method: method.to_owned(),
+            target,
+            body: json_body(&Value::Object(body)),
+            ..Case::default()
+        }
     }
 
     fn value(&mut self) -> Value {
-        let texts = ["", " ", "a", "Post 0", "<i>x</i>", "🦞", "post10000000000", "comment00000000", "nope", "http://x.io"];
+        let texts = [
+            "",
+            " ",
+            "a",
+            "Post 0",
+            "<i>x</i>",
+            "🦞",
+            "post10000000000",
+            "comment00000000",
+            "nope",
+            "http://x.io",
+        ];
         match self.below(12) {
             0 => Value::Null,
             1 => json!(self.chance(50)),
@@ -288,7 +358,10 @@ impl Random {
 fn a_seed_makes_the_same_requests_again() {
     let made = |seed: u64| {
         let mut random = Random::new(seed);
-        (0..50).map(|index| random.case(seed, index)).map(|case| encode_marked(&case.target)).collect::<Vec<_>>()
+        (0..50)
+            .map(|index| random.case(seed, index))
+            .map(|case| encode_marked(&case.target))
+            .collect::<Vec<_>>()
     };
     assert_eq!(made(7), made(7));
     assert_ne!(made(7), made(8));

@@ -6,7 +6,7 @@
 //!
 //! Every scenario has both servers for itself, begins with `scenarios/setup.requests`, and reports all of its
 //! differences at once. `ORACLENET_TEST_SERVER=pocketbase` puts a second PocketBase in our server's place: then nothing
-//! at all may differ, which proves the blanking.
+//! at all may differ, which proves the blanking. `ORACLENET_TEST_SHOW=1` prints every answer of the reference.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -3,7 +3,7 @@
 use super::blank::Blank;
 use super::common::http::{Events, Request, send};
 use super::common::server::{PocketBase, Server, oraclenet};
-use super::common::{DEADLINE, variable};
+use super::common::{DEADLINE, say, variable};
 use super::compare::{differences, facts, frame_facts};
 use super::scenario::{Case, JSON, Step, encode_marked, fill, parse};
 use serde_json::{Value, json};
@@ -38,6 +38,8 @@ pub(crate) struct Pair {
     ours: Side,
     /// Ours is a PocketBase too: nothing may differ, on purpose or not.
     twins: bool,
+    /// Prints every answer of the reference: what this server has to say.
+    show: bool,
     asked: usize,
     found: Vec<String>,
     _directory: tempfile::TempDir,
@@ -63,7 +65,8 @@ impl Pair {
             blank: Blank::new(texts),
         };
         let (reference, ours) = (side(reference), side(ours));
-        Some(Self { reference, ours, twins, asked: 0, found: Vec::new(), _directory: directory })
+        let show = variable("ORACLENET_TEST_SHOW").is_some();
+        Some(Self { reference, ours, twins, show, asked: 0, found: Vec::new(), _directory: directory })
     }
 
     /// Takes the steps one after the other.
@@ -77,7 +80,9 @@ impl Pair {
                 }
                 // Both have had the time of the whole scenario; what was sent too much has long arrived.
                 Step::Quiet(name) => {
-                    self.both(&format!("quiet {name}"), |side| side.frames(&name, 1, Duration::from_millis(500)));
+                    self.both(&format!("quiet {name}"), |side| {
+                        side.frames(&name, 1, Duration::from_millis(500))
+                    });
                 }
             }
         }
@@ -94,7 +99,7 @@ impl Pair {
             shown.len(),
             shown.join("\n\n")
         );
-        eprintln!("{} answers are equal", self.asked);
+        say(&format!("{} answers are equal", self.asked));
     }
 
     fn both(&mut self, what: &str, act: impl Fn(&mut Side) -> Value) {
@@ -109,26 +114,36 @@ impl Pair {
     fn ask(&mut self, case: &Case) {
         self.asked += 1;
         let (left, right) = (self.reference.ask(case), self.ours.ask(case));
-        let found = differences(&left, &right);
-        let complaint = match (&case.differs, found.is_empty()) {
-            _ if self.twins => found,
-            (None, _) => found,
-            (Some(key), true) => vec![format!("no longer differs: {key}")],
-            (Some(_), false) => {
-                let (status, body) = case.here.clone().expect("`differs` and `here` go together");
-                let body = body.map_or(json!("<any>"), |body| Blank::new(&[]).value(&body));
-                let wanted = json!({"status": status, "headers": "<any>", "body": body});
-                differences(&right, &wanted).into_iter().map(|line| format!("(here | expected) {line}")).collect()
-            }
-        };
+        if self.show {
+            say(&format!("{}\n    {} {}", head_of(case), left["status"], left["body"]));
+        }
+        let complaint = complaints(case, &left, &right, self.twins);
         if !complaint.is_empty() {
-            let body = case.body.as_ref().map_or("", |(_, text)| text.as_str());
-            let target = encode_marked(&case.target);
-            let head = format!("{}: {} {} {target} {body}", case.origin, case.who, case.method);
-            let head: String = head.chars().take(400).collect();
-            self.found.push(format!("{head}\n  {}", complaint.join("\n  ")));
+            self.found.push(format!("{}\n  {}", head_of(case), complaint.join("\n  ")));
         }
     }
+}
+
+/// What is wrong with the answer of this server; nothing when it is as it should be.
+fn complaints(case: &Case, reference: &Value, ours: &Value, twins: bool) -> Vec<String> {
+    let found = differences(reference, ours);
+    let Some(key) = case.differs.as_ref().filter(|_| !twins) else { return found };
+    if found.is_empty() {
+        return vec![format!("no longer differs: {key}")];
+    }
+    let (status, body) = case.here.clone().expect("`differs` and `here` go together");
+    // Ids that the expectation names were chosen by the case.
+    let body = body.map_or(json!("<any>"), |body| Blank::new(&[&body.to_string()]).value(&body));
+    let wanted = json!({"status": status, "headers": "<any>", "body": body});
+    differences(ours, &wanted).into_iter().map(|line| format!("(here | expected) {line}")).collect()
+}
+
+/// A case on one line.
+fn head_of(case: &Case) -> String {
+    let body = case.body.as_ref().map_or("", |(_, text)| text.as_str());
+    let target = encode_marked(&case.target);
+    let head = format!("{}: {} {} {target} {body}", case.origin, case.who, case.method);
+    head.chars().take(400).collect()
 }
 
 impl Side {
@@ -148,7 +163,8 @@ impl Side {
         if case.method != "GET" {
             next_millisecond();
         }
-        let answer = send(self.server.address, &Request { method: case.method.clone(), target, headers, body });
+        let answer =
+            send(self.server.address, &Request { method: case.method.clone(), target, headers, body });
         for (name, pointer) in &case.saves {
             let value = answer.json().pointer(pointer).and_then(Value::as_str).map(str::to_owned);
             let value = value.unwrap_or_else(|| {
@@ -197,4 +213,30 @@ fn next_millisecond() {
 /// A JSON body for a generated case.
 pub(crate) fn json_body(value: &Value) -> Option<(String, String)> {
     Some((JSON.to_owned(), value.to_string()))
+}
+
+#[test]
+fn a_difference_is_allowed_only_where_and_as_it_is_declared() {
+    let answer = |status: u16, n: f64| json!({"status": status, "headers": {}, "body": {"n": n, "id": "<id 1>", "by": "ada000000000000"}});
+    let case = |differs: bool| Case {
+        differs: differs.then(|| "key".to_owned()),
+        here: differs.then(|| (200, Some(json!({"n": 2, "id": "<any>", "by": "ada000000000000"})))),
+        ..Case::default()
+    };
+    // Declared, twins, what is answered here, how many complaints; PocketBase always answers 200 and 1.
+    let rows = [
+        (false, false, answer(200, 1.0), 0),
+        (false, false, answer(200, 2.0), 1),
+        (false, false, answer(400, 1.0), 1),
+        (true, false, answer(200, 1.0), 1),
+        (true, false, answer(200, 2.0), 0),
+        (true, false, answer(200, 3.0), 1),
+        (true, false, answer(400, 2.0), 1),
+        (true, true, answer(200, 1.0), 0),
+        (true, true, answer(200, 2.0), 1),
+    ];
+    for (declared, twins, ours, expected) in rows {
+        let found = complaints(&case(declared), &answer(200, 1.0), &ours, twins);
+        assert_eq!(found.len(), expected, "{declared} {twins} {ours}: {found:?}");
+    }
 }

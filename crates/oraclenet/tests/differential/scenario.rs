@@ -120,7 +120,8 @@ fn request(line: &str, origin: String) -> Case {
 fn detail(block: &mut Block, line: &str, origin: &str) {
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
     let two = |separator: char| {
-        let (left, right) = rest.split_once(separator).unwrap_or_else(|| panic!("{origin}: no {separator:?}"));
+        let (left, right) =
+            rest.split_once(separator).unwrap_or_else(|| panic!("{origin}: no {separator:?}"));
         (left.trim().to_owned(), right.trim().to_owned())
     };
     match word {
@@ -134,7 +135,8 @@ fn detail(block: &mut Block, line: &str, origin: &str) {
             block.last().body = Some((kind.to_owned(), unescape(text)));
         }
         "|" => {
-            let mut case = Case { origin: origin.to_owned(), differs: None, here: None, ..block.base.clone() };
+            let mut case =
+                Case { origin: origin.to_owned(), differs: None, here: None, ..block.base.clone() };
             if rest.starts_with(['{', '[']) {
                 case.body = Some((JSON.to_owned(), rest.to_owned()));
             } else {
@@ -200,7 +202,9 @@ pub(crate) fn fill(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Str
         filled.push_str(before);
         match inner.rsplit_once('*').and_then(|(piece, count)| Some((piece, count.parse().ok()?))) {
             Some((piece, count)) => filled.push_str(&piece.repeat(count)),
-            None => filled.push_str(&variable(inner).unwrap_or_else(|| panic!("nothing was saved as {inner:?}"))),
+            None => {
+                filled.push_str(&variable(inner).unwrap_or_else(|| panic!("nothing was saved as {inner:?}")))
+            }
         }
         rest = behind;
     }
