@@ -2,6 +2,7 @@
 //!
 //! PocketBase makes it and is stopped; this server opens the same directory, where old passwords and old tokens work,
 //! and writes; it is stopped, and PocketBase opens the database again and serves what was there and what was added.
+//! Only what is unsafe ends: an account whose password is its public wallet address, and the tokens of wallet accounts.
 //! `ORACLENET_TEST_SERVER=pocketbase` lets PocketBase take the middle part too, which proves the test.
 
 mod common;
@@ -14,6 +15,9 @@ use std::path::Path;
 /// What is compared: everything that anybody may list, in the order of the rows.
 const LISTS: [&str; 5] = ["oracles", "posts", "comments", "connections", "votes"];
 
+/// The address of a wallet, and the password that the original gave to its account.
+const WALLET: &str = "0xdddddddddddddddddddddddddddddddddddddddd";
+
 #[test]
 fn a_database_of_pocketbase_is_taken_over_and_given_back() {
     let Some(pocketbase) = PocketBase::found("the round trip of a database") else { return };
@@ -23,6 +27,7 @@ fn a_database_of_pocketbase_is_taken_over_and_given_back() {
     pocketbase.prepare(&data);
     let server = pocketbase.serve(&data);
     let ada = populate(&server);
+    let wallet = wallet_account(&server);
     let before = lists(&server);
     server.stop();
     assert_sound(&data);
@@ -30,6 +35,16 @@ fn a_database_of_pocketbase_is_taken_over_and_given_back() {
     let twins = variable("ORACLENET_TEST_SERVER").is_some_and(|value| value == "pocketbase");
     let server = if twins { pocketbase.serve(&data) } else { oraclenet(&data) };
     assert_eq!(lists(&server), before, "what PocketBase wrote");
+    if !twins {
+        assert_eq!(
+            server.call("GET", "/api/oracles/me", &wallet, &Value::Null).status,
+            401,
+            "a wallet's old token"
+        );
+        let body = json!({"identity": "wallet@x.io", "password": WALLET});
+        let answer = server.call("POST", "/api/collections/oracles/auth-with-password", "", &body);
+        assert_eq!(answer.status, 400, "a password that everybody knows");
+    }
     let bob = sign_in(&server, "oracles", "bob@x.io", "password-bob");
     continue_with(&server, &ada, &bob);
     let between = lists(&server);
@@ -106,6 +121,19 @@ fn continue_with(server: &Server, old: &str, new: &str) {
         &cyd,
         &json!({"following": "bob000000000000"}),
     ));
+}
+
+/// An account as the original made it for a wallet; gives its token.
+fn wallet_account(server: &Server) -> String {
+    let body = json!({
+        "name": "Oracle-0xdddd",
+        "email": "wallet@x.io",
+        "password": WALLET,
+        "passwordConfirm": WALLET,
+        "wallet_address": WALLET,
+    });
+    ok(server.call("POST", "/api/collections/oracles/records", "", &body));
+    sign_in(server, "oracles", "wallet@x.io", WALLET)
 }
 
 fn register(server: &Server, name: &str) {

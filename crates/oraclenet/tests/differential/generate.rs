@@ -283,8 +283,8 @@ impl Random {
                 0 => "*".to_owned(),
                 1 => format!("expand.{step}.{}", self.path(next, 0)),
                 2 => "expand".to_owned(),
-                3 => format!("{field}:excerpt({})", self.below(12)),
-                4 => format!("{field}:excerpt({},true)", self.below(12)),
+                3 => format!("{field}:excerpt({})", self.below(12) + 1),
+                4 => format!("{field}:excerpt({},true)", self.below(12) + 1),
                 _ => field,
             };
             parts.push(part);

@@ -6,7 +6,9 @@
 //!
 //! Every scenario has both servers for itself, begins with `scenarios/setup.requests`, and reports all of its
 //! differences at once. `ORACLENET_TEST_SERVER=pocketbase` puts a second PocketBase in our server's place: then nothing
-//! at all may differ, which proves the blanking. `ORACLENET_TEST_SHOW=1` prints every answer of the reference.
+//! at all may differ, which proves the blanking. `ORACLENET_TEST_SERVER=http://ADDRESS` puts a
+//! server there that somebody else runs, with a fresh database: one scenario, chosen by its name, for each.
+//! `ORACLENET_TEST_SHOW=1` prints every answer of the reference.
 
 #[path = "../common/mod.rs"]
 mod common;
