@@ -13,6 +13,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// What every scenario begins with: accounts, tokens, a few posts and comments.
 pub(crate) const SETUP: &str = include_str!("scenarios/setup.requests");
 
+/// How long an event may take; one that never comes costs this much, and many may be missing.
+const FRAME: Duration = Duration::from_secs(20);
+
 /// How many differences are shown in full.
 const SHOWN: usize = 25;
 
@@ -76,7 +79,7 @@ impl Pair {
                 Step::Ask(case) => self.ask(&case),
                 Step::Connect(name) => self.both(&format!("connect {name}"), |side| side.connect(&name)),
                 Step::Frames(name, count) => {
-                    self.both(&format!("frames {name}"), |side| side.frames(&name, count, DEADLINE));
+                    self.both(&format!("frames {name}"), |side| side.frames(&name, count, FRAME));
                 }
                 // Both have had the time of the whole scenario; what was sent too much has long arrived.
                 Step::Quiet(name) => {
