@@ -316,6 +316,10 @@ impl Random {
                 body.insert((*name).to_owned(), self.value());
             }
         }
+        // In which order PocketBase applies two modifiers of one field differs from run to run (seed 43 showed it).
+        if body.contains_key("parent+") {
+            body.remove("parent-");
+        }
         let who = self.of(&["ada", "ada", "ada", "bob", "eve", "guest"]).to_owned();
         let target = format!("/api/collections/{path}");
         Case {
