@@ -91,7 +91,7 @@ impl Random {
     fn reading(&mut self, origin: String) -> Case {
         let collection =
             self.of(&["posts", "posts", "posts", "comments", "comments", "oracles", "connections", "votes"]);
-        let who = self.of(&["guest", "guest", "ada", "bob", "su"]).to_owned();
+        let mut who = self.of(&["guest", "guest", "ada", "bob", "su"]);
         let mut target = format!("/api/collections/{collection}/records?perPage={}", self.below(6));
         let mut add = |name: &str, value: String| target.push_str(&format!("&{name}=\u{1}{value}\u{1}"));
         if self.chance(75) {
@@ -112,7 +112,11 @@ impl Random {
         if self.chance(40) {
             add("fields", self.fields(collection));
         }
-        Case { origin, who, method: "GET".to_owned(), target, ..Case::default() }
+        // A superuser may compare by hashes and keys, which are another server's by chance.
+        if who == "su" && (target.contains("tokenKey") || target.contains("password")) {
+            who = "guest";
+        }
+        Case { origin, who: who.to_owned(), method: "GET".to_owned(), target, ..Case::default() }
     }
 
     /// A boolean expression; one in twelve is spoiled.
