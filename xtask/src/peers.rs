@@ -40,6 +40,11 @@ impl Peers {
                 Err(reason) => peers.lacks(name, &reason),
             }
         }
+        let mut script = machine.command(machine.root.join("scripts/fetch-sdk"));
+        match read(script.arg(&machine.cache)) {
+            Ok(path) => peers.found("LITEKEEP_TEST_SDK", path.trim()),
+            Err(reason) => peers.lacks("sdk", &reason),
+        }
         let python = ["/usr/bin/python3", "python3"].into_iter().find(|python| {
             let mut command = Command::new(python);
             command.args(["-c", PYTHON_CHECK]).stdout(Stdio::null()).stderr(Stdio::null());

@@ -28,7 +28,7 @@ async fn served(dir: &std::path::Path) -> String {
     sample::post(&connection, "p1", "ada", 5, (1.0, 0.0));
     sample::comment(&connection, "c1", ("p1", ""), "ada", 3);
     drop(connection);
-    let gate = Gate::start(None, Durability::Local, Box::new(|_| {}));
+    let gate = Gate::start(None, Durability::Local, Arc::new(litekeep::clock::SystemClock), Box::new(|_| {}));
     let site = Site {
         db: Db::start(&path, gate, Duration::from_secs(5)).unwrap(),
         clock: Arc::new(Noon),
