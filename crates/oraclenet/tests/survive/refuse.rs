@@ -1,0 +1,101 @@
+//! Starts that must be refused, each with its exit code; the replica is left as it was.
+
+use crate::rig::{Place, start};
+use s3test::{Fault, Rule};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// A bucket with a good replica of a server, which has ended.
+fn filled() -> (Place, s3test::Server, tempfile::TempDir) {
+    let (place, bucket) = Place::in_process();
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(&folder.path().join("first"), &place, &[]).unwrap();
+    server.oracle("ada");
+    assert_eq!(server.stop().code(), Some(0));
+    (place, bucket, folder)
+}
+
+fn content(bucket: &s3test::Server) -> BTreeMap<String, Vec<u8>> {
+    bucket.keys().into_iter().map(|key| (key.clone(), bucket.object(&key).unwrap().to_vec())).collect()
+}
+
+/// A start on an empty disk ends with `code`, says `words`, makes no database and changes nothing in the bucket.
+fn refused(data: &Path, place: &Place, bucket: &s3test::Server, more: &[&str], code: i32, words: &str) {
+    let before = content(bucket);
+    let Err(refused) = start(data, place, more) else { panic!("started, though {words}") };
+    assert_eq!(refused.code, Some(code), "{}", refused.said);
+    assert!(refused.said.contains(words), "{words}: {}", refused.said);
+    assert!(!refused.said.contains(s3test::SECRET_KEY), "a secret is told");
+    assert!(!data.join("data.db").exists(), "a database was made, though {words}");
+    assert_eq!(content(bucket), before, "the replica was changed, though {words}");
+}
+
+#[test]
+fn r26b_a_restore_that_fails_is_never_a_fresh_start() {
+    let (mut place, bucket, folder) = filled();
+    let data = folder.path().join("second");
+    let answer = |status, code| Fault::Answer { status, code, retry_after: None };
+    for (fault, method, part, code, words) in [
+        (answer(403, "AccessDenied"), "GET", "", 13, "cannot be reached"),
+        (answer(404, "NoSuchBucket"), "GET", "", 13, "cannot be reached"),
+        (answer(400, "AuthorizationHeaderMalformed"), "GET", "", 13, "cannot be reached"),
+        (Fault::ShortAnswer(100), "GET", ".ltx", 12, "damaged"),
+    ] {
+        bucket.add_rule(Rule::always(method, part, fault));
+        refused(&data, &place, &bucket, &[], code, words);
+        bucket.clear_rules();
+    }
+    place.env[1].1 = "wrong".to_owned();
+    refused(&data, &place, &bucket, &[], 13, "cannot be reached");
+}
+
+#[test]
+fn only_a_confirmed_empty_replica_begins_fresh_and_not_under_require_backup() {
+    let (place, bucket) = Place::in_process();
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("pb_data");
+    refused(&data, &place, &bucket, &["--require-backup"], 10, "no matching backups found");
+    assert_eq!(start(&data, &place, &[]).unwrap().stop().code(), Some(0));
+    // All data gone, the epochs still there: somebody wiped it.
+    for key in bucket.keys().into_iter().filter(|key| key.ends_with(".ltx")) {
+        assert!(bucket.remove(&key));
+    }
+    let other = folder.path().join("other");
+    refused(&other, &place, &bucket, &[], 11, "was wiped");
+}
+
+#[test]
+fn r26_a_database_that_is_not_the_replicas_is_refused_and_both_stay() {
+    let (place, bucket, folder) = filled();
+    let data = folder.path().join("stranger");
+    let elsewhere = Place::directory(&folder.path().join("elsewhere"));
+    let server = start(&data, &elsewhere, &[]).unwrap();
+    server.oracle("eve");
+    assert_eq!(server.stop().code(), Some(0));
+    let before = content(&bucket);
+    let Err(refused) = start(&data, &place, &[]) else { panic!("a stranger was taken for the replica's own") };
+    assert_eq!(refused.code, Some(22), "{}", refused.said);
+    assert_eq!(content(&bucket), before);
+    assert!(start(&data, &elsewhere, &[]).is_ok(), "the local file is as it was");
+}
+
+#[test]
+fn what_is_not_a_database_of_ours_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::directory(&folder.path().join("bucket"));
+    for (name, make) in [
+        ("text", &(|path: &Path| std::fs::write(path, "not a database, but quite long enough to look like one. ".repeat(20)).unwrap()) as &dyn Fn(&Path)),
+        ("foreign", &|path: &Path| {
+            rusqlite::Connection::open(path).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
+        }),
+    ] {
+        let data = folder.path().join(name);
+        std::fs::create_dir_all(&data).unwrap();
+        make(&data.join("data.db"));
+        let before = std::fs::read(data.join("data.db")).unwrap();
+        let Err(refused) = start(&data, &place, &[]) else { panic!("{name} was served") };
+        assert_eq!(refused.code, Some(1), "{}", refused.said);
+        assert!(refused.said.contains("cannot open"), "{}", refused.said);
+        assert_eq!(std::fs::read(data.join("data.db")).unwrap().len(), before.len());
+    }
+}
