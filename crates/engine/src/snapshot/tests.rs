@@ -52,6 +52,9 @@ fn r67_more_inputs_than_can_be_read_at_once_go_by_way_of_snapshots_in_between() 
     snapshot_by(&chain.store, &listed(&chain), (txid(60), Some(chain.database())), PageEncoding::Block, 8)
         .expect("made");
     assert!(content(&chain, &level_key(9, 1, 60)) == chain.states[&60]);
+    // 60 slots, eight at a time, and from the second time on one of the eight is what the time before made.
+    let ends: Vec<u64> = listed(&chain).snapshots().iter().map(|file| file.range.max().get()).collect();
+    assert_eq!(ends, [8, 15, 22, 29, 36, 43, 50, 57, 60]);
     for file in listed(&chain).snapshots() {
         let end = file.range.max().get();
         assert!(content(&chain, &level_key(9, 1, end)) == chain.states[&end], "the one in between, {end}");
