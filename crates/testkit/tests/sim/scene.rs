@@ -2,7 +2,7 @@
 //! Nothing in it is left to a seed but SQLite's own random numbers.
 
 use litekeep::jobs::{Job, Spawner};
-use litekeep::replicator::{Env, Replicator};
+use litekeep::replicator::{Env, Replicator, Status};
 use litekeep::restore::{Options, Outcome, RestoreEnv, restore};
 use litekeep::settings::Settings;
 use litekeep_core::decisions::Decisions;
@@ -42,6 +42,42 @@ impl Program {
     }
 }
 
+/// A replicator that is called when it asked to be called, and not before.
+pub(crate) struct Engine {
+    pub(crate) replicator: Replicator,
+    clock: SimClock,
+    due: Duration,
+}
+
+impl Engine {
+    /// One call, whether it is due or not.
+    pub(crate) fn step(&mut self) -> Duration {
+        let wait = self.replicator.step().wait.clamp(Duration::from_micros(1), IDLE_LOOK);
+        self.due = self.clock.boot() + wait;
+        wait
+    }
+
+    /// Lets it work for so long.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let end = self.clock.boot() + time;
+        while self.due < end {
+            self.clock.advance_to(self.due);
+            self.step();
+        }
+        self.clock.advance_to(end);
+    }
+
+    /// The notification of a change.
+    pub(crate) fn poke(&mut self) {
+        (self.replicator.poker())();
+        self.due = self.clock.boot();
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.replicator.status()
+    }
+}
+
 /// See the module's text.
 pub(crate) struct Scene {
     pub(crate) clock: SimClock,
@@ -63,7 +99,7 @@ impl Scene {
         Program { vfs: Vfs::new(&process), process }
     }
 
-    pub(crate) fn engine(&self, program: &Program, settings: Settings) -> Replicator {
+    pub(crate) fn engine(&self, program: &Program, settings: Settings) -> Engine {
         let env = Env {
             clock: Arc::new(self.clock.clone()),
             random: Arc::new(SeededRandom::new(2)),
@@ -73,12 +109,8 @@ impl Scene {
             spawner: Arc::new(AtOnce),
             decisions: Decisions::RIGHT,
         };
-        Replicator::open(env, settings, Path::new(DATABASE)).unwrap()
-    }
-
-    /// Lets the engine work for so long.
-    pub(crate) fn pass(&self, engine: &mut Replicator, time: Duration) {
-        pass(engine, &self.clock, time);
+        let replicator = Replicator::open(env, settings, Path::new(DATABASE)).unwrap();
+        Engine { replicator, clock: self.clock.clone(), due: Duration::ZERO }
     }
 
     /// How many rows of `t` are in the replica, which must give a sound database.
@@ -99,15 +131,6 @@ impl Scene {
         let check: String = restored.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         assert_eq!(check, "ok");
         rows(&restored)
-    }
-}
-
-/// See [`Scene::pass`].
-pub(crate) fn pass(engine: &mut Replicator, clock: &SimClock, time: Duration) {
-    let end = clock.boot() + time;
-    while clock.boot() < end {
-        let wait = engine.step().wait.clamp(Duration::from_micros(1), IDLE_LOOK);
-        clock.advance_to((clock.boot() + wait).min(end));
     }
 }
 

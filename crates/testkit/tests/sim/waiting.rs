@@ -34,22 +34,22 @@ fn a_slow_commit_is_seen(
     let app = open(&application);
     app.execute(INSERT, []).unwrap();
     let engine = Arc::new(Mutex::new(scene.engine(&keeper, settings)));
-    let pass = |time| scene.pass(&mut engine.lock().unwrap(), time);
+    let pass = |time| engine.lock().unwrap().pass(time);
     pass(Duration::from_secs(600));
     prepare(&app, &mut || pass(Duration::from_secs(600)));
     let before = engine.lock().unwrap().status().durable;
 
     // Each write to the WAL wakes the engine, and what the application does next, at last the sync, takes 50 ms.
     let slow = {
-        let (engine, disk, clock) = (Arc::clone(&engine), scene.disk.clone(), scene.clock.clone());
+        let (engine, disk) = (Arc::clone(&engine), scene.disk.clone());
         let mut seen = disk.peek(WAL);
         move || {
             let now = disk.peek(WAL);
             if now != seen {
                 seen = now;
                 let mut engine = engine.lock().unwrap();
-                (engine.poker())();
-                crate::scene::pass(&mut engine, &clock, Duration::from_millis(50));
+                engine.poke();
+                engine.pass(Duration::from_millis(50));
             }
         }
     };
@@ -107,7 +107,7 @@ fn r12_beside_a_reader_that_never_ends_the_write_lock_is_taken_seldom_and_never_
     let (mut taken, end) = (0, scene.clock.boot() + Duration::from_secs(12));
     while scene.clock.boot() < end {
         let before = refused();
-        let wait = engine.step().wait.clamp(Duration::from_millis(5), Duration::from_millis(20));
+        let wait = engine.step().clamp(Duration::from_millis(5), Duration::from_millis(20));
         taken += u32::from(refused() > before);
         scene.clock.advance(wait);
         let before = refused();
@@ -121,9 +121,10 @@ fn r12_beside_a_reader_that_never_ends_the_write_lock_is_taken_seldom_and_never_
     // It leaves, and the WAL starts again.
     drop(reader);
     keeper.process.interrupt(Box::new(|| ()));
-    scene.pass(&mut engine, Duration::from_secs(5));
+    engine.pass(Duration::from_secs(5));
     impatient.lock().unwrap().ask(INSERT);
-    scene.pass(&mut engine, Duration::from_secs(5));
+    engine.poke();
+    engine.pass(Duration::from_secs(5));
     assert!(engine.status().wal_frames < 10, "{:?}", engine.status());
     assert_eq!(scene.rows_in_replica(), rows(&impatient.lock().unwrap().app));
 }
