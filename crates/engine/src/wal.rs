@@ -115,13 +115,18 @@ impl Wal {
         Ok(captured)
     }
 
+    /// The file's header; `None` where it is missing or no header.
+    fn header(&mut self) -> io::Result<Option<WalHeader>> {
+        let Some(file) = self.file()? else { return Ok(None) };
+        let mut header = [0; WalHeader::LEN];
+        let whole = file.read_at(&mut header, 0)? == header.len();
+        Ok(WalHeader::parse(&header).ok().filter(|_| whole))
+    }
+
     /// What `facts` would be if the chain of checksums decided: up to the last commit that it reaches behind
     /// `position`. For [`Decisions::committed`](litekeep_core::decisions::Decisions); the right one never asks.
     pub(crate) fn chain_end(&mut self, facts: &Facts, position: &Position) -> io::Result<Facts> {
-        let Some(file) = self.file()? else { return Ok(*facts) };
-        let mut header = [0; WalHeader::LEN];
-        let whole = file.read_at(&mut header, 0)? == header.len();
-        let Some(header) = WalHeader::parse(&header).ok().filter(|_| whole) else { return Ok(*facts) };
+        let (Some(header), Some(file)) = (self.header()?, self.file()?) else { return Ok(*facts) };
         let (mut at, seed) = match header.salts == position.salts {
             true => (position.frame, position.checksum),
             false => (0, header.checksum),
@@ -147,9 +152,10 @@ impl Wal {
         salts: Salts,
         page_size: PageSize,
     ) -> io::Result<bool> {
-        Ok(self
-            .frame_at(frame + 1, page_size)?
-            .is_some_and(|(at, _)| at == salts && salts != Position::UNBORN))
+        // The first frame of a WAL may bring salts with it that the index shows only once it is committed.
+        let salts = if frame == 0 { self.header()?.map(|header| header.salts) } else { Some(salts) };
+        let next = self.frame_at(frame + 1, page_size)?;
+        Ok(next.is_some_and(|(at, _)| Some(at) == salts && at != Position::UNBORN))
     }
 
     /// One page's bytes out of a captured frame.
