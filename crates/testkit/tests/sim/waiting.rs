@@ -80,6 +80,24 @@ fn a_commit_in_a_sync_of_fifty_milliseconds_needs_no_second_notification() {
     });
 }
 
+#[test]
+fn r18_an_application_that_opens_and_closes_between_two_looks_takes_nothing_with_it() {
+    let scene = Scene::new();
+    let (application, keeper) = (scene.program(), scene.program());
+    open(&application).execute(INSERT, []).unwrap();
+    let mut engine = scene.engine(&keeper, Settings::default());
+    engine.pass(Duration::from_secs(600));
+    for query in 2..8 {
+        // Opened, written and closed again before the engine is called: were it the last one, the WAL would go with it.
+        open(&application).execute(INSERT, []).unwrap();
+        engine.poke();
+        engine.pass(Duration::from_secs(2));
+        assert_eq!(scene.rows_in_replica(), query);
+    }
+    let status = engine.status();
+    assert_eq!((status.breaks, status.images), (0, 1), "{status:?}");
+}
+
 /// An application that asks for the write lock at every call of the engine and never waits for it.
 struct Impatient {
     app: Connection,
