@@ -27,8 +27,9 @@ pub struct Decisions {
     pub survives_release: fn(&Facts, &Position) -> bool,
     /// See [`Handover`].
     pub handover: Handover,
-    /// The last frame that may be captured: never past what the index calls committed.
-    pub last_frame: fn(&Facts) -> u32,
+    /// What counts as committed: what the index of the WAL says. The other argument tells, for who believes it, how
+    /// far the chain of checksums goes; a writer killed at its commit leaves a whole chain to a commit that never was.
+    pub committed: fn(&Facts, &mut dyn FnMut() -> Facts) -> Facts,
     /// Whether a slot is waited for until the store has it, before it counts as durable.
     pub durable_after_put: bool,
     /// Whether slots are created (never replacing one) where the store can do that.
@@ -44,7 +45,7 @@ impl Decisions {
         resume: assess::resume,
         survives_release: assess::survives_release,
         handover: Handover::Overlap,
-        last_frame: |facts| facts.mx_frame,
+        committed: |index, _chain| *index,
         durable_after_put: true,
         create_only: true,
         stage_before_release: true,

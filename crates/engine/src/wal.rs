@@ -85,7 +85,6 @@ impl Wal {
     pub(crate) fn capture(
         &mut self,
         advance: Advance,
-        last: u32,
         facts: &Facts,
         position: &Position,
         limit: u64,
@@ -106,7 +105,7 @@ impl Wal {
         }
         let seed = if from == 1 { header.checksum } else { position.checksum };
         let chain = FrameChain::resume(header.big_endian_checksum, header.page_size, salts, seed);
-        let captured = read_frames(&*file, chain, from, last, limit)
+        let captured = read_frames(&*file, chain, from, facts.mx_frame, limit)
             .map_err(|error| cut(error, broken))?
             .ok_or_else(broken)?;
         let reached_end = captured.position.frame == facts.mx_frame;
@@ -114,6 +113,35 @@ impl Wal {
             return Err(broken());
         }
         Ok(captured)
+    }
+
+    /// The file's header; `None` where it is missing or no header.
+    fn header(&mut self) -> io::Result<Option<WalHeader>> {
+        let Some(file) = self.file()? else { return Ok(None) };
+        let mut header = [0; WalHeader::LEN];
+        let whole = file.read_at(&mut header, 0)? == header.len();
+        Ok(WalHeader::parse(&header).ok().filter(|_| whole))
+    }
+
+    /// What `facts` would be if the chain of checksums decided: up to the last commit that it reaches behind
+    /// `position`. For [`Decisions::committed`](litekeep_core::decisions::Decisions); the right one never asks.
+    pub(crate) fn chain_end(&mut self, facts: &Facts, position: &Position) -> io::Result<Facts> {
+        let (Some(header), Some(file)) = (self.header()?, self.file()?) else { return Ok(*facts) };
+        let (mut at, seed) = match header.salts == position.salts {
+            true => (position.frame, position.checksum),
+            false => (0, header.checksum),
+        };
+        let mut end = Facts { mx_frame: at, checksum: seed, salts: header.salts, ..*facts };
+        let mut chain = FrameChain::resume(header.big_endian_checksum, header.page_size, header.salts, seed);
+        let mut frame = vec![0; frame_len(header.page_size)];
+        while file.read_at(&mut frame, frame_offset(at + 1, header.page_size))? == frame.len() {
+            let Ok(next) = chain.next(&frame) else { break };
+            at += 1;
+            if next.is_commit() {
+                (end.mx_frame, end.pages, end.checksum) = (at, next.commit, next.checksum);
+            }
+        }
+        Ok(end)
     }
 
     /// Whether the file goes on past frame `frame` with a frame of the same life: a commit that is on its way
@@ -124,9 +152,10 @@ impl Wal {
         salts: Salts,
         page_size: PageSize,
     ) -> io::Result<bool> {
-        Ok(self
-            .frame_at(frame + 1, page_size)?
-            .is_some_and(|(at, _)| at == salts && salts != Position::UNBORN))
+        // The first frame of a WAL may bring salts with it that the index shows only once it is committed.
+        let salts = if frame == 0 { self.header()?.map(|header| header.salts) } else { Some(salts) };
+        let next = self.frame_at(frame + 1, page_size)?;
+        Ok(next.is_some_and(|(at, _)| Some(at) == salts && at != Position::UNBORN))
     }
 
     /// One page's bytes out of a captured frame.

@@ -3,6 +3,7 @@
 use super::{Phase, Replicator, Stopping};
 use crate::error::KeepError;
 use crate::files::FileId;
+use crate::pending::Pending;
 use crate::sqlite::{Edge, Scan, is_busy};
 use crate::wal::CaptureError;
 use litekeep_core::assess::{Advance, BreakReason, Facts};
@@ -89,8 +90,11 @@ impl Replicator {
     }
 
     /// The facts, or "busy" while a writer is in the middle of changing them.
-    pub(super) fn facts_now(&self) -> Result<Facts, KeepError> {
-        self.edge().facts().map_err(self.sqlite())?.ok_or_else(|| self.sqlite()(busy()))
+    pub(super) fn facts_now(&mut self) -> Result<Facts, KeepError> {
+        let index = self.edge().facts().map_err(self.sqlite())?.ok_or_else(|| self.sqlite()(busy()))?;
+        let (wal, position) = (&mut self.wal, self.pending.as_ref().map(Pending::position));
+        let mut chain = || position.and_then(|it| wal.chain_end(&index, it).ok()).unwrap_or(index);
+        Ok((self.env.decisions.committed)(&index, &mut chain))
     }
 
     pub(super) fn edge(&self) -> &Edge {
@@ -128,8 +132,7 @@ impl Replicator {
                 Err(CaptureError::Break(BreakReason::OtherLife))
             }
             Advance::Append { .. } | Advance::Restarted { .. } => {
-                let last = (self.env.decisions.last_frame)(facts);
-                self.wal.capture(advance, last, facts, &position, limits::SYNC_WAL_BYTES)
+                self.wal.capture(advance, facts, &position, limits::SYNC_WAL_BYTES)
             }
         };
         match result {

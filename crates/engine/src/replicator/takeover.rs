@@ -139,7 +139,7 @@ impl Replicator {
         };
         let end = Position { page_size: size, salts, frame, checksum };
         let advance = Advance::Append { from: frame + 1, to: facts.mx_frame };
-        match self.wal.capture(advance, facts.mx_frame, facts, &end, u64::MAX) {
+        match self.wal.capture(advance, facts, &end, u64::MAX) {
             Ok(captured) => Ok(Some((end, captured))),
             Err(CaptureError::Break(_)) => Ok(None),
             Err(CaptureError::Io(error)) => Err(self.io("read the WAL beside")(error)),

@@ -3,7 +3,7 @@ use super::*;
 use crate::files::RealFiles;
 use bytes::Bytes;
 use litekeep_formats::ltx::Marks;
-use litekeep_formats::{Epoch, Level};
+use litekeep_formats::{ByteSource, Epoch, Level};
 use litekeep_store::{EpochRecord, ErrorKind};
 use std::path::Path;
 use std::sync::Mutex;
@@ -628,6 +628,39 @@ fn r67_a_restore_asks_for_ranges_and_never_for_more_than_its_budget() {
     assert!(bench.output() == chain.states[&300]);
     assert!(store.most_in_flight.load(Ordering::SeqCst) <= 3);
     assert!(store.largest_read.load(Ordering::SeqCst) <= limits::CHUNK_BYTES);
+}
+
+#[test]
+fn r67_a_reader_that_is_slow_is_not_run_ahead_of_by_more_than_the_budget() {
+    const OBJECTS: u64 = 200;
+    const AHEAD: u64 = 5;
+    let mut chain = Chain::new();
+    chain.run(OBJECTS);
+    let entries = chain.store.list(&litekeep_store::Scope::Level(Level::SLOTS)).expect("listed");
+    let sizes = || entries.iter().map(|entry| entry.size);
+    let (smallest, largest) = (sizes().min().expect("slots"), sizes().max().expect("slots"));
+    let budget = fetch::Budget { parallelism: 4, chunk: largest, bytes: largest * AHEAD };
+    let most = budget.bytes / smallest;
+    assert!(most < OBJECTS / 4, "{most} of {OBJECTS} fit: the test would show nothing");
+    let objects: Vec<_> =
+        entries.iter().map(|entry| fetch::Object { key: entry.key, size: entry.size }).collect();
+    let store = Meddler::new(chain.store.clone());
+    fetch::fetch(&store, &objects, budget, |fetched| {
+        for (index, done) in (0..objects.len()).zip(0..) {
+            // As far ahead as they may; whoever would go further does it now.
+            while store.reads.load(Ordering::SeqCst) < (done + AHEAD).min(OBJECTS) {
+                std::thread::yield_now();
+            }
+            for _ in 0..20 {
+                std::thread::yield_now();
+            }
+            let ahead = store.reads.load(Ordering::SeqCst) - done;
+            assert!(ahead <= most, "{ahead} objects were asked for, {most} fit into the budget");
+            let mut reader = fetched.open(index);
+            let mut bytes = [0; 4096];
+            while reader.read(&mut bytes).expect("readable") > 0 {}
+        }
+    });
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use super::*;
 use crate::restore::catalog;
-use crate::restore::forge::{Chain, level_key, slot_key, txid};
+use crate::restore::forge::{Chain, Meddler, level_key, slot_key, txid};
 use litekeep_formats::PageSize;
 use litekeep_formats::ltx::PageEncoding;
 use litekeep_formats::ltx::{Decoder, Marks};
@@ -52,6 +52,9 @@ fn r67_more_inputs_than_can_be_read_at_once_go_by_way_of_snapshots_in_between() 
     snapshot_by(&chain.store, &listed(&chain), (txid(60), Some(chain.database())), PageEncoding::Block, 8)
         .expect("made");
     assert!(content(&chain, &level_key(9, 1, 60)) == chain.states[&60]);
+    // 60 slots, eight at a time, and from the second time on one of the eight is what the time before made.
+    let ends: Vec<u64> = listed(&chain).snapshots().iter().map(|file| file.range.max().get()).collect();
+    assert_eq!(ends, [8, 15, 22, 29, 36, 43, 50, 57, 60]);
     for file in listed(&chain).snapshots() {
         let end = file.range.max().get();
         assert!(content(&chain, &level_key(9, 1, end)) == chain.states[&end], "the one in between, {end}");
@@ -102,7 +105,7 @@ fn what_lies_before_a_whole_image_is_not_needed_for_a_snapshot() {
 }
 
 #[test]
-fn a_large_snapshot_goes_up_in_parts() {
+fn r67_a_large_snapshot_is_read_through_a_window_and_goes_up_in_parts() {
     let mut chain = Chain::new();
     chain.page_size = PageSize::MAX;
     for page in 1..=200 {
@@ -119,7 +122,10 @@ fn a_large_snapshot_goes_up_in_parts() {
     let pages: Vec<u32> = (1..=200).collect();
     chain.put_slot(&pages, Marks::FULL_IMAGE);
     chain.slot(200, &[(7, 7)]);
-    let made = snapshot(&chain.store, &listed(&chain), txid(2), None, PageEncoding::Block).expect("made");
+    let store = Meddler::new(chain.store.clone());
+    let made = snapshot(&store, &listed(&chain), txid(2), None, PageEncoding::Block).expect("made");
+    let largest = store.largest_read.load(std::sync::atomic::Ordering::SeqCst);
+    assert!(largest <= 8 << 20, "{largest} bytes of one object at once");
     assert!(matches!(made, Snapshot::Made(made) if made.size > 12 << 20 && made.pages == 200));
     assert!(content(&chain, &level_key(9, 1, 2)) == chain.states[&2]);
 }

@@ -1,9 +1,11 @@
 //! What applications and other processes do to a database and its WAL.
 
 use crate::rig::{LONG, Rig, app, insert, stopped, synced};
-use litekeep_formats::Level;
+use litekeep_formats::wal::{FrameChain, FrameHeader, WalHeader, frame_len};
+use litekeep_formats::{Level, PageNo};
 use litekeep_store::Scope;
 use rusqlite::Connection;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -290,7 +292,7 @@ fn r05_a_transaction_that_grows_the_database_by_free_pages_ships_them() {
     let keeper = rig.keep();
     synced(&keeper);
     // A table that is filled and dropped in one transaction grows the database by pages that are free at its end. The
-    // SQLite that is built in writes them to the WAL; the engine's own filling of gaps is not reached from here.
+    // SQLite that is built in writes them to the WAL; the next test is about those that it does not write.
     app.execute_batch(
         "BEGIN; CREATE TABLE big (v BLOB); INSERT INTO big VALUES (zeroblob(3000000)); DROP TABLE big; \
          INSERT INTO t (v) VALUES (zeroblob(10)); COMMIT",
@@ -299,6 +301,87 @@ fn r05_a_transaction_that_grows_the_database_by_free_pages_ships_them() {
     synced(&keeper);
     stopped(keeper);
     rig.assert_restores();
+}
+
+/// Appends a transaction to a WAL that nobody has open: the database grows by `more` pages that are free again at its
+/// end, and of them only the one that lists the others is written, as SQLite is free to do.
+fn grow_by_free_pages(database: &Path, more: u32) {
+    let path = litekeep::files::with_suffix(database, "-wal");
+    let mut wal = std::fs::read(&path).unwrap();
+    let header = WalHeader::parse(&wal).unwrap();
+    let mut chain = FrameChain::begin(&header);
+    let (mut end, mut pages) = (WalHeader::LEN, 0);
+    let mut first = std::fs::read(database).unwrap()[..header.page_size.bytes()].to_vec();
+    while let Some(frame) = wal.get(end..end + frame_len(header.page_size))
+        && let Ok(next) = chain.next(frame)
+    {
+        pages = next.commit;
+        if next.page == PageNo::FIRST {
+            first = frame[FrameHeader::LEN..].to_vec();
+        }
+        end += frame.len();
+    }
+    assert!(pages > 0, "the WAL does not end with a commit");
+    assert_eq!(first[32..40], [0; 8], "there are free pages already");
+    let last = pages + more;
+    let list = [0].into_iter().chain([more - 1]).chain(pages + 1..last);
+    let mut trunk: Vec<u8> = list.flat_map(u32::to_be_bytes).collect();
+    trunk.resize(header.page_size.bytes(), 0);
+    for (at, value) in [(28, last), (32, last), (36, more)] {
+        first[at..at + 4].copy_from_slice(&value.to_be_bytes());
+    }
+    wal.truncate(end);
+    for (page, commit, data) in [(PageNo::FIRST, 0, first), (PageNo::new(last).unwrap(), last, trunk)] {
+        wal.extend(chain.append(page, commit, &data).write());
+        wal.extend(data);
+    }
+    std::fs::write(path, wal).unwrap();
+}
+
+#[test]
+fn r05_pages_that_a_transaction_added_and_did_not_write_are_shipped_all_the_same() {
+    // SQLite itself takes a WAL for damaged from which more than 64 KiB are missing.
+    for more in [1, 2, 15] {
+        let rig = Rig::new();
+        let app = rig.app();
+        insert(&app, 10);
+        let keeper = rig.keep();
+        let last = synced(&keeper);
+        insert(&app, 1);
+        assert_eq!(synced(&keeper), last.next());
+        // Ours are the last connections, which leave the WAL as it is.
+        drop(app);
+        stopped(keeper);
+        grow_by_free_pages(&rig.path(), more);
+        let keeper = rig.keep();
+        assert_eq!(synced(&keeper), last.next().next());
+        let status = stopped(keeper);
+        assert_eq!((status.breaks, status.images), (0, 0), "the frames were taken, no page was compared");
+        rig.assert_restores();
+        let free: u32 = rig.app().query_row("PRAGMA freelist_count", [], |row| row.get(0)).unwrap();
+        assert_eq!(free, more, "SQLite sees the pages");
+    }
+}
+
+/// Whether an SQLite resets a WAL only when it may: the defect came with 3.7.0 and went with 3.51.3; 3.52.0 was
+/// withdrawn.
+fn resets_safely(version: i32) -> bool {
+    version >= 3_051_003 && version != 3_052_000
+}
+
+#[test]
+fn r09_the_sqlite_that_is_built_in_does_not_reset_a_wal_under_somebody() {
+    let known =
+        [(3_040_001, false), (3_051_002, false), (3_051_003, true), (3_052_000, false), (3_053_000, true)];
+    for (version, safe) in known {
+        assert_eq!(resets_safely(version), safe, "{version}");
+    }
+    let ours = rusqlite::version_number();
+    assert!(resets_safely(ours), "{ours} has the defect");
+    // The library that runs is the one whose number is asked for.
+    let link = Connection::open_in_memory().unwrap();
+    let says: String = link.query_row("SELECT sqlite_version()", [], |row| row.get(0)).unwrap();
+    assert_eq!(says, rusqlite::version());
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The engine under simulation: one process with its replicator, whose jobs wait in a queue until the simulation
 //! picks one.
 
+use super::Scenario;
+use super::kept::KeepsFrames;
 use crate::disk::vfs::Vfs;
 use crate::disk::{Disk, Process};
 use crate::faulty::FaultyStore;
@@ -9,7 +11,6 @@ use litekeep::error::KeepError;
 use litekeep::jobs::{Job, Spawner};
 use litekeep::replicator::{Env, Health, Replicator, Status};
 use litekeep::settings::Settings;
-use litekeep_core::decisions::Decisions;
 use litekeep_core::env::Clock;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,7 +60,7 @@ impl Engine {
         store: &FaultyStore,
         random: &SeededRandom,
         settings: Settings,
-        decisions: Decisions,
+        scenario: &Scenario,
         database: &str,
     ) -> Result<Self, KeepError> {
         let process = disk.process();
@@ -68,11 +69,15 @@ impl Engine {
         let env = Env {
             clock: Arc::new(disk.clock().clone()),
             random: Arc::new(random.fork("engine")),
-            files: Arc::new(process.clone()),
+            files: if scenario.keeps_frames {
+                Arc::new(KeepsFrames::new(process.clone()))
+            } else {
+                Arc::new(process.clone())
+            },
             vfs: Some(vfs.name().to_owned()),
             store: Arc::new(store.clone()),
             spawner: Arc::new(queue.clone()),
-            decisions,
+            decisions: scenario.decisions,
         };
         let mut replicator = Replicator::open(env, settings, Path::new(database))?;
         replicator.set_polling(random.chance(1, 2));

@@ -7,6 +7,7 @@
 mod desk;
 mod engine;
 mod intervals;
+mod kept;
 mod world;
 pub mod wrong;
 
@@ -39,6 +40,8 @@ pub struct Scenario {
     pub interrupts: Option<u64>,
     /// The engine's verdicts.
     pub decisions: Decisions,
+    /// Whether the engine reads through files that keep each frame of the WAL as it was when they first saw it.
+    pub keeps_frames: bool,
 }
 
 /// When the power goes.
@@ -76,6 +79,7 @@ impl Scenario {
             disk: Fate::Either,
             interrupts: None,
             decisions: Decisions::RIGHT,
+            keeps_frames: false,
         }
     }
 

@@ -261,7 +261,7 @@ impl World {
         self.note("the engine starts");
         let random = self.random.fork("engine");
         let settings = self.settings.clone();
-        match Engine::start(&self.disk, &self.store, &random, settings, self.scenario.decisions, DATABASE) {
+        match Engine::start(&self.disk, &self.store, &random, settings, &self.scenario, DATABASE) {
             Ok(engine) => {
                 if self.interrupts > 0 {
                     let random = self.random.fork("interruptions");

@@ -50,6 +50,12 @@ fn late(seed: u64, decisions: Decisions) -> Scenario {
     }
 }
 
+/// Writers that die at a commit while the engine keeps the index alive: for mistakes about what is committed.
+fn deadly(seed: u64, decisions: Decisions) -> Scenario {
+    let shape = Shape { autocheckpoint: 0, cache: 5, ..Shape::PLAIN };
+    Scenario { shape: Some(shape), ..restless(seed, decisions) }
+}
+
 const RIGHT: Decisions = Decisions::RIGHT;
 
 /// All of them.
@@ -79,6 +85,16 @@ pub fn variants() -> Vec<Variant> {
             name: "same-size",
             why: "R04: takes a WAL that is no longer than before for unchanged",
             scenario: |seed| busy(seed, Decisions { advance: same_size, ..RIGHT }),
+        },
+        Variant {
+            name: "chain-only",
+            why: "believes every commit to which the checksums lead, whatever the index of the WAL says",
+            scenario: |seed| deadly(seed, Decisions { committed: |_, chain| chain(), ..RIGHT }),
+        },
+        Variant {
+            name: "keep-uncommitted-frames",
+            why: "keeps pages that it read before their transaction committed; SQLite writes over such frames",
+            scenario: |seed| Scenario { keeps_frames: true, ..busy(seed, RIGHT) },
         },
         Variant {
             name: "drop-before-stage",

@@ -100,7 +100,7 @@ fn compact(replica: &Path, first: u64, last: u64) {
 
 #[test]
 fn r31_files_that_overlap_in_one_level_restore_to_the_same_database() {
-    let Some(official) = Litestream::v0_5_17() else { return };
+    let official = Litestream::v0_5_17();
     let place = Place::new();
     let Some(mut app) = app(&place.database(), 4096) else { return };
     let daemon = place.daemon_with("levels: [{interval: 1h}]", "", "sync-interval: 20ms");
@@ -120,7 +120,9 @@ fn r31_files_that_overlap_in_one_level_restore_to_the_same_database() {
             .expect("remove it");
     }
     assert!(fs::read(place.restored(&[])).expect("ours") == image(&place.database()));
-    assert_restores(&official, &place, "overlapping files");
+    if let Some(official) = &official {
+        assert_restores(official, &place, "overlapping files");
+    }
     // And the chain goes on from there.
     let daemon = place.daemon();
     app.ask("rows 5 100");

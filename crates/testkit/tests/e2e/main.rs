@@ -4,6 +4,8 @@
 mod checkpoints;
 mod harness;
 mod lineage;
+#[cfg(target_os = "linux")]
+mod memory;
 mod ownership;
 mod peers;
 mod redeploy;

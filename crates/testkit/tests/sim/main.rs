@@ -4,5 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod everywhere;
+mod scene;
 mod smoke;
+mod waiting;
 mod wrong;

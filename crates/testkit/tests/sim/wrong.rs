@@ -21,6 +21,7 @@ fn the_right_engine_passes_where_the_wrong_ones_fail() {
         for seed in 0..10 {
             let scenario = testkit::sim::Scenario {
                 decisions: litekeep_core::decisions::Decisions::RIGHT,
+                keeps_frames: false,
                 ..(variant.scenario)(seed)
             };
             if let Err(finding) = run(&scenario) {

@@ -1,0 +1,146 @@
+//! One engine and one application on a disk of their own, moved on by hand: for what depends on who comes when.
+//! Nothing in it is left to a seed but SQLite's own random numbers.
+
+use litekeep::jobs::{Job, Spawner};
+use litekeep::replicator::{Env, Replicator, Status};
+use litekeep::restore::{Options, Outcome, RestoreEnv, restore};
+use litekeep::settings::Settings;
+use litekeep_core::decisions::Decisions;
+use litekeep_core::env::Clock;
+use litekeep_core::limits::IDLE_LOOK;
+use litekeep_store::memory::MemoryStore;
+use rusqlite::Connection;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use testkit::clock::SimClock;
+use testkit::disk::vfs::{SeededSqlite, Vfs};
+use testkit::disk::{Disk, Process};
+use testkit::random::SeededRandom;
+
+pub(crate) const DATABASE: &str = "/data/app.db";
+pub(crate) const WAL: &str = "/data/app.db-wal";
+
+/// Runs each job at once, on the caller's thread.
+struct AtOnce;
+
+impl Spawner for AtOnce {
+    fn spawn(&self, _name: &str, job: Job) {
+        job();
+    }
+}
+
+/// A program with a way to open databases.
+pub(crate) struct Program {
+    pub(crate) process: Process,
+    vfs: Vfs,
+}
+
+impl Program {
+    pub(crate) fn open(&self) -> Connection {
+        self.vfs.open(DATABASE).unwrap()
+    }
+}
+
+/// A replicator that is called when it asked to be called, and not before.
+pub(crate) struct Engine {
+    pub(crate) replicator: Replicator,
+    clock: SimClock,
+    due: Duration,
+}
+
+impl Engine {
+    /// One call, whether it is due or not.
+    pub(crate) fn step(&mut self) -> Duration {
+        let wait = self.replicator.step().wait.clamp(Duration::from_micros(1), IDLE_LOOK);
+        self.due = self.clock.boot() + wait;
+        wait
+    }
+
+    /// Lets it work for so long.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let end = self.clock.boot() + time;
+        while self.due < end {
+            self.clock.advance_to(self.due);
+            self.step();
+        }
+        self.clock.advance_to(end);
+    }
+
+    /// The notification of a change.
+    pub(crate) fn poke(&mut self) {
+        (self.replicator.poker())();
+        self.due = self.clock.boot();
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.replicator.status()
+    }
+}
+
+/// See the module's text.
+pub(crate) struct Scene {
+    pub(crate) clock: SimClock,
+    pub(crate) disk: Disk,
+    store: Arc<MemoryStore>,
+    _alone: SeededSqlite,
+}
+
+impl Scene {
+    pub(crate) fn new() -> Self {
+        let clock = SimClock::new();
+        let alone = SeededSqlite::new(1);
+        let store = Arc::new(MemoryStore::new(Arc::new(clock.clone())));
+        Self { disk: empty(&clock), clock, store, _alone: alone }
+    }
+
+    pub(crate) fn program(&self) -> Program {
+        let process = self.disk.process();
+        Program { vfs: Vfs::new(&process), process }
+    }
+
+    pub(crate) fn engine(&self, program: &Program, settings: Settings) -> Engine {
+        let env = Env {
+            clock: Arc::new(self.clock.clone()),
+            random: Arc::new(SeededRandom::new(2)),
+            files: Arc::new(program.process.clone()),
+            vfs: Some(program.vfs.name().to_owned()),
+            store: self.store.clone(),
+            spawner: Arc::new(AtOnce),
+            decisions: Decisions::RIGHT,
+        };
+        let replicator = Replicator::open(env, settings, Path::new(DATABASE)).unwrap();
+        Engine { replicator, clock: self.clock.clone(), due: Duration::ZERO }
+    }
+
+    /// How many rows of `t` are in the replica, which must give a sound database.
+    pub(crate) fn rows_in_replica(&self) -> u32 {
+        let disk = empty(&self.clock);
+        let process = disk.process();
+        let vfs = Vfs::new(&process);
+        let env = RestoreEnv {
+            store: self.store.clone(),
+            files: Arc::new(process),
+            clock: Arc::new(self.clock.clone()),
+            vfs: Some(vfs.name().to_owned()),
+        };
+        let options = Options { parallelism: 1, ..Options::new(DATABASE) };
+        let outcome = restore(&env, &options, &mut |_| {}).unwrap();
+        assert!(matches!(outcome, Outcome::Restored(_)), "{outcome:?}");
+        let restored = vfs.open(DATABASE).unwrap();
+        let check: String = restored.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(check, "ok");
+        rows(&restored)
+    }
+}
+
+/// How many rows `t` has.
+pub(crate) fn rows(connection: &Connection) -> u32 {
+    connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap()
+}
+
+fn empty(clock: &SimClock) -> Disk {
+    let disk = Disk::new(clock.clone(), 1);
+    disk.place("/data/here", b"").unwrap();
+    disk
+}

@@ -1,0 +1,154 @@
+use crate::scene::{Program, Scene, WAL, rows};
+use litekeep::settings::Settings;
+use litekeep_core::env::Clock;
+use rusqlite::Connection;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+const INSERT: &str = "INSERT INTO t(body) VALUES (randomblob(500))";
+
+/// An application's connection; the first one makes the table.
+fn open(application: &Program) -> Connection {
+    let app = application.open();
+    app.execute_batch(
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA busy_timeout=0; \
+         CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, body)",
+    )
+    .unwrap();
+    app
+}
+
+fn checkpoint(app: &Connection, mode: &str) -> bool {
+    app.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get::<_, i64>(0)).unwrap() == 0
+}
+
+/// The notification of a commit comes with its bytes, but it is visible only once they are synced, and nothing tells
+/// of that moment. Whatever the WAL was before it, it must not lie there until the engine's next look, a minute later.
+fn a_slow_commit_is_seen(
+    name: &str,
+    settings: Settings,
+    prepare: impl FnOnce(&mut Connection, &Program, &mut dyn FnMut()),
+) {
+    let scene = Scene::new();
+    let (application, keeper) = (scene.program(), scene.program());
+    let mut app = open(&application);
+    app.execute(INSERT, []).unwrap();
+    let engine = Arc::new(Mutex::new(scene.engine(&keeper, settings)));
+    let pass = |time| engine.lock().unwrap().pass(time);
+    pass(Duration::from_secs(600));
+    prepare(&mut app, &application, &mut || pass(Duration::from_secs(600)));
+    let before = engine.lock().unwrap().status().durable;
+
+    // Each write to the WAL wakes the engine, and what the application does next, at last the sync, takes 50 ms.
+    let slow = {
+        let (engine, disk) = (Arc::clone(&engine), scene.disk.clone());
+        let mut seen = disk.peek(WAL);
+        move || {
+            let now = disk.peek(WAL);
+            if now != seen {
+                seen = now;
+                let mut engine = engine.lock().unwrap();
+                engine.poke();
+                engine.pass(Duration::from_millis(50));
+            }
+        }
+    };
+    application.process.interrupt(Box::new(slow));
+    app.execute(INSERT, []).unwrap();
+    application.process.interrupt(Box::new(|| ()));
+    assert_eq!(engine.lock().unwrap().status().durable, before, "{name}: it was visible too early");
+
+    pass(Duration::from_secs(2));
+    assert!(engine.lock().unwrap().status().durable > before, "{name}: the commit lies there unseen");
+    assert_eq!(scene.rows_in_replica(), rows(&app), "{name}");
+}
+
+#[test]
+fn a_commit_in_a_sync_of_fifty_milliseconds_needs_no_second_notification() {
+    let never = Settings { checkpoint_interval: None, ..Settings::default() };
+    a_slow_commit_is_seen("behind other frames", never.clone(), |_, _, _| ());
+    a_slow_commit_is_seen("in a WAL that starts again", Settings::default(), |_, _, _| ());
+    a_slow_commit_is_seen("in a WAL that was cut to nothing", Settings::default(), |app, _, pass| {
+        assert!(checkpoint(app, "TRUNCATE"));
+        pass();
+    });
+    a_slow_commit_is_seen("by a new writer in such a WAL", Settings::default(), |app, program, pass| {
+        assert!(checkpoint(app, "TRUNCATE"));
+        pass();
+        // It draws salts of its own, which the index does not know before the commit is done.
+        *app = open(program);
+    });
+}
+
+#[test]
+fn r18_an_application_that_opens_and_closes_between_two_looks_takes_nothing_with_it() {
+    let scene = Scene::new();
+    let (application, keeper) = (scene.program(), scene.program());
+    open(&application).execute(INSERT, []).unwrap();
+    let mut engine = scene.engine(&keeper, Settings::default());
+    engine.pass(Duration::from_secs(600));
+    for query in 2..8 {
+        // Opened, written and closed again before the engine is called: were it the last one, the WAL would go with it.
+        open(&application).execute(INSERT, []).unwrap();
+        engine.poke();
+        engine.pass(Duration::from_secs(2));
+        assert_eq!(scene.rows_in_replica(), query);
+    }
+    let status = engine.status();
+    assert_eq!((status.breaks, status.images), (0, 1), "{status:?}");
+}
+
+/// An application that asks for the write lock at every call of the engine and never waits for it.
+struct Impatient {
+    app: Connection,
+    refused: u32,
+}
+
+impl Impatient {
+    fn ask(&mut self, sql: &str) {
+        if let Err(error) = self.app.execute_batch(sql) {
+            assert_eq!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy), "{error}");
+            self.refused += 1;
+        }
+    }
+}
+
+#[test]
+fn r12_beside_a_reader_that_never_ends_the_write_lock_is_taken_seldom_and_never_kept() {
+    let scene = Scene::new();
+    let (application, keeper) = (scene.program(), scene.program());
+    let (app, reader) = (open(&application), application.open());
+    app.execute(INSERT, []).unwrap();
+    reader.execute_batch("BEGIN").unwrap();
+    assert_eq!(rows(&reader), 1);
+    let settings = Settings { min_checkpoint_pages: 10, ..Settings::default() };
+    let mut engine = scene.engine(&keeper, settings);
+    let impatient = Arc::new(Mutex::new(Impatient { app, refused: 0 }));
+    let refused = || impatient.lock().unwrap().refused;
+    let at_each_call = Arc::clone(&impatient);
+    keeper.process.interrupt(Box::new(move || at_each_call.lock().unwrap().ask("BEGIN IMMEDIATE; ROLLBACK")));
+
+    let (mut taken, end) = (0, scene.clock.boot() + Duration::from_secs(12));
+    while scene.clock.boot() < end {
+        let before = refused();
+        let wait = engine.step().clamp(Duration::from_millis(5), Duration::from_millis(20));
+        taken += u32::from(refused() > before);
+        scene.clock.advance(wait);
+        let before = refused();
+        impatient.lock().unwrap().ask(INSERT);
+        assert_eq!(refused(), before, "a writer is kept out while the engine waits");
+    }
+    // The pauses double up to 0.1 s; after a hundred failures it is one attempt a second.
+    assert!((20..=110).contains(&taken), "the write lock was taken {taken} times in 12 s");
+    assert_eq!(rows(&reader), 1, "the reader sees what it saw");
+
+    // It leaves, and the WAL starts again.
+    drop(reader);
+    keeper.process.interrupt(Box::new(|| ()));
+    engine.pass(Duration::from_secs(5));
+    impatient.lock().unwrap().ask(INSERT);
+    engine.poke();
+    engine.pass(Duration::from_secs(5));
+    assert!(engine.status().wal_frames < 10, "{:?}", engine.status());
+    assert_eq!(scene.rows_in_replica(), rows(&impatient.lock().unwrap().app));
+}
