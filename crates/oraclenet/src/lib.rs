@@ -7,6 +7,7 @@ pub mod filter;
 pub mod http;
 pub mod limits;
 pub mod random;
+pub mod realtime;
 pub mod records;
 pub mod schema;
 pub mod time;

@@ -140,7 +140,10 @@ pub fn view(
 }
 
 /// One record with its relations.
-pub(super) fn show_one(
+///
+/// # Errors
+/// SQLite's.
+pub fn show_one(
     connection: &Connection,
     context: &Context,
     collection: &Collection,

@@ -18,8 +18,8 @@ mod write;
 
 pub use fields::pick;
 pub use json::public;
-pub use list::{ListQuery, list, view};
-pub use rule::{passes, visible};
+pub use list::{ListQuery, list, show_one, view};
+pub use rule::{holds, passes, visible};
 pub use votes::voter;
 pub use votes::{Target, vote};
 pub use write::{Passwords, Prepared, create, delete, prepare_create, prepare_update, update};
