@@ -21,6 +21,7 @@ use rusqlite::Connection;
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -49,8 +50,16 @@ pub struct Hub {
     source: Arc<dyn Source>,
     clock: Arc<dyn Clock>,
     clients: Arc<Clients>,
-    commits: mpsc::Sender<Vec<Change>>,
-    inbox: Mutex<Option<mpsc::Receiver<Vec<Change>>>>,
+    commits: mpsc::Sender<Commit>,
+    inbox: Mutex<Option<mpsc::Receiver<Commit>>>,
+    /// How many commits were published.
+    published: AtomicU64,
+}
+
+/// What one commit changed, and the how-manieth it is.
+struct Commit {
+    number: u64,
+    changes: Vec<Change>,
 }
 
 #[derive(Default)]
@@ -66,11 +75,17 @@ struct Connected {
 struct Client {
     queue: Arc<Queue>,
     account: Option<Account>,
-    topics: Vec<Arc<Topic>>,
+    subscriptions: Vec<Subscription>,
     /// Of the subscriptions.
     bytes: usize,
     /// When it got its last event, on the clock that never goes back.
     last_event: Duration,
+}
+
+struct Subscription {
+    topic: Arc<Topic>,
+    /// It hears of commits after this one.
+    after: u64,
 }
 
 impl Clients {
@@ -98,7 +113,8 @@ impl Hub {
     pub fn new(schema: Arc<Schema>, source: Arc<dyn Source>, clock: Arc<dyn Clock>) -> Self {
         let (commits, inbox) = mpsc::channel(limits::WAITING_COMMITS);
         let inbox = Mutex::new(Some(inbox));
-        Self { schema, source, clock, clients: Arc::default(), commits, inbox }
+        let published = AtomicU64::new(0);
+        Self { schema, source, clock, clients: Arc::default(), commits, inbox, published }
     }
 
     /// A new client, and what it hears: first its own name. `None` if there are too many, or the hub is closed.
@@ -110,7 +126,7 @@ impl Hub {
         let client = Client {
             queue: Arc::clone(&queue),
             account: None,
-            topics: Vec::new(),
+            subscriptions: Vec::new(),
             bytes: 0,
             last_event: self.clock.boot(),
         };
@@ -154,18 +170,28 @@ impl Hub {
             let message = "The current and the previous request authorization don't match";
             return Err(ApiError::forbidden(message));
         }
+        // A subscription that goes on misses nothing of what is on its way.
+        let before: HashMap<&str, u64> =
+            client.subscriptions.iter().map(|it| (&*it.topic.text, it.after)).collect();
+        let now = self.published.load(Ordering::SeqCst);
+        let subscriptions = topics.into_iter().map(|topic| {
+            let after = before.get(&*topic.text).copied().unwrap_or(now);
+            Subscription { topic, after }
+        });
+        let subscriptions = subscriptions.collect();
         let all = all - client.bytes + bytes;
         if all > limits::ALL_SUBSCRIPTION_BYTES {
             return Err(ApiError::too_many(None));
         }
-        (client.account, client.topics, client.bytes) = (account, topics, bytes);
+        (client.account, client.subscriptions, client.bytes) = (account, subscriptions, bytes);
         connected.subscription_bytes = all;
         Ok(())
     }
 
     /// Takes what a commit changed. Never waits; called in the order of commits.
     pub fn publish(&self, changes: Vec<Change>) {
-        if self.commits.try_send(changes).is_err() {
+        let number = self.published.fetch_add(1, Ordering::SeqCst) + 1;
+        if self.commits.try_send(Commit { number, changes }).is_err() {
             let mut connected = self.clients.lock();
             if !connected.closed {
                 tracing::warn!(
@@ -184,8 +210,8 @@ impl Hub {
         let Some(mut inbox) = inbox else { return };
         while !self.clients.lock().closed {
             let wait = self.until_somebody_is_idle();
-            if let Ok(Some(changes)) = tokio::time::timeout(wait, inbox.recv()).await {
-                self.tell(&db, changes).await;
+            if let Ok(Some(commit)) = tokio::time::timeout(wait, inbox.recv()).await {
+                self.tell(&db, commit).await;
             }
             self.drop_idle();
         }
@@ -197,7 +223,7 @@ impl Hub {
         connected.closed = true;
         connected.remove_all();
         drop(connected);
-        let _ = self.commits.try_send(Vec::new()); // wakes the task; a full queue does that as well
+        self.publish(Vec::new()); // wakes the task
     }
 
     /// How many clients are connected.
@@ -205,11 +231,15 @@ impl Hub {
         self.clients.lock().by_id.len()
     }
 
-    async fn tell(&self, db: &Db, changes: Vec<Change>) {
+    async fn tell(&self, db: &Db, commit: Commit) {
         let asked: Vec<(Change, Vec<Ask<ClientId>>)> = {
             let mut connected = self.clients.lock();
-            let asked = changes.into_iter().map(|change| (connected.asks(&change), change));
-            let asked = asked.map(|(asks, change)| (change, asks)).collect::<Vec<_>>();
+            let Commit { number, changes } = commit;
+            let with_asks = |change| {
+                let asks = connected.asks(number, &change);
+                (change, asks)
+            };
+            let asked: Vec<_> = changes.into_iter().map(with_asks).collect();
             asked.iter().for_each(|(change, _)| connected.end_accounts(change));
             asked
         };
@@ -261,13 +291,14 @@ impl Hub {
 
 impl Connected {
     /// The subscriptions that a change may concern.
-    fn asks(&self, change: &Change) -> Vec<Ask<ClientId>> {
+    fn asks(&self, commit: u64, change: &Change) -> Vec<Ask<ClientId>> {
         let each = self.by_id.iter().flat_map(|(id, client)| {
-            let topics = client.topics.iter().filter(|topic| topic.is_about(change));
-            topics.map(|topic| Ask {
+            let concerned =
+                client.subscriptions.iter().filter(move |it| it.after < commit && it.topic.is_about(change));
+            concerned.map(|it| Ask {
                 client: id.clone(),
                 account: client.account.clone(),
-                topic: Arc::clone(topic),
+                topic: Arc::clone(&it.topic),
             })
         });
         each.collect()

@@ -382,3 +382,23 @@ async fn a_closed_hub_ends_its_task_and_its_streams_and_takes_nobody() {
     assert_eq!(next(&mut receiver).await, None);
     assert!(world.hub.connect().is_none());
 }
+
+#[tokio::test]
+async fn a_subscription_hears_of_what_comes_after_it_also_when_it_is_said_again() {
+    let world = World::new();
+    let change = |title: &str| {
+        let record = json!({ "id": "post00000000000", "title": title }).as_object().unwrap().clone();
+        vec![Change { collection: "posts", action: "update", record }]
+    };
+    let topics = [r#"posts/*?options={"query":{"fields":"title"}}"#];
+    world.hub.publish(change("before"));
+    let (id, mut receiver) = world.client(&topics, None);
+    world.hub.publish(change("on its way"));
+    world.subscribe(&id, &topics, None).unwrap();
+    world.hub.publish(change("after"));
+    world.run();
+    world.last().await;
+    let titles: Vec<_> =
+        heard(&mut receiver).await.iter().map(|(_, data)| data["record"]["title"].clone()).collect();
+    assert_eq!(titles, ["on its way", "after"]);
+}
