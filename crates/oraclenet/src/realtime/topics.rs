@@ -8,8 +8,9 @@ use super::limits;
 use crate::db::Change;
 use crate::db::rows::{self, Record};
 use crate::http::error::{ApiError, FieldErrors, field_error, field_error_with};
+use crate::records::member;
 use crate::schema::Schema;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// `POST /api/realtime`.
@@ -27,12 +28,12 @@ impl Subscribe {
     /// # Errors
     /// 400 in PocketBase's words.
     pub fn parse(body: &Record) -> Result<Self, ApiError> {
-        let client_id = match field(body, "clientId") {
+        let client_id = match member(body, "clientId") {
             Value::Null => String::new(),
             Value::String(text) => text.clone(),
             _ => return Err(ApiError::unreadable()),
         };
-        let subscriptions: Vec<String> = match field(body, "subscriptions") {
+        let subscriptions: Vec<String> = match member(body, "subscriptions") {
             Value::Null => Vec::new(),
             Value::Array(items) => items.iter().map(subscription).collect::<Result<_, _>>()?,
             _ => return Err(ApiError::unreadable()),
@@ -56,14 +57,6 @@ impl Subscribe {
             Err(ApiError::unreadable().with(errors))
         }
     }
-}
-
-/// A key of JSON, which Go finds in any case.
-fn field<'a>(object: &'a Map<String, Value>, name: &str) -> &'a Value {
-    let found = object.get(name);
-    let found = found
-        .or_else(|| object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value));
-    found.unwrap_or(&Value::Null)
 }
 
 fn subscription(value: &Value) -> Result<String, ApiError> {
@@ -165,7 +158,7 @@ fn unescape(text: &str) -> Option<String> {
 impl Options {
     fn parse(text: &str) -> Self {
         let Ok(Value::Object(parts)) = serde_json::from_str(text) else { return Self::default() };
-        let texts = |name: &str, key: fn(&str) -> String| match field(&parts, name) {
+        let texts = |name: &str, key: fn(&str) -> String| match member(&parts, name) {
             Value::Object(values) => {
                 values.iter().map(|(name, value)| (key(name), scalar(value).into())).collect()
             }

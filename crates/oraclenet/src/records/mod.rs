@@ -3,6 +3,7 @@
 //! It works on a connection that somebody else opened (and, for changes, began a transaction on), knows who asks and
 //! nothing of HTTP, and answers with JSON or with an [`ApiError`]. Order of checks and words are PocketBase's.
 
+pub mod batch;
 mod expand;
 mod fields;
 pub mod formats;
@@ -12,12 +13,13 @@ mod json;
 mod list;
 mod references;
 mod rule;
+mod url;
 mod validate;
 mod votes;
 mod write;
 
 pub use fields::pick;
-pub use json::public;
+pub use json::{member, public};
 pub use list::{ListQuery, list, show_one, view};
 pub use rule::{holds, passes, visible};
 pub use votes::voter;
