@@ -61,6 +61,12 @@ pub fn password(source: &dyn Source) -> String {
     text(source, ALPHANUMERIC, 50)
 }
 
+/// The name of a realtime client, which also lets whoever knows it say what that client hears: 40 letters of
+/// `[A-Za-z0-9]`, 238 bits.
+pub fn client_id(source: &dyn Source) -> String {
+    text(source, ALPHANUMERIC, 40)
+}
+
 /// A number used once: 128 bits in hexadecimal.
 pub fn nonce(source: &dyn Source) -> String {
     let mut bytes = [0; 16];
@@ -105,6 +111,7 @@ mod tests {
             ("token key", token_key, 50, ALPHANUMERIC),
             ("secret", secret, 50, ALPHANUMERIC),
             ("password", password, 50, ALPHANUMERIC),
+            ("client id", client_id, 40, ALPHANUMERIC),
             ("nonce", nonce, 32, b"0123456789abcdef"),
         ] {
             let made: HashSet<String> = (0..200).map(|_| make(&source)).collect();

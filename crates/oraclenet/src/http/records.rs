@@ -173,6 +173,14 @@ async fn new_hash(state: &AppState, context: &Context) -> Result<Option<String>,
     if password.is_empty() {
         return Ok(None);
     }
+    hashed(state, password).await
+}
+
+/// The hash of a new password, in its turn.
+///
+/// # Errors
+/// 429: too many are waiting.
+pub async fn hashed(state: &AppState, password: String) -> Result<Option<String>, ApiError> {
     match state.passwords.hash(password).await {
         Ok(hash) => Ok(Some(hash)),
         Err(Refused::Busy) => Err(ApiError::too_many(Some(1))),
@@ -188,9 +196,21 @@ async fn opened(
     account: &Record,
 ) -> Result<Option<String>, ApiError> {
     let password = records::body_text(&context.request.body, name);
-    let hash = rows::text(account, "password").to_owned();
-    let stored =
-        Stored { hash: hash.clone(), wallet_address: rows::text(account, "wallet_address").to_owned() };
+    let text = |name: &str| rows::text(account, name).to_owned();
+    opened_by(state, password, Stored { hash: text("password"), wallet_address: text("wallet_address") })
+        .await
+}
+
+/// The stored hash, if the password opens it, in its turn.
+///
+/// # Errors
+/// 429: too many are waiting.
+pub async fn opened_by(
+    state: &AppState,
+    password: String,
+    stored: Stored,
+) -> Result<Option<String>, ApiError> {
+    let hash = stored.hash.clone();
     match state.passwords.verify(password, Some(stored)).await {
         Ok(right) => Ok(right.then_some(hash)),
         Err(_) => Err(ApiError::too_many(Some(1))),

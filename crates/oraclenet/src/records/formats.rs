@@ -1,6 +1,8 @@
-//! What counts as an e-mail address: the same as for PocketBase, found by trying.
+//! What counts as an e-mail address (and, in `url`, as a web address): the same as for PocketBase, found by trying.
 //!
 //! It says what an address may look like, not that it exists. Case is kept: PocketBase tells `A@b.co` from `a@b.co`.
+
+pub use super::url::is_url;
 
 /// The longest address, in bytes. PocketBase has no limit; RFC 5321 knows none longer than 254.
 const MAX_EMAIL: usize = 255;
@@ -34,11 +36,6 @@ fn is_domain(text: &str) -> bool {
 fn is_letter(c: char) -> bool {
     c.is_ascii_alphabetic()
         || matches!(c, '\u{a0}'..='\u{d7ff}' | '\u{f900}'..='\u{fdcf}' | '\u{fdf0}'..='\u{ffef}')
-}
-
-/// Whether PocketBase takes `text` as a web address.
-pub fn is_url(text: &str) -> bool {
-    text.contains('.') && !text.contains(char::is_whitespace)
 }
 
 #[cfg(test)]

@@ -23,3 +23,9 @@ pub fn public(context: &Context, collection: &Collection, record: &Record) -> Re
     out.insert("collectionName".to_owned(), collection.name.into());
     out
 }
+
+/// A member of an object from a client, in whatever case its name is written, as Go reads it; null if it is not there.
+pub fn member<'a>(object: &'a Record, name: &str) -> &'a Value {
+    let other_case = || object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+    object.get(name).or_else(other_case).unwrap_or(&Value::Null)
+}

@@ -3,6 +3,7 @@
 //! It works on a connection that somebody else opened (and, for changes, began a transaction on), knows who asks and
 //! nothing of HTTP, and answers with JSON or with an [`ApiError`]. Order of checks and words are PocketBase's.
 
+mod batch;
 mod expand;
 mod fields;
 pub mod formats;
@@ -12,15 +13,17 @@ mod json;
 mod list;
 mod references;
 mod rule;
+mod url;
 mod validate;
 mod votes;
 mod write;
 
+pub use batch::{Batch, PasswordWork};
 pub use fields::pick;
 use input::text as value_text;
-pub use json::public;
+pub use json::{member, public};
 pub use list::{ListQuery, list, show_one, view};
-pub use rule::{passes, visible};
+pub use rule::{holds, passes, visible};
 pub use votes::voter;
 pub use votes::{Target, vote};
 pub use write::{

@@ -27,6 +27,21 @@ pub fn passes(
         Some("") => return Ok(true),
         Some(rule) => rule,
     };
+    holds(connection, context, collection, rule, Access::Rule, record)
+}
+
+/// Whether an expression is true of `record`, which need not be a row.
+///
+/// # Errors
+/// SQLite's; 400 and 403 for an expression that does not compile.
+pub fn holds(
+    connection: &Connection,
+    context: &Context,
+    collection: &Collection,
+    expression: &str,
+    access: Access,
+    record: &Record,
+) -> Result<bool, ApiError> {
     let mut params: Vec<Sql> = collection
         .fields
         .iter()
@@ -39,7 +54,7 @@ pub fn passes(
         .map(|(at, field)| format!("?{} AS \"{}\"", at + 1, field.name))
         .collect();
     let mut compiler = Compiler::new(&context.schema, collection, &context.request, context.now);
-    compiler.condition(rule, Access::Rule)?;
+    compiler.condition(expression, access)?;
     let query = compiler.finish_after(params.len());
     let table = collection.name;
     let text = format!(

@@ -100,7 +100,7 @@ fn state(
     source: &Arc<dyn Source>,
 ) -> Result<Arc<AppState>, Trouble> {
     let schema = Arc::new(booted.schema);
-    let hub = Hub::new(Arc::clone(&schema), Arc::clone(source), Arc::clone(&world.clock));
+    let hub = Arc::new(Hub::new(Arc::clone(&schema), Arc::clone(source), Arc::clone(&world.clock)));
     let listener = Arc::clone(&hub);
     let replica = booted.keeper.clone().map(|keeper| -> Arc<dyn Replica> { keeper });
     let gate = Gate::start(
@@ -153,7 +153,8 @@ async fn live(
         base_url: state.config.public_url.clone(),
         replication: Box::new(move || replication.view()),
     };
-    tokio::spawn(Arc::clone(&state.hub).run(state.db.clone()));
+    let (hub, db) = (Arc::clone(&state.hub), state.db.clone());
+    tokio::spawn(async move { hub.run(db).await });
     let sampled = Arc::clone(&state.replication);
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(SAMPLE);

@@ -167,7 +167,11 @@ fn while_the_bucket_is_away_writes_are_503_reads_work_and_a_repeat_makes_no_doub
     let server = start(&data, &place, &["--ack-timeout", "0.3"]).unwrap();
     let (oracle, token) = server.oracle("ada");
     let (_, bob) = server.oracle("bob");
-    bucket.add_rule(Rule::always("PUT", "", Fault::Answer { status: 503, code: "SlowDown", retry_after: None }));
+    bucket.add_rule(Rule::always(
+        "PUT",
+        "",
+        Fault::Answer { status: 503, code: "SlowDown", retry_after: None },
+    ));
     let creates = [
         (POSTS, json!({ "id": id(1, 1), "title": "T", "content": "C" })),
         ("/api/collections/connections/records", json!({ "id": id(1, 2), "following": oracle })),
@@ -176,7 +180,15 @@ fn while_the_bucket_is_away_writes_are_503_reads_work_and_a_repeat_makes_no_doub
             json!({ "id": id(1, 3), "name": "Eve", "email": "eve@x.io", "password": "12345678", "passwordConfirm": "12345678" }),
         ),
     ];
-    let who = |target: &str| if target.contains("oracles") { "" } else if target.contains("posts") { &token } else { &bob };
+    let who = |target: &str| {
+        if target.contains("oracles") {
+            ""
+        } else if target.contains("posts") {
+            &token
+        } else {
+            &bob
+        }
+    };
     for (target, body) in &creates {
         for _ in 0..2 {
             let reply = server.call("POST", target, who(target), body);
@@ -187,11 +199,14 @@ fn while_the_bucket_is_away_writes_are_503_reads_work_and_a_repeat_makes_no_doub
     assert_eq!(server.call("GET", "/api/feed", "", &Value::Null).status, 200);
     let refused = server.call("POST", POSTS, &token, &json!({ "title": "" }));
     assert_eq!(refused.status, 400, "what is refused needs no replica");
-    let heartbeat = server.call("POST", "/api/collections/heartbeats/records", &token, &json!({ "status": "online" }));
+    let heartbeat =
+        server.call("POST", "/api/collections/heartbeats/records", &token, &json!({ "status": "online" }));
     assert_eq!(heartbeat.status, 200, "presence lives in memory");
     bucket.clear_rules();
     for (target, body) in &creates {
-        wait_for("the repeat to go through", || (server.call("POST", target, who(target), body).status == 200).then_some(()));
+        wait_for("the repeat to go through", || {
+            (server.call("POST", target, who(target), body).status == 200).then_some(())
+        });
     }
     let counts = |server: &Running| {
         ["posts", "connections", "oracles"].map(|name| {
@@ -250,7 +265,10 @@ fn a_superuser_made_by_command_while_the_server_runs_survives_the_disk() {
     let server = start(&data, &place, &[]).unwrap();
     let output = superuser(&["upsert", "second@test.local", "abcdefgh1"]);
     assert!(output.status.success(), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stdout).contains("Successfully saved superuser \"second@test.local\"!"));
+    assert!(
+        String::from_utf8_lossy(&output.stdout)
+            .contains("Successfully saved superuser \"second@test.local\"!")
+    );
     let token = server.sign_in("_superusers", "second@test.local", "abcdefgh1");
     // A gated write behind it: what is before it in the log is in the replica too.
     server.oracle("ada");

@@ -73,7 +73,9 @@ fn r26_a_database_that_is_not_the_replicas_is_refused_and_both_stay() {
     server.oracle("eve");
     assert_eq!(server.stop().code(), Some(0));
     let before = content(&bucket);
-    let Err(refused) = start(&data, &place, &[]) else { panic!("a stranger was taken for the replica's own") };
+    let Err(refused) = start(&data, &place, &[]) else {
+        panic!("a stranger was taken for the replica's own")
+    };
     assert_eq!(refused.code, Some(22), "{}", refused.said);
     assert_eq!(content(&bucket), before);
     assert!(start(&data, &elsewhere, &[]).is_ok(), "the local file is as it was");
@@ -84,7 +86,13 @@ fn what_is_not_a_database_of_ours_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::directory(&folder.path().join("bucket"));
     for (name, make) in [
-        ("text", &(|path: &Path| std::fs::write(path, "not a database, but quite long enough to look like one. ".repeat(20)).unwrap()) as &dyn Fn(&Path)),
+        (
+            "text",
+            &(|path: &Path| {
+                std::fs::write(path, "not a database, but quite long enough to look like one. ".repeat(20))
+                    .unwrap()
+            }) as &dyn Fn(&Path),
+        ),
         ("foreign", &|path: &Path| {
             rusqlite::Connection::open(path).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
         }),

@@ -79,7 +79,10 @@ pub(crate) fn start(data: &Path, place: &Place, more: &[&str]) -> Result<Running
     let started = wait_for("the server to serve or to end", || {
         let said = fs::read_to_string(&log).unwrap_or_default();
         if let Some(status) = child.try_wait().expect("a child") {
-            return Some(Err(Refused { code: status.code(), said: fs::read_to_string(&log).unwrap_or(said) }));
+            return Some(Err(Refused {
+                code: status.code(),
+                said: fs::read_to_string(&log).unwrap_or(said),
+            }));
         }
         let line = said.lines().find_map(|line| line.split_once("Server started at http://"))?.1;
         Some(Ok(line.split_whitespace().next()?.parse().expect("an address")))
@@ -135,7 +138,8 @@ impl Running {
     pub(crate) fn oracle(&self, name: &str) -> (String, String) {
         let admin = self.sign_in("_superusers", ADMIN.0, ADMIN.1);
         let email = format!("{name}@x.io");
-        let body = json!({ "name": name, "email": email, "password": "12345678", "passwordConfirm": "12345678" });
+        let body =
+            json!({ "name": name, "email": email, "password": "12345678", "passwordConfirm": "12345678" });
         let made = self.call("POST", "/api/collections/oracles/records", "", &body);
         let id = made.body["id"].as_str().unwrap_or_else(|| panic!("{made:?}")).to_owned();
         let target = format!("/api/collections/oracles/records/{id}");
@@ -170,7 +174,13 @@ impl Reply {
 }
 
 /// One request on a connection of its own; `None` if no whole answer came.
-pub(crate) fn try_call(address: SocketAddr, method: &str, target: &str, token: &str, body: &Value) -> Option<Reply> {
+pub(crate) fn try_call(
+    address: SocketAddr,
+    method: &str,
+    target: &str,
+    token: &str,
+    body: &Value,
+) -> Option<Reply> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
     let text = if body.is_null() { String::new() } else { body.to_string() };

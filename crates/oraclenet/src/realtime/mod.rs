@@ -1,0 +1,40 @@
+//! PocketBase's realtime: clients hold an event stream open and say, in requests of their own, what they want to hear.
+//!
+//! `topics` reads what they ask for, `events` decides who may hear of a change and in which form, `frames` writes it
+//! down, `queue` holds it for one client, and `hub` ties them together. Nothing here knows HTTP beyond the bytes of an
+//! event stream, and nothing here ever waits for a client: one that does not read is dropped.
+
+mod events;
+mod frames;
+mod hub;
+mod queue;
+#[cfg(test)]
+mod tests;
+mod topics;
+
+pub use hub::{ClientId, Hub, Receiver};
+pub use topics::Subscribe;
+
+/// What realtime may cost.
+pub mod limits {
+    use std::time::Duration;
+
+    /// Clients that are connected at once.
+    pub const CLIENTS: usize = 2048;
+    /// Subscriptions of one client (PocketBase's).
+    pub const SUBSCRIPTIONS: usize = 1000;
+    /// Bytes of one subscription (PocketBase's).
+    pub const SUBSCRIPTION_BYTES: usize = 2500;
+    /// Bytes of all subscriptions of all clients.
+    pub const ALL_SUBSCRIPTION_BYTES: usize = 64 * 1024 * 1024;
+    /// Bytes of a client's id in a request (PocketBase's).
+    pub const CLIENT_ID_BYTES: usize = 255;
+    /// Events that may wait for one client.
+    pub const WAITING_EVENTS: usize = 256;
+    /// Bytes of them, unless it is a single one.
+    pub const WAITING_BYTES: usize = 1024 * 1024;
+    /// Commits that may wait to be looked at.
+    pub const WAITING_COMMITS: usize = 4096;
+    /// A client that gets no event for this long is sent away (PocketBase's).
+    pub const IDLE: Duration = Duration::from_secs(300);
+}
