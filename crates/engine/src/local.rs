@@ -20,7 +20,7 @@ const LOCK: &str = "lock";
 const TAIL: &str = "tail";
 
 /// The state file's format; another number is not read.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What is known about the local file and the chain, durably.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,14 +41,10 @@ pub struct State {
     pub page_size: PageSize,
     /// That slot's time; no later one may lie before it.
     pub timestamp: TimestampMs,
-    /// How far the WAL is captured, in slots and in the tail.
+    /// How far the WAL is captured in slots. The tail says how far it was captured behind that.
     pub position: Position,
-    /// How many bytes of the tail count.
+    /// The tail's life: a random number, and a new one whenever the tail begins anew.
     pub tail: u64,
-    /// Pages of the database after the tail.
-    pub tail_commit: u32,
-    /// The smallest size that any commit of the tail left, pages.
-    pub tail_lowest: u32,
     /// An earlier state than the replica's newest was restored on purpose, when the newest was this one (R21).
     pub rewound_from: Option<Txid>,
     /// The page checksum array: for which slot it was begun, up to which slot it counts, for how many pages.
@@ -88,8 +84,6 @@ struct Spelled {
     frame: u32,
     frame_checksum: [u32; 2],
     tail: u64,
-    tail_commit: u32,
-    tail_lowest: u32,
     #[serde(default, with = "hex_txid_option")]
     rewound_from: Option<Txid>,
     sums: Option<SumsRecord>,
@@ -142,8 +136,6 @@ impl State {
             frame: self.position.frame,
             frame_checksum: [self.position.checksum.0, self.position.checksum.1],
             tail: self.tail,
-            tail_commit: self.tail_commit,
-            tail_lowest: self.tail_lowest,
             rewound_from: self.rewound_from,
             sums: self.sums,
         };
@@ -179,8 +171,6 @@ impl State {
                 checksum: WalChecksum(spelled.frame_checksum[0], spelled.frame_checksum[1]),
             },
             tail: spelled.tail,
-            tail_commit: spelled.tail_commit,
-            tail_lowest: spelled.tail_lowest,
             rewound_from: spelled.rewound_from,
             sums: spelled.sums,
         })
@@ -374,6 +364,7 @@ pub(crate) fn record_state(
 ) -> io::Result<State> {
     let dir = local.dir();
     files.remove(&dir.join(STATE))?;
+    files.remove(&local.tail())?;
     files.rename(&record.sums, &sums::path(dir, record.txid))?;
     files.sync_dir(dir)?;
     let state = State {
@@ -387,8 +378,6 @@ pub(crate) fn record_state(
         timestamp: record.timestamp,
         position: Position::before_any_frame(record.page_size),
         tail: 0,
-        tail_commit: record.commit,
-        tail_lowest: record.commit,
         rewound_from: (record.newest > record.txid).then_some(record.newest),
         sums: Some(SumsRecord { begun: record.txid, flushed: record.txid, commit: record.commit }),
     };
@@ -421,8 +410,6 @@ mod tests {
                 checksum: WalChecksum(4, 5),
             },
             tail: 7,
-            tail_commit: 4,
-            tail_lowest: 2,
             rewound_from: Txid::new(9),
             sums: Some(SumsRecord { begun: Txid::FIRST, flushed: Txid::FIRST, commit: 3 }),
         }

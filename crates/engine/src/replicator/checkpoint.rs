@@ -1,6 +1,5 @@
 //! Keeps the WAL bounded without losing a frame. Under the write lock lie SQLite's own two fsyncs (WAL, database) and,
-//! if something was committed since the staging before the lock, the copy of that and up to three more (the tail, the
-//! state, their directory).
+//! if something was committed since the staging before the lock, the copy of that into the tail with one fsync.
 //!
 //! Mostly no write lock is needed at all: hand protection on to a newer read transaction, back-fill what the older
 //! one kept back, repeat. Only writers that never pause make the last step necessary.
@@ -89,6 +88,9 @@ impl Replicator {
     fn checkpoint_locked(&mut self, left: u32) -> Result<u32, KeepError> {
         // Most of the copying before the lock: under it only what was committed since.
         self.stage()?;
+        let io = self.io("stage changes in");
+        let (pending, local) = (self.pending.as_mut(), &self.local);
+        pending.map(|pending| pending.tail(local)).transpose().map_err(io)?;
         let deadline = self.env.clock.boot() + limits::WRITE_LOCK_TRIES;
         while !self.edge().try_write_lock().map_err(self.sqlite())? {
             if self.env.clock.boot() >= deadline {

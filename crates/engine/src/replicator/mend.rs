@@ -54,7 +54,6 @@ impl Replicator {
             self.forget_tail()?;
             return Ok(false);
         }
-        pending.sync().map_err(self.io("stage changes in"))?;
         let lowest = commit.min(self.state().commit);
         self.pending().reached(position_of(&facts), commit, lowest);
         tracing::info!(db = %self.path.display(), pages = changed, "compared the database with the replica's last state");
@@ -62,17 +61,14 @@ impl Replicator {
         Ok(true)
     }
 
-    /// The tail is about to be written anew: until that is durable, the state must not speak of it.
+    /// The tail is about to be written anew: what stands in it must not count any more.
     fn forget_tail(&mut self) -> Result<(), KeepError> {
         let Some(state) = &mut self.state else { return Ok(()) };
         let position = Position::before_any_frame(state.page_size);
-        state.position = position;
-        state.tail = 0;
-        state.tail_commit = state.commit;
-        state.tail_lowest = state.commit;
-        let commit = state.commit;
+        (state.position, state.tail) = (position, self.env.random.next_u64());
+        let (commit, tail) = (state.commit, state.tail);
         if let Some(pending) = &mut self.pending {
-            pending.reset(position, commit);
+            pending.reset(position, commit, tail);
         }
         self.save()
     }

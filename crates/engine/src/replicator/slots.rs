@@ -180,6 +180,7 @@ impl Replicator {
         self.env.files.sync_dir(self.local.dir()).map_err(self.io("make a slot durable in"))?;
         let replica = self.env.store.location();
         let file = self.timing.file.expect("BUG: the database is open");
+        let tail = self.env.random.next_u64();
         let old_sums = self.state.as_ref().and_then(|state| state.sums);
         self.state = Some(State {
             file,
@@ -191,15 +192,13 @@ impl Replicator {
             page_size: head.page_size,
             timestamp: built.timestamp,
             position,
-            tail: 0,
-            tail_commit: head.commit,
-            tail_lowest: head.commit,
+            tail,
             rewound_from: None,
             sums: sums.or(old_sums.filter(|_| self.sums.is_some())),
         });
         self.save()?;
         match &mut self.pending {
-            Some(pending) => pending.reset(position, head.commit),
+            Some(pending) => pending.reset(position, head.commit, tail),
             None => {
                 let state = self.state.as_ref().expect("BUG: set above");
                 self.pending = Some(
@@ -313,6 +312,7 @@ impl Replicator {
             self.putting = None;
             self.sums = None;
         }
+        let tail = self.env.random.next_u64();
         let Some(state) = &mut self.state else { return };
         if self.sums.is_none() {
             state.sums = None;
@@ -333,8 +333,7 @@ impl Replicator {
                 }
                 _ => (self.sums, state.sums) = (None, None),
             }
-            state.position = Position::before_any_frame(state.page_size);
-            (state.tail, state.tail_commit, state.tail_lowest) = (0, state.commit, state.commit);
+            (state.position, state.tail) = (Position::before_any_frame(state.page_size), tail);
             // The state first. On a full disk that may need the room which the slots take; then it is tried once more,
             // and a crash in between finds staged slots that do not reach the state, which count for nothing.
             let saved = self.local.save(state).is_ok();
@@ -346,13 +345,10 @@ impl Replicator {
             }
         }
         let position = Position::before_any_frame(state.page_size);
-        state.position = position;
-        state.tail = 0;
-        state.tail_commit = state.commit;
-        state.tail_lowest = state.commit;
+        (state.position, state.tail) = (position, tail);
         let commit = state.commit;
         if let Some(pending) = &mut self.pending {
-            pending.reset(position, commit);
+            pending.reset(position, commit, tail);
         }
     }
 

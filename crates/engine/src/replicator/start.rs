@@ -175,9 +175,7 @@ impl Replicator {
             database: None,
             timestamp: state.timestamp.max(tip.timestamp),
             position: Position::before_any_frame(state.page_size),
-            tail: 0,
-            tail_commit: state.commit,
-            tail_lowest: state.commit,
+            tail: self.env.random.next_u64(),
             rewound_from: None,
             sums: None,
             ..state
@@ -266,11 +264,12 @@ impl Replicator {
     fn local_record(&mut self, tip: Option<&RemoteTip>) -> Result<Option<LocalRecord>, KeepError> {
         let Some(state) = self.state.clone() else { return Ok(None) };
         let facts = self.facts_now()?;
+        let position = *self.pending().position();
         let frame = self
             .wal
-            .frame_at(state.position.frame, state.page_size)
+            .frame_at(position.frame, state.page_size)
             .map_err(self.io("read the WAL beside"))?;
-        let resume = (self.env.decisions.resume)(&facts, frame, &state.position);
+        let resume = (self.env.decisions.resume)(&facts, frame, &position);
         if let Resume::Break(reason) = resume {
             self.broken = Some(reason);
         }
@@ -291,14 +290,13 @@ impl Replicator {
     }
 
     fn has_changes(&mut self, facts: &Facts, resume: Resume) -> Result<bool, KeepError> {
-        let state = self.state();
-        if state.tail > 0 {
+        if self.has_changes_pending() {
             return Ok(true);
         }
         if resume == Resume::Intact {
-            return Ok((self.env.decisions.advance)(facts, &state.position) != Advance::Nothing);
+            return Ok((self.env.decisions.advance)(facts, self.pending().position()) != Advance::Nothing);
         }
-        let Some(known) = state.database else { return Ok(true) };
+        let Some(known) = self.state().database else { return Ok(true) };
         let Some(scan) = self.scan()? else { return Ok(true) };
         Ok(self.checksum_of(&scan)? != known)
     }

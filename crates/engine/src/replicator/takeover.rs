@@ -158,9 +158,7 @@ impl Replicator {
             page_size: position.page_size,
             timestamp: tip.timestamp,
             position,
-            tail: 0,
-            tail_commit: commit,
-            tail_lowest: commit,
+            tail: self.env.random.next_u64(),
             rewound_from: None,
             sums: Some(SumsRecord { begun: tip.txid, flushed: tip.txid, commit }),
         }
