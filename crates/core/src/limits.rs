@@ -2,13 +2,17 @@
 
 use core::time::Duration;
 
-/// The largest raw size (pages times page size, bytes) that one slot may carry in memory on its way up. A larger
-/// transaction or image goes to level 9 as a stream, behind an empty slot that says so.
-pub const SLOT_RAW_BYTES: u64 = 256 << 20;
+/// The largest slot, bytes: what one put carries in every store known. A transaction that needs a larger one goes to
+/// level 9 as a stream, with the whole database, behind an empty slot that says so.
+pub const SLOT_BYTES: u64 = 5 << 30;
 
-/// The largest raw size of a whole image that goes as a slot, bytes: larger ones go to level 9 as a stream, which takes
-/// less memory than a slot on its way up.
+/// The largest raw size (pages times page size, bytes) of a whole image that goes as a slot: larger ones go to level 9
+/// as a stream, which takes no room on the local disk.
 pub const IMAGE_RAW_BYTES: u64 = 64 << 20;
+
+/// How much a comparison of pages may find and still stage on the local disk, bytes, raw; past it the whole image is
+/// streamed, unless what was found is little beside that (an eighth).
+pub const COMPARED_BYTES: u64 = 256 << 20;
 
 /// How much WAL one slot takes when there are several commits to choose from, bytes; a soft limit at a commit.
 pub const SYNC_WAL_BYTES: u64 = 64 << 20;

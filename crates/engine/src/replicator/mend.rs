@@ -5,6 +5,7 @@ use super::start::position_of;
 use crate::error::KeepError;
 use crate::slot::BuildError;
 use litekeep_core::assess::{BreakReason, Position};
+use litekeep_core::limits;
 use litekeep_formats::crc::page_checksum;
 
 impl Replicator {
@@ -39,8 +40,10 @@ impl Replicator {
         self.forget_tail()?;
         let failed = self.build_failed(self.state().txid.next());
         let mut changed = 0u64;
+        let page_size = u64::from(facts.page_size.get());
+        let worth_it = limits::COMPARED_BYTES.max(u64::from(commit) * page_size / 8);
+        let limit = worth_it.min(self.slot_limit()) / page_size;
         let (Some(pending), Some(sums)) = (&mut self.pending, &self.sums) else { return Ok(false) };
-        let limit = self.settings.max_slot_bytes / u64::from(facts.page_size.get());
         let local = &self.local;
         scan.for_each(|page, data| {
             if changed > limit || sums.get(page)? == Some(page_checksum(page, data)) {

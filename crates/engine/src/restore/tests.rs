@@ -509,6 +509,14 @@ fn r60_a_slot_that_the_listing_does_not_show_yet_is_found_by_name() {
         ) -> Result<litekeep_store::Created, litekeep_store::StoreError> {
             self.0.create(key, body, timestamp)
         }
+        fn create_from(
+            &self,
+            key: &Key,
+            source: &Arc<dyn litekeep_store::Source>,
+            timestamp: TimestampMs,
+        ) -> Result<litekeep_store::Created, litekeep_store::StoreError> {
+            self.0.create_from(key, source, timestamp)
+        }
         fn put(
             &self,
             key: &Key,

@@ -8,7 +8,8 @@ use litekeep::keeper::Keeper;
 use litekeep::replicator::Health;
 use litekeep_formats::{Level, TimestampMs, Txid};
 use litekeep_store::{
-    Chunk, Created, Entry, ErrorKind, Failure, Head, Key, Limits, Scope, Store, StoreError, Upload,
+    Chunk, Created, Entry, ErrorKind, Failure, Head, Key, Limits, Scope, Source, Store, StoreError,
+    Upload,
 };
 use std::io;
 use std::ops::Range;
@@ -72,8 +73,17 @@ impl Store for Moody {
         self.inner.read(key, range)
     }
     fn create(&self, key: &Key, body: Bytes, timestamp: TimestampMs) -> Result<Created, StoreError> {
+        let source: Arc<dyn Source> = Arc::new(body);
+        self.create_from(key, &source, timestamp)
+    }
+    fn create_from(
+        &self,
+        key: &Key,
+        source: &Arc<dyn Source>,
+        timestamp: TimestampMs,
+    ) -> Result<Created, StoreError> {
         self.refuse("create")?;
-        let created = self.inner.create(key, body, timestamp)?;
+        let created = self.inner.create_from(key, source, timestamp)?;
         if self.mood.swap(FINE, Ordering::SeqCst) == LOSES_ANSWERS {
             return Err(StoreError::new(
                 ErrorKind::Retry,
