@@ -73,7 +73,7 @@ impl Replicator {
     }
 
     /// Notices that the path means another file now (R17); `false` while there is none.
-    fn follow_file(&mut self) -> Result<bool, KeepError> {
+    pub(super) fn follow_file(&mut self) -> Result<bool, KeepError> {
         let id = self.env.files.id(&self.path).map_err(|error| KeepError::Io {
             what: "look at",
             path: self.path.clone(),

@@ -157,8 +157,8 @@ impl Replicator {
             }
             Err(error) if waiting => {
                 // The read transaction is gone with the job: the content must be taken anew, under a new number.
-                self.putting = None;
-                self.mend_chain()?;
+                self.stand_aside()?;
+                self.put_failures = self.put_failures.saturating_add(1);
                 Err(error)
             }
             Err(error) => {

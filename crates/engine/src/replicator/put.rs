@@ -86,6 +86,7 @@ impl Replicator {
                 self.putting = None;
                 self.next_put = self.env.clock.boot() + self.backoff(self.put_failures);
                 self.put_failures = self.put_failures.saturating_add(1);
+                self.give_up_stream(txid)?;
                 Err(error)
             }
         }

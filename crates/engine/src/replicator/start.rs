@@ -205,6 +205,18 @@ impl Replicator {
 
     /// Opens the connections and begins protection; `false` while somebody holds a lock that forbids it.
     pub(super) fn open_edge(&mut self) -> Result<bool, KeepError> {
+        if !self.connect()? {
+            return Ok(false);
+        }
+        match self.edge_mut().begin_hold() {
+            Ok(()) => Ok(true),
+            Err(error) if is_busy(&error) => Ok(false),
+            Err(error) => Err(self.sqlite()(error)),
+        }
+    }
+
+    /// Opens the connections; `false` while somebody holds a lock that forbids it.
+    pub(super) fn connect(&mut self) -> Result<bool, KeepError> {
         if self.edge.is_none() {
             match Edge::open(&self.path, self.env.vfs.as_deref()) {
                 Ok(edge) => self.edge = Some(edge),
@@ -213,12 +225,7 @@ impl Replicator {
             }
             self.timing.file = self.env.files.id(&self.path).map_err(self.io("look at the database for"))?;
         }
-        let edge = self.edge.as_mut().expect("BUG: opened above");
-        match edge.begin_hold() {
-            Ok(()) => Ok(true),
-            Err(error) if is_busy(&error) => Ok(false),
-            Err(error) => Err(self.sqlite()(error)),
-        }
+        Ok(true)
     }
 
     /// Reads the local state; one about another file or another replica is no record.

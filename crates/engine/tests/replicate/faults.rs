@@ -384,6 +384,43 @@ fn r07_r08_an_image_that_goes_up_slowly_is_one_state_whatever_is_written_and_che
 }
 
 #[test]
+fn an_image_that_waits_for_a_store_which_is_down_does_not_keep_the_wal() {
+    let (mut rig, mood) = moody();
+    rig.settings.max_slot_bytes = 1 << 20;
+    rig.settings.min_checkpoint_pages = 100;
+    let app = rig.app();
+    insert(&app, 10);
+    let keeper = rig.keep();
+    let last = synced(&keeper);
+    mood.store(DOWN, Ordering::SeqCst);
+    insert(&app, 20_000);
+    wait_for(&keeper, "the image's put has failed", || {
+        keeper.status().built > Some(last) && keeper.status().health == Health::Troubled
+    });
+    // An application that checkpoints by itself: each round is about 2.5 MB of WAL.
+    for _ in 0..60 {
+        app.execute_batch("UPDATE t SET v = randomblob(100)").unwrap();
+    }
+    let wal = std::fs::metadata(rig.dir.path().join("app.db-wal")).unwrap().len();
+    assert!(wal < 20 << 20, "the WAL grew to {wal} bytes");
+    // And one that leaves that to the engine.
+    app.execute_batch("PRAGMA wal_autocheckpoint=0; UPDATE t SET v = randomblob(100)").unwrap();
+    wait_for(&keeper, "the engine back-fills", || {
+        let left = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
+        let (log, done) = app.query_row("PRAGMA wal_checkpoint(NOOP)", [], left).unwrap();
+        log == done
+    });
+    assert_eq!(keeper.status().durable, Some(last));
+    mood.store(FINE, Ordering::SeqCst);
+    assert!(synced(&keeper) > last);
+    insert(&app, 1);
+    synced(&keeper);
+    assert_eq!(keeper.status().health, Health::Good);
+    stopped(keeper);
+    rig.assert_restores();
+}
+
+#[test]
 fn an_image_whose_stream_died_with_the_process_is_never_taken_for_stored() {
     let (mut rig, mood) = moody();
     rig.settings.max_slot_bytes = 100_000;
