@@ -39,6 +39,10 @@ pub const EPOCH_LEAP: u64 = 1_000_000;
 /// The local state file's largest size, bytes.
 pub const STATE_BYTES: u64 = 64 << 10;
 
+/// How many contents that a file may have been brought forward to are remembered: one more for each crash in between
+/// that found the replica further on.
+pub const FORWARD_CONTENTS: usize = 64;
+
 /// The safety net under file notification: how long an idle engine sleeps at most.
 pub const IDLE_LOOK: Duration = Duration::from_secs(60);
 

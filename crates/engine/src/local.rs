@@ -9,9 +9,11 @@ use crate::files::{self, File, FileId, Files, Open};
 use crate::sums;
 use litekeep_core::assess::Position;
 use litekeep_core::limits;
-use litekeep_formats::{Checksum, PageSize, Salts, TimestampMs, Txid, WalChecksum};
+use litekeep_formats::crc::page_checksum;
+use litekeep_formats::{Checksum, PageNo, PageSize, Salts, TimestampMs, Txid, WalChecksum};
 use serde::{Deserialize, Serialize};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,6 +49,9 @@ pub struct State {
     pub tail: u64,
     /// An earlier state than the replica's newest was restored on purpose, when the newest was this one (R21).
     pub rewound_from: Option<Txid>,
+    /// The file may have been brought forward to one of these contents: written before that is committed, and void
+    /// with the next state. See [`content`].
+    pub forward: Vec<Checksum>,
     /// The page checksum array: for which slot it was begun, up to which slot it counts, for how many pages.
     pub sums: Option<SumsRecord>,
 }
@@ -86,6 +91,8 @@ struct Spelled {
     tail: u64,
     #[serde(default, with = "hex_txid_option")]
     rewound_from: Option<Txid>,
+    #[serde(default)]
+    forward: Vec<u64>,
     sums: Option<SumsRecord>,
 }
 
@@ -137,6 +144,7 @@ impl State {
             frame_checksum: [self.position.checksum.0, self.position.checksum.1],
             tail: self.tail,
             rewound_from: self.rewound_from,
+            forward: self.forward.iter().map(|content| content.get()).collect(),
             sums: self.sums,
         };
         let mut text = serde_json::to_vec_pretty(&spelled).unwrap_or_default();
@@ -172,6 +180,11 @@ impl State {
             },
             tail: spelled.tail,
             rewound_from: spelled.rewound_from,
+            forward: spelled
+                .forward
+                .into_iter()
+                .map(|content| checksum(Some(content))?)
+                .collect::<Option<_>>()?,
             sums: spelled.sums,
         })
     }
@@ -312,6 +325,22 @@ impl Local {
     }
 }
 
+/// Bytes of page 1 that SQLite writes anew by itself when a transaction touches that page: the change counter, and
+/// behind it the copy of that and the version of the library (file format, 1.3.7 and 1.3.22).
+const COUNTERS: [Range<usize>; 2] = [24..28, 92..100];
+
+/// A page's part of a database's *content*: its checksum, but for what SQLite writes by itself.
+pub(crate) fn content(page: PageNo, data: &[u8]) -> Checksum {
+    if page != PageNo::FIRST {
+        return page_checksum(page, data);
+    }
+    let mut data = data.to_vec();
+    for range in COUNTERS {
+        data[range].fill(0);
+    }
+    page_checksum(page, &data)
+}
+
 /// What a verified restore knows, recorded so that replication goes on with the same chain and uploads nothing that
 /// is there.
 #[derive(Debug, Clone)]
@@ -350,21 +379,25 @@ pub fn record_restored(
 ) -> Result<(), LocalError> {
     let dir = directory(database, meta);
     let local = Local::open(files, dir.clone())?;
-    record_state(&local, &**files, database, record)
-        .map(drop)
-        .map_err(|error| LocalError::Io { path: dir, error })
+    let record = || {
+        // What they say is about the file that stood here before.
+        files.remove(&dir.join(STATE))?;
+        files.remove(&local.tail())?;
+        record_state(&local, &**files, database, record, 0)
+    };
+    record().map(drop).map_err(|error| LocalError::Io { path: dir, error })
 }
 
-/// The same with the directory's lock already taken.
+/// The same with the directory's lock already taken; the state that is there counts until the new one takes its place.
+/// `tail` is the life of a tail that has not begun.
 pub(crate) fn record_state(
     local: &Local,
     files: &dyn Files,
     database: &Path,
     record: &RestoredRecord,
+    tail: u64,
 ) -> io::Result<State> {
     let dir = local.dir();
-    files.remove(&dir.join(STATE))?;
-    files.remove(&local.tail())?;
     files.rename(&record.sums, &sums::path(dir, record.txid))?;
     files.sync_dir(dir)?;
     let state = State {
@@ -377,7 +410,8 @@ pub(crate) fn record_state(
         page_size: record.page_size,
         timestamp: record.timestamp,
         position: Position::before_any_frame(record.page_size),
-        tail: 0,
+        tail,
+        forward: Vec::new(),
         rewound_from: (record.newest > record.txid).then_some(record.newest),
         sums: Some(SumsRecord { begun: record.txid, flushed: record.txid, commit: record.commit }),
     };
@@ -411,6 +445,7 @@ mod tests {
             },
             tail: 7,
             rewound_from: Txid::new(9),
+            forward: vec![Checksum::from_crc(6), Checksum::from_crc(7)],
             sums: Some(SumsRecord { begun: Txid::FIRST, flushed: Txid::FIRST, commit: 3 }),
         }
     }

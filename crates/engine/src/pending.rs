@@ -94,7 +94,8 @@ impl Pending {
             crc.update(number);
             match PageNo::new(u32::from_le_bytes(number.try_into().unwrap_or_default())) {
                 Some(page) => {
-                    let Some(data) = read(tail, &mut buf[..self.page_size.bytes()], at + NUMBER as u64)? else {
+                    let Some(data) = read(tail, &mut buf[..self.page_size.bytes()], at + NUMBER as u64)?
+                    else {
                         break;
                     };
                     crc.update(data);
@@ -337,6 +338,7 @@ mod tests {
             position: at(5),
             tail,
             rewound_from: None,
+            forward: Vec::new(),
             sums: None,
         }
     }
@@ -416,7 +418,8 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_life_left_in_the_file_does_not_count_and_the_next_process_goes_on_behind_the_last_mark() {
+    fn what_an_earlier_life_left_in_the_file_does_not_count_and_the_next_process_goes_on_behind_the_last_mark()
+     {
         let desk = Desk::new();
         let mut pending = desk.load(LIFE);
         desk.add(&mut pending, &[1, 2], 7, 3);

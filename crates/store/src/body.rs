@@ -46,10 +46,7 @@ pub fn piece(source: &dyn Source, offset: u64) -> io::Result<Bytes> {
 }
 
 /// Gives every piece in turn.
-pub(crate) fn pieces(
-    source: &dyn Source,
-    mut take: impl FnMut(&[u8]) -> io::Result<()>,
-) -> io::Result<()> {
+pub(crate) fn pieces(source: &dyn Source, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     let mut at = 0;
     while at < source.len() {
         let piece = piece(source, at)?;

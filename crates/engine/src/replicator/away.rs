@@ -99,7 +99,8 @@ impl Replicator {
 
     fn back_fill(&self) -> SqliteResult<()> {
         let edge = self.edge();
-        let due = |facts: &Facts| facts.mx_frame >= self.settings.min_checkpoint_pages && !facts.all_backfilled();
+        let due =
+            |facts: &Facts| facts.mx_frame >= self.settings.min_checkpoint_pages && !facts.all_backfilled();
         let Some(facts) = edge.facts()? else { return Ok(()) };
         self.shared.update(|status| status.wal_frames = facts.mx_frame);
         if due(&facts) {

@@ -8,7 +8,7 @@ use crate::slot::Built;
 use crate::survey;
 use litekeep_core::restore::LtxFile;
 use litekeep_formats::{Level, Txid, TxidRange};
-use litekeep_store::{body, Created, EpochRecord, ErrorKind, Key, Source, Store};
+use litekeep_store::{Created, EpochRecord, ErrorKind, Key, Source, Store, body};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;

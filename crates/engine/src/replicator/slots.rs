@@ -205,6 +205,7 @@ impl Replicator {
             position,
             tail,
             rewound_from: None,
+            forward: Vec::new(),
             sums: sums.or(old_sums.filter(|_| self.sums.is_some())),
         });
         self.save()?;

@@ -13,7 +13,7 @@ use litekeep_core::assess::{Advance, BreakReason, Facts, Position, Resume};
 use litekeep_core::lineage::{self, BesideReason, Lineage, LocalRecord, RemoteTip};
 use litekeep_core::ownership::is_wiped;
 use litekeep_formats::crc::page_checksum;
-use litekeep_formats::{Checksum, Epoch};
+use litekeep_formats::{Checksum, Epoch, PageNo};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -177,6 +177,7 @@ impl Replicator {
             position: Position::before_any_frame(state.page_size),
             tail: self.env.random.next_u64(),
             rewound_from: None,
+            forward: Vec::new(),
             sums: None,
             ..state
         })?;
@@ -272,10 +273,8 @@ impl Replicator {
         let Some(state) = self.state.clone() else { return Ok(None) };
         let facts = self.facts_now()?;
         let position = *self.pending().position();
-        let frame = self
-            .wal
-            .frame_at(position.frame, state.page_size)
-            .map_err(self.io("read the WAL beside"))?;
+        let frame =
+            self.wal.frame_at(position.frame, state.page_size).map_err(self.io("read the WAL beside"))?;
         let resume = (self.env.decisions.resume)(&facts, frame, &position);
         if let Resume::Break(reason) = resume {
             self.broken = Some(reason);
@@ -297,6 +296,9 @@ impl Replicator {
     }
 
     fn has_changes(&mut self, facts: &Facts, resume: Resume) -> Result<bool, KeepError> {
+        if !self.state().forward.is_empty() && self.was_brought_forward()? {
+            return Ok(false);
+        }
         if self.has_changes_pending() {
             return Ok(true);
         }
@@ -305,14 +307,22 @@ impl Replicator {
         }
         let Some(known) = self.state().database else { return Ok(true) };
         let Some(scan) = self.scan()? else { return Ok(true) };
-        Ok(self.checksum_of(&scan)? != known)
+        Ok(self.checksum_of(&scan, page_checksum)? != known)
+    }
+
+    /// Whether the last run ended between the commit that brings the file forward and the record of it: what is in
+    /// the WAL since the state is our own then, and it is done once more.
+    fn was_brought_forward(&self) -> Result<bool, KeepError> {
+        let Some(scan) = self.scan()? else { return Ok(false) };
+        let content = self.checksum_of(&scan, crate::local::content)?;
+        Ok(self.state().forward.contains(&content))
     }
 
     /// The rolling checksum of everything a scan shows.
-    fn checksum_of(&self, scan: &Scan) -> Result<Checksum, KeepError> {
+    fn checksum_of(&self, scan: &Scan, of: fn(PageNo, &[u8]) -> Checksum) -> Result<Checksum, KeepError> {
         let mut database = Checksum::EMPTY;
         scan.for_each(|page, data| {
-            database = database.toggle(page_checksum(page, data));
+            database = database.toggle(of(page, data));
             Ok::<_, rusqlite::Error>(())
         })
         .map_err(self.sqlite())?;

@@ -160,6 +160,7 @@ impl Replicator {
             position,
             tail: self.env.random.next_u64(),
             rewound_from: None,
+            forward: Vec::new(),
             sums: Some(SumsRecord { begun: tip.txid, flushed: tip.txid, commit }),
         }
     }

@@ -8,8 +8,7 @@ use litekeep::keeper::Keeper;
 use litekeep::replicator::Health;
 use litekeep_formats::{Level, TimestampMs, Txid};
 use litekeep_store::{
-    Chunk, Created, Entry, ErrorKind, Failure, Head, Key, Limits, Scope, Source, Store, StoreError,
-    Upload,
+    Chunk, Created, Entry, ErrorKind, Failure, Head, Key, Limits, Scope, Source, Store, StoreError, Upload,
 };
 use std::io;
 use std::ops::Range;

@@ -210,7 +210,8 @@ impl S3Store {
         let key = ask.key.as_deref().unwrap_or_default();
         let mut at = 0;
         loop {
-            let ours = ask.body.piece(at).map_err(|error| Setback::new(ErrorKind::Retry, error.to_string()))?;
+            let ours =
+                ask.body.piece(at).map_err(|error| Setback::new(ErrorKind::Retry, error.to_string()))?;
             let end = at + (ours.len() as u64).max(1);
             let theirs = self.try_read(key, Some(at..end))?;
             if theirs.total != ask.body.len() || theirs.bytes != ours {

@@ -21,8 +21,7 @@ use litekeep_core::env::Clock;
 use litekeep_formats::TimestampMs;
 use litekeep_store::body::read_all;
 use litekeep_store::{
-    Chunk, Created, Entry, ErrorKind, Failure, Head, Key, Limits, Scope, Source, Store, StoreError,
-    Upload,
+    Chunk, Created, Entry, ErrorKind, Failure, Head, Key, Limits, Scope, Source, Store, StoreError, Upload,
 };
 use plan::Planner;
 use rules::Rules;

@@ -4,5 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod everywhere;
+mod forward;
 mod smoke;
 mod wrong;
