@@ -20,7 +20,7 @@ pub const SYNC_WAL_BYTES: u64 = 64 << 20;
 /// How much the local tail may hold before it is made a slot of its own, bytes.
 pub const TAIL_BYTES: u64 = 64 << 20;
 
-/// How much the slots that wait for their put may take on the local disk, bytes. Past it they are let go, and what
+/// How much the slots behind the one that is being put may take on the local disk, bytes. Past it they are let go, and what
 /// the bucket lacks is found later by comparing page checksums.
 pub const STAGED_BYTES: u64 = 512 << 20;
 
