@@ -420,6 +420,28 @@ fn an_image_that_waits_for_a_store_which_is_down_does_not_keep_the_wal() {
 }
 
 #[test]
+fn r55_a_stop_while_an_image_waits_for_the_store_says_what_is_missing_and_the_next_start_ships_it() {
+    let (mut rig, mood) = moody();
+    rig.settings.max_slot_bytes = 100_000;
+    let app = rig.app();
+    insert(&app, 10);
+    let keeper = rig.keep();
+    let last = synced(&keeper);
+    mood.store(DOWN, Ordering::SeqCst);
+    insert(&app, 5000);
+    wait_for(&keeper, "the image's put has failed", || {
+        keeper.status().built > Some(last) && keeper.status().health == Health::Troubled
+    });
+    let error = keeper.stop(Duration::from_millis(300)).unwrap_err();
+    assert!(matches!(*error, KeepError::Uncaptured { .. }), "{error}");
+    mood.store(FINE, Ordering::SeqCst);
+    let keeper = rig.keep();
+    assert!(synced(&keeper) > last);
+    stopped(keeper);
+    rig.assert_restores();
+}
+
+#[test]
 fn an_image_whose_stream_died_with_the_process_is_never_taken_for_stored() {
     let (mut rig, mood) = moody();
     rig.settings.max_slot_bytes = 100_000;
