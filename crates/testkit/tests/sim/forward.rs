@@ -102,10 +102,10 @@ impl Scene {
     }
 }
 
-/// A crash between the commit that brings a stale file forward and the record of it must not look like changes of the
+/// R22: a crash between the commit that brings a stale file forward and the record of it must not look like changes of the
 /// file's own: at whichever call the power goes, the next start ends where the replica is.
 #[test]
-fn a_power_loss_at_every_call_while_a_stale_file_is_brought_forward_never_ends_in_a_stop() {
+fn r22_a_power_loss_at_every_call_while_a_stale_file_is_brought_forward_never_ends_in_a_stop() {
     let _alone = SeededSqlite::new(5);
     let scene = Scene::new();
     let stale = scene.disk(1);
