@@ -107,6 +107,8 @@ pub enum BreakReason {
     FileReplaced,
     /// Staged changes were let go, for want of disk space or of an answer from the store.
     LetGo,
+    /// A transaction needs a larger slot than one put carries.
+    TooLarge,
 }
 
 impl fmt::Display for BreakReason {
@@ -119,6 +121,7 @@ impl fmt::Display for BreakReason {
             Self::FrameChanged => "the last captured frame was overwritten",
             Self::BadFrames => "committed frames do not verify",
             Self::FileReplaced => "the database file was replaced",
+            Self::TooLarge => "a transaction is too large for one put",
             Self::LetGo => "staged changes were let go for want of space",
         })
     }

@@ -2,13 +2,17 @@
 
 use core::time::Duration;
 
-/// The largest raw size (pages times page size, bytes) that one slot may carry in memory on its way up. A larger
-/// transaction or image goes to level 9 as a stream, behind an empty slot that says so.
-pub const SLOT_RAW_BYTES: u64 = 256 << 20;
+/// The largest slot, bytes: what one put carries in every store known. A transaction that needs a larger one goes to
+/// level 9 as a stream, with the whole database, behind an empty slot that says so.
+pub const SLOT_BYTES: u64 = 5 << 30;
 
-/// The largest raw size of a whole image that goes as a slot, bytes: larger ones go to level 9 as a stream, which takes
-/// less memory than a slot on its way up.
+/// The largest raw size (pages times page size, bytes) of a whole image that goes as a slot: larger ones go to level 9
+/// as a stream, which takes no room on the local disk.
 pub const IMAGE_RAW_BYTES: u64 = 64 << 20;
+
+/// How much a comparison of pages may find and still stage on the local disk, bytes, raw; past it the whole image is
+/// streamed, unless what was found is little beside that (an eighth).
+pub const COMPARED_BYTES: u64 = 256 << 20;
 
 /// How much WAL one slot takes when there are several commits to choose from, bytes; a soft limit at a commit.
 pub const SYNC_WAL_BYTES: u64 = 64 << 20;
@@ -16,7 +20,7 @@ pub const SYNC_WAL_BYTES: u64 = 64 << 20;
 /// How much the local tail may hold before it is made a slot of its own, bytes.
 pub const TAIL_BYTES: u64 = 64 << 20;
 
-/// How much the slots that wait for their put may take on the local disk, bytes. Past it they are let go, and what
+/// How much the slots behind the one that is being put may take on the local disk, bytes. Past it they are let go, and what
 /// the bucket lacks is found later by comparing page checksums.
 pub const STAGED_BYTES: u64 = 512 << 20;
 
@@ -34,6 +38,10 @@ pub const EPOCH_LEAP: u64 = 1_000_000;
 
 /// The local state file's largest size, bytes.
 pub const STATE_BYTES: u64 = 64 << 10;
+
+/// How many contents that a file may have been brought forward to are remembered: one more for each crash in between
+/// that found the replica further on.
+pub const FORWARD_CONTENTS: usize = 64;
 
 /// The safety net under file notification: how long an idle engine sleeps at most.
 pub const IDLE_LOOK: Duration = Duration::from_secs(60);

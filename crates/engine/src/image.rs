@@ -132,7 +132,7 @@ impl From<rusqlite::Error> for Trouble {
 }
 
 /// A local file as a source of bytes. It may be unlinked meanwhile.
-struct FileSource {
+pub(crate) struct FileSource {
     file: Arc<dyn File>,
     at: u64,
     buffer: Vec<u8>,
@@ -140,7 +140,7 @@ struct FileSource {
 }
 
 impl FileSource {
-    fn new(file: Arc<dyn File>) -> Self {
+    pub(crate) fn new(file: Arc<dyn File>) -> Self {
         Self { file, at: 0, buffer: Vec::new(), used: 0 }
     }
 }

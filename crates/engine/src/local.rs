@@ -9,9 +9,11 @@ use crate::files::{self, File, FileId, Files, Open};
 use crate::sums;
 use litekeep_core::assess::Position;
 use litekeep_core::limits;
-use litekeep_formats::{Checksum, PageSize, Salts, TimestampMs, Txid, WalChecksum};
+use litekeep_formats::crc::page_checksum;
+use litekeep_formats::{Checksum, PageNo, PageSize, Salts, TimestampMs, Txid, WalChecksum};
 use serde::{Deserialize, Serialize};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,7 +22,7 @@ const LOCK: &str = "lock";
 const TAIL: &str = "tail";
 
 /// The state file's format; another number is not read.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What is known about the local file and the chain, durably.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,16 +43,15 @@ pub struct State {
     pub page_size: PageSize,
     /// That slot's time; no later one may lie before it.
     pub timestamp: TimestampMs,
-    /// How far the WAL is captured, in slots and in the tail.
+    /// How far the WAL is captured in slots. The tail says how far it was captured behind that.
     pub position: Position,
-    /// How many bytes of the tail count.
+    /// The tail's life: a random number, and a new one whenever the tail begins anew.
     pub tail: u64,
-    /// Pages of the database after the tail.
-    pub tail_commit: u32,
-    /// The smallest size that any commit of the tail left, pages.
-    pub tail_lowest: u32,
     /// An earlier state than the replica's newest was restored on purpose, when the newest was this one (R21).
     pub rewound_from: Option<Txid>,
+    /// The file may have been brought forward to one of these contents: written before that is committed, and void
+    /// with the next state. See [`content`].
+    pub forward: Vec<Checksum>,
     /// The page checksum array: for which slot it was begun, up to which slot it counts, for how many pages.
     pub sums: Option<SumsRecord>,
 }
@@ -88,10 +89,10 @@ struct Spelled {
     frame: u32,
     frame_checksum: [u32; 2],
     tail: u64,
-    tail_commit: u32,
-    tail_lowest: u32,
     #[serde(default, with = "hex_txid_option")]
     rewound_from: Option<Txid>,
+    #[serde(default)]
+    forward: Vec<u64>,
     sums: Option<SumsRecord>,
 }
 
@@ -142,9 +143,8 @@ impl State {
             frame: self.position.frame,
             frame_checksum: [self.position.checksum.0, self.position.checksum.1],
             tail: self.tail,
-            tail_commit: self.tail_commit,
-            tail_lowest: self.tail_lowest,
             rewound_from: self.rewound_from,
+            forward: self.forward.iter().map(|content| content.get()).collect(),
             sums: self.sums,
         };
         let mut text = serde_json::to_vec_pretty(&spelled).unwrap_or_default();
@@ -179,9 +179,12 @@ impl State {
                 checksum: WalChecksum(spelled.frame_checksum[0], spelled.frame_checksum[1]),
             },
             tail: spelled.tail,
-            tail_commit: spelled.tail_commit,
-            tail_lowest: spelled.tail_lowest,
             rewound_from: spelled.rewound_from,
+            forward: spelled
+                .forward
+                .into_iter()
+                .map(|content| checksum(Some(content))?)
+                .collect::<Option<_>>()?,
             sums: spelled.sums,
         })
     }
@@ -322,6 +325,22 @@ impl Local {
     }
 }
 
+/// Bytes of page 1 that SQLite writes anew by itself when a transaction touches that page: the change counter, and
+/// behind it the copy of that and the version of the library (file format, 1.3.7 and 1.3.22).
+const COUNTERS: [Range<usize>; 2] = [24..28, 92..100];
+
+/// A page's part of a database's *content*: its checksum, but for what SQLite writes by itself.
+pub(crate) fn content(page: PageNo, data: &[u8]) -> Checksum {
+    if page != PageNo::FIRST {
+        return page_checksum(page, data);
+    }
+    let mut data = data.to_vec();
+    for range in COUNTERS {
+        data[range].fill(0);
+    }
+    page_checksum(page, &data)
+}
+
 /// What a verified restore knows, recorded so that replication goes on with the same chain and uploads nothing that
 /// is there.
 #[derive(Debug, Clone)]
@@ -360,20 +379,25 @@ pub fn record_restored(
 ) -> Result<(), LocalError> {
     let dir = directory(database, meta);
     let local = Local::open(files, dir.clone())?;
-    record_state(&local, &**files, database, record)
-        .map(drop)
-        .map_err(|error| LocalError::Io { path: dir, error })
+    let record = || {
+        // What they say is about the file that stood here before.
+        files.remove(&dir.join(STATE))?;
+        files.remove(&local.tail())?;
+        record_state(&local, &**files, database, record, 0)
+    };
+    record().map(drop).map_err(|error| LocalError::Io { path: dir, error })
 }
 
-/// The same with the directory's lock already taken.
+/// The same with the directory's lock already taken; the state that is there counts until the new one takes its place.
+/// `tail` is the life of a tail that has not begun.
 pub(crate) fn record_state(
     local: &Local,
     files: &dyn Files,
     database: &Path,
     record: &RestoredRecord,
+    tail: u64,
 ) -> io::Result<State> {
     let dir = local.dir();
-    files.remove(&dir.join(STATE))?;
     files.rename(&record.sums, &sums::path(dir, record.txid))?;
     files.sync_dir(dir)?;
     let state = State {
@@ -386,9 +410,8 @@ pub(crate) fn record_state(
         page_size: record.page_size,
         timestamp: record.timestamp,
         position: Position::before_any_frame(record.page_size),
-        tail: 0,
-        tail_commit: record.commit,
-        tail_lowest: record.commit,
+        tail,
+        forward: Vec::new(),
         rewound_from: (record.newest > record.txid).then_some(record.newest),
         sums: Some(SumsRecord { begun: record.txid, flushed: record.txid, commit: record.commit }),
     };
@@ -421,9 +444,8 @@ mod tests {
                 checksum: WalChecksum(4, 5),
             },
             tail: 7,
-            tail_commit: 4,
-            tail_lowest: 2,
             rewound_from: Txid::new(9),
+            forward: vec![Checksum::from_crc(6), Checksum::from_crc(7)],
             sums: Some(SumsRecord { begun: Txid::FIRST, flushed: Txid::FIRST, commit: 3 }),
         }
     }

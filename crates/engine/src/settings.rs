@@ -26,7 +26,8 @@ pub struct Settings {
     pub l0_retention: Option<Duration>,
     /// Whether anything is ever deleted from the replica.
     pub retention: bool,
-    /// The largest raw size of a slot, bytes: a transaction past it goes to level 9 as a stream, with the whole database.
+    /// The largest slot, bytes, if the store's own limit of one put is not smaller: a transaction that needs a larger
+    /// one goes to level 9 as a stream, with the whole database.
     pub max_slot_bytes: u64,
     /// How pages are written into LTX files.
     pub encoding: PageEncoding,
@@ -49,7 +50,7 @@ impl Default for Settings {
             snapshot_retention: Duration::from_secs(24 * 60 * 60),
             l0_retention: Some(Duration::from_secs(5 * 60)),
             retention: true,
-            max_slot_bytes: litekeep_core::limits::SLOT_RAW_BYTES,
+            max_slot_bytes: litekeep_core::limits::SLOT_BYTES,
             encoding: PageEncoding::Block,
             meta_path: None,
             always_poll: false,

@@ -80,6 +80,9 @@ pub(crate) enum BuildError {
     /// The encoder refused: a broken promise of the engine.
     #[error("{0}")]
     Format(#[from] LtxError),
+    /// It would not fit into one put.
+    #[error("more than {0} bytes, which is the most for one put")]
+    TooLarge(u64),
 }
 
 /// What the WAL fields of a slot's header say: the span from one position to another, as Litestream resumes by it.
@@ -143,6 +146,8 @@ pub(crate) struct SlotWriter {
     encoder: Encoder,
     out: Vec<u8>,
     written: u64,
+    /// The largest size, bytes.
+    limit: u64,
     head: SlotHead,
 }
 
@@ -152,11 +157,12 @@ impl SlotWriter {
         path: &Path,
         head: SlotHead,
         encoding: PageEncoding,
+        limit: u64,
     ) -> Result<Self, BuildError> {
         let file = files.open(path, Open::CreateOrTruncate)?;
         let mut out = Vec::with_capacity(SPILL + (1 << 17));
         let encoder = Encoder::new(&head.header(), encoding, &mut out)?;
-        Ok(Self { file, encoder, out, written: 0, head })
+        Ok(Self { file, encoder, out, written: 0, limit, head })
     }
 
     pub(crate) fn page(&mut self, page: PageNo, data: &[u8]) -> Result<(), BuildError> {
@@ -168,16 +174,21 @@ impl SlotWriter {
         self.file.write_at(&self.out, self.written)?;
         self.written += self.out.len() as u64;
         self.out.clear();
-        Ok(())
+        fits(self.written, self.limit)
     }
 
     /// Makes the file's content durable; its name is made durable by the caller.
     pub(crate) fn finish(mut self) -> Result<Built, BuildError> {
         let Trailer { file: checksum, .. } = self.encoder.finish(None, &mut self.out)?;
-        self.file.write_at(&self.out, self.written)?;
         let size = self.written + self.out.len() as u64;
+        fits(size, self.limit)?;
+        self.file.write_at(&self.out, self.written)?;
         self.file.set_len(size)?;
         self.file.sync()?;
         Ok(Built { txid: self.head.txid, file: checksum, size, timestamp: self.head.timestamp })
     }
+}
+
+fn fits(size: u64, limit: u64) -> Result<(), BuildError> {
+    if size > limit { Err(BuildError::TooLarge(limit)) } else { Ok(()) }
 }

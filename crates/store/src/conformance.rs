@@ -4,11 +4,12 @@
 //! in-process S3 server with each provider's habits and a real Ceph gateway; a new backend is done when it passes.
 
 use crate::reader::RangeReader;
-use crate::{Created, Entry, EpochRecord, ErrorKind, Key, Scope, Store, StoreError, V3Generation};
+use crate::{Created, Entry, EpochRecord, ErrorKind, Key, Scope, Source, Store, StoreError, V3Generation};
 use bytes::Bytes;
 use litekeep_formats::{Epoch, Level, TimestampMs, Txid, TxidRange};
 use std::fmt;
 use std::io::Read as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 
 /// Opens an empty replica at a path of this name; asked again for the same name it opens the same replica.
@@ -54,9 +55,10 @@ type Outcome = Result<(), String>;
 type Rule = fn(&Arc<dyn Store>, Effort) -> Outcome;
 
 /// The rules by name.
-pub const RULES: [(&str, Rule); 13] = [
+pub const RULES: [(&str, Rule); 14] = [
     ("a new replica is empty", new_is_empty),
     ("a create is refused where something stands", create_refuses),
+    ("a create from a source is whole, and refused where something stands", create_from_is_whole),
     ("one of many creators wins", one_creator_wins),
     ("a put replaces", put_replaces),
     ("a file keeps its own time", time_is_kept),
@@ -131,6 +133,47 @@ fn create_refuses(store: &Arc<dyn Store>, _: Effort) -> Outcome {
     }
     let chunk = store.read(&slot(1), None).map_err(says)?;
     ensure(chunk.bytes == first, || "a refused create changed the object".into())
+}
+
+/// A source that notes how much of it was asked for at once.
+struct Metered(Bytes, AtomicUsize);
+
+impl Source for Metered {
+    fn len(&self) -> u64 {
+        Source::len(&self.0)
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        self.1.fetch_max(buf.len(), Ordering::SeqCst);
+        // Fewer bytes than were asked for are no end.
+        let less = buf.len().min(77_777);
+        self.0.read_at(&mut buf[..less], offset)
+    }
+}
+
+fn create_from_is_whole(store: &Arc<dyn Store>, effort: Effort) -> Outcome {
+    let lengths = [0, 1, 1 << 20, (1 << 20) + 1, effort.large];
+    for (n, length) in (1..).zip(lengths) {
+        let body = pattern(length, 7);
+        let metered = Arc::new(Metered(body.clone(), AtomicUsize::new(0)));
+        let source: Arc<dyn Source> = Arc::<Metered>::clone(&metered);
+        let created = store.create_from(&slot(n), &source, TIME).map_err(says)?;
+        ensure(created == Created::Yes, || format!("{length} bytes were refused"))?;
+        let chunk = store.read(&slot(n), None).map_err(says)?;
+        ensure(chunk.bytes == body, || format!("{} of {length} bytes stand", chunk.total))?;
+        let head = store.head(&slot(n)).map_err(says)?;
+        ensure(head.timestamp == TIME, || "the source's object has another time".into())?;
+        let most = metered.1.load(Ordering::SeqCst);
+        ensure(most <= 1 << 20, || format!("{most} bytes of the source were asked for at once"))?;
+        let other: Arc<dyn Source> = Arc::new(pattern(length + 1, 8));
+        for source in [&other, &source] {
+            let again = store.create_from(&slot(n), source, TIME).map_err(says)?;
+            ensure(again == Created::Exists, || "a second create was accepted".into())?;
+        }
+        let chunk = store.read(&slot(n), None).map_err(says)?;
+        ensure(chunk.bytes == body, || "a refused create changed the object".into())?;
+    }
+    Ok(())
 }
 
 fn one_creator_wins(store: &Arc<dyn Store>, effort: Effort) -> Outcome {

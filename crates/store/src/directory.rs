@@ -7,6 +7,7 @@
 //!
 //! A directory that does not exist is an empty replica; one that cannot be read, or a file in its place, is an error.
 
+use crate::body::{self, Source};
 use crate::disk::{Disk, DiskFile, Kind, RealDisk, Stat};
 use crate::layout::{self, Layout, Spellings};
 use crate::{
@@ -124,10 +125,20 @@ impl Store for DirectoryStore {
     }
 
     fn create(&self, key: &Key, body: Bytes, timestamp: TimestampMs) -> Result<Created, StoreError> {
+        let source: Arc<dyn Source> = Arc::new(body);
+        self.create_from(key, &source, timestamp)
+    }
+
+    fn create_from(
+        &self,
+        key: &Key,
+        source: &Arc<dyn Source>,
+        timestamp: TimestampMs,
+    ) -> Result<Created, StoreError> {
         let path = self.shared.path(key);
         let create = || {
             let mut temporary = Temporary::begin(&self.shared, &path)?;
-            temporary.write(&body)?;
+            body::pieces(&**source, |piece| temporary.write(piece))?;
             temporary.create(timestamp)
         };
         create().map_err(|error| self.shared.error("create", &path, error))

@@ -4,6 +4,7 @@
 //! state machine over threads, and lets a simulation run every verb deterministically on one thread.
 #![forbid(unsafe_code)]
 
+pub mod body;
 pub mod conformance;
 pub mod directory;
 pub mod disk;
@@ -17,6 +18,7 @@ pub mod retry;
 pub mod s3;
 mod times;
 
+pub use body::Source;
 pub use error::{ErrorKind, Failure, StoreError};
 pub use key::{EpochRecord, Key, Scope, V3Generation};
 pub use location::{ReplicaUrl, Settings, open};
@@ -24,6 +26,7 @@ pub use location::{ReplicaUrl, Settings, open};
 use bytes::Bytes;
 use litekeep_formats::TimestampMs;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// One object of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +121,15 @@ pub trait Store: Send + Sync {
     /// Creates an object that must not exist yet, durably, with `timestamp` as its own time. When the answer is
     /// lost the implementation reads back and compares before it answers.
     fn create(&self, key: &Key, body: Bytes, timestamp: TimestampMs) -> Result<Created, StoreError>;
+
+    /// [`Store::create`] of what would be too large to lie in memory, up to [`Limits::single_put`]. One put all the
+    /// same: the object is created whole, or not at all.
+    fn create_from(
+        &self,
+        key: &Key,
+        source: &Arc<dyn Source>,
+        timestamp: TimestampMs,
+    ) -> Result<Created, StoreError>;
 
     /// Writes or replaces an object, durably.
     fn put(&self, key: &Key, body: Bytes, timestamp: TimestampMs) -> Result<(), StoreError>;

@@ -1,5 +1,6 @@
 //! A replica in memory: for tests and the simulation. It never loses, delays or reorders anything by itself.
 
+use crate::body::{self, Source};
 use crate::{
     Chunk, Created, Entry, ErrorKind, Failure, Head, Key, Limits, Scope, Store, StoreError, Upload, Version,
 };
@@ -126,6 +127,18 @@ impl Store for MemoryStore {
             objects.insert(*key, body, now, timestamp);
             Created::Yes
         }))
+    }
+
+    fn create_from(
+        &self,
+        key: &Key,
+        source: &Arc<dyn Source>,
+        timestamp: TimestampMs,
+    ) -> Result<Created, StoreError> {
+        let body = body::read_all(&**source).map_err(|error| {
+            StoreError::new(ErrorKind::Retry, "create", format!("memory: {key}"), Failure::Io(error))
+        })?;
+        self.create(key, body, timestamp)
     }
 
     fn put(&self, key: &Key, body: Bytes, timestamp: TimestampMs) -> Result<(), StoreError> {

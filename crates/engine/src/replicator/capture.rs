@@ -74,7 +74,7 @@ impl Replicator {
     }
 
     /// Notices that the path means another file now (R17); `false` while there is none.
-    fn follow_file(&mut self) -> Result<bool, KeepError> {
+    pub(super) fn follow_file(&mut self) -> Result<bool, KeepError> {
         let id = self.env.files.id(&self.path).map_err(|error| KeepError::Io {
             what: "look at",
             path: self.path.clone(),
@@ -222,21 +222,13 @@ impl Replicator {
         Ok(true)
     }
 
-    /// Copies what is only in the WAL to the local tail, durably, with the position that it reaches.
+    /// Copies what is only in the WAL to the local tail, durably, with the position that it reaches: one fsync.
     pub(super) fn stage(&mut self) -> Result<(), KeepError> {
         let io = self.io("stage changes in");
-        let (Some(pending), Some(state)) = (&mut self.pending, &mut self.state) else { return Ok(()) };
-        if pending.is_staged(state) {
+        let Some(pending) = self.pending.as_mut().filter(|pending| !pending.is_staged()) else {
             return Ok(());
-        }
-        if self.env.decisions.stage_before_release {
-            pending.stage(&self.local, &mut self.wal).map_err(&io)?;
-        }
-        state.position = *pending.position();
-        state.tail = pending.tail_bytes();
-        state.tail_commit = pending.commit();
-        state.tail_lowest = pending.lowest();
-        self.save()
+        };
+        pending.stage(&self.local, &mut self.wal, self.env.decisions.stage_before_release).map_err(io)
     }
 
     /// Keeps out of foreign checkpointers' way, without ever letting go of what was not taken.

@@ -1,13 +1,12 @@
 //! Keeps the WAL bounded without losing a frame. Under the write lock lie SQLite's own two fsyncs (WAL, database) and,
-//! if something was committed since the staging before the lock, the copy of that and up to three more (the tail, the
-//! state, their directory).
+//! if something was committed since the staging before the lock, the copy of that into the tail with one fsync.
 //!
 //! Mostly no write lock is needed at all: hand protection on to a newer read transaction, back-fill what the older
 //! one kept back, repeat. Only writers that never pause make the last step necessary.
 
 use super::Replicator;
 use crate::error::KeepError;
-use crate::sqlite::Checkpointed;
+use crate::sqlite::{Checkpointed, SqliteResult};
 use litekeep_core::assess::Facts;
 use litekeep_core::limits;
 use std::time::Duration;
@@ -89,16 +88,27 @@ impl Replicator {
     fn checkpoint_locked(&mut self, left: u32) -> Result<u32, KeepError> {
         // Most of the copying before the lock: under it only what was committed since.
         self.stage()?;
-        let deadline = self.env.clock.boot() + limits::WRITE_LOCK_TRIES;
-        while !self.edge().try_write_lock().map_err(self.sqlite())? {
-            if self.env.clock.boot() >= deadline {
-                return Ok(left);
-            }
-            self.env.clock.sleep(Duration::from_micros(50));
+        let io = self.io("stage changes in");
+        let (pending, local) = (self.pending.as_mut(), &self.local);
+        pending.map(|pending| pending.tail(local)).transpose().map_err(io)?;
+        if !self.take_write_lock().map_err(self.sqlite())? {
+            return Ok(left);
         }
         let result = self.while_locked(left);
         self.edge().write_unlock();
         result
+    }
+
+    /// Tries for the write lock for a while; SQLite's own way of waiting backs off too far to get in between.
+    pub(super) fn take_write_lock(&self) -> SqliteResult<bool> {
+        let deadline = self.env.clock.boot() + limits::WRITE_LOCK_TRIES;
+        while !self.edge().try_write_lock()? {
+            if self.env.clock.boot() >= deadline {
+                return Ok(false);
+            }
+            self.env.clock.sleep(Duration::from_micros(50));
+        }
+        Ok(true)
     }
 
     fn while_locked(&mut self, left: u32) -> Result<u32, KeepError> {

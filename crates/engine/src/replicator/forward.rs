@@ -4,9 +4,10 @@
 use super::{Env, Phase, Replicator, Report};
 use crate::error::KeepError;
 use crate::files::Open;
-use crate::local::{RestoredRecord, record_state};
+use crate::local::{RestoredRecord, content, record_state};
 use crate::restore::{Options, Outcome, RestoreEnv, Restored, restore};
 use crate::slot::BuildError;
+use litekeep_core::limits;
 use litekeep_core::lineage::RemoteTip;
 use litekeep_core::restore::Target;
 use litekeep_formats::crc::page_checksum;
@@ -88,6 +89,7 @@ impl Replicator {
         result: Result<Newer, KeepError>,
     ) -> Result<(), KeepError> {
         let newer = result?;
+        self.intend(&newer)?;
         let written = self.write_forward(&newer);
         self.env.files.remove(&newer.path).map_err(self.io("remove a restored file in"))?;
         if !written? {
@@ -96,12 +98,33 @@ impl Replicator {
         let Some(record) = newer.record(self.env.store.location()) else {
             return Err(self.behind(Some(tip)));
         };
-        let state = record_state(&self.local, &*self.env.files, &self.path, &record)
+        let tail = self.env.random.next_u64();
+        let state = record_state(&self.local, &*self.env.files, &self.path, &record, tail)
             .map_err(self.io("save the state in"))?;
         self.adopt(state)?;
         // SQLite wrote the change counter anew: the first comparison ships that page, and whatever came since.
         self.broken = Some(litekeep_core::assess::BreakReason::NoPosition);
         self.claim()
+    }
+
+    /// Writes down what the file is about to become. Between the commit and the new state's record lies a moment in
+    /// which the file would else seem to have changes of its own.
+    fn intend(&mut self, newer: &Newer) -> Result<(), KeepError> {
+        let Some(record) = newer.record(self.env.store.location()) else { return Ok(()) };
+        let io = self.io("read a restored file in");
+        let file = self.env.files.open(&newer.path, Open::Read).map_err(&io)?;
+        let mut first = vec![0; record.page_size.bytes()];
+        crate::files::read_exact_at(&*file, &mut first, 0).map_err(&io)?;
+        let first_page = PageNo::FIRST;
+        let target =
+            record.database.toggle(page_checksum(first_page, &first)).toggle(content(first_page, &first));
+        let Some(state) = &mut self.state else { return Ok(()) };
+        if !state.forward.contains(&target) {
+            state.forward.push(target);
+            let more = state.forward.len().saturating_sub(limits::FORWARD_CONTENTS);
+            state.forward.drain(..more);
+        }
+        self.save()
     }
 
     /// One transaction that makes the database the newer state; `false` while somebody else writes. Refuses when the
@@ -124,7 +147,7 @@ impl Replicator {
         let scan = self.scan()?.ok_or_else(|| self.sqlite()(super::capture::busy()))?;
         let state = self.state();
         let page_size = state.page_size;
-        let mut old = Checksum::EMPTY;
+        let (mut old, mut old_content) = (Checksum::EMPTY, Checksum::EMPTY);
         let file =
             self.env.files.open(&newer.path, Open::Read).map_err(self.io("read a restored file in"))?;
         let pages = newer.restored.pages;
@@ -133,6 +156,7 @@ impl Replicator {
         let same_size = newer.restored.page_size == Some(page_size);
         scan.for_each(|page, data| {
             old = old.toggle(page_checksum(page, data));
+            old_content = old_content.toggle(content(page, data));
             if page.get() > pages || !same_size {
                 return Ok::<_, BuildError>(());
             }
@@ -143,7 +167,8 @@ impl Replicator {
             Ok(())
         })
         .map_err(self.build_failed(newer.restored.txid().unwrap_or(state.txid)))?;
-        if Some(old) != state.database || !same_size {
+        let known = Some(old) == state.database || state.forward.contains(&old_content);
+        if !known || !same_size {
             return Err(self.behind(None));
         }
         for number in scan.pages().map_err(self.sqlite())? + 1..=pages {

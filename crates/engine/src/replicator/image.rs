@@ -46,7 +46,7 @@ impl Replicator {
         let next = self.chain.durable.map_or(Txid::FIRST, Txid::next);
         let txid = self.state.as_ref().map_or(next, |state| state.txid.next().max(next));
         let raw = u64::from(commit) * u64::from(facts.page_size.get());
-        let large = raw > limits::IMAGE_RAW_BYTES.min(self.settings.max_slot_bytes);
+        let large = raw > limits::IMAGE_RAW_BYTES.min(self.slot_limit() / 2);
         tracing::info!(db = %self.path.display(), %reason, %txid, pages = commit, "shipping a whole image");
         let database = self.write_sums(&scan, txid, commit)?;
         let before = Position::before_any_frame(facts.page_size);
@@ -86,7 +86,8 @@ impl Replicator {
 
     fn write_image_slot(&self, head: SlotHead, scan: Option<&Scan>) -> Result<Built, BuildError> {
         let path = self.local.slot(head.txid);
-        let mut slot = SlotWriter::create(&*self.env.files, &path, head, self.settings.encoding)?;
+        let (encoding, limit) = (self.settings.encoding, self.slot_limit());
+        let mut slot = SlotWriter::create(&*self.env.files, &path, head, encoding, limit)?;
         if let Some(scan) = scan {
             scan.for_each(|page, data| slot.page(page, data))?;
         }
@@ -156,8 +157,8 @@ impl Replicator {
             }
             Err(error) if waiting => {
                 // The read transaction is gone with the job: the content must be taken anew, under a new number.
-                self.putting = None;
-                self.mend_chain()?;
+                self.stand_aside()?;
+                self.put_failures = self.put_failures.saturating_add(1);
                 Err(error)
             }
             Err(error) => {

@@ -5,6 +5,7 @@ use super::start::position_of;
 use crate::error::KeepError;
 use crate::slot::BuildError;
 use litekeep_core::assess::{BreakReason, Position};
+use litekeep_core::limits;
 use litekeep_formats::crc::page_checksum;
 
 impl Replicator {
@@ -39,8 +40,10 @@ impl Replicator {
         self.forget_tail()?;
         let failed = self.build_failed(self.state().txid.next());
         let mut changed = 0u64;
+        let page_size = u64::from(facts.page_size.get());
+        let worth_it = limits::COMPARED_BYTES.max(u64::from(commit) * page_size / 8);
+        let limit = worth_it.min(self.slot_limit()) / page_size;
         let (Some(pending), Some(sums)) = (&mut self.pending, &self.sums) else { return Ok(false) };
-        let limit = self.settings.max_slot_bytes / u64::from(facts.page_size.get());
         let local = &self.local;
         scan.for_each(|page, data| {
             if changed > limit || sums.get(page)? == Some(page_checksum(page, data)) {
@@ -54,7 +57,6 @@ impl Replicator {
             self.forget_tail()?;
             return Ok(false);
         }
-        pending.sync().map_err(self.io("stage changes in"))?;
         let lowest = commit.min(self.state().commit);
         self.pending().reached(position_of(&facts), commit, lowest);
         tracing::info!(db = %self.path.display(), pages = changed, "compared the database with the replica's last state");
@@ -62,17 +64,14 @@ impl Replicator {
         Ok(true)
     }
 
-    /// The tail is about to be written anew: until that is durable, the state must not speak of it.
+    /// The tail is about to be written anew: what stands in it must not count any more.
     fn forget_tail(&mut self) -> Result<(), KeepError> {
         let Some(state) = &mut self.state else { return Ok(()) };
         let position = Position::before_any_frame(state.page_size);
-        state.position = position;
-        state.tail = 0;
-        state.tail_commit = state.commit;
-        state.tail_lowest = state.commit;
-        let commit = state.commit;
+        (state.position, state.tail) = (position, self.env.random.next_u64());
+        let (commit, tail) = (state.commit, state.tail);
         if let Some(pending) = &mut self.pending {
-            pending.reset(position, commit);
+            pending.reset(position, commit, tail);
         }
         self.save()
     }

@@ -4,6 +4,7 @@
 //! is straight: facts about the WAL -> verdict -> pending pages -> slot on the local disk -> create-only put ->
 //! durable. Whatever breaks the chain of frames leads to one and the same answer: compare pages, ship what differs.
 
+mod away;
 mod capture;
 mod checkpoint;
 mod chores;
@@ -80,6 +81,7 @@ pub(crate) enum Report {
     Compared(RemoteTip, Result<forward::Newer, KeepError>),
     Put(Txid, Result<put::PutOutcome, KeepError>),
     ImageUp(Txid, Result<LtxFile, KeepError>),
+    Back(Result<(), KeepError>),
     Recorded(EpochRecord, Result<(), KeepError>),
     Chore(chores::ChoreReport),
 }
@@ -150,6 +152,8 @@ pub struct Replicator {
     paused: Option<Duration>,
     pause: Duration,
     image: Option<image::Image>,
+    /// The store does not answer while an image is to be streamed.
+    away: Option<away::Away>,
     /// An image's level-9 file is on its way.
     image_busy: bool,
     staged: VecDeque<Staged>,
@@ -202,6 +206,7 @@ impl Replicator {
             paused: None,
             pause: Duration::ZERO,
             image: None,
+            away: None,
             image_busy: false,
             staged: VecDeque::new(),
             unflushed: VecDeque::new(),
@@ -310,6 +315,7 @@ impl Replicator {
             Report::Claimed(result) => self.claimed(result),
             Report::Put(txid, result) => self.put_answered(txid, result),
             Report::ImageUp(txid, result) => self.image_answered(txid, result),
+            Report::Back(result) => self.store_is_back(result),
             Report::Recorded(kind, result) => self.recorded(kind, result),
             Report::Chore(report) => self.chore_done(report),
         }
@@ -324,6 +330,13 @@ impl Replicator {
                 return Ok(until - now);
             }
             self.paused = None;
+        }
+        if self.away.is_some() {
+            let due = match self.away_round() {
+                Ok(wait) => wait,
+                Err(error) => self.pause_for(error)?,
+            };
+            return Ok(self.stop_round()?.min(due));
         }
         let captured = self.capture_round();
         let look_again = match captured {

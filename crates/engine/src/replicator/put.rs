@@ -2,15 +2,14 @@
 
 use super::{Phase, Replicator, Report, Stopping};
 use crate::error::KeepError;
-use crate::files::{self, Files};
+use crate::files::{File, Files, Open};
 use crate::ownership;
 use crate::slot::Built;
 use crate::survey;
-use bytes::Bytes;
-use litekeep_core::limits;
 use litekeep_core::restore::LtxFile;
 use litekeep_formats::{Level, Txid, TxidRange};
-use litekeep_store::{Created, EpochRecord, ErrorKind, Key, Store};
+use litekeep_store::{Created, EpochRecord, ErrorKind, Key, Source, Store, body};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +86,7 @@ impl Replicator {
                 self.putting = None;
                 self.next_put = self.env.clock.boot() + self.backoff(self.put_failures);
                 self.put_failures = self.put_failures.saturating_add(1);
+                self.give_up_stream(txid)?;
                 Err(error)
             }
         }
@@ -248,6 +248,22 @@ impl Replicator {
     }
 }
 
+/// A staged slot as the store reads it: it may be larger than memory, and is read anew for each try.
+struct Slot {
+    file: Arc<dyn File>,
+    len: u64,
+}
+
+impl Source for Slot {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buf, offset)
+    }
+}
+
 /// Creates (or, where nothing can be owned, puts) a staged slot.
 fn put(
     store: &dyn Store,
@@ -258,15 +274,21 @@ fn put(
 ) -> Result<PutOutcome, KeepError> {
     let key = Key::Ltx(Level::SLOTS, TxidRange::single(built.txid));
     let read = |error| KeepError::Io { what: "read the staged slot", path: path.to_owned(), error };
-    let content = files::read_small(files, path, limits::SLOT_RAW_BYTES * 2)
-        .and_then(|content| content.ok_or_else(|| std::io::ErrorKind::NotFound.into()))
-        .map_err(read)?;
-    let body = Bytes::from(content);
+    let file = files.open(path, Open::Read).map_err(read)?;
+    let slot = Slot { len: file.len().map_err(read)?, file };
     if !create_only {
-        store.put(&key, body, built.timestamp)?;
+        let mut upload = store.upload(&key, built.timestamp)?;
+        let mut at = 0;
+        while at < slot.len {
+            let piece = body::piece(&slot, at).map_err(read)?;
+            upload.write(&piece)?;
+            at += piece.len() as u64;
+        }
+        upload.finish()?;
         return Ok(PutOutcome::Durable);
     }
-    match store.create(&key, body, built.timestamp)? {
+    let source: Arc<dyn Source> = Arc::new(slot);
+    match store.create_from(&key, &source, built.timestamp)? {
         Created::Yes => Ok(PutOutcome::Durable),
         Created::Exists => whose(store, built),
     }

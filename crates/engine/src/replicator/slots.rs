@@ -3,12 +3,14 @@
 use super::Replicator;
 use super::image::Image;
 use crate::error::KeepError;
+use crate::files::Open;
+use crate::image::FileSource;
 use crate::local::{State, SumsRecord};
 use crate::slot::{self, BuildError, Built, SlotHead, SlotWriter};
 use litekeep_core::assess::{BreakReason, Position};
 use litekeep_core::limits;
 use litekeep_formats::crc::page_checksum;
-use litekeep_formats::ltx::{Decoder, Marks};
+use litekeep_formats::ltx::{DecodeError, Decoder, Marks};
 use litekeep_formats::{Checksum, PageNo, PageSize, Txid};
 use std::collections::BTreeMap;
 use std::io;
@@ -58,8 +60,14 @@ impl Replicator {
         Ok(Duration::ZERO)
     }
 
+    /// The largest slot that one put carries, bytes.
+    pub(super) fn slot_limit(&self) -> u64 {
+        self.settings.max_slot_bytes.min(self.env.store.limits().single_put)
+    }
+
+    /// Without the oldest: that one is on its way, may be large, and is never let go.
     fn staged_bytes(&self) -> u64 {
-        self.staged.iter().map(|slot| slot.built.size).sum()
+        self.staged.iter().skip(1).map(|slot| slot.built.size).sum()
     }
 
     pub(super) fn has_changes_pending(&mut self) -> bool {
@@ -70,9 +78,6 @@ impl Replicator {
 
     /// Turns everything pending into the next slot.
     fn build_slot(&mut self) -> Result<(), KeepError> {
-        if self.pending().raw_bytes() > self.settings.max_slot_bytes {
-            return self.build_image(BreakReason::LetGo);
-        }
         self.fill_growth()?;
         let txid = self.state().txid.next();
         let pages: Vec<PageNo> = self.pending().pages().collect();
@@ -98,7 +103,13 @@ impl Replicator {
             marks: Marks::NONE,
             wal: span,
         };
-        let built = self.write_slot(head, &pages).map_err(&failed)?;
+        let built = match self.write_slot(head, &pages) {
+            Err(BuildError::TooLarge(_)) => {
+                self.env.files.remove(&self.local.slot(txid)).map_err(self.io("remove a slot in"))?;
+                return self.build_image(BreakReason::TooLarge);
+            }
+            built => built.map_err(&failed)?,
+        };
         if let Some(known) = &mut self.sums {
             known.push(txid, commit, sums);
         }
@@ -118,7 +129,7 @@ impl Replicator {
         move |error| match error {
             BuildError::Io(error) => io(error),
             BuildError::Sqlite(error) => sqlite(error),
-            error @ BuildError::Format(_) => KeepError::build(txid, &error),
+            error @ (BuildError::Format(_) | BuildError::TooLarge(_)) => KeepError::build(txid, &error),
         }
     }
 
@@ -134,7 +145,8 @@ impl Replicator {
 
     fn write_slot(&mut self, head: SlotHead, pages: &[PageNo]) -> Result<Built, BuildError> {
         let path = self.local.slot(head.txid);
-        let mut writer = SlotWriter::create(&*self.env.files, &path, head, self.settings.encoding)?;
+        let (encoding, limit) = (self.settings.encoding, self.slot_limit());
+        let mut writer = SlotWriter::create(&*self.env.files, &path, head, encoding, limit)?;
         let mut buf = vec![0; head.page_size.bytes()];
         let pending = self.pending.as_ref().expect("BUG: a running replicator has pending pages");
         for page in pages {
@@ -180,6 +192,7 @@ impl Replicator {
         self.env.files.sync_dir(self.local.dir()).map_err(self.io("make a slot durable in"))?;
         let replica = self.env.store.location();
         let file = self.timing.file.expect("BUG: the database is open");
+        let tail = self.env.random.next_u64();
         let old_sums = self.state.as_ref().and_then(|state| state.sums);
         self.state = Some(State {
             file,
@@ -191,15 +204,14 @@ impl Replicator {
             page_size: head.page_size,
             timestamp: built.timestamp,
             position,
-            tail: 0,
-            tail_commit: head.commit,
-            tail_lowest: head.commit,
+            tail,
             rewound_from: None,
+            forward: Vec::new(),
             sums: sums.or(old_sums.filter(|_| self.sums.is_some())),
         });
         self.save()?;
         match &mut self.pending {
-            Some(pending) => pending.reset(position, head.commit),
+            Some(pending) => pending.reset(position, head.commit, tail),
             None => {
                 let state = self.state.as_ref().expect("BUG: set above");
                 self.pending = Some(
@@ -267,24 +279,21 @@ impl Replicator {
     }
 
     fn load_slot(&mut self, txid: Txid, layer: bool) -> io::Result<Staged> {
-        let damaged =
-            |error: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
         let path = self.local.slot(txid);
         let size = self.env.files.len(&path)?.unwrap_or(0);
-        let content = crate::files::read_small(&*self.env.files, &path, limits::SLOT_RAW_BYTES * 2)?
-            .unwrap_or_default();
-        let mut decoder = Decoder::new(&content[..]).map_err(|error| damaged(&error))?;
+        let file = self.env.files.open(&path, Open::Read)?;
+        let mut decoder = Decoder::new(FileSource::new(file)).map_err(damaged)?;
         let header = *decoder.header();
         let mut buf = vec![0; header.page_size.bytes()];
         let mut sums = BTreeMap::new();
         let mut empty = true;
-        while let Some(page) = decoder.next_page(&mut buf).map_err(|error| damaged(&error))? {
+        while let Some(page) = decoder.next_page(&mut buf).map_err(damaged)? {
             empty = false;
             if layer {
                 sums.insert(page, page_checksum(page, &buf));
             }
         }
-        let trailer = decoder.finish().map_err(|error| damaged(&error))?;
+        let trailer = decoder.finish().map_err(damaged)?;
         if let Some(known) = self.sums.as_mut().filter(|_| layer) {
             known.push(txid, header.commit, sums);
         }
@@ -313,6 +322,7 @@ impl Replicator {
             self.putting = None;
             self.sums = None;
         }
+        let tail = self.env.random.next_u64();
         let Some(state) = &mut self.state else { return };
         if self.sums.is_none() {
             state.sums = None;
@@ -333,8 +343,7 @@ impl Replicator {
                 }
                 _ => (self.sums, state.sums) = (None, None),
             }
-            state.position = Position::before_any_frame(state.page_size);
-            (state.tail, state.tail_commit, state.tail_lowest) = (0, state.commit, state.commit);
+            (state.position, state.tail) = (Position::before_any_frame(state.page_size), tail);
             // The state first. On a full disk that may need the room which the slots take; then it is tried once more,
             // and a crash in between finds staged slots that do not reach the state, which count for nothing.
             let saved = self.local.save(state).is_ok();
@@ -346,13 +355,10 @@ impl Replicator {
             }
         }
         let position = Position::before_any_frame(state.page_size);
-        state.position = position;
-        state.tail = 0;
-        state.tail_commit = state.commit;
-        state.tail_lowest = state.commit;
+        (state.position, state.tail) = (position, tail);
         let commit = state.commit;
         if let Some(pending) = &mut self.pending {
-            pending.reset(position, commit);
+            pending.reset(position, commit, tail);
         }
     }
 
@@ -380,5 +386,13 @@ impl Replicator {
             self.env.files.remove(&self.local.slot(txid)).map_err(self.io("remove a durable slot in"))?;
         }
         Ok(())
+    }
+}
+
+/// A slot that is no slot, or is cut short; any other trouble is the file system's.
+fn damaged(error: DecodeError<io::Error>) -> io::Error {
+    match error {
+        DecodeError::Source(error) if error.kind() != io::ErrorKind::UnexpectedEof => error,
+        error => io::Error::new(io::ErrorKind::InvalidData, error.to_string()),
     }
 }

@@ -13,7 +13,7 @@ use litekeep_core::assess::{Advance, BreakReason, Facts, Position, Resume};
 use litekeep_core::lineage::{self, BesideReason, Lineage, LocalRecord, RemoteTip};
 use litekeep_core::ownership::is_wiped;
 use litekeep_formats::crc::page_checksum;
-use litekeep_formats::{Checksum, Epoch};
+use litekeep_formats::{Checksum, Epoch, PageNo};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -175,10 +175,9 @@ impl Replicator {
             database: None,
             timestamp: state.timestamp.max(tip.timestamp),
             position: Position::before_any_frame(state.page_size),
-            tail: 0,
-            tail_commit: state.commit,
-            tail_lowest: state.commit,
+            tail: self.env.random.next_u64(),
             rewound_from: None,
+            forward: Vec::new(),
             sums: None,
             ..state
         })?;
@@ -207,6 +206,18 @@ impl Replicator {
 
     /// Opens the connections and begins protection; `false` while somebody holds a lock that forbids it.
     pub(super) fn open_edge(&mut self) -> Result<bool, KeepError> {
+        if !self.connect()? {
+            return Ok(false);
+        }
+        match self.edge_mut().begin_hold() {
+            Ok(()) => Ok(true),
+            Err(error) if is_busy(&error) => Ok(false),
+            Err(error) => Err(self.sqlite()(error)),
+        }
+    }
+
+    /// Opens the connections; `false` while somebody holds a lock that forbids it.
+    pub(super) fn connect(&mut self) -> Result<bool, KeepError> {
         if self.edge.is_none() {
             match Edge::open(&self.path, self.env.vfs.as_deref()) {
                 Ok(edge) => self.edge = Some(edge),
@@ -215,12 +226,7 @@ impl Replicator {
             }
             self.timing.file = self.env.files.id(&self.path).map_err(self.io("look at the database for"))?;
         }
-        let edge = self.edge.as_mut().expect("BUG: opened above");
-        match edge.begin_hold() {
-            Ok(()) => Ok(true),
-            Err(error) if is_busy(&error) => Ok(false),
-            Err(error) => Err(self.sqlite()(error)),
-        }
+        Ok(true)
     }
 
     /// Reads the local state; one about another file or another replica is no record.
@@ -266,11 +272,10 @@ impl Replicator {
     fn local_record(&mut self, tip: Option<&RemoteTip>) -> Result<Option<LocalRecord>, KeepError> {
         let Some(state) = self.state.clone() else { return Ok(None) };
         let facts = self.facts_now()?;
-        let frame = self
-            .wal
-            .frame_at(state.position.frame, state.page_size)
-            .map_err(self.io("read the WAL beside"))?;
-        let resume = (self.env.decisions.resume)(&facts, frame, &state.position);
+        let position = *self.pending().position();
+        let frame =
+            self.wal.frame_at(position.frame, state.page_size).map_err(self.io("read the WAL beside"))?;
+        let resume = (self.env.decisions.resume)(&facts, frame, &position);
         if let Resume::Break(reason) = resume {
             self.broken = Some(reason);
         }
@@ -291,23 +296,33 @@ impl Replicator {
     }
 
     fn has_changes(&mut self, facts: &Facts, resume: Resume) -> Result<bool, KeepError> {
-        let state = self.state();
-        if state.tail > 0 {
+        if !self.state().forward.is_empty() && self.was_brought_forward()? {
+            return Ok(false);
+        }
+        if self.has_changes_pending() {
             return Ok(true);
         }
         if resume == Resume::Intact {
-            return Ok((self.env.decisions.advance)(facts, &state.position) != Advance::Nothing);
+            return Ok((self.env.decisions.advance)(facts, self.pending().position()) != Advance::Nothing);
         }
-        let Some(known) = state.database else { return Ok(true) };
+        let Some(known) = self.state().database else { return Ok(true) };
         let Some(scan) = self.scan()? else { return Ok(true) };
-        Ok(self.checksum_of(&scan)? != known)
+        Ok(self.checksum_of(&scan, page_checksum)? != known)
+    }
+
+    /// Whether the last run ended between the commit that brings the file forward and the record of it: what is in
+    /// the WAL since the state is our own then, and it is done once more.
+    fn was_brought_forward(&self) -> Result<bool, KeepError> {
+        let Some(scan) = self.scan()? else { return Ok(false) };
+        let content = self.checksum_of(&scan, crate::local::content)?;
+        Ok(self.state().forward.contains(&content))
     }
 
     /// The rolling checksum of everything a scan shows.
-    fn checksum_of(&self, scan: &Scan) -> Result<Checksum, KeepError> {
+    fn checksum_of(&self, scan: &Scan, of: fn(PageNo, &[u8]) -> Checksum) -> Result<Checksum, KeepError> {
         let mut database = Checksum::EMPTY;
         scan.for_each(|page, data| {
-            database = database.toggle(page_checksum(page, data));
+            database = database.toggle(of(page, data));
             Ok::<_, rusqlite::Error>(())
         })
         .map_err(self.sqlite())?;

@@ -158,10 +158,9 @@ impl Replicator {
             page_size: position.page_size,
             timestamp: tip.timestamp,
             position,
-            tail: 0,
-            tail_commit: commit,
-            tail_lowest: commit,
+            tail: self.env.random.next_u64(),
             rewound_from: None,
+            forward: Vec::new(),
             sums: Some(SumsRecord { begun: tip.txid, flushed: tip.txid, commit }),
         }
     }

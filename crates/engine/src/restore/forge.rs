@@ -7,7 +7,7 @@ use litekeep_formats::ltx::{Encoder, Header, Marks, PageEncoding, Seal, WalSpan}
 use litekeep_formats::{Checksum, Epoch, Level, PageNo, PageSize, TimestampMs, Txid, TxidRange};
 use litekeep_store::memory::MemoryStore;
 use litekeep_store::{
-    Chunk, Created, Entry, ErrorKind, Failure, Head, Key, Limits, Scope, Store, StoreError, Upload,
+    Chunk, Created, Entry, ErrorKind, Failure, Head, Key, Limits, Scope, Source, Store, StoreError, Upload,
 };
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -302,6 +302,16 @@ impl Store for Meddler {
     fn create(&self, key: &Key, body: Bytes, timestamp: TimestampMs) -> Result<Created, StoreError> {
         self.ask("create", &key.to_string())?;
         self.inner.create(key, body, timestamp)
+    }
+
+    fn create_from(
+        &self,
+        key: &Key,
+        source: &Arc<dyn Source>,
+        timestamp: TimestampMs,
+    ) -> Result<Created, StoreError> {
+        self.ask("create", &key.to_string())?;
+        self.inner.create_from(key, source, timestamp)
     }
 
     fn put(&self, key: &Key, body: Bytes, timestamp: TimestampMs) -> Result<(), StoreError> {

@@ -479,64 +479,70 @@ fn a_hole_names_what_is_missing_and_where_one_can_go() {
     assert!(bench.output() == chain.states[&5]);
 }
 
+/// A store whose listings do not show these objects yet.
+struct Stale(litekeep_store::memory::MemoryStore, Vec<Key>);
+
+impl Store for Stale {
+    fn list(
+        &self,
+        scope: &litekeep_store::Scope,
+    ) -> Result<Vec<litekeep_store::Entry>, litekeep_store::StoreError> {
+        let mut entries = self.0.list(scope)?;
+        entries.retain(|entry| !self.1.contains(&entry.key));
+        Ok(entries)
+    }
+    fn head(&self, key: &Key) -> Result<litekeep_store::Head, litekeep_store::StoreError> {
+        self.0.head(key)
+    }
+    fn read(
+        &self,
+        key: &Key,
+        range: Option<std::ops::Range<u64>>,
+    ) -> Result<litekeep_store::Chunk, litekeep_store::StoreError> {
+        self.0.read(key, range)
+    }
+    fn create(
+        &self,
+        key: &Key,
+        body: Bytes,
+        timestamp: TimestampMs,
+    ) -> Result<litekeep_store::Created, litekeep_store::StoreError> {
+        self.0.create(key, body, timestamp)
+    }
+    fn create_from(
+        &self,
+        key: &Key,
+        source: &Arc<dyn litekeep_store::Source>,
+        timestamp: TimestampMs,
+    ) -> Result<litekeep_store::Created, litekeep_store::StoreError> {
+        self.0.create_from(key, source, timestamp)
+    }
+    fn put(&self, key: &Key, body: Bytes, timestamp: TimestampMs) -> Result<(), litekeep_store::StoreError> {
+        self.0.put(key, body, timestamp)
+    }
+    fn upload(
+        &self,
+        key: &Key,
+        timestamp: TimestampMs,
+    ) -> Result<Box<dyn litekeep_store::Upload>, litekeep_store::StoreError> {
+        self.0.upload(key, timestamp)
+    }
+    fn delete(&self, keys: &[Key]) -> Result<(), litekeep_store::StoreError> {
+        self.0.delete(keys)
+    }
+    fn server_time(&self) -> Option<TimestampMs> {
+        self.0.server_time()
+    }
+    fn limits(&self) -> litekeep_store::Limits {
+        self.0.limits()
+    }
+    fn location(&self) -> String {
+        self.0.location()
+    }
+}
+
 #[test]
 fn r60_a_slot_that_the_listing_does_not_show_yet_is_found_by_name() {
-    struct Stale(litekeep_store::memory::MemoryStore, Vec<Key>);
-    impl Store for Stale {
-        fn list(
-            &self,
-            scope: &litekeep_store::Scope,
-        ) -> Result<Vec<litekeep_store::Entry>, litekeep_store::StoreError> {
-            let mut entries = self.0.list(scope)?;
-            entries.retain(|entry| !self.1.contains(&entry.key));
-            Ok(entries)
-        }
-        fn head(&self, key: &Key) -> Result<litekeep_store::Head, litekeep_store::StoreError> {
-            self.0.head(key)
-        }
-        fn read(
-            &self,
-            key: &Key,
-            range: Option<std::ops::Range<u64>>,
-        ) -> Result<litekeep_store::Chunk, litekeep_store::StoreError> {
-            self.0.read(key, range)
-        }
-        fn create(
-            &self,
-            key: &Key,
-            body: Bytes,
-            timestamp: TimestampMs,
-        ) -> Result<litekeep_store::Created, litekeep_store::StoreError> {
-            self.0.create(key, body, timestamp)
-        }
-        fn put(
-            &self,
-            key: &Key,
-            body: Bytes,
-            timestamp: TimestampMs,
-        ) -> Result<(), litekeep_store::StoreError> {
-            self.0.put(key, body, timestamp)
-        }
-        fn upload(
-            &self,
-            key: &Key,
-            timestamp: TimestampMs,
-        ) -> Result<Box<dyn litekeep_store::Upload>, litekeep_store::StoreError> {
-            self.0.upload(key, timestamp)
-        }
-        fn delete(&self, keys: &[Key]) -> Result<(), litekeep_store::StoreError> {
-            self.0.delete(keys)
-        }
-        fn server_time(&self) -> Option<TimestampMs> {
-            self.0.server_time()
-        }
-        fn limits(&self) -> litekeep_store::Limits {
-            self.0.limits()
-        }
-        fn location(&self) -> String {
-            self.0.location()
-        }
-    }
     let mut chain = Chain::new();
     chain.run(9);
     // The last row lists nothing at all: a chain that has just begun is neither empty nor wiped.

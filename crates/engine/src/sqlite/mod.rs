@@ -72,7 +72,10 @@ impl Edge {
         }
         let reader =
             || Ok::<_, rusqlite::Error>(Reader { connection: connect(path, vfs)?, open: false, began: None });
-        let edge = Self { hold: reader()?, next: reader()?, lock: connect(path, vfs)?, ctl };
+        let lock = connect(path, vfs)?;
+        // The one transaction that it ever commits must outlive the power before the local state speaks of it.
+        lock.execute_batch("PRAGMA synchronous=FULL")?;
+        let edge = Self { hold: reader()?, next: reader()?, lock, ctl };
         touch(&edge.ctl)?;
         Ok(edge)
     }

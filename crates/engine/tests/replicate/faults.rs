@@ -8,7 +8,7 @@ use litekeep::keeper::Keeper;
 use litekeep::replicator::Health;
 use litekeep_formats::{Level, TimestampMs, Txid};
 use litekeep_store::{
-    Chunk, Created, Entry, ErrorKind, Failure, Head, Key, Limits, Scope, Store, StoreError, Upload,
+    Chunk, Created, Entry, ErrorKind, Failure, Head, Key, Limits, Scope, Source, Store, StoreError, Upload,
 };
 use std::io;
 use std::ops::Range;
@@ -72,8 +72,17 @@ impl Store for Moody {
         self.inner.read(key, range)
     }
     fn create(&self, key: &Key, body: Bytes, timestamp: TimestampMs) -> Result<Created, StoreError> {
+        let source: Arc<dyn Source> = Arc::new(body);
+        self.create_from(key, &source, timestamp)
+    }
+    fn create_from(
+        &self,
+        key: &Key,
+        source: &Arc<dyn Source>,
+        timestamp: TimestampMs,
+    ) -> Result<Created, StoreError> {
         self.refuse("create")?;
-        let created = self.inner.create(key, body, timestamp)?;
+        let created = self.inner.create_from(key, source, timestamp)?;
         if self.mood.swap(FINE, Ordering::SeqCst) == LOSES_ANSWERS {
             return Err(StoreError::new(
                 ErrorKind::Retry,
@@ -369,6 +378,65 @@ fn r07_r08_an_image_that_goes_up_slowly_is_one_state_whatever_is_written_and_che
         .unwrap();
     assert_eq!(check, "ok");
     synced(&keeper);
+    stopped(keeper);
+    rig.assert_restores();
+}
+
+#[test]
+fn an_image_that_waits_for_a_store_which_is_down_does_not_keep_the_wal() {
+    let (mut rig, mood) = moody();
+    rig.settings.max_slot_bytes = 1 << 20;
+    rig.settings.min_checkpoint_pages = 100;
+    let app = rig.app();
+    insert(&app, 10);
+    let keeper = rig.keep();
+    let last = synced(&keeper);
+    mood.store(DOWN, Ordering::SeqCst);
+    insert(&app, 20_000);
+    wait_for(&keeper, "the image's put has failed", || {
+        keeper.status().built > Some(last) && keeper.status().health == Health::Troubled
+    });
+    // An application that checkpoints by itself: each round is about 2.5 MB of WAL.
+    for _ in 0..60 {
+        app.execute_batch("UPDATE t SET v = randomblob(100)").unwrap();
+    }
+    let wal = std::fs::metadata(rig.dir.path().join("app.db-wal")).unwrap().len();
+    assert!(wal < 20 << 20, "the WAL grew to {wal} bytes");
+    // And one that leaves that to the engine.
+    app.execute_batch("PRAGMA wal_autocheckpoint=0; UPDATE t SET v = randomblob(100)").unwrap();
+    wait_for(&keeper, "the engine back-fills", || {
+        let left = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
+        let (log, done) = app.query_row("PRAGMA wal_checkpoint(NOOP)", [], left).unwrap();
+        log == done
+    });
+    assert_eq!(keeper.status().durable, Some(last));
+    mood.store(FINE, Ordering::SeqCst);
+    assert!(synced(&keeper) > last);
+    insert(&app, 1);
+    synced(&keeper);
+    assert_eq!(keeper.status().health, Health::Good);
+    stopped(keeper);
+    rig.assert_restores();
+}
+
+#[test]
+fn r55_a_stop_while_an_image_waits_for_the_store_says_what_is_missing_and_the_next_start_ships_it() {
+    let (mut rig, mood) = moody();
+    rig.settings.max_slot_bytes = 100_000;
+    let app = rig.app();
+    insert(&app, 10);
+    let keeper = rig.keep();
+    let last = synced(&keeper);
+    mood.store(DOWN, Ordering::SeqCst);
+    insert(&app, 5000);
+    wait_for(&keeper, "the image's put has failed", || {
+        keeper.status().built > Some(last) && keeper.status().health == Health::Troubled
+    });
+    let error = keeper.stop(Duration::from_millis(300)).unwrap_err();
+    assert!(matches!(*error, KeepError::Uncaptured { .. }), "{error}");
+    mood.store(FINE, Ordering::SeqCst);
+    let keeper = rig.keep();
+    assert!(synced(&keeper) > last);
     stopped(keeper);
     rig.assert_restores();
 }

@@ -6,5 +6,6 @@ mod chores;
 mod faults;
 mod foreign;
 mod idle;
+mod locked;
 mod replica;
 mod rig;

@@ -1,10 +1,13 @@
 //! What may have happened to the replica, and to the file, before a start.
 
 use crate::rig::{LONG, Rig, insert, stopped, synced};
+use litekeep::clock::SystemClock;
 use litekeep::error::{KeepError, KeepErrorKind};
 use litekeep::replicator::{Health, Status};
 use litekeep_formats::{Level, Txid, TxidRange};
+use litekeep_store::memory::MemoryStore;
 use litekeep_store::{Key, Scope};
+use std::sync::Arc;
 
 fn slot(txid: u64) -> Key {
     Key::Ltx(Level::SLOTS, TxidRange::single(Txid::new(txid).unwrap()))
@@ -319,4 +322,37 @@ fn a_file_whose_wal_is_gone_and_that_differs_is_not_guessed_about() {
     drop(app); // the last connection: SQLite checkpoints and removes the WAL
     let error = refused(&rig);
     assert!(matches!(*error, KeepError::Beside { .. }), "{error}");
+}
+
+/// One transaction on a store with this single-put limit: the size of its slot, how many images were shipped, and how
+/// large the largest level-9 file is.
+fn one_transaction(single_put: u64) -> (u64, u64, u64) {
+    let rig = Rig::on(Arc::new(MemoryStore::new(Arc::new(SystemClock)).with_single_put(single_put)));
+    let app = rig.app();
+    insert(&app, 10);
+    let keeper = rig.keep();
+    synced(&keeper);
+    app.execute_batch(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) \
+         INSERT INTO t (v) SELECT i * 7919 || ' ' || i FROM n",
+    )
+    .unwrap();
+    let last = synced(&keeper);
+    let status = stopped(keeper);
+    rig.assert_restores();
+    let size = |key| rig.store.head(&key).map_or(0, |head| head.size);
+    let slot = size(Key::Ltx(Level::SLOTS, TxidRange::single(last)));
+    let range = TxidRange::new(Txid::FIRST, last).unwrap();
+    (slot, status.images, size(Key::Ltx(Level::SNAPSHOTS, range)))
+}
+
+#[test]
+fn a_transaction_is_one_slot_up_to_the_store_s_single_put_limit_and_goes_to_level_9_one_byte_past_it() {
+    let (size, images, _) = one_transaction(5 << 30);
+    assert!(size > 100_000, "{size}");
+    assert_eq!(images, 1, "the first slot");
+    assert_eq!(one_transaction(size), (size, 1, 0), "at the limit");
+    let (slot, images, snapshot) = one_transaction(size - 1);
+    assert_eq!(images, 2, "one past it");
+    assert!(slot < 1000 && snapshot >= size, "{slot} {snapshot}");
 }

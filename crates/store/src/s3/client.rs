@@ -6,7 +6,9 @@
 //! its signing are used.
 
 use super::answer::{Answer, NoAnswer};
+use super::body::Body;
 use super::tls;
+use crate::body::Source;
 use crate::location::{Address, LocationError};
 use crate::location::{Credentials, Provider, RoleSource, S3Settings};
 use bytes::{Bytes, BytesMut};
@@ -23,6 +25,7 @@ use object_store::{BackoffConfig, ClientOptions, RetryConfig, StaticCredentialPr
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use std::future::Future;
+use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, mpsc};
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -41,7 +44,7 @@ pub(crate) struct Ask {
     pub(crate) key: Option<String>,
     pub(crate) query: Vec<(&'static str, String)>,
     pub(crate) headers: Vec<(&'static str, String)>,
-    pub(crate) body: Bytes,
+    pub(super) body: Body,
     /// SHA-256 of the body, computed once however often it is sent.
     digest: [u8; 32],
     /// How many bytes of the answer's body are wanted, beginning where.
@@ -55,7 +58,7 @@ impl Ask {
             key,
             query: Vec::new(),
             headers: Vec::new(),
-            body: Bytes::new(),
+            body: Bytes::new().into(),
             digest: sha256(&[]),
             wanted: (0, LARGEST_ANSWER),
         }
@@ -73,8 +76,15 @@ impl Ask {
 
     pub(crate) fn body(mut self, body: Bytes) -> Self {
         self.digest = sha256(&body);
-        self.body = body;
+        self.body = body.into();
         self
+    }
+
+    /// A body that is read when it is sent; here it is read once for its digest.
+    pub(crate) fn source(mut self, source: Arc<dyn Source>) -> io::Result<Self> {
+        self.body = Body::new(source);
+        self.digest = self.body.sha256()?;
+        Ok(self)
     }
 }
 
@@ -182,7 +192,7 @@ impl Client {
 
     async fn exchange(&self, ask: &Ask) -> Result<Answer, NoAnswer> {
         let request = self.signed(ask).await?;
-        let within = self.shared.patience + Duration::from_secs(ask.body.len() as u64 / SLOWEST);
+        let within = self.shared.patience + Duration::from_secs(ask.body.len() / SLOWEST);
         let sent = tokio::time::timeout(within, self.shared.http.execute(request)).await;
         let response = match sent {
             Err(_) => return Err(NoAnswer::Lost(format!("no answer within {:.1} s", within.as_secs_f64()))),
@@ -233,9 +243,10 @@ impl Client {
         *out.headers_mut() = std::mem::take(request.headers_mut());
         if ask.method == Method::PUT || ask.method == Method::POST {
             // Also when empty: some services insist on a length.
-            let length = HeaderValue::from(ask.body.len() as u64);
+            let length = HeaderValue::from(ask.body.len());
             out.headers_mut().insert(reqwest::header::CONTENT_LENGTH, length);
-            *out.body_mut() = Some(ask.body.clone().into());
+            let body = ask.body.send();
+            *out.body_mut() = Some(body.map_err(|error| NoAnswer::NotSent(format!("its body: {error}")))?);
         }
         Ok(out)
     }

@@ -6,11 +6,13 @@
 //! conditions on a multipart upload (R61; `docs/providers.md` tells who does what).
 
 mod answer;
+mod body;
 mod client;
 mod listing;
 mod tls;
 mod upload;
 
+use crate::body::Source;
 use crate::layout::{self, Layout, Spellings};
 use crate::location::{Provider, S3Settings};
 use crate::retry::{About, Policy, Retrier, Setback};
@@ -192,15 +194,47 @@ impl S3Store {
 
     /// After a create without an answer: is what stands there what we sent? Not there means *not yet*.
     fn whose(&self, ask: &Ask) -> Result<Created, Setback> {
-        let key = ask.key.as_deref().unwrap_or_default();
-        match self.try_read(key, None) {
-            Ok(chunk) if chunk.bytes == ask.body => Ok(Created::Yes),
-            Ok(_) => Ok(Created::Exists),
+        match self.same(ask) {
+            Ok(true) => Ok(Created::Yes),
+            Ok(false) => Ok(Created::Exists),
             Err(setback) if setback.kind == ErrorKind::NotFound => Err(Setback {
                 ambiguous: true,
                 ..Setback::new(ErrorKind::Retry, "created, it seems, but not readable yet")
             }),
             Err(setback) => Err(setback),
+        }
+    }
+
+    /// Whether the object holds what was to be sent; compared piece by piece.
+    fn same(&self, ask: &Ask) -> Result<bool, Setback> {
+        let key = ask.key.as_deref().unwrap_or_default();
+        let mut at = 0;
+        loop {
+            let ours =
+                ask.body.piece(at).map_err(|error| Setback::new(ErrorKind::Retry, error.to_string()))?;
+            let end = at + (ours.len() as u64).max(1);
+            let theirs = self.try_read(key, Some(at..end))?;
+            if theirs.total != ask.body.len() || theirs.bytes != ours {
+                return Ok(false);
+            }
+            at = end;
+            if at >= ask.body.len() {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn create_with(&self, key: &Key, ask: Ask) -> Result<Created, StoreError> {
+        let ask = ask.header("if-none-match", "*");
+        let about = self.shared.object(&self.key(key));
+        let mut doubt = false;
+        let created = self.shared.retry("create", &about, |_| self.try_create(&ask, &mut doubt));
+        match created {
+            // Time is up and the last word was no answer: a look is worth more than an error.
+            Err(error) if doubt && matches!(error.kind, ErrorKind::Retry | ErrorKind::Wait) => {
+                self.whose(&ask).map_err(|_| error)
+            }
+            created => created,
         }
     }
 
@@ -259,17 +293,21 @@ impl Store for S3Store {
     }
 
     fn create(&self, key: &Key, body: Bytes, timestamp: TimestampMs) -> Result<Created, StoreError> {
-        let ask = self.put_ask(key, body, timestamp).header("if-none-match", "*");
-        let about = self.shared.object(&self.key(key));
-        let mut doubt = false;
-        let created = self.shared.retry("create", &about, |_| self.try_create(&ask, &mut doubt));
-        match created {
-            // Time is up and the last word was no answer: a look is worth more than an error.
-            Err(error) if doubt && matches!(error.kind, ErrorKind::Retry | ErrorKind::Wait) => {
-                self.whose(&ask).map_err(|_| error)
-            }
-            created => created,
-        }
+        self.create_with(key, self.put_ask(key, body, timestamp))
+    }
+
+    fn create_from(
+        &self,
+        key: &Key,
+        source: &Arc<dyn Source>,
+        timestamp: TimestampMs,
+    ) -> Result<Created, StoreError> {
+        let ask = Ask::new(Method::PUT, Some(self.key(key))).source(Arc::clone(source));
+        let ask = ask.map_err(|error| {
+            let about = self.shared.object(&self.key(key));
+            StoreError::new(ErrorKind::Retry, "create", about, Failure::Io(error))
+        })?;
+        self.create_with(key, self.shared.new_object(ask, timestamp))
     }
 
     fn put(&self, key: &Key, body: Bytes, timestamp: TimestampMs) -> Result<(), StoreError> {

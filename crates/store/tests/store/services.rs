@@ -8,9 +8,10 @@ use litekeep_store::location::S3Settings;
 use litekeep_store::reader::RangeReader;
 use litekeep_store::retry::Policy;
 use litekeep_store::s3::S3Store;
-use litekeep_store::{Created, ErrorKind, Key, Scope, Store, StoreError};
+use litekeep_store::{Created, ErrorKind, Key, Scope, Source, Store, StoreError};
 use s3test::{Fault, Profile, Rule, Server};
 use std::io::Read as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 const SLOTS: Scope = Scope::Level(Level::SLOTS);
@@ -158,6 +159,47 @@ fn a_create_whose_answer_was_lost_is_ours_if_our_bytes_stand() {
             assert_eq!(read(&store, slot(1)), b"mine");
         }
     }
+}
+
+#[test]
+fn a_source_is_sent_again_from_its_start_and_compared_piece_by_piece_when_an_answer_was_lost() {
+    let body: Bytes = (0..5_000_001_u32).map(|n| (n / 7).to_le_bytes()[0]).collect::<Vec<u8>>().into();
+    let source: Arc<dyn Source> = Arc::new(body.clone());
+    for fault in [Fault::ResetBefore, Fault::ResetAfter, Fault::DoneButFailed, answer(503, "SlowDown")] {
+        let server = aws();
+        let store = s3(&server, "db");
+        server.add_rule(Rule::next("PUT", "", 1, fault.clone()));
+        assert_eq!(store.create_from(&slot(1), &source, TIME).unwrap(), Created::Yes, "{fault:?}");
+        assert_eq!(read(&store, slot(1)), body, "{fault:?}");
+        let mut other = body.to_vec();
+        other[4_999_999] ^= 1;
+        let other: Arc<dyn Source> = Arc::new(Bytes::from(other));
+        server.add_rule(Rule::next("PUT", "", 1, fault.clone()));
+        assert_eq!(store.create_from(&slot(1), &other, TIME).unwrap(), Created::Exists, "{fault:?}");
+        assert_eq!(read(&store, slot(1)), body, "{fault:?}");
+    }
+}
+
+/// A source that ends before its length.
+struct Cut;
+
+impl Source for Cut {
+    fn len(&self) -> u64 {
+        3 << 20
+    }
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        let left = (2_u64 << 20).saturating_sub(offset).min(buf.len() as u64);
+        Ok(usize::try_from(left).unwrap())
+    }
+}
+
+#[test]
+fn a_source_that_ends_early_makes_no_object() {
+    let server = aws();
+    let store = s3(&server, "db");
+    let source: Arc<dyn Source> = Arc::new(Cut);
+    assert_eq!(store.create_from(&slot(1), &source, TIME).unwrap_err().kind, ErrorKind::Retry);
+    assert_eq!(store.list(&SLOTS).unwrap(), []);
 }
 
 #[test]

@@ -19,8 +19,9 @@ use crate::random::SeededRandom;
 use bytes::Bytes;
 use litekeep_core::env::Clock;
 use litekeep_formats::TimestampMs;
+use litekeep_store::body::read_all;
 use litekeep_store::{
-    Chunk, Created, Entry, ErrorKind, Failure, Head, Key, Limits, Scope, Store, StoreError, Upload,
+    Chunk, Created, Entry, ErrorKind, Failure, Head, Key, Limits, Scope, Source, Store, StoreError, Upload,
 };
 use plan::Planner;
 use rules::Rules;
@@ -307,6 +308,17 @@ impl Store for FaultyStore {
         let late = Late { due: Duration::ZERO, key: *key, body: body.clone(), timestamp, create: true };
         let answer = self.write(Verb::Create, key, fault, late, || self.inner.create(key, body, timestamp));
         self.end(Verb::Create, object, fault, answer, |created| (format!("{created:?}"), digest))
+    }
+
+    fn create_from(
+        &self,
+        key: &Key,
+        source: &Arc<dyn Source>,
+        timestamp: TimestampMs,
+    ) -> Result<Created, StoreError> {
+        let body = read_all(&**source);
+        let body = body.map_err(|error| trouble(ErrorKind::Retry, Verb::Create, key, &error.to_string()))?;
+        self.create(key, body, timestamp)
     }
 
     fn put(&self, key: &Key, body: Bytes, timestamp: TimestampMs) -> Result<(), StoreError> {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod everywhere;
+mod forward;
 mod scene;
 mod smoke;
 mod waiting;

@@ -1,0 +1,125 @@
+//! The store does not answer while a whole image is to be streamed.
+//!
+//! The image's read transaction would keep the WAL from being checkpointed for as long as that lasts. So it is given up
+//! with the first failure. Until the store answers a small question again, nothing is held or captured, the WAL is only
+//! kept small; then the image begins anew, of what the database holds by then.
+
+use super::image::Image;
+use super::{Replicator, Report};
+use crate::error::KeepError;
+use crate::sqlite::{SqliteResult, is_busy};
+use litekeep_core::assess::Facts;
+use litekeep_formats::{Level, Txid, TxidRange};
+use litekeep_store::{ErrorKind, Key, Store, StoreError};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// When to ask the store next.
+#[derive(Debug)]
+pub(super) struct Away {
+    ask_at: Duration,
+    asking: bool,
+}
+
+impl Replicator {
+    /// The slot of an image could not be put: a streamed one does not wait for the next try.
+    pub(super) fn give_up_stream(&mut self, txid: Txid) -> Result<(), KeepError> {
+        if matches!(&self.image, Some(Image::Stream(stream)) if stream.0.txid == txid) {
+            return self.stand_aside();
+        }
+        Ok(())
+    }
+
+    /// Lets everything go until the store answers again.
+    pub(super) fn stand_aside(&mut self) -> Result<(), KeepError> {
+        tracing::warn!(db = %self.path.display(), "the store does not take a whole image now; it begins anew when the \
+            store answers again, and holds no WAL until then");
+        let now = self.env.clock.boot();
+        self.away = Some(Away { ask_at: now + self.backoff(self.put_failures), asking: false });
+        if let Some(edge) = &mut self.edge {
+            edge.end_hold();
+        }
+        self.mend_chain()
+    }
+
+    /// One round without the store; returns when the next is due.
+    pub(super) fn away_round(&mut self) -> Result<Duration, KeepError> {
+        let now = self.env.clock.boot();
+        let Some(away) = &mut self.away else { return Ok(Duration::ZERO) };
+        let mut wait = self.settings.monitor_interval;
+        if !away.asking {
+            wait = wait.min(away.ask_at.saturating_sub(now));
+            if now >= away.ask_at {
+                away.asking = true;
+                self.ask_store();
+            }
+        }
+        self.keep_wal_small()?;
+        Ok(wait)
+    }
+
+    fn ask_store(&self) {
+        let store = Arc::clone(&self.env.store);
+        let next = self.chain.durable.map_or(Txid::FIRST, Txid::next);
+        self.spawn(
+            "ask",
+            move |reporter| reporter.report(Report::Back(answers(&*store, next).map_err(KeepError::from))),
+            Report::Back(Err(KeepError::JobLost("ask"))),
+        );
+    }
+
+    pub(super) fn store_is_back(&mut self, result: Result<(), KeepError>) -> Result<(), KeepError> {
+        let now = self.env.clock.boot();
+        let pause = self.backoff(self.put_failures);
+        let Some(away) = &mut self.away else { return Ok(()) };
+        match result {
+            Ok(()) => {
+                self.away = None;
+                self.next_put = now;
+                Ok(())
+            }
+            Err(error) => {
+                (away.asking, away.ask_at) = (false, now + pause);
+                self.put_failures = self.put_failures.saturating_add(1);
+                Err(error)
+            }
+        }
+    }
+
+    /// Back-fills what is committed. Nothing of ours holds the WAL, so the next writer restarts it.
+    fn keep_wal_small(&mut self) -> Result<(), KeepError> {
+        if !self.follow_file()? || !self.connect()? {
+            return Ok(());
+        }
+        match self.back_fill() {
+            Err(error) if !is_busy(&error) => Err(self.sqlite()(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn back_fill(&self) -> SqliteResult<()> {
+        let edge = self.edge();
+        let due =
+            |facts: &Facts| facts.mx_frame >= self.settings.min_checkpoint_pages && !facts.all_backfilled();
+        let Some(facts) = edge.facts()? else { return Ok(()) };
+        self.shared.update(|status| status.wal_frames = facts.mx_frame);
+        if due(&facts) {
+            edge.checkpoint()?;
+        }
+        // A writer that never pauses: what it committed meanwhile is back-filled under its lock.
+        if edge.facts()?.as_ref().is_some_and(due) && self.take_write_lock()? {
+            let ran = edge.checkpoint();
+            edge.write_unlock();
+            ran?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the store answers: by the name of the next slot, which is there or not.
+fn answers(store: &dyn Store, next: Txid) -> Result<(), StoreError> {
+    match store.head(&Key::Ltx(Level::SLOTS, TxidRange::single(next))) {
+        Err(error) if error.kind != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
