@@ -11,6 +11,8 @@ mod hooks;
 mod input;
 mod json;
 mod list;
+#[cfg(test)]
+mod properties;
 mod references;
 mod rule;
 mod url;

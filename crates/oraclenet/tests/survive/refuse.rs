@@ -39,7 +39,7 @@ fn r26b_a_restore_that_fails_is_never_a_fresh_start() {
         (answer(403, "AccessDenied"), "GET", "", 13, "cannot be reached"),
         (answer(404, "NoSuchBucket"), "GET", "", 13, "cannot be reached"),
         (answer(400, "AuthorizationHeaderMalformed"), "GET", "", 13, "cannot be reached"),
-        (Fault::ShortAnswer(100), "GET", ".ltx", 12, "damaged"),
+        (Fault::ShortAnswer(100), "GET", "/oraclenet/0009/", 12, "damaged"),
     ] {
         bucket.add_rule(Rule::always(method, part, fault));
         refused(&data, &place, &bucket, &[], code, words);
