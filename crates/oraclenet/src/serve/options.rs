@@ -23,8 +23,8 @@ pub(super) const FLAGS: [Row; 14] = [
     (
         "replica",
         "URL",
-        "keep the data there: s3://BUCKET/PATH, file:///DIR, or none. Wins over ORACLENET_REPLICA_URL.\n\
-         Without both, and only on a loopback address, it is the folder DIR-replica beside DIR",
+        "keep the data here: s3://BUCKET/PATH, file:///DIR, or none; wins over ORACLENET_REPLICA_URL.\n\
+         without both, and only on a loopback address, it is the folder DIR-replica beside DIR",
     ),
     ("require-backup", "", "end at once, and make no new database, when the replica is empty"),
     (
