@@ -60,7 +60,9 @@ impl Peers {
         for (name, variable, places) in BROWSER {
             match places.into_iter().find(|program| runs(program, &["--version"])) {
                 Some(program) => peers.found(variable, program),
-                None => peers.lacks(name, "not installed; on Debian: apt-get install chromium chromium-driver"),
+                None => {
+                    peers.lacks(name, "not installed; on Debian: apt-get install chromium chromium-driver")
+                }
             }
         }
         peers
