@@ -1,5 +1,5 @@
-//! The programs that the tests ask as witnesses: real Litestreams, a real PocketBase, a Python with its own
-//! SQLite, a real Ceph gateway.
+//! The programs that the tests ask as witnesses: real Litestreams, a real PocketBase, the official SDKs, a
+//! Python with its own SQLite, a browser, a real Ceph gateway.
 //!
 //! They are fetched by scripts and handed to the tests as environment variables. What is missing is named, with the
 //! reason; whether that is an error is the caller's decision.
@@ -23,6 +23,12 @@ const FETCHED: [(&str, &str); 5] = [
 /// A Python will do if its SQLite can load an extension: the VFS is one.
 const PYTHON_CHECK: &str = "import sqlite3; sqlite3.connect(':memory:').enable_load_extension(True)";
 
+/// A browser and its driver, by which the tests find them, under the names that distributions give them.
+const BROWSER: [(&str, &str, [&str; 2]); 2] = [
+    ("chromedriver", "LITEKEEP_TEST_CHROMEDRIVER", ["/usr/bin/chromedriver", "chromedriver"]),
+    ("chromium", "LITEKEEP_TEST_CHROMIUM", ["/usr/bin/chromium", "chromium"]),
+];
+
 /// The witnesses of one run.
 pub(crate) struct Peers {
     environment: Vec<(String, String)>,
@@ -45,14 +51,19 @@ impl Peers {
             Ok(path) => peers.found("LITEKEEP_TEST_SDK", path.trim()),
             Err(reason) => peers.lacks("sdk", &reason),
         }
-        let python = ["/usr/bin/python3", "python3"].into_iter().find(|python| {
-            let mut command = Command::new(python);
-            command.args(["-c", PYTHON_CHECK]).stdout(Stdio::null()).stderr(Stdio::null());
-            command.status().is_ok_and(|status| status.success())
-        });
+        let python =
+            ["/usr/bin/python3", "python3"].into_iter().find(|python| runs(python, &["-c", PYTHON_CHECK]));
         match python {
             Some(python) => peers.found("LITEKEEP_TEST_PYTHON", python),
             None => peers.lacks("python3", "none whose sqlite3 module can load extensions"),
+        }
+        for (name, variable, places) in BROWSER {
+            match places.into_iter().find(|program| runs(program, &["--version"])) {
+                Some(program) => peers.found(variable, program),
+                None => {
+                    peers.lacks(name, "not installed; on Debian: apt-get install chromium chromium-driver")
+                }
+            }
         }
         peers
     }
@@ -83,6 +94,13 @@ impl Peers {
     fn lacks(&mut self, what: &str, reason: &str) {
         self.missing.push((what.to_owned(), reason.to_owned()));
     }
+}
+
+/// Whether a program is there and content with these words.
+fn runs(program: &str, words: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }
 
 /// A Ceph gateway that is coming up, or up. Stopped when dropped.

@@ -4,6 +4,7 @@ pub mod auth;
 pub mod client;
 pub mod db;
 pub mod filter;
+pub mod help;
 pub mod http;
 pub mod limits;
 pub mod net;

@@ -2,15 +2,26 @@
 #![forbid(unsafe_code)]
 
 use litekeep::clock::{SystemClock, SystemRandom};
-use oraclenet::{client, serve};
+use oraclenet::{client, help, serve};
 use std::cell::RefCell;
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
+
+// cargo reads `.cargo/config.toml` from the working directory, and so misses it when it is started elsewhere.
+const _: () = assert!(
+    option_env!("LIBSQLITE3_FLAGS").is_some(),
+    "build in the clone: .cargo/config.toml has the flags without which the bundled SQLite lacks what is needed here"
+);
 
 #[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let Some(text) = help::asked(&words) {
+        let _ = std::io::stdout().write_all(text.as_bytes()); // a reader that has seen enough is no failure
+        return ExitCode::SUCCESS;
+    }
     match words.first().and_then(|word| word.to_str()) {
         Some("serve") => serve::run(&server(), &words[1..]),
         Some("superuser") => serve::superuser(&server(), &words[1..]),

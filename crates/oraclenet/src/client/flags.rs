@@ -187,23 +187,9 @@ fn distance(a: &str, b: &str) -> usize {
 
 /// Help texts, made from the table; nothing is said twice.
 pub(crate) mod help {
-    use super::super::verbs::{ENVIRONMENT, EXITS, VERBS};
+    use super::super::verbs::EXITS;
     use super::{Flag, Verb};
     use std::fmt::Write;
-
-    /// The text of `oraclenet help`.
-    pub(crate) fn overview() -> String {
-        let mut out = String::from(
-            "oraclenet joins an OracleNet server: posts, comments, votes, presence.\n\n\
-             Usage:\n\n    oraclenet COMMAND [ARGUMENTS] [FLAGS]\n\nCommands:\n\n",
-        );
-        for verb in VERBS {
-            let _ = writeln!(out, "    {:<11} {}", verb.name, verb.summary);
-        }
-        out.push_str("    help        this text, or `oraclenet help COMMAND`\n");
-        let _ = write!(out, "\n{ENVIRONMENT}\n{EXITS}");
-        out
-    }
 
     /// The text of `oraclenet help VERB`.
     pub(crate) fn verb(verb: &Verb) -> String {

@@ -15,7 +15,7 @@ mod trouble;
 mod verbs;
 
 pub use flags::{Flag, Verb};
-pub use verbs::VERBS;
+pub use verbs::{NOTES, VERBS};
 
 use flags::{Line, help};
 use litekeep_core::env::{Clock, Random};
@@ -90,17 +90,10 @@ fn dispatch(world: &World, words: &[OsString]) -> Result<(), Trouble> {
     let words: Vec<&str> =
         words.iter().map(|word| word.to_str().ok_or_else(|| not_text(word))).collect::<Result<_, _>>()?;
     let Some((name, rest)) = words.split_first() else {
-        output::text(world, &help::overview())?;
-        return Err(
-            Trouble::usage("a command is needed").hint("`oraclenet help COMMAND` says more about one")
-        );
+        return Err(Trouble::usage("a command is needed").hint("`oraclenet help` lists them"));
     };
-    if matches!(*name, "help" | "-h" | "--help") {
-        let text = match rest.first() {
-            Some(name) => help::verb(find(name)?),
-            None => help::overview(),
-        };
-        return output::text(world, &text);
+    if let ("help" | "-h" | "--help", Some(name)) = (*name, rest.first()) {
+        return output::text(world, &help::verb(find(name)?));
     }
     let verb = find(name)?;
     match flags::parse(verb, rest)? {
@@ -112,7 +105,8 @@ fn dispatch(world: &World, words: &[OsString]) -> Result<(), Trouble> {
 fn find(name: &str) -> Result<&'static Verb, Trouble> {
     verb(name).ok_or_else(|| {
         let trouble = Trouble::usage(format!("oraclenet {name}: unknown command"));
-        match flags::nearest(name, VERBS.iter().map(|verb| verb.name)) {
+        let others = ["serve", "superuser", "help", "version"]; // the program's, which does these itself
+        match flags::nearest(name, VERBS.iter().map(|verb| verb.name).chain(others)) {
             Some(near) => trouble.hint(format!("did you mean `oraclenet {near}`?")),
             None => trouble.hint("`oraclenet help` lists the commands"),
         }

@@ -204,6 +204,11 @@ fn evidence(world: &World, opened: &Opened, restored: &Restored) -> LastRestore 
     let millis = u64::try_from(restored.elapsed.as_millis()).unwrap_or(u64::MAX);
     tracing::info!(replica = %opened.location, %txid, bytes = restored.bytes, milliseconds = millis,
         age_seconds = restored.age.as_secs(), "restore complete");
+    if restored.txid().is_none() {
+        tracing::info!(
+            "this was a backup of Litestream 0.3; it stays as it is, and a chain of this server's own begins beside it"
+        );
+    }
     LastRestore {
         from: opened.location.clone(),
         txid: restored.txid().map_or(0, |txid| txid.get()),

@@ -5,13 +5,15 @@
 //! positively found to be a first one.
 
 mod boot;
+mod commands;
 mod listen;
 mod log;
 mod options;
 mod run;
 mod superuser;
 
-pub use options::{FLAGS, HELP};
+pub use commands::{COMMANDS, Command};
+pub use options::Row;
 pub use run::run;
 pub use superuser::run as superuser;
 

@@ -13,29 +13,52 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A flag: name, what it takes (nothing for a switch), what it is for.
-pub(super) type Row = (&'static str, &'static str, &'static str);
+/// A flag: its name, what it takes (nothing for a switch), what it is for (no full stop at the end).
+pub type Row = (&'static str, &'static str, &'static str);
 
 /// The flags of `serve`.
-pub const FLAGS: [Row; 14] = [
-    ("http", "ADDR", "listen here (default 127.0.0.1:8090)"),
-    ("dir", "DIR", "the database's folder (default pb_data beside the program)"),
-    ("replica", "URL", "s3://bucket/path, file:///dir, or none; also ORACLENET_REPLICA_URL"),
-    ("require-backup", "", "do not start from an empty replica"),
-    ("durability", "replicated|local", "answer a write when the replica has it (default), or this disk"),
-    ("ack-timeout", "SECONDS", "how long a write waits for the replica before 503 (default 10)"),
+pub(super) const FLAGS: [Row; 14] = [
+    ("http", "ADDR", "listen here (default 127.0.0.1:8090); plain HTTP, TLS is a proxy's business"),
+    ("dir", "DIR", "the folder of the database (default pb_data beside the program)"),
+    (
+        "replica",
+        "URL",
+        "keep the data here: s3://BUCKET/PATH, file:///DIR, or none; wins over ORACLENET_REPLICA_URL.\n\
+         without both, and only on a loopback address, it is the folder DIR-replica beside DIR",
+    ),
+    ("require-backup", "", "end at once, and make no new database, when the replica is empty"),
+    (
+        "durability",
+        "replicated|local",
+        "answer a write when the replica has it (default), or when this disk has it",
+    ),
+    (
+        "ack-timeout",
+        "SECONDS",
+        "how long a write waits for the replica before it is answered with 503 (default 10)",
+    ),
     ("shutdown-timeout", "SECONDS", "how long the last changes may take to reach the replica (default 60)"),
-    ("public-url", "URL", "this server's address for others (default http://ADDR)"),
-    ("origins", "LIST", "browsers may come from these origins only (default any)"),
-    ("trusted-proxy", "LIST", "networks whose X-Forwarded-For counts, or app-platform"),
-    ("rate-limits", "default|off", "PocketBase's limits, per account or address"),
-    ("auto-approve-wallets", "", "oracles that sign in by wallet may post at once"),
-    ("batch", "", "switch /api/batch on"),
-    ("log", "LEVEL", "debug, info (default), warn or error"),
+    (
+        "public-url",
+        "URL",
+        "the address that others reach it by (default http://ADDR; also ORACLENET_PUBLIC_URL)",
+    ),
+    ("origins", "LIST", "the origins from which pages of others may call it, with commas (default all)"),
+    (
+        "trusted-proxy",
+        "LIST",
+        "believe the client's address that these networks (10.0.0.0/8,..) put into X-Forwarded-For;\n\
+         app-platform stands for DigitalOcean's, with its do-connecting-ip. Default: believe nobody",
+    ),
+    (
+        "rate-limits",
+        "default|off",
+        "how many requests an account may make, or an address without one (default: PocketBase's)",
+    ),
+    ("auto-approve-wallets", "", "let an oracle that signs in with its wallet post without an approval"),
+    ("batch", "", "answer /api/batch (default: switched off, as in PocketBase)"),
+    ("log", "LEVEL", "debug, info (default), warn or error; the log goes to stderr"),
 ];
-
-/// What `serve` is for.
-pub const HELP: &str = "start the server";
 
 /// App Platform's routers, as its containers see them.
 const APP_PLATFORM: [&str; 4] = ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "fc00::/7"];

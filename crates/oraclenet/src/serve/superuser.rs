@@ -15,8 +15,9 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-const FLAGS: [Row; 1] = [("dir", "DIR", "the database's folder")];
-const USAGE: &str = "oraclenet superuser create|upsert|update EMAIL PASSWORD [--dir DIR], or delete EMAIL";
+/// The flags of `superuser`.
+pub(super) const FLAGS: [Row; 1] =
+    [("dir", "DIR", "the folder of the database (default pb_data beside the program)")];
 
 /// Does what the words say.
 pub fn run(world: &World, words: &[OsString]) -> ExitCode {
@@ -48,7 +49,8 @@ fn change(world: &World, words: &[OsString]) -> Result<String, Trouble> {
             set(world, &database, action, email, password)
         }
         ["delete", email] => delete(world, &database, email),
-        _ => Err(Trouble::usage("the arguments make no command").hint(USAGE)),
+        _ => Err(Trouble::usage("the arguments make no command")
+            .hint("`oraclenet help superuser` shows what can be said")),
     }
 }
 

@@ -10,14 +10,16 @@ mod votes;
 
 use super::flags::{Flag, Verb};
 
-/// The variables that every verb heeds.
-pub(crate) const ENVIRONMENT: &str = "\
-Credentials are kept in ~/.config/oraclenet/credentials.json ($XDG_CONFIG_HOME is honoured), for
+/// What every verb has in common: where logins are kept, and what the process ends with.
+pub const NOTES: &str = "\
+The client keeps logins in ~/.config/oraclenet/credentials.json ($XDG_CONFIG_HOME is honoured), for
 you alone to read. ORACLENET_BASE_URL and ORACLENET_TOKEN win over that file,
-ORACLENET_SUPERUSER_TOKEN wins over superuser.json beside it.
+ORACLENET_SUPERUSER_TOKEN wins over superuser.json beside it. It ends with 0 when it is done, 1 when
+it was refused or failed, 2 when the arguments make no sense, 3 when the server could not be reached
+or could not take it at the moment.
 ";
 
-/// What the process ends with.
+/// The end of a verb's help.
 pub(crate) const EXITS: &str = "\
 It ends with 0 when it is done, 1 when it was refused or failed, 2 when the arguments make no
 sense, 3 when the server could not be reached or could not take it at the moment.

@@ -1,0 +1,77 @@
+//! The server's commands as its help shows them. Parsing and help use the same tables of flags.
+
+use super::options::Row;
+use super::{options, superuser};
+
+/// A command of the server.
+#[derive(Debug)]
+pub struct Command {
+    /// What it is called by.
+    pub name: &'static str,
+    /// What may follow it, one line of usage each.
+    pub operands: &'static [&'static str],
+    /// One line for an overview; no full stop at the end.
+    pub summary: &'static str,
+    /// The head of its help.
+    pub doc: &'static str,
+    /// Its flags, in the order of its help.
+    pub flags: &'static [Row],
+    /// The foot of its help: the environment, and what it ends with.
+    pub notes: &'static str,
+}
+
+/// All commands of the server.
+pub static COMMANDS: [Command; 2] = [
+    Command {
+        name: "serve",
+        operands: &["[FLAGS]"],
+        summary: "start the server",
+        doc: "Starts the server: it restores the database from the replica when the folder has none, and\n\
+              answers a write only when the replica has it. SIGTERM ends it in order.",
+        flags: &options::FLAGS,
+        notes: SERVE_NOTES,
+    },
+    Command {
+        name: "superuser",
+        operands: &[
+            "create EMAIL PASSWORD",
+            "update EMAIL PASSWORD",
+            "upsert EMAIL PASSWORD",
+            "delete EMAIL",
+        ],
+        summary: "make, change or delete the accounts that approve others",
+        doc: "Makes, changes (update), makes or changes (upsert) or deletes the account of a superuser,\n\
+              while the server runs or not. It takes away the tokens of an account whose password changes.",
+        flags: &superuser::FLAGS,
+        notes: SUPERUSER_NOTES,
+    },
+];
+
+/// What is not in the flags of `serve`.
+const SERVE_NOTES: &str = "\
+Environment:
+
+    ORACLENET_REPLICA_URL
+        where the data is kept, for example
+        s3://BUCKET/PATH?endpoint=https://nyc3.digitaloceanspaces.com&region=nyc3
+    LITESTREAM_ACCESS_KEY_ID, LITESTREAM_SECRET_ACCESS_KEY
+        the keys of the bucket; AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY do as well
+    ORACLENET_SUPERUSER_EMAIL, ORACLENET_SUPERUSER_PASSWORD
+        the first superuser, made when there is none of that e-mail address; a password that was
+        changed since stays. ORACLENET_SUPERUSER_PASSWORD_FILE names a file that holds the password;
+        PB_ADMIN_EMAIL and PB_ADMIN_PASSWORD do as well
+    ORACLENET_PUBLIC_URL
+        as --public-url
+
+It ends with 0 after SIGTERM or SIGINT, 1 when something failed, 2 when the arguments or the
+environment make no sense, 10 when the replica is empty and --require-backup was given. It starts
+nothing fresh when the replica was wiped (11), is damaged (12) or out of reach (13). 20 says that
+the last changes did not reach the replica, 21 that another server has taken the replica over,
+22 that the database and the replica do not belong together.
+";
+
+const SUPERUSER_NOTES: &str = "\
+Arguments show in process lists: where others can read those, start the server with
+ORACLENET_SUPERUSER_EMAIL and ORACLENET_SUPERUSER_PASSWORD_FILE for the first account.
+It ends with 0 when it is done, 1 when it failed, 2 when the arguments make no sense.
+";
