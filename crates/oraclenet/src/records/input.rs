@@ -5,24 +5,37 @@ use crate::schema::{Collection, Field, FieldKind, Managed};
 use serde_json::Value;
 
 /// Sets on `record` what `body` says, for a caller who is a superuser or not. Keys that are no fields, and fields that
-/// the caller cannot set, are left alone.
+/// the caller cannot set, are left alone. Modifiers have been [resolved].
 pub(super) fn apply(collection: &Collection, record: &mut Record, body: &Record, superuser: bool) {
     for field in collection.fields.iter().filter(|field| may_set(field, superuser)) {
         if let Some(value) = body.get(field.name) {
             record.insert(field.name.to_owned(), coerce(field, value));
         }
+    }
+}
+
+/// The body with each modifier (`author+`) replaced by the field and what it comes to for `record`, so that rules see
+/// under its name whatever a request would change. `None` if there are no modifiers.
+pub(super) fn resolved(collection: &Collection, record: &Record, body: &Record) -> Option<Record> {
+    let mut resolved = None;
+    for field in &collection.fields {
         let name = field.name;
         for (key, modify) in [
             (format!("+{name}"), Modify::Prepend),
             (format!("{name}+"), Modify::Add),
             (format!("{name}-"), Modify::Remove),
         ] {
-            if let Some(value) = body.get(&key) {
-                let current = record.get(name).cloned().unwrap_or(Value::Null);
-                record.insert(name.to_owned(), modified(field, &current, value, modify));
-            }
+            let Some(operand) = body.get(&key).filter(|_| has_modifier(field, modify)) else { continue };
+            let into = resolved.get_or_insert_with(|| body.clone());
+            let current = match into.get(name) {
+                Some(value) => coerce(field, value),
+                None => record.get(name).cloned().unwrap_or(Value::Null),
+            };
+            into.remove(&key);
+            into.insert(name.to_owned(), modified(field, &current, operand, modify));
         }
     }
+    resolved
 }
 
 fn may_set(field: &Field, superuser: bool) -> bool {
@@ -106,6 +119,14 @@ enum Modify {
     Remove,
 }
 
+fn has_modifier(field: &Field, modify: Modify) -> bool {
+    match field.kind {
+        FieldKind::Number { .. } => !matches!(modify, Modify::Prepend),
+        FieldKind::Select { .. } | FieldKind::Relation { .. } => true,
+        _ => false,
+    }
+}
+
 fn modified(field: &Field, current: &Value, operand: &Value, modify: Modify) -> Value {
     match (&field.kind, modify) {
         (FieldKind::Number { .. }, Modify::Add) => rows::real(number(current) + number(operand)),
@@ -120,7 +141,8 @@ fn modified(field: &Field, current: &Value, operand: &Value, modify: Modify) -> 
             if matches!(modify, Modify::Prepend) {
                 std::mem::swap(&mut first, &mut last);
             }
-            coerce(field, &first.into_iter().chain(last).map(Value::from).collect())
+            let all = first.into_iter().chain(last).filter(|text| !text.is_empty());
+            coerce(field, &all.map(Value::from).collect())
         }
         _ => current.clone(),
     }
@@ -167,7 +189,8 @@ mod tests {
         let mut record = Record::new();
         record.insert("target_post".to_owned(), json!("a"));
         let body = json!({ "value": 10, "value+": "5", "target_post+": "b", "target_type+": "x", "nope": 1 });
-        apply(votes, &mut record, body.as_object().unwrap(), false);
+        let body = resolved(votes, &record, body.as_object().unwrap()).expect("modifiers");
+        apply(votes, &mut record, &body, false);
         assert_eq!(
             record,
             *json!({ "value": 15, "target_post": "b", "target_type": "x" }).as_object().unwrap()
@@ -175,7 +198,14 @@ mod tests {
         let posts = schema.get("posts");
         let mut record = json!({ "title": "T", "upvotes": 1, "author": "a" }).as_object().unwrap().clone();
         let body = json!({ "title+": "x", "upvotes": 9, "upvotes+": 9, "author-": "a", "created": "2020" });
-        apply(posts, &mut record, body.as_object().unwrap(), true);
+        let body = resolved(posts, &record, body.as_object().unwrap()).expect("modifiers");
+        assert_eq!(body["author"], json!(""), "a rule that asks whether the author was sent must see it");
+        apply(posts, &mut record, &body, true);
         assert_eq!(record, *json!({ "title": "T", "upvotes": 1, "author": "" }).as_object().unwrap());
+        assert_eq!(resolved(posts, &record, json!({ "title+": "x" }).as_object().unwrap()), None);
+        let beats = schema.get("heartbeats");
+        let body = json!({ "+status": "away" });
+        let body = resolved(beats, &Record::new(), body.as_object().unwrap()).expect("a modifier");
+        assert_eq!(body, *json!({ "status": "away" }).as_object().unwrap());
     }
 }
