@@ -83,7 +83,7 @@ fn with_resolved_body<'a>(
     collection: &Collection,
     record: &Record,
 ) -> Cow<'a, Context> {
-    match input::resolved(collection, record, &context.request.body) {
+    match input::resolved(collection, record, &context.request.body, &*context.source) {
         None => Cow::Borrowed(context),
         Some(body) => {
             let mut context = context.clone();
