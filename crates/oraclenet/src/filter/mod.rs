@@ -7,7 +7,7 @@
 //!
 //! Narrower than PocketBase, on purpose: a parenthesis in the place of an operator or operand is refused (`parser`);
 //! a client cannot go through a relation to a collection whose list rule is not open to everybody; a function of a
-//! hidden e-mail address finds nothing. Wider: a comment may stand within parentheses, and the right side of `~` may
+//! hidden e-mail address finds nothing, and nobody but superusers sorts by addresses. Wider: a comment may stand within parentheses, and the right side of `~` may
 //! be `@request.body.field:each`, where the original fails. Undecided, there as here: which record counts when a
 //! sort's path meets several.
 

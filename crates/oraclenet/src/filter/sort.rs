@@ -29,6 +29,10 @@ fn term(resolver: &mut Resolver<'_>, field: &str, hidden: bool) -> Result<Sql, F
         "@rowid" => Sql::text(format!("{}._rowid_", quote(resolver.collection.name))),
         _ => {
             let resolved = resolver.field(name, hidden)?;
+            // The order would tell addresses that are hidden, and a condition cannot guard an order.
+            if resolved.guard.is_some() {
+                return Err(FilterError::unknown(name));
+            }
             // A value that is the same for all rows sorts nothing, and a number would mean a column.
             if resolved.nature != Nature::Open || resolved.sql.values().next().is_some() {
                 return Err(FilterError::unknown(name));

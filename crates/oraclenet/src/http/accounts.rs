@@ -110,7 +110,12 @@ fn check_login(identity: &str, password: &str, field: &str) -> Result<(), ApiErr
     if errors.is_empty() {
         return Ok(());
     }
-    Err(ApiError::bad_request("An error occurred while validating the submitted data.").with(errors))
+    Err(invalid(errors))
+}
+
+/// 400 with what is wrong with each field of a form.
+fn invalid(errors: FieldErrors) -> ApiError {
+    ApiError::bad_request("An error occurred while validating the submitted data.").with(errors)
 }
 
 /// `POST ../auth-refresh`
@@ -144,7 +149,9 @@ pub async fn impersonate(
     id: &str,
 ) -> Answer {
     superuser(&incoming)?;
-    let collection = auth_collection(state, collection)?;
+    let collection = super::records::named(state, collection)
+        .filter(|found| found.is_auth())
+        .ok_or_else(|| ApiError::new(404, "Missing or invalid auth collection context."))?;
     let unreadable = || ApiError::bad_request("An error occurred while loading the submitted data.");
     let context = incoming.context(state).await.map_err(|_| unreadable())?;
     let duration = match context.request.body.get("duration") {
@@ -158,7 +165,7 @@ pub async fn impersonate(
             json!({ "threshold": 0 }),
         );
         let errors = [("duration".to_owned(), problem)].into_iter().collect();
-        return Err(ApiError::bad_request("The request data is invalid.").with(errors));
+        return Err(invalid(errors));
     }
     let (schema, name, id) = (Arc::clone(&state.schema), collection.name, id.to_owned());
     let record = state
@@ -243,6 +250,17 @@ pub fn superuser(incoming: &Incoming) -> Result<(), ApiError> {
     }
 }
 
+/// `POST /api/files/token`: there are no files, so nobody needs one.
+///
+/// # Errors
+/// 401 for guests, 403 for everybody else.
+pub fn file_token(incoming: &Incoming) -> Answer {
+    Err(match incoming.auth {
+        None => ApiError::unauthorized("The request requires valid record authorization token."),
+        Some(_) => ApiError::forbidden("This server keeps no files"),
+    })
+}
+
 /// What PocketBase answers for what is switched off here: OAuth2, one-time passwords, mails.
 ///
 /// # Errors
@@ -272,8 +290,7 @@ pub async fn switched_off(
                 _ => None,
             };
             let Some(problem) = problem else { return Ok(answer::empty()) };
-            let errors = [("email".to_owned(), problem)].into_iter().collect();
-            Err(ApiError::bad_request("An error occurred while validating the submitted data.").with(errors))
+            Err(invalid([("email".to_owned(), problem)].into_iter().collect()))
         }
         _ => confirm(state, incoming, collection.name, action).await,
     }
@@ -293,33 +310,74 @@ async fn confirm(state: &Arc<AppState>, mut incoming: Incoming, collection: &str
         _ => {}
     }
     let context = incoming.context(state).await?;
+    let text = |name: &str| records::body_text(&context.request.body, name);
+    if changes_email {
+        return Err(new_email_error(state, &incoming, &text("newEmail")).await?);
+    }
     let names: &[&str] = match action {
         "confirm-password-reset" => &["token", "password", "passwordConfirm"],
         "confirm-verification" => &["token"],
-        "confirm-email-change" => &["token", "password"],
-        _ => &["newEmail"],
+        _ => &["token", "password"],
     };
     let mut errors = FieldErrors::new();
     for name in names {
-        let problem = match (*name, records::body_text(&context.request.body, name)) {
+        let problem = match (*name, text(name)) {
             (_, text) if text.is_empty() => field_error("validation_required", "Cannot be blank."),
-            ("token", _) => match action {
-                "confirm-verification" => {
-                    field_error("validation_invalid_token_claims", "Missing email token claim.")
-                }
-                "confirm-email-change" => field_error(
-                    "validation_invalid_token_payload",
-                    "Invalid token payload - newEmail must be set.",
-                ),
-                _ => field_error("validation_invalid_token", "Invalid or expired token."),
-            },
+            ("token", _) => bad_token(action),
             ("password", _) if action == "confirm-email-change" => {
                 field_error("validation_invalid_password", "Missing or invalid auth record password.")
             }
-            ("newEmail", _) => return Err(ApiError::bad_request("Failed to request email change.")),
+            ("password", text) if !(8..=LOGIN_TEXT).contains(&text.len()) => field_error_with(
+                "validation_length_out_of_range",
+                &format!("The length must be between 8 and {LOGIN_TEXT}"),
+                json!({ "max": LOGIN_TEXT, "min": 8 }),
+            ),
+            ("passwordConfirm", confirm) if confirm != text("password") => {
+                field_error("validation_values_mismatch", "Values don't match.")
+            }
             _ => continue,
         };
         errors.insert((*name).to_owned(), problem);
     }
-    Err(ApiError::bad_request("An error occurred while validating the submitted data.").with(errors))
+    Err(invalid(errors))
+}
+
+/// No token opens a confirmation: none was ever sent.
+fn bad_token(action: &str) -> Value {
+    match action {
+        "confirm-verification" => {
+            field_error("validation_invalid_token_claims", "Missing email token claim.")
+        }
+        "confirm-email-change" => {
+            let message = "Invalid token payload - newEmail must be set.";
+            field_error("validation_invalid_token_payload", message)
+        }
+        _ => field_error("validation_invalid_token", "Invalid or expired token."),
+    }
+}
+
+/// Why the mail that would confirm a new address is not sent.
+async fn new_email_error(state: &AppState, incoming: &Incoming, email: &str) -> Result<ApiError, ApiError> {
+    let problem = match &incoming.auth {
+        _ if email.is_empty() => field_error("validation_required", "Cannot be blank."),
+        _ if !records::formats::is_email(email) => {
+            field_error("validation_is_email", "Must be a valid email address")
+        }
+        Some(auth) if rows::text(&auth.record, "email") == email => {
+            field_error("validation_not_in_invalid", "Must not be in list")
+        }
+        Some(auth) if is_taken(state, &auth.collection, email).await? => {
+            field_error("validation_invalid_new_email", "Invalid new email address")
+        }
+        _ => return Ok(ApiError::bad_request("Failed to request email change.")),
+    };
+    Ok(invalid([("newEmail".to_owned(), problem)].into_iter().collect()))
+}
+
+async fn is_taken(state: &AppState, collection: &str, email: &str) -> Result<bool, ApiError> {
+    let (schema, name, email) = (Arc::clone(&state.schema), collection.to_owned(), email.to_owned());
+    let found = state.db.read(move |connection| {
+        rows::find(connection, schema.get(&name), "email = ?1", &[&email]).map_err(ApiError::from)
+    });
+    Ok(found.await?.is_some())
 }

@@ -10,6 +10,7 @@ use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// The field of a form that holds JSON.
 const JSON_FIELD: &str = "@jsonPayload";
@@ -29,7 +30,8 @@ pub async fn read(headers: &HeaderMap, body: Body) -> Result<Record, ApiError> {
         "application/json" => json(&bytes),
         "application/x-www-form-urlencoded" => {
             let text = std::str::from_utf8(&bytes).map_err(|_| ApiError::unreadable())?;
-            form(query::pairs(text))
+            let pairs = query::pairs(text).collect::<Option<Vec<_>>>().ok_or_else(ApiError::unreadable)?;
+            form(pairs.into_iter())
         }
         "multipart/form-data" => multipart(kind, bytes).await,
         "application/xml" | "text/xml" => Err(ApiError::unreadable()),
@@ -62,12 +64,39 @@ pub async fn bytes(body: Body) -> Result<Bytes, ApiError> {
 
 /// The first JSON value; what stands behind it is ignored, as in PocketBase.
 fn json(bytes: &[u8]) -> Result<Record, ApiError> {
-    let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<Value>();
+    let bytes = without_lone_surrogates(bytes);
+    let mut values = serde_json::Deserializer::from_slice(&bytes).into_iter::<Value>();
     match values.next() {
         Some(Ok(Value::Object(fields))) => Ok(fields),
         Some(Ok(Value::Null)) | None => Ok(Record::new()),
         Some(Ok(_) | Err(_)) => Err(ApiError::unreadable()),
     }
+}
+
+/// JSON with `\ufffd` for each escaped half of a surrogate pair whose other half is missing: no text can hold it, and
+/// Go reads it so. Everything else stays, broken or not, for the parser to judge.
+fn without_lone_surrogates(json: &[u8]) -> Cow<'_, [u8]> {
+    let mut json = Cow::Borrowed(json);
+    let mut at = 0;
+    while let Some(found) = json[at..].iter().position(|byte| *byte == b'\\') {
+        at += found;
+        at += match (escaped_unit(&json[at..]), json.get(at + 6..).and_then(escaped_unit)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(0xd800..=0xdfff), _) => {
+                json.to_mut()[at..at + 6].copy_from_slice(b"\\ufffd");
+                6
+            }
+            _ => 2, // also past an escaped backslash, which begins nothing
+        };
+        at = at.min(json.len());
+    }
+    json
+}
+
+/// The number of a `\uXXXX` that `text` begins with.
+fn escaped_unit(text: &[u8]) -> Option<u32> {
+    let digits = text.strip_prefix(b"\\u")?.get(..4)?;
+    digits.iter().try_fold(0, |sum, digit| Some(sum * 16 + char::from(*digit).to_digit(16)?))
 }
 
 /// Fields of a form: a name that comes several times is a list.
@@ -135,6 +164,14 @@ mod tests {
             ("", "a", Err(400)),
             ("Application/JSON", "{}", Err(400)),
             (form, "a=007&b=x&b=y", Ok(r#"{"a":"007","b":["x","y"]}"#)),
+            (form, "a=%zz", Err(400)),
+            (form, "a=1;b=2", Err(400)),
+            ("application/json", r#"{"a":"\ud800"}"#, Ok("{\"a\":\"\u{fffd}\"}")),
+            ("application/json", r#"{"a":"\udc00\ud83e\udd9e\ud83e"}"#, Ok("{\"a\":\"\u{fffd}🦞\u{fffd}\"}")),
+            ("application/json", r#"{"a":"\ud83e\ud83e\udd9e"}"#, Ok("{\"a\":\"\u{fffd}🦞\"}")),
+            ("application/json", r#"{"a":"\\ud800\n"}"#, Ok(r#"{"a":"\\ud800\n"}"#)),
+            ("application/json", r#"{"a":"\ud8"#, Err(400)),
+            ("application/json", r#"{"a":"\"#, Err(400)),
             (form, "@jsonPayload=%7B%22a%22%3A1%7D", Ok(r#"{"a":1}"#)),
             ("multipart/form-data; boundary=x", part, Ok(r#"{"a":"7","b":true}"#)),
             ("multipart/form-data", part, Err(400)),

@@ -88,6 +88,11 @@ impl ApiError {
 
 impl From<rusqlite::Error> for ApiError {
     fn from(error: rusqlite::Error) -> Self {
+        if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) {
+            // A client's filter that is too much work is the client's to change.
+            tracing::warn!("a query was stopped: it took longer than {:?}", crate::limits::READ_TIME);
+            return Self::unreadable();
+        }
         Self::internal(&error)
     }
 }

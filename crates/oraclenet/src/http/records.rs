@@ -51,8 +51,8 @@ pub async fn view(state: &Arc<AppState>, incoming: Incoming, collection: &str, i
 /// # Errors
 /// As [`records::create`]; 429 and 503.
 pub async fn create(state: &Arc<AppState>, mut incoming: Incoming, collection: &str) -> Answer {
+    let name = written_collection(state, collection)?;
     let context = incoming.context(state).await?;
-    let name = context.collection(collection)?.name;
     // Refused before anything is hashed, queued or owned.
     let checking = context.clone();
     let prepared = state
@@ -88,8 +88,8 @@ pub async fn create(state: &Arc<AppState>, mut incoming: Incoming, collection: &
 /// # Errors
 /// As [`records::update`]; 429 and 503.
 pub async fn update(state: &Arc<AppState>, mut incoming: Incoming, collection: &str, id: &str) -> Answer {
+    let name = written_collection(state, collection)?;
     let context = incoming.context(state).await?;
-    let name = context.collection(collection)?.name;
     let (checking, wanted) = (context.clone(), id.to_owned());
     let (old, _) = state
         .db
@@ -144,6 +144,12 @@ pub async fn delete(state: &Arc<AppState>, incoming: Incoming, collection: &str,
         state.db.beats().forget(&gone);
     }
     Ok(answer::replicated(answer::empty(), written.txid))
+}
+
+/// The name of the collection that a create or update is for.
+fn written_collection(state: &AppState, name: &str) -> Result<&'static str, ApiError> {
+    let found = named(state, name).map(|collection| collection.name);
+    found.ok_or_else(|| ApiError::new(404, "Missing or invalid collection context."))
 }
 
 /// Presence lives in memory and rides along with the next slot.

@@ -3,7 +3,7 @@
 use super::error::ApiError;
 use super::request::Incoming;
 use super::state::AppState;
-use super::{accounts, answer, live, own, records};
+use super::{accounts, answer, live, own, query, records};
 use crate::limits;
 use crate::records::Target;
 use crate::web;
@@ -12,7 +12,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_REQUEST_HEADERS, LOCATION, ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_REQUEST_HEADERS, CONTENT_TYPE, LOCATION, ORIGIN, VARY,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use axum::middleware::{self, Next};
@@ -33,17 +33,25 @@ pub fn router(state: Arc<AppState>, site: Arc<web::Site>) -> Router {
 async fn around(State(state): State<Arc<AppState>>, request: Request<Body>, next: Next) -> Response<Body> {
     let origin = request.headers().get(ORIGIN).cloned();
     let asked = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
-    let mut response = if request.method() == Method::OPTIONS {
-        answer::empty()
-    } else if request.uri().to_string().len() > limits::URI {
+    if let Some(clean) = clean(request.uri().path()) {
+        return moved(&clean, &request);
+    }
+    if request.method() == Method::OPTIONS {
+        let mut response = answer::empty();
+        if allow_origin(&state.config.origins, response.headers_mut(), origin.as_ref()) {
+            preflight(response.headers_mut(), asked);
+        }
+        return response;
+    }
+    let mut response = if request.uri().to_string().len() > limits::URI {
         answer::error(&ApiError::new(414, "The address is too long"))
-    } else if let Some(clean) = clean(request.uri().path()) {
-        moved(&clean, request.uri().query())
     } else {
         next.run(request).await
     };
-    let preflight = response.status() == StatusCode::NO_CONTENT && asked.is_some();
-    cors(&state.config.origins, response.headers_mut(), origin.as_ref(), asked.filter(|_| preflight));
+    if allow_origin(&state.config.origins, response.headers_mut(), origin.as_ref()) {
+        let exposed = HeaderValue::from_static(answer::TXID_HEADER);
+        response.headers_mut().insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    }
     for (name, value) in [
         ("x-content-type-options", "nosniff"),
         ("x-frame-options", "SAMEORIGIN"),
@@ -57,14 +65,10 @@ async fn around(State(state): State<Arc<AppState>>, request: Request<Body>, next
     response
 }
 
-fn cors(
-    origins: &[String],
-    headers: &mut HeaderMap,
-    origin: Option<&HeaderValue>,
-    asked: Option<HeaderValue>,
-) {
+/// Lets a page of this origin read the answer, if it may; whether it is a page's request that may.
+fn allow_origin(origins: &[String], headers: &mut HeaderMap, origin: Option<&HeaderValue>) -> bool {
     headers.append(VARY, HeaderValue::from_static("Origin"));
-    let Some(origin) = origin else { return };
+    let Some(origin) = origin else { return false };
     let any = origins.is_empty() || origins.iter().any(|allowed| allowed == "*");
     let known = || origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes());
     if any {
@@ -72,10 +76,14 @@ fn cors(
     } else if known() {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     } else {
-        return;
+        return false;
     }
+    true
+}
+
+/// What a page may send, told before it does.
+fn preflight(headers: &mut HeaderMap, asked: Option<HeaderValue>) {
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET,HEAD,PUT,PATCH,POST,DELETE"));
-    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(answer::TXID_HEADER));
     if let Some(asked) = asked {
         headers.append(VARY, HeaderValue::from_static("Access-Control-Request-Headers"));
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked);
@@ -100,14 +108,40 @@ fn clean(path: &str) -> Option<String> {
     Some(format!("/{}{slash}", parts.join("/")))
 }
 
-fn moved(path: &str, query: Option<&str>) -> Response<Body> {
+/// To the clean path. Go's router says so before anything else is looked at, so that this answer has no other headers.
+fn moved(path: &str, request: &Request<Body>) -> Response<Body> {
+    let query = request.uri().query();
     let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
     let mut response = Response::new(Body::empty());
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        let link = format!("<a href=\"{}\">Moved Permanently</a>.\n\n", escaped(&target));
+        if request.method() == Method::GET {
+            *response.body_mut() = Body::from(link);
+        }
+        let html = HeaderValue::from_static("text/html; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, html);
+    }
     *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
     if let Ok(target) = HeaderValue::from_str(&target) {
         response.headers_mut().insert(LOCATION, target);
     }
     response
+}
+
+/// Text that can stand in an attribute of HTML.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&#34;"),
+            '\'' => out.push_str("&#39;"),
+            letter => out.push(letter),
+        }
+    }
+    out
 }
 
 /// The API: everything that is no page.
@@ -135,10 +169,19 @@ async fn dispatch(state: &Arc<AppState>, incoming: Incoming) -> Answer {
         Method::HEAD => Method::GET,
         method => method,
     };
-    let path = incoming.parts.uri.path().to_owned();
-    let parts: Vec<&str> = path.strip_prefix('/').unwrap_or(&path).split('/').collect();
+    let path = incoming.parts.uri.path();
+    // Each part by itself: an encoded slash does not part anything.
+    let decoded = |part: &str| query::decode(part, false).unwrap_or_else(|| part.to_owned());
+    let parts: Vec<String> = path.strip_prefix('/').unwrap_or(path).split('/').map(decoded).collect();
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     incoming.limit(state, action(state, &method, &parts))?;
     match (method.as_str(), &parts[..]) {
+        (method, parts) if is_administration(method, parts) => {
+            accounts::superuser(&incoming)?;
+            Err(ApiError::forbidden(
+                "This server has no such interface: collections are fixed, settings are flags, and logs go to its output",
+            ))
+        }
         (method, ["api", "collections", collection, rest @ ..]) => {
             collections(state, incoming, method, collection, rest).await
         }
@@ -155,28 +198,43 @@ async fn dispatch(state: &Arc<AppState>, incoming: Incoming) -> Answer {
             let target = if *kind == "posts" { Target::Post } else { Target::Comment };
             own::vote(state, incoming, target, id, if *vote == "upvote" { 1 } else { -1 }).await
         }
+        ("POST", ["api", "files", "token"]) => accounts::file_token(&incoming),
         ("POST", ["nonce"]) => own::nonce(state, incoming).await,
         ("POST", ["verify"]) => own::verify(state, incoming).await,
-        (_, ["api", "settings" | "logs" | "crons" | "backups", ..]) => {
-            accounts::superuser(&incoming)?;
-            Err(ApiError::forbidden(
-                "This server has no such interface: settings are flags, and logs go to its output",
-            ))
+        // There are no files, and backups are the replica's affair.
+        ("GET", ["api", "files", _, _, _]) => Err(ApiError::not_found()),
+        ("GET", ["api", "backups", _]) => {
+            Err(ApiError::forbidden("Insufficient permissions to access the resource."))
         }
-        (method, parts) => Err(nowhere(method, parts)),
+        (method, _) => Err(nowhere(method)),
+    }
+}
+
+/// What PocketBase's dashboard uses and this server does not have.
+fn is_administration(method: &str, parts: &[&str]) -> bool {
+    let ["api", rest @ ..] = parts else { return false };
+    match (method, rest) {
+        (_, [.., ""]) => false,
+        ("GET", ["collections", "meta", "scaffolds"] | ["collections"] | ["collections", _])
+        | ("POST", ["collections"])
+        | ("PUT", ["collections", "import"])
+        | ("PATCH" | "DELETE", ["collections", _])
+        | ("DELETE", ["collections", _, "truncate"])
+        | ("GET" | "PATCH", ["settings"])
+        | ("POST", ["settings", "test", "s3" | "email"] | ["settings", "apple", "generate-client-secret"])
+        | ("GET", ["logs"] | ["logs", _])
+        | ("GET", ["crons"])
+        | ("POST", ["crons", _])
+        | ("GET" | "POST", ["backups"])
+        | ("POST", ["backups", "upload"] | ["backups", _, "restore"])
+        | ("DELETE", ["backups", _]) => true,
+        _ => false,
     }
 }
 
 /// PocketBase's answer for an address that nothing answers at.
-fn nowhere(method: &str, parts: &[&str]) -> ApiError {
-    let known = matches!(
-        parts,
-        ["api", "health" | "info" | "feed" | "posts" | "replication" | "realtime" | "batch"]
-            | ["api", "oracles", "me" | "presence"]
-            | ["api", "posts" | "comments", _, "upvote" | "downvote"]
-            | ["nonce" | "verify"]
-    );
-    if method == "GET" && !known { ApiError::new(404, "File not found.") } else { ApiError::not_found() }
+fn nowhere(method: &str) -> ApiError {
+    if method == "GET" { ApiError::new(404, "File not found.") } else { ApiError::not_found() }
 }
 
 async fn collections(
@@ -214,14 +272,7 @@ async fn collections(
                 | "confirm-email-change"),
             ],
         ) => accounts::switched_off(state, incoming, collection, action).await,
-        ("GET" | "PATCH" | "DELETE" | "PUT", []) => {
-            accounts::superuser(&incoming)?;
-            Err(ApiError::forbidden("The collections of this server are fixed"))
-        }
-        ("GET", _) if !matches!(rest, ["auth-with-password" | "auth-refresh" | "impersonate", ..]) => {
-            Err(ApiError::new(404, "File not found."))
-        }
-        _ => Err(ApiError::not_found()),
+        (method, _) => Err(nowhere(method)),
     }
 }
 

@@ -37,11 +37,15 @@ pub(super) fn expand(
     paths: &str,
 ) -> Result<Vec<Option<Record>>, ApiError> {
     let mut expanded: Vec<Option<Record>> = vec![None; records.len()];
-    for path in paths.split(',').take(PATHS) {
-        let names: Vec<&str> = path.split('.').map(str::trim).filter(|name| !name.is_empty()).collect();
-        if names.is_empty() {
+    let paths: Vec<String> = paths.split(',').take(PATHS).map(|path| path.replace(' ', "")).collect();
+    let paths: Vec<&str> = paths.iter().map(|path| path.trim_matches('.')).collect();
+    for path in &paths {
+        // A longer path says it all, even if it leads nowhere.
+        let goes_on = |other: &&str| other.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+        if path.is_empty() || paths.iter().any(goes_on) {
             continue;
         }
+        let names: Vec<&str> = path.split('.').collect();
         if let Some(found) = walk(connection, context, collection, records, &names, 1)? {
             for (into, found) in expanded.iter_mut().zip(found) {
                 merge(into.get_or_insert_with(Map::new), found);
@@ -61,15 +65,12 @@ fn walk(
     level: usize,
 ) -> Result<Option<Vec<Record>>, ApiError> {
     let Some((name, rest)) = names.split_first() else { return Ok(Some(vec![Map::new(); records.len()])) };
-    if level > DEPTH {
-        return Ok(Some(vec![Map::new(); records.len()]));
-    }
     let Some(step) = step(context, collection, name) else { return Ok(None) };
     if step.target.rules.view.is_none() && !context.is_superuser() {
         return Ok(None);
     }
     let related = related(connection, context, &step, records)?;
-    let deeper = if rest.is_empty() || related.is_empty() {
+    let deeper = if rest.is_empty() || related.is_empty() || level == DEPTH {
         None
     } else {
         match walk(connection, context, step.target, &related, rest, level + 1)? {

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 /// Fields of one request.
 const FIELDS: usize = 500;
 
-/// What is wanted of a value: nothing named below means all of it.
+/// What is wanted of a value.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Wanted {
+    /// All of it, whatever else is named, shortened or not.
+    whole: Option<Option<Excerpt>>,
     inside: BTreeMap<String, Wanted>,
-    excerpt: Option<Excerpt>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,14 +46,17 @@ fn parse(fields: &str) -> Result<Wanted, ApiError> {
     let mut root = Wanted::default();
     for token in split(fields).into_iter().take(FIELDS) {
         let token = token.trim();
+        if token.is_empty() {
+            continue;
+        }
         let (path, modifier) =
             token.split_once(':').map_or((token, None), |(path, modifier)| (path, Some(modifier)));
         let excerpt = modifier.map(excerpt).transpose()?;
         let mut node = &mut root;
-        for name in path.split('.') {
+        for name in path.strip_suffix('.').unwrap_or(path).split('.') {
             node = node.inside.entry(name.to_owned()).or_default();
         }
-        node.excerpt = excerpt.or(node.excerpt);
+        node.whole = Some(excerpt);
     }
     Ok(root)
 }
@@ -86,17 +90,18 @@ fn excerpt(modifier: &str) -> Result<Excerpt, ApiError> {
 fn reduce(value: Value, wanted: &Wanted) -> Value {
     match value {
         Value::Array(values) => values.into_iter().map(|value| reduce(value, wanted)).collect(),
-        Value::Object(object) if !wanted.inside.is_empty() => {
-            let all = wanted.inside.get("*");
+        Value::Object(object) if wanted.whole.is_none() && !wanted.inside.is_empty() => {
+            // A star stands for every name that is not named, and only at the end of a path.
+            let others = wanted.inside.get("*").filter(|star| star.whole.is_some());
             let kept = object.into_iter().filter_map(|(name, value)| {
-                let wanted = wanted.inside.get(&name).or(all)?;
+                let wanted = wanted.inside.get(&name).or(others)?;
                 Some((name, reduce(value, wanted)))
             });
             Value::Object(kept.collect::<Map<_, _>>())
         }
-        Value::String(text) => Value::String(match wanted.excerpt {
-            Some(excerpt) => excerpt.of(&text),
-            None => text,
+        Value::String(text) => Value::String(match wanted.whole {
+            Some(Some(excerpt)) => excerpt.of(&text),
+            _ => text,
         }),
         value => value,
     }
@@ -155,6 +160,15 @@ mod tests {
             ("upvotes:excerpt(1)", json!({ "upvotes": 15 })),
             ("author.name", json!({ "author": "ada" })),
             ("expand.author.bio:excerpt(2)", json!({ "expand": { "author": { "bio": "I" } } })),
+            (",", answer.clone()),
+            ("id.", json!({ "id": "x" })),
+            ("*.name", json!({})),
+            ("expand.*.name", json!({ "expand": {} })),
+            (
+                "expand,expand.author.name",
+                json!({ "expand": { "author": { "name": "Ada", "bio": "I am ada" } } }),
+            ),
+            ("content:excerpt(12),content", json!({ "content": "lorem ipsum dolor" })),
             ("expand.*", json!({ "expand": { "author": { "name": "Ada", "bio": "I am ada" } } })),
         ] {
             assert_eq!(pick(answer.clone(), fields, false).unwrap(), wanted, "{fields}");

@@ -1,28 +1,52 @@
 //! Bodies onto records: each value becomes what its field can hold, and modifiers are applied.
 
 use crate::db::rows::{self, Record};
+use crate::random::{self, Source};
 use crate::schema::{Collection, Field, FieldKind, Managed};
 use serde_json::Value;
 
 /// Sets on `record` what `body` says, for a caller who is a superuser or not. Keys that are no fields, and fields that
-/// the caller cannot set, are left alone.
+/// the caller cannot set, are left alone. Modifiers have been [resolved].
 pub(super) fn apply(collection: &Collection, record: &mut Record, body: &Record, superuser: bool) {
     for field in collection.fields.iter().filter(|field| may_set(field, superuser)) {
         if let Some(value) = body.get(field.name) {
             record.insert(field.name.to_owned(), coerce(field, value));
         }
+    }
+}
+
+/// The body with each modifier (`author+`) replaced by the field and what it comes to for `record`, so that rules see
+/// under its name whatever a request would change. `None` if there are no modifiers.
+pub(super) fn resolved(
+    collection: &Collection,
+    record: &Record,
+    body: &Record,
+    source: &dyn Source,
+) -> Option<Record> {
+    let mut resolved = None;
+    for field in &collection.fields {
         let name = field.name;
         for (key, modify) in [
             (format!("+{name}"), Modify::Prepend),
             (format!("{name}+"), Modify::Add),
             (format!("{name}-"), Modify::Remove),
+            (format!("{name}:autogenerate"), Modify::Generate),
         ] {
-            if let Some(value) = body.get(&key) {
-                let current = record.get(name).cloned().unwrap_or(Value::Null);
-                record.insert(name.to_owned(), modified(field, &current, value, modify));
-            }
+            let Some(operand) = body.get(&key).filter(|_| has_modifier(field, modify)) else { continue };
+            let into = resolved.get_or_insert_with(|| body.clone());
+            let current = match into.get(name) {
+                Some(value) => coerce(field, value),
+                None => record.get(name).cloned().unwrap_or(Value::Null),
+            };
+            into.remove(&key);
+            let value = match modify {
+                Modify::Generate => Value::String(text(operand) + &generated(field, source)),
+                modify => modified(field, &current, operand, modify),
+            };
+            into.insert(name.to_owned(), value);
         }
     }
+    resolved
 }
 
 fn may_set(field: &Field, superuser: bool) -> bool {
@@ -104,6 +128,26 @@ enum Modify {
     Prepend,
     Add,
     Remove,
+    /// The operand is the beginning of a value that the server makes up.
+    Generate,
+}
+
+fn has_modifier(field: &Field, modify: Modify) -> bool {
+    match field.kind {
+        FieldKind::Number { .. } => matches!(modify, Modify::Add | Modify::Remove),
+        FieldKind::Select { .. } | FieldKind::Relation { .. } => !matches!(modify, Modify::Generate),
+        FieldKind::Text { .. } | FieldKind::Id | FieldKind::TokenKey => matches!(modify, Modify::Generate),
+        _ => false,
+    }
+}
+
+/// What the server makes up for a field: nothing, but for ids and token keys.
+fn generated(field: &Field, source: &dyn Source) -> String {
+    match field.kind {
+        FieldKind::Id => random::record_id(source),
+        FieldKind::TokenKey => random::token_key(source),
+        _ => String::new(),
+    }
 }
 
 fn modified(field: &Field, current: &Value, operand: &Value, modify: Modify) -> Value {
@@ -120,7 +164,8 @@ fn modified(field: &Field, current: &Value, operand: &Value, modify: Modify) -> 
             if matches!(modify, Modify::Prepend) {
                 std::mem::swap(&mut first, &mut last);
             }
-            coerce(field, &first.into_iter().chain(last).map(Value::from).collect())
+            let all = first.into_iter().chain(last).filter(|text| !text.is_empty());
+            coerce(field, &all.map(Value::from).collect())
         }
         _ => current.clone(),
     }
@@ -131,6 +176,13 @@ mod tests {
     use super::*;
     use crate::schema::{Schema, collections};
     use serde_json::json;
+
+    struct Zeros;
+    impl Source for Zeros {
+        fn fill(&self, buffer: &mut [u8]) {
+            buffer.fill(0);
+        }
+    }
 
     #[test]
     fn values_become_what_their_fields_hold() {
@@ -167,7 +219,8 @@ mod tests {
         let mut record = Record::new();
         record.insert("target_post".to_owned(), json!("a"));
         let body = json!({ "value": 10, "value+": "5", "target_post+": "b", "target_type+": "x", "nope": 1 });
-        apply(votes, &mut record, body.as_object().unwrap(), false);
+        let body = resolved(votes, &record, body.as_object().unwrap(), &Zeros).expect("modifiers");
+        apply(votes, &mut record, &body, false);
         assert_eq!(
             record,
             *json!({ "value": 15, "target_post": "b", "target_type": "x" }).as_object().unwrap()
@@ -175,7 +228,19 @@ mod tests {
         let posts = schema.get("posts");
         let mut record = json!({ "title": "T", "upvotes": 1, "author": "a" }).as_object().unwrap().clone();
         let body = json!({ "title+": "x", "upvotes": 9, "upvotes+": 9, "author-": "a", "created": "2020" });
-        apply(posts, &mut record, body.as_object().unwrap(), true);
+        let body = resolved(posts, &record, body.as_object().unwrap(), &Zeros).expect("modifiers");
+        assert_eq!(body["author"], json!(""), "a rule that asks whether the author was sent must see it");
+        apply(posts, &mut record, &body, true);
         assert_eq!(record, *json!({ "title": "T", "upvotes": 1, "author": "" }).as_object().unwrap());
+        assert_eq!(resolved(posts, &record, json!({ "title+": "x" }).as_object().unwrap(), &Zeros), None);
+        let body = json!({ "title:autogenerate": "x", "id:autogenerate": "", "author:autogenerate": "y" });
+        let body = resolved(posts, &Record::new(), body.as_object().unwrap(), &Zeros).expect("modifiers");
+        assert_eq!(body["title"], json!("x"));
+        assert_eq!(body["id"].as_str().map(str::len), Some(15));
+        assert_eq!(body.get("author"), None);
+        let beats = schema.get("heartbeats");
+        let body = json!({ "+status": "away" });
+        let body = resolved(beats, &Record::new(), body.as_object().unwrap(), &Zeros).expect("a modifier");
+        assert_eq!(body, *json!({ "status": "away" }).as_object().unwrap());
     }
 }

@@ -11,6 +11,7 @@ use crate::random;
 use crate::schema::{Collection, FieldKind};
 use rusqlite::{Connection, ErrorCode};
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// What was found out about passwords before the transaction, since it takes long.
 #[derive(Clone, Default)]
@@ -46,8 +47,9 @@ pub fn prepare_create(
         return Err(ApiError::superusers_only());
     }
     let failed = || ApiError::bad_request("Failed to create record");
-    let body = &context.request.body;
     let mut record = hooks::blank(collection);
+    let context = &*with_resolved_body(context, collection, &record);
+    let body = &context.request.body;
     input::apply(collection, &mut record, body, superuser);
     if rows::text(&record, "id").is_empty() {
         record.insert("id".to_owned(), random::record_id(&*context.source).into());
@@ -73,6 +75,22 @@ pub fn prepare_create(
     let mut errors = validate::record(connection, &context.schema, collection, &record, password.as_deref())?;
     hooks::check(collection, &record, &mut errors);
     if errors.is_empty() { Ok(Prepared::New(record)) } else { Err(failed().with(errors)) }
+}
+
+/// The context with what the body's modifiers come to in their place.
+fn with_resolved_body<'a>(
+    context: &'a Context,
+    collection: &Collection,
+    record: &Record,
+) -> Cow<'a, Context> {
+    match input::resolved(collection, record, &context.request.body, &*context.source) {
+        None => Cow::Borrowed(context),
+        Some(body) => {
+            let mut context = context.clone();
+            context.request.body = body;
+            Cow::Owned(context)
+        }
+    }
 }
 
 /// The record that an earlier create with the same id made, if it was the same author's.
@@ -114,7 +132,7 @@ pub fn create(
             return Ok(record);
         }
         Prepared::Account(_) => {
-            return Err(ApiError::bad_request("Failed to create record").with(not_unique(&["id"])));
+            return Err(ApiError::bad_request("Failed to create record").with(not_unique(&["email"])));
         }
         Prepared::Existing(record) => return Ok(record),
     };
@@ -141,6 +159,8 @@ pub fn prepare_update(
     id: &str,
     passwords: Option<&Passwords>,
 ) -> Result<(Record, Record), ApiError> {
+    let known = rows::find(connection, collection, "id = ?1", &[&id])?.unwrap_or_default();
+    let context = &*with_resolved_body(context, collection, &known);
     let old = visible(connection, context, collection, collection.rules.update, id)?;
     let failed = || ApiError::bad_request("Failed to update record");
     let superuser = context.is_superuser();

@@ -257,6 +257,9 @@ impl Random {
         for _ in 0..=self.below(2) {
             parts.push(format!("{}{}", self.of(&["", "-", "+", "-"]), self.path(collection, 1)));
         }
+        // Only superusers sort by addresses here; that they do is a scenario's to show. Where a path meets several
+        // records SQLite's plan chooses the one that counts, so there is nothing to compare.
+        parts.retain(|part| !part.ends_with("email") && !part.contains("_via_"));
         parts.push("@rowid".to_owned());
         parts.join(",")
     }

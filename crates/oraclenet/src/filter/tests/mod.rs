@@ -196,6 +196,22 @@ fn a_hidden_address_is_not_told_by_way_of_a_function() {
 }
 
 #[test]
+fn nobody_but_superusers_sorts_by_addresses() {
+    for (collection, sort) in [
+        ("oracles", "email"),
+        ("oracles", "-email:lower"),
+        ("posts", "author.email"),
+        ("posts", "title,-author.email"),
+    ] {
+        for who in ["guest", "ada"] {
+            let refused = compiled(collection, who, Access::Client, "", sort);
+            assert!(matches!(refused, Err(FilterError::UnknownField(_))), "{who} {sort}");
+        }
+        assert!(compiled(collection, "su", Access::Superuser, "", sort).is_ok(), "{sort}");
+    }
+}
+
+#[test]
 fn a_client_cannot_go_through_a_relation_to_records_that_it_may_not_list() {
     let filter = "author.name = 'Ada'";
     for (list, client) in [(Some(""), true), (None, false), (Some("id = @request.auth.id"), false)] {
