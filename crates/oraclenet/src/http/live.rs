@@ -34,7 +34,9 @@ pub fn connect(state: &AppState) -> Answer {
 /// # Errors
 /// As [`crate::realtime::Hub::subscribe`].
 pub async fn subscribe(state: &Arc<AppState>, mut incoming: Incoming) -> Answer {
-    let context = incoming.context(state).await?;
+    // Whatever is wrong with this body, PocketBase says no more than that.
+    let unreadable = |error: ApiError| if error.status == 400 { ApiError::unreadable() } else { error };
+    let context = incoming.context(state).await.map_err(unreadable)?;
     let asked = Subscribe::parse(&context.request.body)?;
     let client = asked.client_id.as_str().into();
     state.hub.subscribe(&client, &asked.subscriptions, context.request.auth.as_ref())?;
