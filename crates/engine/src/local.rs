@@ -50,7 +50,7 @@ pub struct State {
     /// An earlier state than the replica's newest was restored on purpose, when the newest was this one (R21).
     pub rewound_from: Option<Txid>,
     /// The file may have been brought forward to one of these contents: written before that is committed, and void
-    /// with the next state. See [`content`].
+    /// with the next state. See `content`.
     pub forward: Vec<Checksum>,
     /// The page checksum array: for which slot it was begun, up to which slot it counts, for how many pages.
     pub sums: Option<SumsRecord>,

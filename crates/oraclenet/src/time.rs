@@ -19,7 +19,7 @@ pub fn format(time: DateTime<Utc>) -> String {
     time.format("%Y-%m-%d %H:%M:%S%.3fZ").to_string()
 }
 
-/// Reads what [`format`] writes.
+/// Reads what [`format()`] writes.
 pub fn parse(text: &str) -> Option<DateTime<Utc>> {
     chrono::NaiveDateTime::parse_from_str(text.strip_suffix('Z')?, "%Y-%m-%d %H:%M:%S%.f")
         .ok()

@@ -1,6 +1,6 @@
 //! What an existing file says about itself, and what has to change before this version writes to it.
 //!
-//! [`look`] only reads and may run before anything is owned; [`plan`] is a value; [`apply`] is the one that writes, in
+//! [`look`] only reads and may run before anything is owned; its [`Plan`] is a value; [`apply`] is the one that writes, in
 //! one transaction, and only the owner of the replica calls it.
 
 use super::{rows, tables};

@@ -174,7 +174,9 @@ mod tests {
         }
     }
 
-    fn gate() -> (Arc<Gate>, mpsc::Sender<Result<Option<Txid>, KeepError>>, mpsc::Receiver<usize>) {
+    type Synced = Result<Option<Txid>, KeepError>;
+
+    fn gate() -> (Arc<Gate>, mpsc::Sender<Synced>, mpsc::Receiver<usize>) {
         let (answer, answers) = mpsc::channel();
         let (heard, hear) = mpsc::channel();
         let listener = Box::new(move |changes: Vec<Change>| heard.send(changes.len()).unwrap());

@@ -324,7 +324,7 @@ mod tests {
             let got = got.as_ref().map(|it| it.subscriptions.iter().map(String::as_str).collect::<Vec<_>>());
             let wanted =
                 wanted.map_err(|data| ApiError::unreadable().with(data.as_object().unwrap().clone()));
-            assert_eq!(got, wanted.as_ref().map(Clone::clone), "{body}");
+            assert_eq!(got, wanted.as_ref().cloned(), "{body}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What was answered with 2xx survives: kills at any moment, wiped disks, stores on a bad day. And what cannot be
 //! brought back is never a fresh start.
+#![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(clippy::disallowed_methods, reason = "child processes and deadlines are real here")]
 
 #[path = "../common/mod.rs"]

@@ -37,7 +37,7 @@ impl World {
     }
 
     /// In whose name.
-    fn as_account(mut self, id: Option<&str>) -> Self {
+    fn by_account(mut self, id: Option<&str>) -> Self {
         let oracles = self.context.schema.get("oracles");
         self.context.request.auth = id.map(|id| {
             let record = find(&self.connection, oracles, id).unwrap().unwrap();
@@ -131,7 +131,7 @@ fn a_batch_that_cannot_be_read_is_refused_in_the_words_of_pocketbase() {
 
 #[test]
 fn the_first_request_that_fails_is_named_and_nothing_is_changed() {
-    let world = World::new().as_account(Some(ADA));
+    let world = World::new().by_account(Some(ADA));
     let unreadable = ("Something went wrong while processing your request.", 400);
     let create = |url: &str| request("POST", url, json!({ "title": "t", "content": "c" }));
     let put = json!({ "id": "put000000000000", "title": "t", "content": "c" });
@@ -191,7 +191,7 @@ fn the_first_request_that_fails_is_named_and_nothing_is_changed() {
 
 #[test]
 fn each_request_sees_what_those_before_it_did() {
-    let world = World::new().as_account(Some(ADA));
+    let world = World::new().by_account(Some(ADA));
     let one = format!("{POSTS}/post00000000000");
     let (answers, changes) = world
         .run(&json!([
@@ -240,9 +240,9 @@ fn everybody_may_do_in_a_batch_what_they_may_do_alone() {
             not_found,
         ),
     ] {
-        let world = World::new().as_account(Some(ADA));
+        let world = World::new().by_account(Some(ADA));
         world.run(&json!([request("POST", POSTS, post("t"))])).unwrap();
-        let got = world.as_account(who).run(&json!([failing])).err();
+        let got = world.by_account(who).run(&json!([failing])).err();
         let response = got.as_ref().map(|error| &error.data["requests"]["0"]["response"]);
         let got = response.map(|it| (it["status"].as_i64().unwrap(), it["message"].as_str().unwrap()));
         assert_eq!(got, wanted, "{who:?} {failing}");
@@ -268,7 +268,7 @@ fn headers_and_method_of_a_request_are_its_own_and_its_context_is_batch() {
 
 #[test]
 fn passwords_are_listed_before_and_used_in_the_transaction() {
-    let world = World::new().as_account(Some(ADA));
+    let world = World::new().by_account(Some(ADA));
     let own = format!("{ORACLES}/{ADA}");
     let account = |id: &str, email: &str, password: &str| json!({ "id": id, "name": "n", "email": email, "password": password, "passwordConfirm": password });
     let change =
