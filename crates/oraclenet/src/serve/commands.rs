@@ -60,8 +60,8 @@ Environment:
         the first superuser, made when there is none of that e-mail address; a password that was
         changed since stays. ORACLENET_SUPERUSER_PASSWORD_FILE names a file that holds the password;
         PB_ADMIN_EMAIL and PB_ADMIN_PASSWORD do as well
-    ORACLENET_PUBLIC_URL
-        as --public-url
+    ORACLENET_PUBLIC_URL, ORACLENET_TRUSTED_PROXY
+        as --public-url and --trusted-proxy, which win
 
 It ends with 0 after SIGTERM or SIGINT, 1 when something failed, 2 when the arguments or the
 environment make no sense, 10 when the replica is empty and --require-backup was given. It starts

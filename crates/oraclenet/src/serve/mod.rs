@@ -23,12 +23,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 /// Looks an environment variable up.
-pub type Environment = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
+pub type Env = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// What the server is given from outside; `main` collects it.
 pub struct World {
     /// The environment.
-    pub env: Environment,
+    pub env: Env,
     /// The folder of the executable.
     pub executable_dir: PathBuf,
     /// The working directory.

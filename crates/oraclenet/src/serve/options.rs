@@ -48,7 +48,8 @@ pub(super) const FLAGS: [Row; 14] = [
         "trusted-proxy",
         "LIST",
         "believe the client's address that these networks (10.0.0.0/8,..) put into X-Forwarded-For;\n\
-         app-platform stands for DigitalOcean's, with its do-connecting-ip. Default: believe nobody",
+         app-platform stands for DigitalOcean's, with its do-connecting-ip. Default: believe nobody\n\
+         (also ORACLENET_TRUSTED_PROXY)",
     ),
     (
         "rate-limits",
@@ -155,7 +156,8 @@ impl Options {
         let http = address(given.get("http").unwrap_or("127.0.0.1:8090"))?;
         let dir = directory(world, given.get("dir"));
         let replica = replica(world, given.get("replica"), http.ip(), &dir)?;
-        let (trusted, connecting_ip) = trusted(given.get("trusted-proxy").unwrap_or_default())?;
+        let (trusted, connecting_ip) =
+            trusted(&said(world, given.get("trusted-proxy"), "ORACLENET_TRUSTED_PROXY"))?;
         let durability = match given.get("durability").unwrap_or("replicated") {
             "replicated" => Durability::Replicated,
             "local" => Durability::Local,
@@ -171,7 +173,9 @@ impl Options {
                 .map(|origin| origin.trim().to_owned())
                 .filter(|it| !it.is_empty())
                 .collect(),
-            public_url: public_url(world, given.get("public-url")),
+            public_url: said(world, given.get("public-url"), "ORACLENET_PUBLIC_URL")
+                .trim_end_matches('/')
+                .to_owned(),
             trusted,
             connecting_ip,
             approve_wallets: given.on("auto-approve-wallets"),
@@ -208,9 +212,9 @@ fn address(text: &str) -> Result<SocketAddr, Trouble> {
     full.to_socket_addrs().map_err(|_| wrong())?.next().ok_or_else(wrong)
 }
 
-fn public_url(world: &World, given: Option<&str>) -> String {
-    let url = given.map(str::to_owned).or_else(|| world.env("ORACLENET_PUBLIC_URL")).unwrap_or_default();
-    url.trim_end_matches('/').to_owned()
+/// What a flag says, or else a variable, or else nobody.
+fn said(world: &World, given: Option<&str>, variable: &str) -> String {
+    given.map(str::to_owned).or_else(|| world.env(variable)).unwrap_or_default()
 }
 
 fn trusted(list: &str) -> Result<(Vec<Network>, bool), Trouble> {
@@ -319,6 +323,21 @@ mod tests {
                 (Err(got), Err(wanted)) => assert!(got.contains(wanted), "{words}: {got}"),
                 (got, _) => panic!("{words}: {got:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_flag_wins_over_its_variable() {
+        let env: &[_] =
+            &[("ORACLENET_PUBLIC_URL", "https://env.example/"), ("ORACLENET_TRUSTED_PROXY", "app-platform")];
+        for (words, url, connecting_ip, networks) in [
+            ("", "https://env.example", true, APP_PLATFORM.len()),
+            ("--public-url https://flag.example", "https://flag.example", true, APP_PLATFORM.len()),
+            ("--trusted-proxy 10.0.0.0/8", "https://env.example", false, 1),
+        ] {
+            let config = read(words, env).expect(words).config;
+            let got = (config.public_url.as_str(), config.connecting_ip, config.trusted.len());
+            assert_eq!(got, (url, connecting_ip, networks), "{words}");
         }
     }
 
