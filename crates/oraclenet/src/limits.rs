@@ -24,6 +24,8 @@ pub const HEAD: usize = 64 * 1024;
 pub const URI: usize = 16 * 1024;
 /// Fields of a multipart form.
 pub const FORM_FIELDS: usize = 500;
+/// Related records that `expand` puts into one answer; each counts as often as it is shown.
+pub const EXPANDED: usize = 10_000;
 /// Open connections.
 pub const CONNECTIONS: usize = 4096;
 /// Password checks that may wait.

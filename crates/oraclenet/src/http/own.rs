@@ -84,6 +84,7 @@ pub async fn feed_of(state: &Arc<AppState>, incoming: Incoming) -> Answer {
 pub async fn vote(state: &Arc<AppState>, incoming: Incoming, target: Target, id: &str, value: i64) -> Answer {
     let context = incoming.context_with(state, Record::new());
     records::voter(&context)?;
+    records::check_fields(incoming.param("fields"))?;
     let id = id.to_owned();
     let written = state
         .db

@@ -16,7 +16,7 @@ mod validate;
 mod votes;
 mod write;
 
-pub use fields::pick;
+pub use fields::{check_fields, pick};
 use input::text as value_text;
 pub use json::public;
 pub use list::{ListQuery, list, show_one, view};
