@@ -8,6 +8,10 @@ pub const READERS: usize = 4;
 pub const READ_TIME: Duration = Duration::from_secs(10);
 /// Writes that may wait for the writer.
 pub const WRITE_QUEUE: usize = 1024;
+/// Commits that may wait for the replica.
+pub const GATE_WAITING: usize = 4096;
+/// Votes whose outcome was unknown to their voters, remembered so that a repeat is no second vote.
+pub const DOUBTFUL_VOTES: usize = 10_000;
 /// Oracles whose presence may wait in memory.
 pub const BEATS: usize = 100_000;
 /// The presence is written down at the latest after this long.
@@ -24,6 +28,8 @@ pub const HEAD: usize = 64 * 1024;
 pub const URI: usize = 16 * 1024;
 /// Fields of a multipart form.
 pub const FORM_FIELDS: usize = 500;
+/// Related records that `expand` puts into one answer; each counts as often as it is shown.
+pub const EXPANDED: usize = 10_000;
 /// Open connections.
 pub const CONNECTIONS: usize = 4096;
 /// Password checks that may wait.

@@ -4,6 +4,7 @@
 //! waits, others gather, and share the next question.
 
 use super::writer::Change;
+use crate::limits;
 use litekeep::error::KeepError;
 use litekeep::keeper::Keeper;
 use litekeep_core::env::Clock;
@@ -92,8 +93,26 @@ impl Gate {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether another commit may come to wait here. While the replica takes nothing, what is committed only piles up,
+    /// in memory and in the WAL, and its answers are `unknown`; to refuse is more honest, and bounded.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn admits(&self, patience: Duration) -> Result<(), &'static str> {
+        let inner = self.inner();
+        if inner.closed {
+            return Err("replication has ended");
+        }
+        let oldest = inner.waiting.first().map(|waiter| self.clock.boot().saturating_sub(waiter.since));
+        if inner.waiting.len() >= limits::GATE_WAITING || oldest.is_some_and(|age| age > patience) {
+            return Err("the replica takes nothing at the moment");
+        }
+        Ok(())
+    }
+
     /// Called by the writer right after a commit, in the order of commits. What is returned gives the replica's newest
-    /// transaction, or an error when that will never be known.
+    /// transaction, or an error when that will never be known. Also for who only wants to know that what was there
+    /// before is durable.
     pub(super) fn enter(&self, changes: Vec<Change>) -> oneshot::Receiver<Option<Txid>> {
         let (tell, told) = oneshot::channel();
         let waiter = Waiter { tell, changes, since: self.clock.boot() };

@@ -24,6 +24,7 @@ use readers::Readers;
 use rusqlite::Connection;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use writer::Writer;
@@ -56,6 +57,7 @@ pub struct Db {
     gate: Arc<Gate>,
     beats: Arc<Beats>,
     ack_timeout: Duration,
+    closing: Arc<AtomicBool>,
 }
 
 impl Db {
@@ -67,7 +69,7 @@ impl Db {
         let beats = Arc::new(Beats::default());
         let writer = Writer::start(open::writer(path)?, Arc::clone(&gate), Arc::clone(&beats));
         let readers = Readers::new(path.to_owned(), limits::READERS, Arc::clone(&beats));
-        Ok(Self { writer, readers: Arc::new(readers), gate, beats, ack_timeout })
+        Ok(Self { writer, readers: Arc::new(readers), gate, beats, ack_timeout, closing: Arc::default() })
     }
 
     /// Runs `query` on a reading connection, off the request threads.
@@ -99,20 +101,53 @@ impl Db {
         E: From<rusqlite::Error> + Send + 'static,
     {
         let (tell, told) = oneshot::channel();
+        let turn = Arc::new(Turn::default());
+        let (ours, closing, patience) = (Arc::clone(&turn), Arc::clone(&self.closing), self.ack_timeout * 2);
         let sent = self.writer.send(Box::new(move |connection, gate| {
-            let mut changes = Vec::new();
-            let result = writer::in_transaction(connection, |connection| work(connection, &mut changes));
-            let result = result.map(|value| (value, gate.enter(changes)));
+            let admitted = if closing.load(Ordering::Acquire) {
+                Err("the server is stopping")
+            } else {
+                gate.admits(patience)
+            };
+            if !ours.begin() {
+                return; // whoever asked was told that nothing was changed
+            }
+            let result = match admitted {
+                Err(why) => Err(WriteError::NotApplied(why)),
+                Ok(()) => {
+                    let mut changes = Vec::new();
+                    let result =
+                        writer::in_transaction(connection, |connection| work(connection, &mut changes));
+                    result.map(|value| (value, gate.enter(changes))).map_err(WriteError::Refused)
+                }
+            };
             let _ = tell.send(result); // whoever asked has gone: the commit stands all the same
         }));
         sent.map_err(WriteError::NotApplied)?;
-        let (value, durable) = match told.await {
-            Ok(Ok(committed)) => committed,
-            Ok(Err(refusal)) => return Err(WriteError::Refused(refusal)),
-            Err(_) => return Err(WriteError::Unknown),
+        let durable = async {
+            let (value, durable) = told.await.map_err(|_| WriteError::Unknown)??;
+            let txid = durable.await.map_err(|_| WriteError::Unknown)?;
+            Ok(Written { value, txid })
         };
         match tokio::time::timeout(self.ack_timeout, durable).await {
-            Ok(Ok(txid)) => Ok(Written { value, txid }),
+            Ok(result) => result,
+            Err(_) if turn.give_up() => Err(WriteError::NotApplied("too many writes are waiting")),
+            Err(_) => Err(WriteError::Unknown),
+        }
+    }
+
+    /// Waits until the replica has everything that a reader may have seen, if it lacks anything: for an answer that
+    /// speaks of an earlier write whose own answer was `unknown`.
+    ///
+    /// # Errors
+    /// [`WriteError::Unknown`], when that takes too long.
+    pub async fn settled<E>(&self) -> Result<Option<Txid>, WriteError<E>> {
+        if self.gate.waiting() == 0 {
+            return Ok(None);
+        }
+        let durable = self.gate.enter(Vec::new());
+        match tokio::time::timeout(self.ack_timeout, durable).await {
+            Ok(Ok(txid)) => Ok(txid),
             Ok(Err(_)) | Err(_) => Err(WriteError::Unknown),
         }
     }
@@ -122,13 +157,26 @@ impl Db {
         &self.beats
     }
 
-    /// The gate.
-    pub fn gate(&self) -> &Arc<Gate> {
-        &self.gate
-    }
-
     /// Takes no further write, and returns when the last one, and the presence, are written down.
     pub async fn close(&self) {
+        self.closing.store(true, Ordering::Release);
         self.writer.close().await;
+    }
+}
+
+/// Whether a queued write has begun, or whoever asked gave up before: one of the two, never both.
+#[derive(Default)]
+struct Turn(AtomicU8);
+
+impl Turn {
+    const BEGUN: u8 = 1;
+    const GIVEN_UP: u8 = 2;
+
+    fn begin(&self) -> bool {
+        self.0.compare_exchange(0, Self::BEGUN, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    fn give_up(&self) -> bool {
+        self.0.compare_exchange(0, Self::GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }

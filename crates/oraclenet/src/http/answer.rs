@@ -60,15 +60,21 @@ pub fn replicated(mut response: Response<Body>, txid: Option<Txid>) -> Response<
 /// # Errors
 /// The write's own refusal; 503 with its outcome for one that is not known to be durable.
 pub fn written<T>(result: Result<Written<T>, WriteError<ApiError>>) -> Result<Written<T>, ApiError> {
-    result.map_err(|error| match error {
+    result.map_err(not_written)
+}
+
+/// See [`written`].
+pub fn not_written(error: WriteError<ApiError>) -> ApiError {
+    match error {
         WriteError::Refused(error) => error,
         WriteError::NotApplied(why) => {
             ApiError::unavailable("not_applied", &format!("Nothing was changed: {why}. Try again"), 1)
         }
         WriteError::Unknown => ApiError::unavailable(
             "unknown",
-            "The change was made, but it is not in the replica yet; it may be kept or undone. Repeat the same request",
+            "It is not known whether the change will be kept: the replica does not have it yet. The same request may be \
+             repeated; a create only with an id of its own",
             2,
         ),
-    })
+    }
 }

@@ -88,12 +88,24 @@ impl ApiError {
 
 impl From<rusqlite::Error> for ApiError {
     fn from(error: rusqlite::Error) -> Self {
-        if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) {
-            // A client's filter that is too much work is the client's to change.
-            tracing::warn!("a query was stopped: it took longer than {:?}", crate::limits::READ_TIME);
-            return Self::unreadable();
+        use rusqlite::ErrorCode;
+        match error.sqlite_error_code() {
+            Some(ErrorCode::OperationInterrupted) => {
+                // A client's filter that is too much work is the client's to change.
+                tracing::warn!("a query was stopped: it took longer than {:?}", crate::limits::READ_TIME);
+                Self::unreadable()
+            }
+            // What was begun is undone, so the same request may be made again.
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                tracing::warn!(%error, "the database is locked by another program");
+                Self::unavailable("not_applied", "The database is locked by another program. Try again", 1)
+            }
+            Some(ErrorCode::DiskFull) => {
+                tracing::error!(%error, "the disk is full");
+                Self::unavailable("not_applied", "The disk of the server is full", 30)
+            }
+            _ => Self::internal(&error),
         }
-        Self::internal(&error)
     }
 }
 

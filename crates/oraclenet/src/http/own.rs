@@ -2,10 +2,12 @@
 
 use super::error::ApiError;
 use super::request::Incoming;
-use super::state::AppState;
+use super::state::{AppState, Doubt};
 use super::{accounts, answer};
 use crate::auth::wallet::{Address, Now, Refusal};
+use crate::db::WriteError;
 use crate::db::rows::{self, Record};
+use crate::limits;
 use crate::net::feed::{Sort, feed, feed_json, parse_limit};
 use crate::net::presence::{presence, presence_json};
 use crate::random;
@@ -77,18 +79,35 @@ pub async fn feed_of(state: &Arc<AppState>, incoming: Incoming) -> Answer {
     answer::picked(&incoming, feed_json(&sort, &posts), false)
 }
 
-/// `POST /api/posts/{id}/upvote` and its relatives.
+/// `POST /api/posts/{id}/upvote` and its relatives. A vote switches, so the repetition of one whose outcome was
+/// unknown must not switch again: it waits for the first one and tells what that came to.
 ///
 /// # Errors
 /// As [`records::vote`]; 503.
 pub async fn vote(state: &Arc<AppState>, incoming: Incoming, target: Target, id: &str, value: i64) -> Answer {
     let context = incoming.context_with(state, Record::new());
-    records::voter(&context)?;
+    let doubt = Doubt { oracle: records::voter(&context)?.to_owned(), target, id: id.to_owned() };
+    records::check_fields(incoming.param("fields"))?;
+    let repeated = state.doubts.lock().unwrap_or_else(PoisonError::into_inner).get(&doubt) == Some(&value);
     let id = id.to_owned();
     let written = state
         .db
-        .write(move |connection, changes| records::vote(connection, &context, target, &id, value, changes))
+        .write(move |connection, changes| match repeated {
+            true => records::voted(connection, &context, target, &id),
+            false => records::vote(connection, &context, target, &id, value, changes),
+        })
         .await;
+    {
+        let mut doubts = state.doubts.lock().unwrap_or_else(PoisonError::into_inner);
+        match &written {
+            Err(WriteError::Unknown) if doubts.len() < limits::DOUBTFUL_VOTES => {
+                drop(doubts.insert(doubt, value))
+            }
+            // Nothing was done: a doubt that there was is still one.
+            Err(WriteError::Unknown | WriteError::NotApplied(_)) => {}
+            Ok(_) | Err(WriteError::Refused(_)) => drop(doubts.remove(&doubt)),
+        }
+    }
     let written = answer::written(written)?;
     super::records::committed(&incoming, written.value, written.txid)
 }
@@ -154,7 +173,8 @@ pub async fn verify(state: &Arc<AppState>, mut incoming: Incoming) -> Answer {
     let found =
         state.db.read(move |connection| by_wallet(connection, schema.get("oracles"), &wanted)).await?;
     let (created, record, txid) = match found {
-        Some(record) => (false, record, None),
+        // The account may be that of an earlier request whose outcome was unknown.
+        Some(record) => (false, record, settled(state).await?),
         None => make_oracle(state, context, address, name).await?,
     };
     let token = accounts::mint(state, state.schema.get("oracles"), &record, true, 0)?;
@@ -165,6 +185,11 @@ pub async fn verify(state: &Arc<AppState>, mut incoming: Incoming) -> Answer {
     });
     let told = json!({ "success": true, "created": created, "oracle": oracle, "token": token });
     Ok(answer::replicated(answer::json(200, &told), txid))
+}
+
+/// Waits until what was read is in the replica.
+async fn settled(state: &AppState) -> Result<Option<litekeep_formats::Txid>, ApiError> {
+    state.db.settled().await.map_err(answer::not_written)
 }
 
 fn by_wallet(

@@ -52,6 +52,7 @@ pub async fn view(state: &Arc<AppState>, incoming: Incoming, collection: &str, i
 /// As [`records::create`]; 429 and 503.
 pub async fn create(state: &Arc<AppState>, mut incoming: Incoming, collection: &str) -> Answer {
     let name = written_collection(state, collection)?;
+    records::check_fields(incoming.param("fields"))?;
     let context = incoming.context(state).await?;
     // Refused before anything is hashed, queued or owned.
     let checking = context.clone();
@@ -70,17 +71,16 @@ pub async fn create(state: &Arc<AppState>, mut incoming: Incoming, collection: &
         }
         Prepared::Existing(_) => {}
     }
-    let expand = incoming.param("expand").to_owned();
+    let shown = context.clone();
     let written = state
         .db
         .write(move |connection, changes| {
-            let collection = context.schema.get(name);
-            let record = records::create(connection, &context, collection, &passwords, changes)?;
-            records::show_one(connection, &context, collection, record, &expand)
+            records::create(connection, &context, context.schema.get(name), &passwords, changes)
         })
         .await;
     let written = answer::written(written)?;
-    Ok(answer::replicated(answer::picked(&incoming, written.value, false)?, written.txid))
+    let value = show(state, &incoming, shown, name, written.value).await?;
+    committed(&incoming, value, written.txid)
 }
 
 /// `PATCH ../{id}`
@@ -89,6 +89,7 @@ pub async fn create(state: &Arc<AppState>, mut incoming: Incoming, collection: &
 /// As [`records::update`]; 429 and 503.
 pub async fn update(state: &Arc<AppState>, mut incoming: Incoming, collection: &str, id: &str) -> Answer {
     let name = written_collection(state, collection)?;
+    records::check_fields(incoming.param("fields"))?;
     let context = incoming.context(state).await?;
     let (checking, wanted) = (context.clone(), id.to_owned());
     let (old, _) = state
@@ -104,17 +105,16 @@ pub async fn update(state: &Arc<AppState>, mut incoming: Incoming, collection: &
         }
         passwords.new_hash = new_hash(state, &context).await?;
     }
-    let (id, expand) = (id.to_owned(), incoming.param("expand").to_owned());
+    let (id, shown) = (id.to_owned(), context.clone());
     let written = state
         .db
         .write(move |connection, changes| {
-            let collection = context.schema.get(name);
-            let record = records::update(connection, &context, collection, &id, &passwords, changes)?;
-            records::show_one(connection, &context, collection, record, &expand)
+            records::update(connection, &context, context.schema.get(name), &id, &passwords, changes)
         })
         .await;
     let written = answer::written(written)?;
-    Ok(answer::replicated(answer::picked(&incoming, written.value, false)?, written.txid))
+    let value = show(state, &incoming, shown, name, written.value).await?;
+    committed(&incoming, value, written.txid)
 }
 
 /// `DELETE ../{id}`
@@ -125,13 +125,18 @@ pub async fn delete(state: &Arc<AppState>, incoming: Incoming, collection: &str,
     let context = incoming.context_with(state, Record::new());
     let name = context.collection(collection)?.name;
     let (checking, wanted) = (context.clone(), id.to_owned());
-    state
+    let visible = state
         .db
         .read(move |connection| {
             let collection = checking.schema.get(name);
             records::visible(connection, &checking, collection, collection.rules.delete, &wanted)
         })
-        .await?;
+        .await;
+    if visible.as_ref().is_err_and(|error| error.status == 404) {
+        // It may be gone by an earlier request whose outcome was unknown; "gone" is said once that is durable.
+        state.db.settled().await.map_err(answer::not_written)?;
+    }
+    visible?;
     let (id, gone) = (id.to_owned(), id.to_owned());
     let written = state
         .db
@@ -163,14 +168,28 @@ async fn heartbeat(state: &Arc<AppState>, incoming: &Incoming, context: &Context
     let changes =
         vec![crate::db::Change { collection: "heartbeats", action: "create", record: record.clone() }];
     state.hub.publish(changes);
-    let (context, expand) = (context.clone(), incoming.param("expand").to_owned());
-    let shown = state
+    let shown = show(state, incoming, context.clone(), "heartbeats", record).await?;
+    answer::picked(incoming, shown, false)
+}
+
+/// What was written, with the relations that the caller wants, which are read afterwards: nobody else can write while a
+/// transaction lasts. A relation that cannot be shown is left out, since the write stands.
+async fn show(
+    state: &AppState,
+    incoming: &Incoming,
+    context: Context,
+    collection: &'static str,
+    record: Record,
+) -> Result<Value, ApiError> {
+    let expand = incoming.param("expand").to_owned();
+    state
         .db
         .read(move |connection| {
-            records::show_one(connection, &context, context.schema.get("heartbeats"), record, &expand)
+            let collection = context.schema.get(collection);
+            records::show_one(connection, &context, collection, record.clone(), &expand)
+                .or_else(|_| records::show_one(connection, &context, collection, record, ""))
         })
-        .await?;
-    answer::picked(incoming, shown, false)
+        .await
 }
 
 /// The hash of the body's password.

@@ -42,6 +42,14 @@ pub fn pick(answer: Value, fields: &str, page: bool) -> Result<Value, ApiError> 
     }
 }
 
+/// Whether `fields` can be read: asked before a write, whose answer must not be an error any more.
+///
+/// # Errors
+/// As [`pick`].
+pub fn check_fields(fields: &str) -> Result<(), ApiError> {
+    parse(fields).map(drop)
+}
+
 fn parse(fields: &str) -> Result<Wanted, ApiError> {
     let mut root = Wanted::default();
     for token in split(fields).into_iter().take(FIELDS) {

@@ -21,13 +21,12 @@ mod votes;
 mod write;
 
 pub use batch::{Batch, PasswordWork};
-pub use fields::pick;
+pub use fields::{check_fields, pick};
 use input::text as value_text;
 pub use json::{member, public};
 pub use list::{ListQuery, list, show_one, view};
 pub use rule::{holds, passes, visible};
-pub use votes::voter;
-pub use votes::{Target, vote};
+pub use votes::{Target, vote, voted, voter};
 pub use write::{
     Passwords, Prepared, WalletAccount, create, create_for_wallet, delete, prepare_create, prepare_update,
     update,

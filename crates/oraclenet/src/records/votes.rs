@@ -12,7 +12,7 @@ use rusqlite::{Connection, params};
 use serde_json::{Value, json};
 
 /// What is voted on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Target {
     /// A post.
     Post,
@@ -98,6 +98,26 @@ pub fn vote(
     };
     let after = rows::find(connection, collection, "id = ?1", &[&id])?.ok_or_else(ApiError::not_found)?;
     Ok(answer(&after, value))
+}
+
+/// What a vote has come to, for a request that is the repetition of one whose outcome was not known: nothing is
+/// switched again.
+///
+/// # Errors
+/// 404 where the target is gone; SQLite's.
+pub fn voted(
+    connection: &Connection,
+    context: &Context,
+    target: Target,
+    id: &str,
+) -> Result<Value, ApiError> {
+    let oracle = voter(context)?;
+    let collection = context.schema.get(target.collection());
+    let after = rows::find(connection, collection, "id = ?1", &[&id])?;
+    let after = after.ok_or_else(|| ApiError::new(404, "Target not found"))?;
+    let condition = format!("oracle = ?1 AND {} = ?2", target.field());
+    let vote = rows::find(connection, context.schema.get("votes"), &condition, &[&oracle, &id])?;
+    Ok(answer(&after, vote.as_ref().map_or(0, value_of)))
 }
 
 /// Who may vote, before anything is looked up.

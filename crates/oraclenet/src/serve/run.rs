@@ -129,6 +129,7 @@ fn state(
         source: Arc::clone(source),
         passwords: Passwords::new(queue, Arc::clone(source)),
         nonces: Mutex::new(Nonces::default()),
+        doubts: Mutex::default(),
         limits: Mutex::new(RateLimits::new(options.rate_limits.rules(), MAX_WINDOWS)),
         hub,
         replication: Arc::new(replication),

@@ -169,35 +169,35 @@ fn while_the_bucket_is_away_writes_are_503_reads_work_and_a_repeat_makes_no_doub
     let server = start(&data, &place, &["--ack-timeout", "0.3"]).unwrap();
     let (oracle, token) = server.oracle("ada");
     let (_, bob) = server.oracle("bob");
+    let voted = id(1, 9);
+    let body = json!({ "id": voted, "title": "T", "content": "C" });
+    assert_eq!(server.call("POST", POSTS, &token, &body).status, 200);
     bucket.add_rule(Rule::always(
         "PUT",
         "",
         Fault::Answer { status: 503, code: "SlowDown", retry_after: None },
     ));
-    let creates = [
-        (POSTS, json!({ "id": id(1, 1), "title": "T", "content": "C" })),
-        ("/api/collections/connections/records", json!({ "id": id(1, 2), "following": oracle })),
-        (
-            "/api/collections/oracles/records",
-            json!({ "id": id(1, 3), "name": "Eve", "email": "eve@x.io", "password": "12345678", "passwordConfirm": "12345678" }),
-        ),
+    let account = json!({ "id": id(1, 3), "name": "Eve", "email": "eve@x.io", "password": "12345678",
+        "passwordConfirm": "12345678" });
+    let vote = format!("/api/posts/{voted}/upvote");
+    let requests = [
+        (POSTS, &token, json!({ "id": id(1, 1), "title": "T", "content": "C" })),
+        (&*vote, &bob, Value::Null),
+        ("/api/collections/connections/records", &bob, json!({ "id": id(1, 2), "following": oracle })),
+        ("/api/collections/oracles/records", &String::new(), account),
     ];
-    let who = |target: &str| {
-        if target.contains("oracles") {
-            ""
-        } else if target.contains("posts") {
-            &token
-        } else {
-            &bob
-        }
-    };
-    for (target, body) in &creates {
-        for _ in 0..2 {
-            let reply = server.call("POST", target, who(target), body);
-            assert_eq!((reply.status, &reply.body["data"]["outcome"]), (503, &json!("unknown")), "{reply:?}");
+    let mut outcomes = Vec::new();
+    for _ in 0..3 {
+        for (target, who, body) in &requests {
+            let reply = server.call("POST", target, who, body);
+            assert_eq!(reply.status, 503, "{reply:?}");
             assert!(reply.header("retry-after").is_some());
+            outcomes.push(reply.body["data"]["outcome"].as_str().unwrap_or_default().to_owned());
         }
     }
+    assert_eq!(outcomes[..2], ["unknown", "unknown"], "committed here, and not in the replica");
+    // What is committed only piles up while the bucket is away, so after a while nothing is taken any more.
+    assert_eq!(outcomes[8..], ["not_applied"; 4]);
     assert_eq!(server.call("GET", "/api/feed", "", &Value::Null).status, 200);
     let refused = server.call("POST", POSTS, &token, &json!({ "title": "" }));
     assert_eq!(refused.status, 400, "what is refused needs no replica");
@@ -205,21 +205,20 @@ fn while_the_bucket_is_away_writes_are_503_reads_work_and_a_repeat_makes_no_doub
         server.call("POST", "/api/collections/heartbeats/records", &token, &json!({ "status": "online" }));
     assert_eq!(heartbeat.status, 200, "presence lives in memory");
     bucket.clear_rules();
-    for (target, body) in &creates {
-        wait_for("the repeat to go through", || {
-            (server.call("POST", target, who(target), body).status == 200).then_some(())
-        });
+    for (target, who, body) in &requests {
+        let repeat = || (server.call("POST", target, who, body).status == 200).then_some(());
+        wait_for("the repeat to go through", repeat);
     }
     let counts = |server: &Running| {
-        ["posts", "connections", "oracles"].map(|name| {
+        ["posts", "connections", "oracles", "votes"].map(|name| {
             let target = format!("/api/collections/{name}/records?perPage=1");
             server.call("GET", &target, "", &Value::Null).body["totalItems"].as_i64().unwrap()
         })
     };
-    assert_eq!(counts(&server), [1, 1, 3]);
+    assert_eq!(counts(&server), [2, 1, 3, 1]);
     server.kill();
     wipe(&data);
-    assert_eq!(counts(&start(&data, &place, &[]).unwrap()), [1, 1, 3]);
+    assert_eq!(counts(&start(&data, &place, &[]).unwrap()), [2, 1, 3, 1]);
 }
 
 #[test]
