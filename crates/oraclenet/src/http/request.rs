@@ -52,11 +52,11 @@ impl Incoming {
         Ok(Self { parts, body: Mutex::new(body), query, auth, token, address })
     }
 
-    /// Counts the request, and refuses it if there were too many.
+    /// Counts the request to this decoded path, and refuses it if there were too many.
     ///
     /// # Errors
     /// 429.
-    pub fn limit(&self, state: &AppState, action: Option<(&str, &str)>) -> Result<(), ApiError> {
+    pub fn limit(&self, state: &AppState, path: &str, action: Option<(&str, &str)>) -> Result<(), ApiError> {
         let key = ClientKey::from(self.address);
         let caller = match &self.auth {
             Some(auth) if auth.collection == "_superusers" => Caller::Superuser,
@@ -66,7 +66,7 @@ impl Incoming {
             },
             None => Caller::Guest(key),
         };
-        let asked = Asked { action, path: self.parts.uri.path() };
+        let asked = Asked { action, path };
         let mut limits = state.limits.lock().unwrap_or_else(PoisonError::into_inner);
         match limits.check(&caller, key, asked, state.clock.boot()) {
             Verdict::Allowed => Ok(()),

@@ -169,12 +169,9 @@ async fn dispatch(state: &Arc<AppState>, incoming: Incoming) -> Answer {
         Method::HEAD => Method::GET,
         method => method,
     };
-    let path = incoming.parts.uri.path();
-    // Each part by itself: an encoded slash does not part anything.
-    let decoded = |part: &str| query::decode(part, false).unwrap_or_else(|| part.to_owned());
-    let parts: Vec<String> = path.strip_prefix('/').unwrap_or(path).split('/').map(decoded).collect();
+    let parts = parts_of(incoming.parts.uri.path());
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    incoming.limit(state, action(state, &method, &parts))?;
+    incoming.limit(state, &format!("/{}", parts.join("/")), action(state, &method, &parts))?;
     match (method.as_str(), &parts[..]) {
         (method, parts) if is_administration(method, parts) => {
             accounts::superuser(&incoming)?;
@@ -208,6 +205,12 @@ async fn dispatch(state: &Arc<AppState>, incoming: Incoming) -> Answer {
         }
         (method, _) => Err(nowhere(method)),
     }
+}
+
+/// The parts of a path, each decoded by itself: an encoded slash parts nothing, and what cannot be decoded stays.
+fn parts_of(path: &str) -> Vec<String> {
+    let decoded = |part: &str| query::decode(part, false).unwrap_or_else(|| part.to_owned());
+    path.strip_prefix('/').unwrap_or(path).split('/').map(decoded).collect()
 }
 
 /// What PocketBase's dashboard uses and this server does not have.
@@ -286,5 +289,31 @@ fn action<'a>(state: &'a AppState, method: &Method, parts: &[&str]) -> Option<(&
         }
         ("POST", ["nonce" | "verify"]) => Some(("oracles", "auth")),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_cleaned_and_then_each_part_is_decoded() {
+        for (path, cleaned, parts) in [
+            ("/api/health", None, "api|health"),
+            ("/%61pi/%68ealth", None, "api|health"),
+            ("/api/a%2Fb/", None, "api|a/b|"),
+            ("/api/%zz/a+b", None, "api|%zz|a+b"),
+            ("//api/health", Some("/api/health"), "|api|health"),
+            ("/api/./x/../health/", Some("/api/health/"), "api|.|x|..|health|"),
+            ("/../..", Some("/"), "..|.."),
+        ] {
+            assert_eq!(clean(path).as_deref(), cleaned, "{path}");
+            assert_eq!(parts_of(path).join("|"), parts, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_link_in_a_redirection_cannot_leave_its_attribute() {
+        assert_eq!(escaped("/a?b=\"><c>&d='"), "/a?b=&#34;&gt;&lt;c&gt;&amp;d=&#39;");
     }
 }
