@@ -66,7 +66,9 @@ pub async fn create(state: &Arc<AppState>, mut incoming: Incoming, collection: &
         }
         Prepared::New(_) => passwords.new_hash = new_hash(state, &context).await?,
         Prepared::Account(record) => {
-            passwords.old_opened = opened(state, &context, "password", &record).await?
+            // It tells whether the password is right, as a login does.
+            incoming.limit(state, Some((name, "auth")))?;
+            passwords.old_opened = opened(state, &context, "password", &record).await?;
         }
         Prepared::Existing(_) => {}
     }
@@ -74,6 +76,7 @@ pub async fn create(state: &Arc<AppState>, mut incoming: Incoming, collection: &
     let written = state
         .db
         .write(move |connection, changes| {
+            records::still_signed_in(connection, &context)?;
             let collection = context.schema.get(name);
             let record = records::create(connection, &context, collection, &passwords, changes)?;
             records::show_one(connection, &context, collection, record, &expand)
@@ -108,6 +111,7 @@ pub async fn update(state: &Arc<AppState>, mut incoming: Incoming, collection: &
     let written = state
         .db
         .write(move |connection, changes| {
+            records::still_signed_in(connection, &context)?;
             let collection = context.schema.get(name);
             let record = records::update(connection, &context, collection, &id, &passwords, changes)?;
             records::show_one(connection, &context, collection, record, &expand)
@@ -136,6 +140,7 @@ pub async fn delete(state: &Arc<AppState>, incoming: Incoming, collection: &str,
     let written = state
         .db
         .write(move |connection, changes| {
+            records::still_signed_in(connection, &context)?;
             records::delete(connection, &context, context.schema.get(name), &id, changes)
         })
         .await;
@@ -157,8 +162,12 @@ async fn heartbeat(state: &Arc<AppState>, incoming: &Incoming, context: &Context
     let text = |name: &str| rows::text(&record, name).to_owned();
     let beat =
         Beat { id: text("id"), oracle: text("oracle"), status: text("status"), created: text("created") };
-    if !state.db.beats().beat(beat) {
-        return Err(ApiError::unavailable("not_applied", "Too many oracles are here. Try again", 60));
+    if let Err(refused) = state.db.beats().beat(beat) {
+        return Err(if refused.is_taken() {
+            records::id_is_taken()
+        } else {
+            ApiError::unavailable("not_applied", "Too many oracles are here. Try again", 60)
+        });
     }
     let changes =
         vec![crate::db::Change { collection: "heartbeats", action: "create", record: record.clone() }];
