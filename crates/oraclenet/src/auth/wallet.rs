@@ -132,8 +132,8 @@ impl Nonces {
         Self { limit, issued: HashMap::new(), ends: BTreeMap::new(), count: 0 }
     }
 
-    /// A new nonce for an address; the one that it had is good no longer. Living nonces of other addresses are
-    /// never pushed out: then anybody could end anybody's sign-in.
+    /// The nonce of an address: the one that is out, until it ends or is used, or a new one. No living nonce is ever
+    /// replaced or pushed out: anybody may ask for any address, and could end anybody's sign-in.
     pub fn issue(
         &mut self,
         address: Address,
@@ -142,7 +142,9 @@ impl Nonces {
         source: &dyn Source,
     ) -> Result<Challenge, Full> {
         self.sweep(now.boot);
-        self.remove(&address);
+        if let Some(issued) = self.issued.get(&address) {
+            return Ok(issued.challenge.clone());
+        }
         if self.issued.len() >= self.limit {
             return Err(Full);
         }

@@ -31,8 +31,34 @@ pub struct Beats {
 struct Inner {
     /// Counts every change.
     version: u64,
-    /// By oracle; not written down yet.
+    /// By oracle; not written down yet. No two have the same id.
     dirty: HashMap<String, Beat>,
+    /// Whose each id is.
+    ids: HashMap<String, String>,
+}
+
+impl Inner {
+    fn remove(&mut self, oracle: &str) -> bool {
+        let Some(beat) = self.dirty.remove(oracle) else { return false };
+        self.ids.remove(&beat.id);
+        true
+    }
+}
+
+/// Why a heartbeat was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Too many oracles wait to be written down.
+    Full,
+    /// Another oracle's heartbeat has this id: ids are the clients' choice.
+    Taken,
+}
+
+impl Refused {
+    /// Whether it is the id's fault, and no repetition helps.
+    pub fn is_taken(self) -> bool {
+        self == Self::Taken
+    }
 }
 
 /// Heartbeats that are being written.
@@ -43,22 +69,29 @@ impl Beats {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a heartbeat. Returns false, and takes nothing, when too many oracles wait to be written down.
-    #[must_use]
-    pub fn beat(&self, beat: Beat) -> bool {
+    /// Takes a heartbeat, in the place of its oracle's last one.
+    ///
+    /// # Errors
+    /// Why it took nothing.
+    pub fn beat(&self, beat: Beat) -> Result<(), Refused> {
         let mut inner = self.inner();
         if inner.dirty.len() >= limits::BEATS && !inner.dirty.contains_key(&beat.oracle) {
-            return false;
+            return Err(Refused::Full);
         }
+        if inner.ids.get(&beat.id).is_some_and(|oracle| *oracle != beat.oracle) {
+            return Err(Refused::Taken);
+        }
+        inner.remove(&beat.oracle);
         inner.version += 1;
+        inner.ids.insert(beat.id.clone(), beat.oracle.clone());
         inner.dirty.insert(beat.oracle.clone(), beat);
-        true
+        Ok(())
     }
 
     /// Forgets an oracle that was removed.
     pub fn forget(&self, oracle: &str) {
         let mut inner = self.inner();
-        if inner.dirty.remove(oracle).is_some() {
+        if inner.remove(oracle) {
             inner.version += 1;
         }
     }
@@ -79,7 +112,7 @@ impl Beats {
         let mut inner = self.inner();
         for beat in &due.0 {
             if inner.dirty.get(&beat.oracle) == Some(beat) {
-                inner.dirty.remove(&beat.oracle);
+                inner.remove(&beat.oracle);
             }
         }
         inner.version += 1;
@@ -89,15 +122,94 @@ impl Beats {
 impl Due {
     pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
         let mut remove = connection.prepare_cached("DELETE FROM main.heartbeats WHERE oracle = ?1")?;
-        // An account that was deleted meanwhile leaves no row behind.
+        // An account that was deleted meanwhile leaves no row behind. A row that took the id meanwhile (only a batch
+        // writes one) costs this heartbeat, whose oracle soon sends the next, and not everybody's.
         let mut insert = connection.prepare_cached(
             "INSERT INTO main.heartbeats (id, oracle, status, created, updated)
-             SELECT ?1, ?2, ?3, ?4, ?4 WHERE EXISTS (SELECT 1 FROM main.oracles WHERE id = ?2)",
+             SELECT ?1, ?2, ?3, ?4, ?4 WHERE EXISTS (SELECT 1 FROM main.oracles WHERE id = ?2)
+             ON CONFLICT (id) DO NOTHING",
         )?;
         for beat in &self.0 {
             remove.execute([&beat.oracle])?;
             insert.execute([&beat.id, &beat.oracle, &beat.status, &beat.created])?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::open;
+
+    fn beat(id: &str, oracle: &str) -> Beat {
+        let text = str::to_owned;
+        Beat { id: text(id), oracle: text(oracle), status: text("online"), created: text("2026-11-25") }
+    }
+
+    fn database() -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE oracles (id TEXT PRIMARY KEY);
+                 INSERT INTO oracles VALUES ('ada'), ('bob'), ('cyd');
+                 CREATE TABLE heartbeats (id TEXT PRIMARY KEY, oracle TEXT, status TEXT, created TEXT, updated TEXT);",
+            )
+            .unwrap();
+        connection
+    }
+
+    fn rows(connection: &Connection) -> Vec<(String, String)> {
+        let mut statement = connection.prepare("SELECT oracle, id FROM heartbeats ORDER BY oracle").unwrap();
+        let found = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        found.map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn an_id_is_one_oracles_as_long_as_its_heartbeat_waits() {
+        let beats = Beats::default();
+        for (id, oracle, expected) in [
+            ("x", "ada", Ok(())),
+            ("x", "bob", Err(Refused::Taken)),
+            ("x", "ada", Ok(())),
+            ("y", "ada", Ok(())),
+            ("x", "bob", Ok(())),
+            ("y", "bob", Err(Refused::Taken)),
+        ] {
+            assert_eq!(beats.beat(beat(id, oracle)), expected, "{id} {oracle}");
+        }
+        beats.forget("ada");
+        assert_eq!(beats.beat(beat("y", "bob")), Ok(()), "ada was removed");
+        let due = beats.take_due().unwrap();
+        beats.written(&due);
+        let inner = beats.inner();
+        assert!(
+            inner.ids.is_empty() && inner.dirty.is_empty(),
+            "an id is not kept longer than its heartbeat"
+        );
+    }
+
+    #[test]
+    fn a_heartbeat_with_the_id_of_a_row_does_not_keep_the_others_from_being_written() {
+        let connection = database();
+        let row = "INSERT INTO heartbeats (id, oracle) VALUES ('x', 'ada')";
+        connection.execute(row, []).unwrap();
+        Due(vec![beat("x", "bob"), beat("z", "cyd")]).write(&connection).unwrap();
+        let pair = |oracle: &str, id: &str| (oracle.to_owned(), id.to_owned());
+        assert_eq!(rows(&connection), [pair("ada", "x"), pair("cyd", "z")]);
+    }
+
+    #[test]
+    fn readers_survive_heartbeats_of_one_id() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("data.db");
+        open::writer(&path)
+            .unwrap()
+            .execute_batch("CREATE TABLE heartbeats (id, oracle, status, created, updated)")
+            .unwrap();
+        let reader = open::reader(&path).unwrap();
+        open::show_beats(&reader, &[beat("x", "ada"), beat("x", "bob"), beat("y", "cyd")]).unwrap();
+        let count: i64 = reader.query_row("SELECT count(*) FROM heartbeats", [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 2);
     }
 }

@@ -49,12 +49,13 @@ pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Lets a reader see these heartbeats as if they were rows.
+/// Lets a reader see these heartbeats as if they were rows. Two of one id, which [`super::Beats`] does not take, would
+/// be one of them and not the end of all reading.
 pub(super) fn show_beats(connection: &Connection, beats: &[Beat]) -> rusqlite::Result<()> {
     let transaction = connection.unchecked_transaction()?;
     transaction.execute("DELETE FROM temp.beats", [])?;
     let mut insert = transaction.prepare_cached(
-        "INSERT INTO temp.beats (id, oracle, status, created, updated) VALUES (?1, ?2, ?3, ?4, ?4)",
+        "INSERT OR IGNORE INTO temp.beats (id, oracle, status, created, updated) VALUES (?1, ?2, ?3, ?4, ?4)",
     )?;
     for beat in beats {
         insert.execute([&beat.id, &beat.oracle, &beat.status, &beat.created])?;

@@ -314,19 +314,24 @@ fn last_segment(walk: &Walk<'_>, segment: &str) -> Result<Resolved, FilterError>
     }
     refuse_multiple(field)?;
     let value = |table: &str| modified(&Sql::column(table, field.name), field, modifier);
+    let guarded = field.kind == FieldKind::Email && walk.collection.is_auth() && !walk.hidden;
+    let guard = |table: &str| Sql::of("{} = TRUE", &[&Sql::column(table, "emailVisibility")]);
     let mut resolved = Resolved::new(value(&walk.table));
     if walk.many {
         let base = quote(&walk.mirror_base);
+        // The guard below sees one record only: among all of them, a hidden address is none.
+        let shown = if guarded { Sql::of(" AND {}", &[&guard(&walk.mirror)]) } else { Sql::text("") };
         let parts = [
             &value(&walk.mirror),
             &Sql::text(format!("{} FROM {} AS {base}", quote(EACH), quote(walk.main))),
             &Sql::join(&walk.mirror_joins, " "),
             &Sql::text(format!("{base}.\"id\" = {}.\"id\"", quote(walk.main))),
+            &shown,
         ];
-        resolved.each = Some(Sql::of("SELECT {} AS {} {} WHERE {}", &parts));
+        resolved.each = Some(Sql::of("SELECT {} AS {} {} WHERE {}{}", &parts));
     }
-    if field.kind == FieldKind::Email && walk.collection.is_auth() && !walk.hidden {
-        resolved.guard = Some(Sql::of("{} = TRUE", &[&Sql::column(&walk.table, "emailVisibility")]));
+    if guarded {
+        resolved.guard = Some(guard(&walk.table));
     }
     Ok(resolved)
 }

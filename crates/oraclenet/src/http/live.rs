@@ -53,10 +53,19 @@ pub async fn batch(state: &Arc<AppState>, mut incoming: Incoming) -> Answer {
     }
     let context = incoming.context(state).await?;
     let batch = Arc::new(Batch::parse(&context.request.body, &context, query::parse)?);
+    // What is in a batch counts as it would alone, or a batch would be the way around the limits.
+    for collection in batch.creates() {
+        incoming.limit(state, "", Some((collection, "create")))?;
+    }
     let asked = Arc::clone(&batch);
     let work = state.db.read(move |connection| asked.password_work(connection)).await?;
     let mut known = Vec::with_capacity(work.len());
-    for PasswordWork { request, hash, compare } in work {
+    for PasswordWork { collection, compare, .. } in &work {
+        if compare.is_some() {
+            incoming.limit(state, "", Some((collection, "auth")))?;
+        }
+    }
+    for PasswordWork { request, hash, compare, .. } in work {
         let mut passwords = Passwords::default();
         if let Some(password) = hash {
             passwords.new_hash = records::hashed(state, password).await?;

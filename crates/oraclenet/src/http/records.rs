@@ -67,7 +67,9 @@ pub async fn create(state: &Arc<AppState>, mut incoming: Incoming, collection: &
         }
         Prepared::New(_) => passwords.new_hash = new_hash(state, &context).await?,
         Prepared::Account(record) => {
-            passwords.old_opened = opened(state, &context, "password", &record).await?
+            // It tells whether the password is right, as a login does.
+            incoming.limit(state, "", Some((name, "auth")))?;
+            passwords.old_opened = opened(state, &context, "password", &record).await?;
         }
         Prepared::Existing(_) => {}
     }
@@ -75,6 +77,7 @@ pub async fn create(state: &Arc<AppState>, mut incoming: Incoming, collection: &
     let written = state
         .db
         .write(move |connection, changes| {
+            records::still_signed_in(connection, &context)?;
             records::create(connection, &context, context.schema.get(name), &passwords, changes)
         })
         .await;
@@ -109,6 +112,7 @@ pub async fn update(state: &Arc<AppState>, mut incoming: Incoming, collection: &
     let written = state
         .db
         .write(move |connection, changes| {
+            records::still_signed_in(connection, &context)?;
             records::update(connection, &context, context.schema.get(name), &id, &passwords, changes)
         })
         .await;
@@ -141,6 +145,7 @@ pub async fn delete(state: &Arc<AppState>, incoming: Incoming, collection: &str,
     let written = state
         .db
         .write(move |connection, changes| {
+            records::still_signed_in(connection, &context)?;
             records::delete(connection, &context, context.schema.get(name), &id, changes)
         })
         .await;
@@ -162,8 +167,12 @@ async fn heartbeat(state: &Arc<AppState>, incoming: &Incoming, context: &Context
     let text = |name: &str| rows::text(&record, name).to_owned();
     let beat =
         Beat { id: text("id"), oracle: text("oracle"), status: text("status"), created: text("created") };
-    if !state.db.beats().beat(beat) {
-        return Err(ApiError::unavailable("not_applied", "Too many oracles are here. Try again", 60));
+    if let Err(refused) = state.db.beats().beat(beat) {
+        return Err(if refused.is_taken() {
+            records::id_is_taken()
+        } else {
+            ApiError::unavailable("not_applied", "Too many oracles are here. Try again", 60)
+        });
     }
     let changes =
         vec![crate::db::Change { collection: "heartbeats", action: "create", record: record.clone() }];

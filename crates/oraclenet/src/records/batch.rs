@@ -6,7 +6,7 @@
 //! the same password twice is refused, since the second comparison is with what the first one makes; PocketBase, which
 //! does that work in its transaction, allows it.
 
-use super::{Context, Passwords, create, delete, input, json, pick, show_one, update};
+use super::{Context, Passwords, create, delete, input, json, pick, show_one, still_signed_in, update};
 use crate::auth::password::{Stored, has_good_length};
 use crate::db::Change;
 use crate::db::rows::{self, Record};
@@ -50,6 +50,8 @@ enum Operation {
 pub struct PasswordWork {
     /// Which request it is for.
     pub request: usize,
+    /// The account's collection.
+    pub collection: &'static str,
     /// A new password, to be hashed.
     pub hash: Option<String>,
     /// A password, to be compared with what is stored.
@@ -87,6 +89,13 @@ impl Batch {
         Ok(Self { steps: requests.into_iter().map(|request| request.step(context, &query)).collect() })
     }
 
+    /// The collection of each request that makes a record, or may (`PUT`), for rate limits.
+    pub fn creates(&self) -> impl Iterator<Item = &'static str> {
+        let targets = self.steps.iter().filter_map(Step::target);
+        let made = targets.filter(|(it, _)| matches!(it.operation, Operation::Create | Operation::Put));
+        made.map(|(_, collection)| collection.name)
+    }
+
     /// The passwords to hash and to compare before [`Batch::run`].
     ///
     /// # Errors
@@ -113,7 +122,7 @@ impl Batch {
                 (password, Stored { hash: text("password"), wallet_address: text("wallet_address") })
             });
             if hash.is_some() || compare.is_some() {
-                work.push(PasswordWork { request, hash, compare });
+                work.push(PasswordWork { request, collection: collection.name, hash, compare });
             }
         }
         Ok(work)
@@ -130,6 +139,10 @@ impl Batch {
         passwords: &[(usize, Passwords)],
         changes: &mut Vec<Change>,
     ) -> Result<Value, ApiError> {
+        // Once for all: a request may change the password of the account that sends them.
+        if let Some(step) = self.steps.first() {
+            still_signed_in(connection, &step.context)?;
+        }
         let mut answers = Vec::with_capacity(self.steps.len());
         for (at, step) in self.steps.iter().enumerate() {
             let known = passwords.iter().find(|(request, _)| *request == at).map(|(_, known)| known);

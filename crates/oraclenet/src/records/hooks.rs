@@ -26,7 +26,7 @@ pub(super) fn before_create(
     record: &mut Record,
 ) -> Result<(), ApiError> {
     if let Some(owner) = owner_field(collection) {
-        record.insert(owner.to_owned(), context.caller().unwrap_or_default().into());
+        record.insert(owner.to_owned(), context.owner().unwrap_or_default().into());
     }
     superusers_are_verified(collection, record);
     if collection.name == "oracles" {
@@ -65,6 +65,24 @@ fn no_self_follow(collection: &Collection, record: &Record) -> Result<(), ApiErr
         return Err(ApiError::bad_request("Cannot follow yourself"));
     }
     Ok(())
+}
+
+/// The domain of the addresses that accounts of wallets get: one that somebody took beforehand would keep the wallet
+/// from ever signing in.
+pub(super) const WALLET_DOMAIN: &str = "@wallet.oraclenet";
+
+/// Checks of a new record beyond [`check`]'s: addresses of wallets are given by this server.
+pub(super) fn check_new(
+    context: &Context,
+    collection: &Collection,
+    record: &Record,
+    errors: &mut FieldErrors,
+) {
+    let email = rows::text(record, "email").to_ascii_lowercase();
+    if collection.name == "oracles" && email.ends_with(WALLET_DOMAIN) && !context.is_superuser() {
+        let problem = field_error("validation_invalid_value", "Addresses of this domain belong to wallets");
+        errors.entry("email").or_insert(problem);
+    }
 }
 
 /// Checks beyond the fields' own: a vote is one up or one down, for the one target that its type names.

@@ -82,7 +82,8 @@ pub fn list(
     if access == Access::Client {
         check_client(&asked.filter, &asked.sort)?;
     }
-    let mut compiler = Compiler::new(&context.schema, collection, &context.request, context.now);
+    let request = context.request_for(collection);
+    let mut compiler = Compiler::new(&context.schema, collection, &request, context.now);
     if !context.is_superuser() {
         compiler.condition(rule, Access::Rule)?;
     }

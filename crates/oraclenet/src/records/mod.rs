@@ -25,11 +25,11 @@ pub use fields::{check_fields, pick};
 use input::text as value_text;
 pub use json::{member, public};
 pub use list::{ListQuery, list, show_one, view};
-pub use rule::{holds, passes, visible};
+pub use rule::{holds, passes, still_signed_in, visible};
 pub use votes::{Target, vote, voted, voter};
 pub use write::{
-    Passwords, Prepared, WalletAccount, create, create_for_wallet, delete, prepare_create, prepare_update,
-    update,
+    Passwords, Prepared, WalletAccount, create, create_for_wallet, delete, id_is_taken, prepare_create,
+    prepare_update, update,
 };
 
 use crate::db::Change;
@@ -39,6 +39,7 @@ use crate::http::error::ApiError;
 use crate::random::Source;
 use crate::schema::{Collection, Schema};
 use chrono::{DateTime, Utc};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// What every operation knows of its request.
@@ -60,9 +61,26 @@ impl Context {
         self.request.auth.as_ref().is_some_and(|auth| auth.collection == "_superusers")
     }
 
-    /// The caller's id, if signed in.
-    pub fn caller(&self) -> Option<&str> {
-        self.request.auth.as_ref().map(|auth| rows::text(&auth.record, "id"))
+    /// Whose a new record of an oracle's is: the caller, unless it comes from another collection of accounts. There,
+    /// everybody may register, under any id.
+    pub fn owner(&self) -> Option<&str> {
+        let auth = self.request.auth.as_ref();
+        let acts = auth.filter(|auth| matches!(auth.collection.as_str(), "oracles" | "_superusers"));
+        acts.map(|auth| rows::text(&auth.record, "id"))
+    }
+
+    /// The request as the rules of a collection may know it. They compare ids and nothing else, and an id says who
+    /// somebody is only within one collection: accounts of another one than the rules speak of are guests to them.
+    pub fn request_for(&self, collection: &Collection) -> Cow<'_, RequestInfo> {
+        let stranger = match (&self.request.auth, collection.accounts()) {
+            (Some(auth), Some(accounts)) => auth.collection != accounts && !self.is_superuser(),
+            _ => false,
+        };
+        if stranger {
+            Cow::Owned(RequestInfo { auth: None, ..self.request.clone() })
+        } else {
+            Cow::Borrowed(&self.request)
+        }
     }
 
     /// Whether the caller is this very account.

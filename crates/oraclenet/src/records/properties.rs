@@ -1,7 +1,7 @@
 //! Whatever is asked, in whatever order and by whomever: counters and karma follow from the votes, and nobody acts as
 //! somebody else.
 
-use super::{Context, Passwords, Target, create, delete, update, vote};
+use super::{Context, Passwords, Target, create, delete, prepare_create, still_signed_in, update, vote};
 use crate::db::rows::{self, Record};
 use crate::db::{adopt, tables};
 use crate::filter::{AuthRecord, RequestInfo};
@@ -13,8 +13,10 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Who asks: three approved oracles, one that is not, a superuser, a guest.
-const CALLERS: [&str; 6] = ["ada", "bob", "cyd", "eve", "root", ""];
+/// Who asks: three approved oracles, one that is not, a superuser, a guest, and an account of `users` that has the id
+/// of an oracle (an adopted database may hold one).
+const CALLERS: [&str; 7] = ["ada", "bob", "cyd", "eve", "root", "", STRANGER];
+const STRANGER: &str = "ada of users";
 const ORACLES: [&str; 4] = ["ada", "bob", "cyd", "eve"];
 const TARGETS: usize = 4;
 
@@ -42,6 +44,10 @@ impl World {
             record.extend(fields.as_object().cloned().unwrap());
             rows::insert(&connection, schema.get("oracles"), &record).unwrap();
         }
+        let mut record = super::hooks::blank(schema.get("users"));
+        let fields = json!({ "id": id("ada", 0), "email": "stranger@x.io", "tokenKey": "s".repeat(50) });
+        record.extend(fields.as_object().cloned().unwrap());
+        rows::insert(&connection, schema.get("users"), &record).unwrap();
         Self { connection, schema, source }
     }
 
@@ -52,6 +58,11 @@ impl World {
                 collection: "_superusers".to_owned(),
                 record: json!({ "id": id("root", 0) }).as_object().cloned().unwrap(),
             }),
+            STRANGER => {
+                let found =
+                    rows::find(&self.connection, self.schema.get("users"), "id = ?1", &[&id("ada", 0)]);
+                found.unwrap().map(|record| AuthRecord { collection: "users".to_owned(), record })
+            }
             name => {
                 let found =
                     rows::find(&self.connection, self.schema.get("oracles"), "id = ?1", &[&id(name, 0)]);
@@ -121,7 +132,8 @@ impl World {
         if caller == "root" {
             return;
         }
-        let caller = if caller.is_empty() { String::new() } else { id(caller, 0) };
+        // Nothing is the stranger's, whatever its id is.
+        let caller = if matches!(caller, "" | STRANGER) { String::new() } else { id(caller, 0) };
         let after = self.rows();
         for ((name, old), (_, new)) in before.iter().zip(&after) {
             let owner = match *name {
@@ -286,5 +298,103 @@ fn karma_is_what_others_votes_add_up_to_while_nothing_is_removed() {
         world.ask(&step(Action::Vote, who, 0, value, 0));
         assert_eq!(karma("ada"), karma_after, "{who} {value}");
         world.counters_agree();
+    }
+}
+
+#[test]
+fn an_account_of_another_collection_is_nobody_to_the_rules_even_with_an_oracles_id() {
+    let world = World::new();
+    let mut changes = Vec::new();
+    let post = world.context("ada", json!({ "id": id("post", 0), "title": "T", "content": "C" }));
+    let (schema, passwords) = (Arc::clone(&world.schema), Passwords::default());
+    create(&world.connection, &post, schema.get("posts"), &passwords, &mut changes).unwrap();
+    let (ada, eve) = (id("ada", 0), id("eve", 0));
+    for (collection, target) in [("oracles", &ada), ("posts", &id("post", 0))] {
+        let collection = schema.get(collection);
+        let change = world.context(STRANGER, json!({ "bio": "mine now", "title": "mine now" }));
+        let changed = update(&world.connection, &change, collection, target, &passwords, &mut changes);
+        assert_eq!(changed.unwrap_err().status, 404, "{}", collection.name);
+        let gone = delete(&world.connection, &change, collection, target, &mut changes);
+        assert_eq!(gone.unwrap_err().status, 404, "{}", collection.name);
+    }
+    for (collection, body) in [
+        ("heartbeats", json!({ "status": "online" })),
+        ("connections", json!({ "following": eve })),
+        ("posts", json!({ "title": "T", "content": "C" })),
+    ] {
+        let asked = world.context(STRANGER, body);
+        let made = create(&world.connection, &asked, schema.get(collection), &passwords, &mut changes);
+        assert_eq!(made.unwrap_err().status, 400, "{collection}");
+    }
+}
+
+#[test]
+fn no_account_is_made_under_the_id_of_an_account_of_another_collection() {
+    let world = World::new();
+    let (bob, free) = (id("bob", 0), id("new", 0));
+    for (collection, id, refused) in
+        [("users", &bob, true), ("_superusers", &bob, true), ("oracles", &bob, true), ("users", &free, false)]
+    {
+        let body = json!({ "id": id, "name": "B", "email": "new@x.io", "password": "password-bob",
+            "passwordConfirm": "password-bob" });
+        let asked = world.context("root", body);
+        let prepared = prepare_create(&world.connection, &asked, world.schema.get(collection));
+        let code = prepared.err().map(|error| error.data["id"]["code"].clone());
+        assert_eq!(code, refused.then(|| json!("validation_not_unique")), "{collection} {id}");
+    }
+}
+
+#[test]
+fn what_an_account_may_do_is_looked_at_again_when_it_is_done() {
+    let changed = |statement: &str| {
+        let world = World::new();
+        let passwords = Passwords::default();
+        let post = world.context("bob", json!({ "id": id("post", 0), "title": "T", "content": "C" }));
+        create(&world.connection, &post, world.schema.get("posts"), &passwords, &mut Vec::new()).unwrap();
+        let asked = world.context("ada", json!({}));
+        world.connection.execute(statement, [id("ada", 0)]).unwrap();
+        let voted = vote(&world.connection, &asked, Target::Post, &id("post", 0), 1, &mut Vec::new());
+        let signed_in = still_signed_in(&world.connection, &asked);
+        (voted.err().map(|it| it.status), signed_in.err().map(|it| it.status))
+    };
+    for (statement, expected) in [
+        ("UPDATE oracles SET bio = 'x' WHERE id = ?1", (None, None)),
+        ("UPDATE oracles SET approved = FALSE WHERE id = ?1", (Some(403), None)),
+        ("UPDATE oracles SET tokenKey = 'another' WHERE id = ?1", (Some(401), Some(401))),
+        ("DELETE FROM oracles WHERE id = ?1", (Some(401), Some(401))),
+    ] {
+        assert_eq!(changed(statement), expected, "{statement}");
+    }
+}
+
+#[test]
+fn addresses_of_wallets_are_given_by_the_server_only() {
+    let world = World::new();
+    for (caller, email, refused) in [
+        ("", "00000000000000000000000000000000000000aa@wallet.oraclenet", true),
+        ("ada", "Anything@Wallet.OracleNet", true),
+        ("root", "00000000000000000000000000000000000000aa@wallet.oraclenet", false),
+        ("", "wallet.oraclenet@x.io", false),
+    ] {
+        let body =
+            json!({ "name": "N", "email": email, "password": "password-n", "passwordConfirm": "password-n" });
+        let prepared =
+            prepare_create(&world.connection, &world.context(caller, body), world.schema.get("oracles"));
+        let code = prepared.err().map(|error| error.data["email"]["code"].clone());
+        assert_eq!(code, refused.then(|| json!("validation_invalid_value")), "{caller} {email}");
+    }
+}
+
+#[test]
+fn an_id_that_is_in_use_is_refused_unless_the_same_author_repeats_a_create() {
+    let world = World::new();
+    let beat = id("beat", 0);
+    let row = "INSERT INTO heartbeats (id, oracle, status) VALUES (?1, ?2, 'online')";
+    world.connection.execute(row, [&beat, &id("ada", 0)]).unwrap();
+    for (caller, expected) in [("ada", None), ("bob", Some("validation_not_unique"))] {
+        let asked = world.context(caller, json!({ "id": beat, "status": "away" }));
+        let prepared = prepare_create(&world.connection, &asked, world.schema.get("heartbeats"));
+        let code = prepared.err().map(|error| error.data["id"]["code"].clone());
+        assert_eq!(code, expected.map(Value::from), "{caller}");
     }
 }

@@ -53,7 +53,8 @@ pub fn holds(
         .enumerate()
         .map(|(at, field)| format!("?{} AS \"{}\"", at + 1, field.name))
         .collect();
-    let mut compiler = Compiler::new(&context.schema, collection, &context.request, context.now);
+    let request = context.request_for(collection);
+    let mut compiler = Compiler::new(&context.schema, collection, &request, context.now);
     compiler.condition(expression, access)?;
     let query = compiler.finish_after(params.len());
     let table = collection.name;
@@ -67,6 +68,21 @@ pub fn holds(
     let mut statement = connection.prepare_cached(&text)?;
     let found = statement.query_row(params_from_iter(params), |_| Ok(())).optional()?;
     Ok(found.is_some())
+}
+
+/// Looks again, within the caller's transaction, at the account that the request's token was checked against before
+/// it: removed meanwhile, or with a new token key (its password was changed), it may do nothing any more.
+///
+/// # Errors
+/// 401; SQLite's.
+pub fn still_signed_in(connection: &Connection, context: &Context) -> Result<(), ApiError> {
+    let Some(auth) = &context.request.auth else { return Ok(()) };
+    let id = rows::text(&auth.record, "id");
+    let now = rows::find(connection, context.schema.get(&auth.collection), "id = ?1", &[&id])?;
+    if now.is_some_and(|now| rows::text(&now, "tokenKey") == rows::text(&auth.record, "tokenKey")) {
+        return Ok(());
+    }
+    Err(ApiError::unauthorized("The request requires valid record authorization token."))
 }
 
 /// A row that the rule lets the caller see.

@@ -3,6 +3,7 @@
 //! Counters are never read, changed and written back by themselves: whatever changes a row of `votes` goes through
 //! [`count`], so they agree with the votes after every transaction.
 
+use super::rule::still_signed_in;
 use super::{Context, note};
 use crate::db::Change;
 use crate::db::rows::{self, Record};
@@ -57,6 +58,11 @@ pub fn vote(
     changes: &mut Vec<Change>,
 ) -> Result<Value, ApiError> {
     let oracle = voter(context)?;
+    still_signed_in(connection, context)?;
+    let approved = "id = ?1 AND approved = TRUE";
+    if rows::find(connection, context.schema.get("oracles"), approved, &[&oracle])?.is_none() {
+        return Err(not_approved());
+    }
     let collection = context.schema.get(target.collection());
     let votes = context.schema.get("votes");
     rows::find(connection, collection, "id = ?1", &[&id])?
@@ -128,11 +134,11 @@ pub fn voter(context: &Context) -> Result<&str, ApiError> {
     let auth =
         context.request.auth.as_ref().ok_or_else(|| ApiError::unauthorized("Authentication required"))?;
     let approved = auth.collection == "oracles" && auth.record.get("approved") == Some(&Value::Bool(true));
-    if approved {
-        Ok(rows::text(&auth.record, "id"))
-    } else {
-        Err(ApiError::forbidden("You must be approved to vote"))
-    }
+    if approved { Ok(rows::text(&auth.record, "id")) } else { Err(not_approved()) }
+}
+
+fn not_approved() -> ApiError {
+    ApiError::forbidden("You must be approved to vote")
 }
 
 fn answer(target: &Record, value: i64) -> Value {

@@ -74,7 +74,30 @@ pub fn prepare_create(
     }
     let mut errors = validate::record(connection, &context.schema, collection, &record, password.as_deref())?;
     hooks::check(collection, &record, &mut errors);
+    hooks::check_new(context, collection, &record, &mut errors);
+    if errors.is_empty() && is_taken(connection, context, collection, &record)? {
+        return Err(id_is_taken());
+    }
     if errors.is_empty() { Ok(Prepared::New(record)) } else { Err(failed().with(errors)) }
+}
+
+/// Whether a new record's id is in use: in its collection, or for an account in any collection of accounts, so that
+/// nobody comes by the id that another's records name.
+fn is_taken(
+    connection: &Connection,
+    context: &Context,
+    collection: &Collection,
+    record: &Record,
+) -> rusqlite::Result<bool> {
+    let id = rows::text(record, "id");
+    let shares =
+        |other: &&Collection| other.name == collection.name || collection.is_auth() && other.is_auth();
+    for other in context.schema.all().iter().filter(shares) {
+        if rows::find(connection, other, "id = ?1", &[&id])?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The context with what the body's modifiers come to in their place.
@@ -282,7 +305,7 @@ pub fn create_for_wallet(
     for (name, value) in [
         ("id", random::record_id(&*context.source)),
         ("tokenKey", random::token_key(&*context.source)),
-        ("email", format!("{digits}@wallet.oraclenet")),
+        ("email", format!("{digits}{}", hooks::WALLET_DOMAIN)),
         ("name", account.name.clone()),
         ("password", account.hash.clone()),
         ("wallet_address", account.address.clone()),
@@ -368,6 +391,11 @@ fn refused(error: rusqlite::Error, message: &str) -> ApiError {
     };
     let names: Vec<&str> = columns.split(", ").filter_map(|column| column.rsplit('.').next()).collect();
     ApiError::bad_request(message).with(not_unique(&names))
+}
+
+/// 400 for a create whose id is in use.
+pub fn id_is_taken() -> ApiError {
+    ApiError::bad_request("Failed to create record").with(not_unique(&["id"]))
 }
 
 fn not_unique(names: &[&str]) -> FieldErrors {

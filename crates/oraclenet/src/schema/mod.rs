@@ -83,6 +83,15 @@ impl Collection {
         self.kind == Kind::Auth
     }
 
+    /// The collection whose accounts its rules mean by `@request.auth`; `None` if they say so themselves.
+    pub fn accounts(&self) -> Option<&'static str> {
+        match self.name {
+            "users" => Some("users"),
+            _ if self.system => None,
+            _ => Some("oracles"),
+        }
+    }
+
     /// Whether these are the superusers.
     pub fn is_superusers(&self) -> bool {
         self.name == "_superusers"

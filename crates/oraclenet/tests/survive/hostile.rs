@@ -156,6 +156,55 @@ fn limits_count_the_address_that_is_known_and_not_the_one_that_is_claimed() {
 }
 
 #[test]
+fn passwords_are_not_guessed_faster_through_a_create_or_a_batch_than_through_a_login() {
+    let (server, _folder) = server(&["--rate-limits", "default", "--batch"]);
+    let records = "/api/collections/oracles/records";
+    let account = |number: usize| {
+        let password = format!("password-{number}");
+        json!({ "id": "ada000000000000", "name": "Ada", "email": "ada@x.io", "password": password,
+            "passwordConfirm": password })
+    };
+    assert_eq!(server.call("POST", records, "", &account(0)).status, 200);
+    let create = |number: usize| server.call("POST", records, "", &account(number));
+    let batch = |number: usize| {
+        let body = json!({ "requests": [{ "method": "POST", "url": records, "body": account(number) }] });
+        server.call("POST", "/api/batch", "", &body)
+    };
+    let ways: [(&str, &dyn Fn(usize) -> Reply); 2] = [("create", &create), ("batch", &batch)];
+    for (way, ask) in ways {
+        // Two in three seconds are allowed; creates alone would be 20 in five, batches 3 in one.
+        let answers: Vec<u16> = (1..=6).map(|number| ask(number).status).collect();
+        let guessed = answers.iter().filter(|status| **status == 400).count();
+        assert!(answers.contains(&429) && guessed <= 4, "{way}: {answers:?}");
+    }
+    let many: Vec<Value> =
+        (0..21).map(|_| json!({ "method": "POST", "url": records, "body": { "name": "n" } })).collect();
+    let answer = server.call("POST", "/api/batch", "", &json!({ "requests": many }));
+    assert_eq!(answer.status, 429, "21 creates are too many in a batch as well");
+}
+
+#[test]
+fn a_heartbeat_with_the_id_of_anothers_is_refused_and_reading_goes_on() {
+    let (server, _folder) = server(&[]);
+    let records = "/api/collections/oracles/records";
+    let beats = "/api/collections/heartbeats/records";
+    let tokens = ["ada", "bob"].map(|name| {
+        let (email, password) = (format!("{name}@x.io"), format!("password-{name}"));
+        let body = json!({ "name": name, "email": email, "password": password, "passwordConfirm": password });
+        assert_eq!(server.call("POST", records, "", &body).status, 200);
+        let body = json!({ "identity": email, "password": password });
+        let reply = server.call("POST", "/api/collections/oracles/auth-with-password", "", &body);
+        reply.body["token"].as_str().unwrap().to_owned()
+    });
+    let beat = json!({ "id": "beat00000000000", "status": "online" });
+    for (token, status) in [(&tokens[0], 200), (&tokens[1], 400), (&tokens[0], 200)] {
+        assert_eq!(server.call("POST", beats, token, &beat).status, status);
+    }
+    let listed = server.call("GET", beats, "", &Value::Null);
+    assert_eq!((listed.status, listed.body["totalItems"].clone()), (200, json!(1)));
+}
+
+#[test]
 fn connections_that_say_nothing_keep_nobody_out() {
     let (server, _folder) = server(&[]);
     let silent: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(server.address).unwrap()).collect();

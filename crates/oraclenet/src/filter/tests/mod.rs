@@ -120,6 +120,11 @@ fn unescape(text: &str) -> String {
     result
 }
 
+/// The one case in which PocketBase tells a guest of a hidden address (the fourth post has a comment of bob's, whose
+/// address does not fit), and what is found here, where hidden addresses are left out.
+const TOLD_THERE: ((&str, &str), [&str; 2]) =
+    (("guest", r"comments_via_post.author.email \n~ 'a_%'"), ["post3", "post4"]);
+
 #[test]
 fn filters_sorts_and_rules_find_what_they_find_in_pocketbase() {
     let database = database();
@@ -132,6 +137,9 @@ fn filters_sorts_and_rules_find_what_they_find_in_pocketbase() {
         count += 1;
         let mut expected: Vec<String> =
             expected.split(' ').filter(|id| *id != "-").map(ToOwned::to_owned).collect();
+        if (who, expression) == TOLD_THERE.0 {
+            expected = TOLD_THERE.1.map(ToOwned::to_owned).to_vec();
+        }
         let mut found = answer(&database, kind, collection, who, &unescape(expression));
         if kind != "sort" {
             found.sort();
@@ -192,6 +200,24 @@ fn a_hidden_address_is_not_told_by_way_of_a_function() {
             ["post1", "post2", "post5"],
             "{filter}"
         );
+    }
+}
+
+#[test]
+fn a_hidden_address_among_several_is_not_told_by_whether_each_of_them_fits() {
+    // Ada is followed by bob, whose address is hidden, and by eve, whose is not. PocketBase asks the condition on
+    // emailVisibility of one of them only.
+    let database = database();
+    for (who, filter, expected) in [
+        ("guest", "connections_via_following.follower.email !~ 'bo'", vec!["ada00", "bob00"]),
+        ("guest", "connections_via_following.follower.email !~ 'zz'", vec!["ada00", "bob00"]),
+        ("guest", "connections_via_following.follower.email:lower !~ 'bo'", vec!["ada00", "bob00"]),
+        ("guest", "connections_via_following.follower.email !~ 'ev'", vec!["bob00"]),
+        ("su", "connections_via_following.follower.email !~ 'bo'", vec!["bob00"]),
+    ] {
+        let found =
+            answer(&database, "filter", "oracles", who, &format!("{filter} && id != 'eve000000000000'"));
+        assert_eq!(found, expected, "{who} {filter}");
     }
 }
 

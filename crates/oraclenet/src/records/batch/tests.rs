@@ -317,9 +317,39 @@ fn passwords_are_listed_before_and_used_in_the_transaction() {
     for (id, hash) in [(ADA, "hash of password9"), ("new000000000000", "hash of password1")] {
         assert_eq!(rows::text(&find(&world.connection, oracles, id).unwrap().unwrap(), "password"), hash);
     }
+    let world = world.by_account(Some(ADA)); // with the new token key
     let unhashed =
         world.parse(&json!([request("POST", ORACLES, account("", "a@x.io", "password1"))])).unwrap();
     let refused =
         unhashed.run(&world.connection, &[], &mut Vec::new()).expect_err("no account without a password");
     assert_eq!(refused.status, 500);
+}
+
+#[test]
+fn a_batch_in_the_name_of_an_account_that_is_gone_does_nothing() {
+    let world = World::new().by_account(Some(ADA));
+    let requests = json!([request("POST", POSTS, post("a"))]);
+    for (statement, expected) in
+        [("UPDATE oracles SET bio = 'x'", Ok(1)), ("UPDATE oracles SET tokenKey = id", Err(401))]
+    {
+        world.connection.execute(statement, []).unwrap();
+        world.connection.execute("DELETE FROM posts", []).unwrap();
+        let run = world.run(&requests).map(|_| world.count("posts")).map_err(|error| error.status);
+        assert_eq!(run, expected, "{statement}");
+    }
+    assert_eq!(world.count("posts"), 0);
+}
+
+#[test]
+fn what_a_batch_makes_is_counted_by_collection() {
+    let world = World::new();
+    let requests = json!([
+        request("POST", POSTS, post("a")),
+        request("PUT", ORACLES, json!({ "id": ADA })),
+        request("PATCH", &format!("{POSTS}/post00000000000"), json!({})),
+        request("DELETE", &format!("{POSTS}/post00000000000"), json!({})),
+        request("POST", "/api/collections/nope/records", json!({})),
+    ]);
+    let made: Vec<&str> = world.parse(&requests).unwrap().creates().collect();
+    assert_eq!(made, ["posts", "oracles"]);
 }
