@@ -151,7 +151,7 @@ async fn live(
         clock: Arc::clone(&state.clock),
         schema: Arc::clone(&state.schema),
         base_url: state.config.public_url.clone(),
-        replication: Box::new(move || replication.view()),
+        replication: Arc::new(move || replication.view()),
     };
     let (hub, db) = (Arc::clone(&state.hub), state.db.clone());
     tokio::spawn(async move { hub.run(db).await });
