@@ -204,7 +204,7 @@ async fn dispatch(state: &Arc<AppState>, incoming: Incoming) -> Answer {
         (method, ["api", "collections", collection, rest @ ..]) => {
             collections(state, incoming, method, collection, rest).await
         }
-        ("GET", ["api", "health"]) => own::health(&incoming),
+        ("GET", ["api", "health"]) => own::health(state, &incoming).await,
         ("GET", ["api", "info"]) => own::info(&incoming),
         ("GET", ["api", "oracles", "me"]) => own::me(state, &incoming),
         ("GET", ["api", "oracles", "presence"]) => own::here(state, incoming).await,
