@@ -403,3 +403,17 @@ async fn a_subscription_hears_of_what_comes_after_it_also_when_it_is_said_again(
         heard(&mut receiver).await.iter().map(|(_, data)| data["record"]["title"].clone()).collect();
     assert_eq!(titles, ["on its way", "after"]);
 }
+
+#[tokio::test]
+async fn so_many_subscriptions_of_a_client_may_have_a_filter() {
+    let world = World::new();
+    let (id, _receiver) = world.hub.connect().unwrap();
+    let options = |number: usize| {
+        format!("posts/*?options=%7B%22query%22%3A%7B%22filter%22%3A%22score%3E{number}%22%7D%7D")
+    };
+    for (count, outcome) in [(limits::FILTERED, Ok(())), (limits::FILTERED + 1, Err(400))] {
+        let topics: Vec<String> = (0..count).map(options).chain(["posts/*".to_owned()]).collect();
+        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+        assert_eq!(world.subscribe(&id, &topics, None), outcome, "{count}");
+    }
+}

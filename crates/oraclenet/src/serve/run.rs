@@ -194,7 +194,8 @@ async fn live(
         let _ = ending.wait_for(|stop| *stop).await;
         hub.close(); // else those who listen would hold the end up
     });
-    listen::serve(listener, router, stopped, options.ack_timeout + FINISH).await;
+    let trusted = &state.config.trusted;
+    listen::serve(listener, router, trusted, stopped, options.ack_timeout + FINISH).await;
     state.db.close().await;
     Ok(())
 }
