@@ -234,3 +234,30 @@ fn pick(shown: Value, fields: &str) -> Value {
     }
     records::pick(shown.clone(), fields, false).unwrap_or(shown)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_answer_is_a_failure_where_it_may_hide_an_event() {
+        let schema = Schema::new(crate::schema::collections());
+        let plain = "posts/*";
+        let filtered = "posts/*?options=%7B%22query%22%3A%7B%22filter%22%3A%22score%3E1%22%7D%7D";
+        let event = || Ok(Some(Bytes::from_static(b"{}")));
+        let nothing = || Ok(None);
+        let (slow, quick) = (limits::ASK_TIME, limits::ASK_TIME - Duration::from_nanos(1));
+        for (text, answer, took, wanted) in [
+            (plain, event(), slow, event()),
+            (plain, nothing(), slow, Err(Failed)),
+            (plain, nothing(), quick, nothing()),
+            (filtered, event(), slow, Err(Failed)),
+            (filtered, event(), quick, event()),
+            (filtered, nothing(), slow, Err(Failed)),
+            (filtered, Err(Failed), quick, Err(Failed)),
+        ] {
+            let topic = Topic::parse(&schema, text).unwrap();
+            assert_eq!(in_time(answer, &topic, took), wanted, "{text} {took:?}");
+        }
+    }
+}

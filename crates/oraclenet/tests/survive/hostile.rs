@@ -167,3 +167,16 @@ fn connections_that_say_nothing_keep_nobody_out() {
     drop((silent, half));
     assert_eq!(server.stop().code(), Some(0));
 }
+
+#[test]
+fn pages_are_counted_like_requests_to_the_api() {
+    let (server, _folder) = server(&["--rate-limits", "default"]);
+    // More than two windows can hold.
+    let limited = (0..700).find_map(|_| {
+        let reply = server.call("GET", "/status", "", &Value::Null);
+        (reply.status != 200).then_some(reply)
+    });
+    let limited = limited.expect("an end of the patience");
+    assert_eq!(limited.status, 429, "{limited:?}");
+    assert!(limited.header("retry-after").is_some(), "{limited:?}");
+}
