@@ -13,7 +13,7 @@ use litekeep_core::restore::points;
 use litekeep_formats::TimestampMs;
 use litekeep_store::{EpochRecord, Key, Scope, Store};
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
 /// How long what the replica answered is believed.
@@ -40,11 +40,18 @@ pub struct Replication {
     gate: Arc<Gate>,
     clock: Arc<dyn Clock>,
     ring: Mutex<LagRing>,
-    looked: Mutex<Option<(Duration, Looked)>>,
+    looks: Looks,
+}
+
+/// What the replica last answered; at most one asks it at a time.
+#[derive(Default)]
+struct Looks {
+    known: Mutex<Option<(Duration, Looked)>>,
+    asking: Mutex<()>,
 }
 
 /// What the replica answered.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default, PartialEq)]
 struct Looked {
     /// Oldest and newest restorable point: TXID and, where known, time.
     range: Option<[(String, Option<TimestampMs>); 2]>,
@@ -62,8 +69,8 @@ impl Replication {
         gate: Arc<Gate>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let (ring, looked) = (Mutex::default(), Mutex::default());
-        Self { kept, place, durability, restore, gate, clock, ring, looked }
+        let (ring, looks) = (Mutex::default(), Looks::default());
+        Self { kept, place, durability, restore, gate, clock, ring, looks }
     }
 
     /// Whether writes can be taken: there is no replica, or its engine is at work.
@@ -148,17 +155,32 @@ impl Replication {
         (view, self.ring.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
-    /// Asks the replica, at most every few seconds: a page that anybody may reload is no reason to list a bucket.
     fn look(&self, kept: &Kept) -> Looked {
-        let now = self.clock.boot();
-        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, known)) = looked.as_ref().filter(|(at, _)| now.saturating_sub(*at) < FRESH) {
-            let _ = at;
-            return known.clone();
+        self.looks.get(&*self.clock, || ask(&*kept.store))
+    }
+}
+
+impl Looks {
+    /// Asks the replica, at most every few seconds: a page that anybody may reload is no reason to list a bucket. While
+    /// one asks, which takes as long as the store does, everybody else gets what is known.
+    fn get(&self, clock: &dyn Clock, ask: impl FnOnce() -> Looked) -> Looked {
+        if let Some(fresh) = self.known(|at| clock.boot().saturating_sub(at) < FRESH) {
+            return fresh;
         }
-        let fresh = ask(&*kept.store);
-        *looked = Some((now, fresh.clone()));
-        fresh
+        let _asking = match self.asking.try_lock() {
+            Ok(asking) => asking,
+            Err(TryLockError::Poisoned(asking)) => asking.into_inner(), // it guards nothing that could be half done
+            Err(TryLockError::WouldBlock) => return self.known(|_| true).unwrap_or_default(),
+        };
+        let looked = ask();
+        let now = clock.boot(); // after the answer: a slow store is not asked without a pause
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, looked.clone()));
+        looked
+    }
+
+    fn known(&self, good: impl FnOnce(Duration) -> bool) -> Option<Looked> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().filter(|(at, _)| good(*at)).map(|(_, looked)| looked.clone())
     }
 }
 
@@ -214,4 +236,45 @@ fn durability(durability: Durability) -> &'static str {
 
 fn date(at: TimestampMs) -> String {
     time::format(time::at(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use testkit::clock::SimClock;
+
+    fn looked(text: &str) -> Looked {
+        Looked { trouble: Some(text.to_owned()), ..Looked::default() }
+    }
+
+    #[test]
+    fn one_asks_the_replica_and_nobody_waits_for_it() {
+        let (looks, clock) = (Looks::default(), SimClock::new());
+        let never = || panic!("asked, though the answer is fresh");
+        assert_eq!(looks.get(&clock, || looked("first")), looked("first"));
+        assert_eq!(looks.get(&clock, never), looked("first"));
+        clock.advance(FRESH);
+        std::thread::scope(|scope| {
+            let (answer, answers) = mpsc::channel();
+            let (begin, begun) = mpsc::channel();
+            let (looks, slow) = (&looks, &clock);
+            let asking = scope.spawn(move || {
+                looks.get(slow, || {
+                    begin.send(()).unwrap();
+                    answers.recv().unwrap()
+                })
+            });
+            begun.recv().unwrap();
+            assert_eq!(looks.get(&clock, never), looked("first"), "while another asks");
+            clock.advance(FRESH * 2);
+            answer.send(looked("second")).unwrap();
+            assert_eq!(asking.join().unwrap(), looked("second"));
+        });
+        assert_eq!(
+            looks.get(&clock, never),
+            looked("second"),
+            "fresh from the answer, not from the question"
+        );
+    }
 }

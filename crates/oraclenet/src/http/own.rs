@@ -16,14 +16,21 @@ use axum::body::Body;
 use axum::http::Response;
 use serde_json::{Value, json};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 type Answer = Result<Response<Body>, ApiError>;
 
-/// `GET /api/health`
+/// How long the database may take to answer that it is there.
+const HEALTH: Duration = Duration::from_secs(1);
+
+/// `GET /api/health`: whether reads are answered and writes could be kept.
 ///
 /// # Errors
 /// 400: `fields` cannot be read.
-pub fn health(incoming: &Incoming) -> Answer {
+pub async fn health(state: &Arc<AppState>, incoming: &Incoming) -> Answer {
+    if let Some(message) = illness(state).await {
+        return Ok(answer::json(503, &json!({ "message": message, "code": 503, "data": {} })));
+    }
     let data = match accounts::superuser(incoming) {
         Ok(()) => {
             json!({ "canBackup": false, "possibleProxyHeader": "", "realIP": incoming.address.to_string() })
@@ -31,6 +38,21 @@ pub fn health(incoming: &Incoming) -> Answer {
         Err(_) => json!({}),
     };
     answer::picked(incoming, json!({ "message": "API is healthy.", "code": 200, "data": data }), false)
+}
+
+async fn illness(state: &Arc<AppState>) -> Option<&'static str> {
+    if !state.replication.is_alive() {
+        return Some("The replication has ended.");
+    }
+    let read = state.db.read(|connection| connection.query_row("SELECT 1", [], |_| Ok(())));
+    match tokio::time::timeout(HEALTH, read).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => {
+            tracing::error!(%error, "the database does not answer");
+            Some("The database cannot be read.")
+        }
+        Err(_) => Some("The database is too busy to answer."),
+    }
 }
 
 /// `GET /api/info`
@@ -101,11 +123,13 @@ pub async fn vote(state: &Arc<AppState>, incoming: Incoming, target: Target, id:
         let mut doubts = state.doubts.lock().unwrap_or_else(PoisonError::into_inner);
         match &written {
             Err(WriteError::Unknown) if doubts.len() < limits::DOUBTFUL_VOTES => {
-                drop(doubts.insert(doubt, value))
+                doubts.insert(doubt, value);
             }
             // Nothing was done: a doubt that there was is still one.
             Err(WriteError::Unknown | WriteError::NotApplied(_)) => {}
-            Ok(_) | Err(WriteError::Refused(_)) => drop(doubts.remove(&doubt)),
+            Ok(_) | Err(WriteError::Refused(_)) => {
+                doubts.remove(&doubt);
+            }
         }
     }
     let written = answer::written(written)?;

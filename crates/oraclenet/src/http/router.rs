@@ -9,13 +9,15 @@ use crate::records::Target;
 use crate::web;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_REQUEST_HEADERS, CONTENT_TYPE, LOCATION, ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_REQUEST_HEADERS, AUTHORIZATION, CONTENT_TYPE, LOCATION,
+    ORIGIN, VARY,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use axum::middleware::{self, Next};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 type Answer = Result<Response<Body>, ApiError>;
@@ -23,6 +25,7 @@ type Answer = Result<Response<Body>, ApiError>;
 /// Everything that the server answers.
 pub fn router(state: Arc<AppState>, site: Arc<web::Site>) -> Router {
     web::router(site)
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&state), counted))
         .fallback(api)
         .method_not_allowed_fallback(api)
         .with_state(Arc::clone(&state))
@@ -63,6 +66,22 @@ async fn around(State(state): State<Arc<AppState>>, request: Request<Body>, next
             .or_insert(HeaderValue::from_static(value));
     }
     response
+}
+
+/// Counts a page like a guest's request to the API: it costs as much, and no token makes it another page.
+async fn counted(State(state): State<Arc<AppState>>, request: Request<Body>, next: Next) -> Response<Body> {
+    let mut asked = Request::new(Body::empty());
+    *asked.uri_mut() = Uri::from_static("/api/");
+    *asked.headers_mut() = request.headers().clone();
+    asked.headers_mut().remove(AUTHORIZATION);
+    if let Some(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>() {
+        asked.extensions_mut().insert(*peer);
+    }
+    let counted = Incoming::of(&state, asked).await.and_then(|asked| asked.limit(&state, None));
+    match counted {
+        Ok(()) => next.run(request).await,
+        Err(error) => web::too_many(error.retry_after.unwrap_or(1)),
+    }
 }
 
 /// Lets a page of this origin read the answer, if it may; whether it is a page's request that may.
@@ -182,7 +201,7 @@ async fn dispatch(state: &Arc<AppState>, incoming: Incoming) -> Answer {
         (method, ["api", "collections", collection, rest @ ..]) => {
             collections(state, incoming, method, collection, rest).await
         }
-        ("GET", ["api", "health"]) => own::health(&incoming),
+        ("GET", ["api", "health"]) => own::health(state, &incoming).await,
         ("GET", ["api", "info"]) => own::info(&incoming),
         ("GET", ["api", "oracles", "me"]) => own::me(state, &incoming),
         ("GET", ["api", "oracles", "presence"]) => own::here(state, incoming).await,

@@ -3,8 +3,8 @@
 //! It works on a connection that reads, some time after the commit: the record is as the change has it, everything
 //! around it as it is now. What cannot be answered, a filter that is none, is not an event; PocketBase does the same.
 
-use super::frames;
 use super::topics::Topic;
+use super::{frames, limits};
 use crate::db::Change;
 use crate::db::rows;
 use crate::filter::{AuthRecord, RequestInfo};
@@ -14,10 +14,13 @@ use crate::records::{self, Context};
 use crate::schema::Schema;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use litekeep_core::env::Clock;
 use rusqlite::Connection;
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Whose stream it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -89,6 +92,8 @@ pub(super) struct World {
     pub source: Arc<dyn Source>,
     /// When.
     pub now: DateTime<Utc>,
+    /// How long it takes.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// What one subscription hears of a change, or that nobody knows.
@@ -98,33 +103,64 @@ pub(super) type Answer = Result<Option<Bytes>, Failed>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Failed;
 
-/// What each of `asks` hears of the change, in their order.
-pub(super) fn answers<T>(
+/// What some heard of a change, and who is still to be told.
+pub(super) struct Round<T> {
+    /// In the order of the questions.
+    pub heard: Vec<(T, Arc<Topic>, Answer)>,
+    /// For another read: this one has taken its time.
+    pub rest: Vec<Ask<T>>,
+}
+
+/// What those of `asks` hear of the change whom the time of one round is enough for, at least the first.
+pub(super) fn answers<T: Clone + Eq + Hash>(
     connection: &Connection,
     world: &World,
     change: &Change,
     asks: Vec<Ask<T>>,
-) -> Vec<(T, Arc<Topic>, Answer)> {
+) -> Round<T> {
+    let began = world.clock.boot();
     let mut accounts = HashMap::new();
     // Many ask the same in the same name, mostly as guests: one answer serves all.
     let mut known: HashMap<(Option<Account>, Arc<str>), Answer> = HashMap::new();
+    // Who is sent away is asked nothing more.
+    let mut failed: HashSet<T> = HashSet::new();
     let mut heard = Vec::with_capacity(asks.len());
-    for Ask { client, account, topic } in asks {
+    let mut asks = asks.into_iter();
+    while heard.is_empty() || world.clock.boot().saturating_sub(began) < limits::ROUND {
+        let Some(Ask { client, account, topic }) = asks.next() else { break };
+        if failed.contains(&client) {
+            continue;
+        }
         let key = (account, Arc::clone(&topic.text));
         let answer = match known.get(&key) {
             Some(answer) => answer.clone(),
             None => {
-                let answer = match resolve(connection, world, change, key.0.as_ref(), &mut accounts) {
-                    Ok(auth) => answer(connection, world, change, &topic, auth),
-                    Err(failed) => Err(failed),
-                };
+                let since = world.clock.boot();
+                let answer = resolve(connection, world, change, key.0.as_ref(), &mut accounts)
+                    .and_then(|auth| answer(connection, world, change, &topic, auth));
+                let answer = in_time(answer, &topic, world.clock.boot().saturating_sub(since));
                 known.insert(key, answer.clone());
                 answer
             }
         };
+        if answer.is_err() {
+            failed.insert(client.clone());
+        }
         heard.push((client, topic, answer));
     }
-    heard
+    let rest = asks.filter(|ask| !failed.contains(&ask.client)).collect();
+    Round { heard, rest }
+}
+
+/// An answer that took too long is a failure where the client made it so, and where it is "nothing": it may have been
+/// interrupted, and an event must not be missed in silence.
+fn in_time(answer: Answer, topic: &Topic, took: Duration) -> Answer {
+    let own = ["filter", "expand"].iter().any(|name| !rows::text(&topic.options.query, name).is_empty());
+    match answer {
+        Ok(None) if took >= limits::ASK_TIME => Err(Failed),
+        Ok(Some(_)) if took >= limits::ASK_TIME && own => Err(Failed),
+        answer => answer,
+    }
 }
 
 /// The record of an account, looked up once.
@@ -197,4 +233,31 @@ fn pick(shown: Value, fields: &str) -> Value {
         return shown;
     }
     records::pick(shown.clone(), fields, false).unwrap_or(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_answer_is_a_failure_where_it_may_hide_an_event() {
+        let schema = Schema::new(crate::schema::collections());
+        let plain = "posts/*";
+        let filtered = "posts/*?options=%7B%22query%22%3A%7B%22filter%22%3A%22score%3E1%22%7D%7D";
+        let event = || Ok(Some(Bytes::from_static(b"{}")));
+        let nothing = || Ok(None);
+        let (slow, quick) = (limits::ASK_TIME, limits::ASK_TIME - Duration::from_nanos(1));
+        for (text, answer, took, wanted) in [
+            (plain, event(), slow, event()),
+            (plain, nothing(), slow, Err(Failed)),
+            (plain, nothing(), quick, nothing()),
+            (filtered, event(), slow, Err(Failed)),
+            (filtered, event(), quick, event()),
+            (filtered, nothing(), slow, Err(Failed)),
+            (filtered, Err(Failed), quick, Err(Failed)),
+        ] {
+            let topic = Topic::parse(&schema, text).unwrap();
+            assert_eq!(in_time(answer, &topic, took), wanted, "{text} {took:?}");
+        }
+    }
 }

@@ -5,21 +5,22 @@
 //! when commits come faster than they can be looked at: whoever was dropped knows that it may have missed something,
 //! and comes back.
 
-use super::events::{self, Account, Ask, World};
+use super::events::{self, Account, Ask, Round, World};
 use super::queue::{Event, Queue};
 use super::topics::Topic;
 use super::{frames, limits};
-use crate::db::{Change, Db};
+use crate::db::{Change, Db, rows};
 use crate::filter::AuthRecord;
 use crate::http::error::ApiError;
 use crate::random::{self, Source};
 use crate::schema::Schema;
 use bytes::Bytes;
-use futures::Stream;
+use futures::{FutureExt as _, Stream};
 use litekeep_core::env::Clock;
 use rusqlite::Connection;
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -144,7 +145,8 @@ impl Hub {
     /// account; an account stays the same until it is gone or its tokens have ended.
     ///
     /// # Errors
-    /// 404 for a client that is not there, 403 for another account, 429 where all subscriptions together are too long.
+    /// 404 for a client that is not there, 403 for another account, 400 for too many filters, 429 where all
+    /// subscriptions together are too long.
     pub fn subscribe(
         &self,
         id: &ClientId,
@@ -157,6 +159,8 @@ impl Hub {
             .filter(|text| distinct.insert(text.as_str()))
             .filter_map(|text| Topic::parse(&self.schema, text).map(Arc::new))
             .collect();
+        let filtered = topics.iter().filter(|topic| !rows::text(&topic.options.query, "filter").is_empty());
+        let too_many_filters = filtered.count() > limits::FILTERED;
         let bytes: usize = topics.iter().map(|topic| topic.text.len()).sum();
         let account = auth.map(Account::of);
         let mut connected = self.clients.lock();
@@ -169,6 +173,10 @@ impl Hub {
         {
             let message = "The current and the previous request authorization don't match";
             return Err(ApiError::forbidden(message));
+        }
+        if too_many_filters {
+            let message = format!("At most {} subscriptions of a client can have a filter", limits::FILTERED);
+            return Err(ApiError::bad_request(&message));
         }
         // A subscription that goes on misses nothing of what is on its way.
         let before: HashMap<&str, u64> =
@@ -244,31 +252,40 @@ impl Hub {
             asked
         };
         for (change, asks) in asked {
-            if asks.is_empty() {
-                continue;
-            }
-            let (schema, source) = (Arc::clone(&self.schema), Arc::clone(&self.source));
-            let world = World { schema, source, now: crate::time::now(&*self.clock) };
-            let all: Vec<ClientId> = asks.iter().map(|ask| ask.client.clone()).collect();
-            let read = move |connection: &Connection| {
-                Ok::<_, rusqlite::Error>(events::answers(connection, &world, &change, asks))
-            };
-            let mut connected;
-            match db.read(read).await {
-                Ok(heard) => {
-                    let now = self.clock.boot();
-                    connected = self.clients.lock();
-                    heard
-                        .into_iter()
-                        .for_each(|(id, topic, answer)| connected.send(&id, &topic, answer, now));
-                }
-                Err(error) => {
-                    tracing::error!(%error, "realtime cannot read: those who would have heard are sent away");
-                    connected = self.clients.lock();
-                    all.iter().for_each(|id| connected.remove(id));
-                }
+            let change = Arc::new(change);
+            let mut rest = asks;
+            while !rest.is_empty() {
+                rest = self.tell_some(db, &change, rest).await;
             }
         }
+    }
+
+    /// Tells as many as one read is enough for; who is left.
+    async fn tell_some(&self, db: &Db, change: &Arc<Change>, asks: Vec<Ask<ClientId>>) -> Vec<Ask<ClientId>> {
+        let (schema, source) = (Arc::clone(&self.schema), Arc::clone(&self.source));
+        let clock = Arc::clone(&self.clock);
+        let world = World { schema, source, now: crate::time::now(&*clock), clock };
+        let all: Vec<ClientId> = asks.iter().map(|ask| ask.client.clone()).collect();
+        let change = Arc::clone(change);
+        let read = move |connection: &Connection| {
+            Ok::<_, rusqlite::Error>(events::answers(connection, &world, &change, asks))
+        };
+        // A panic in a query is for those who asked; everybody else goes on hearing.
+        let round = AssertUnwindSafe(db.read(read)).catch_unwind().await;
+        let why = match round {
+            Ok(Ok(Round { heard, rest })) => {
+                let now = self.clock.boot();
+                let mut connected = self.clients.lock();
+                heard.into_iter().for_each(|(id, topic, answer)| connected.send(&id, &topic, answer, now));
+                return rest;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "a panic, which is told above".to_owned(),
+        };
+        tracing::error!(error = %why, "realtime cannot read: those who would have heard are sent away");
+        let mut connected = self.clients.lock();
+        all.iter().for_each(|id| connected.remove(id));
+        Vec::new()
     }
 
     /// How long it takes until the next client could have been idle for too long.

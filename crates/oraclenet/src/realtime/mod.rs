@@ -23,6 +23,14 @@ pub mod limits {
     pub const CLIENTS: usize = 2048;
     /// Subscriptions of one client (PocketBase's).
     pub const SUBSCRIPTIONS: usize = 1000;
+    /// Subscriptions of one client that have a filter of its own. PocketBase has no such limit; each costs a query per
+    /// change.
+    pub const FILTERED: usize = 32;
+    /// How long one such query may take before its client is sent away: everybody else's events wait for it.
+    pub const ASK_TIME: Duration = Duration::from_secs(1);
+    /// How long questions are asked in one read. Far below the time of a read, so that one which is interrupted has
+    /// taken longer than [`ASK_TIME`].
+    pub const ROUND: Duration = Duration::from_secs(5);
     /// Bytes of one subscription (PocketBase's).
     pub const SUBSCRIPTION_BYTES: usize = 2500;
     /// Bytes of all subscriptions of all clients.
@@ -37,4 +45,6 @@ pub mod limits {
     pub const WAITING_COMMITS: usize = 4096;
     /// A client that gets no event for this long is sent away (PocketBase's).
     pub const IDLE: Duration = Duration::from_secs(300);
+
+    const _: () = assert!(ROUND.as_secs() + ASK_TIME.as_secs() < crate::limits::READ_TIME.as_secs());
 }

@@ -19,16 +19,23 @@ use litekeep::replicator::Env;
 use litekeep::restore::{self, Note, Outcome, Progress, RestoreEnv, RestoreError, Restored, Skipped};
 use litekeep::{local, settings};
 use litekeep_core::decisions::Decisions;
+use litekeep_formats::Txid;
 use litekeep_store::location::{self, ReplicaUrl};
 use litekeep_store::{ErrorKind, Store};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// How long the replica may be in trouble before the start is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_secs(2);
+/// How long the engine may take to end when the start is given up; what it began stays good for the next start.
+const GIVE_UP: Duration = Duration::from_secs(5);
+/// How soon a signal is noticed.
+const NOTICE: Duration = Duration::from_millis(100);
 /// The least time between two slots: answers wait for them, so it only bounds the rate of requests.
 const SYNC_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -48,27 +55,69 @@ pub(super) struct Booted {
     pub(super) restore: Option<LastRestore>,
 }
 
-/// All steps.
-pub(super) fn boot(world: &World, options: &Options, source: &Arc<dyn Source>) -> Result<Booted, Trouble> {
+/// Says whether a signal has asked for the end.
+pub(super) type Stopped = watch::Receiver<bool>;
+
+/// All steps; `None` when a signal ended them. Nothing was accepted by then, so nothing can be lost.
+pub(super) fn boot(
+    world: &World,
+    options: &Options,
+    source: &Arc<dyn Source>,
+    stopped: &Stopped,
+) -> Result<Option<Booted>, Trouble> {
     std::fs::create_dir_all(&options.dir).map_err(|error| {
         Trouble::new(exit::FAILED, format!("cannot make the folder {}: {error}", options.dir.display()))
     })?;
     let database = options.dir.join("data.db");
     let replica = open_replica(world, options)?;
-    let restored = match &replica {
-        Some(opened) => restore_step(world, options, opened, &database)?,
-        None => None,
-    };
-    if !database.exists() {
+    let mut restored = None;
+    if let Some(opened) = &replica {
+        let Some(step) = restore_step(world, options, opened, &database, stopped)? else { return Ok(None) };
+        restored = step.0;
+    }
+    if !is_there(&database)? {
         create(world, &database, &**source)?;
     }
     let found = open_step(&database, &**source)?;
-    let keeper = match &replica {
-        Some(opened) => Some(own_step(world, opened, &database)?),
-        None => None,
-    };
+    let mut keeper = None;
+    if let Some(opened) = &replica {
+        let Some(owner) = own_step(world, opened, &database, stopped)? else { return Ok(None) };
+        keeper = Some(owner);
+    }
     migrate_step(world, &database, &found, &**source)?;
-    Ok(Booted { database, schema: found.schema, keeper, replica, restore: restored })
+    Ok(Some(Booted { database, schema: found.schema, keeper, replica, restore: restored }))
+}
+
+/// Whether a file is there. One that cannot be looked at is not one that is not there.
+pub(super) fn is_there(path: &Path) -> Result<bool, Trouble> {
+    path.try_exists().map_err(|error| {
+        Trouble::new(exit::FAILED, format!("cannot look at {}: {error}", path.display()))
+            .hint("the user that runs this program must be able to read it")
+    })
+}
+
+/// Does `work` on a thread of its own; `None` when a signal came first. The work then ends with the process, as it
+/// would at a kill, so it has to be fit for that.
+fn unless_stopped<T: Send + 'static>(
+    stopped: &Stopped,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<Option<T>, Trouble> {
+    let (tell, told) = mpsc::channel();
+    let thread = std::thread::Builder::new().name("boot".to_owned());
+    let spawned = thread.spawn(move || {
+        let _ = tell.send(work()); // nobody hears it after a signal
+    });
+    spawned.map_err(|error| Trouble::new(exit::FAILED, format!("no thread: {error}")))?;
+    loop {
+        match told.recv_timeout(NOTICE) {
+            Ok(done) => return Ok(Some(done)),
+            Err(RecvTimeoutError::Timeout) if *stopped.borrow() => return Ok(None),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Trouble::new(exit::FAILED, "the start failed; what happened is said above"));
+            }
+        }
+    }
 }
 
 fn open_replica(world: &World, options: &Options) -> Result<Option<Opened>, Trouble> {
@@ -118,13 +167,17 @@ fn same_disk(one: &Path, other: &Path) -> bool {
     device(one).is_some() && device(one) == device(other)
 }
 
-/// Brings the database back, unless there is one.
+/// What a restore came to, if there was anything to restore.
+struct Step(Option<LastRestore>);
+
+/// Brings the database back, unless there is one; `None` when a signal came first.
 fn restore_step(
     world: &World,
     options: &Options,
     opened: &Opened,
     database: &Path,
-) -> Result<Option<LastRestore>, Trouble> {
+    stopped: &Stopped,
+) -> Result<Option<Step>, Trouble> {
     let state_dir = local::directory(database, None);
     let asked = restore::Options {
         if_db_not_exists: true,
@@ -138,31 +191,36 @@ fn restore_step(
         clock: Arc::clone(&world.clock),
         vfs: None,
     };
-    let outcome = restore::restore(&env, &asked, &mut progress).map_err(|error| refused(&error))?;
-    match outcome {
+    // It writes under another name until all is verified, so it may be left at any moment.
+    let outcome = unless_stopped(stopped, move || restore::restore(&env, &asked, &mut progress))?;
+    let Some(outcome) = outcome else { return Ok(None) };
+    match outcome.map_err(|error| refused(&error))? {
         Outcome::Restored(restored) => {
             record(&opened.store.location(), &state_dir, &restored);
-            Ok(Some(evidence(world, opened, &restored)))
+            Ok(Some(Step(Some(evidence(world, opened, &restored)))))
         }
         Outcome::Skipped(Skipped::DatabaseExists(path)) => {
             tracing::info!(path = %path.display(), "database exists, skipping restore");
-            if options.require_backup {
-                backup_is_there(opened)?;
+            if !options.require_backup {
+                return Ok(Some(Step(None)));
             }
-            Ok(None)
+            Ok(backup_is_there(opened, stopped)?.map(|()| Step(None)))
         }
         Outcome::Skipped(Skipped::ReplicaEmpty(_)) | Outcome::Planned(_) => {
             tracing::info!(replica = %opened.location, "no matching backups found");
-            Ok(None)
+            Ok(Some(Step(None)))
         }
     }
 }
 
-fn backup_is_there(opened: &Opened) -> Result<(), Trouble> {
-    let catalog = restore::catalog(&*opened.store, 1)
-        .map_err(|error| Trouble::new(restore::exit::UNREACHABLE, error.to_string()))?;
+fn backup_is_there(opened: &Opened, stopped: &Stopped) -> Result<Option<()>, Trouble> {
+    let store = Arc::clone(&opened.store);
+    let Some(catalog) = unless_stopped(stopped, move || restore::catalog(&*store, 1))? else {
+        return Ok(None);
+    };
+    let catalog = catalog.map_err(|error| Trouble::new(restore::exit::UNREACHABLE, error.to_string()))?;
     if catalog.files().next().is_some() {
-        return Ok(());
+        return Ok(Some(()));
     }
     Err(Trouble::new(restore::exit::EMPTY, format!("no matching backups found at {}", opened.location))
         .hint("--require-backup refuses an empty replica"))
@@ -231,15 +289,30 @@ fn record(replica: &str, state_dir: &Path, restored: &Restored) {
     let _ = RealFiles.remove(sums); // a temporary file
 }
 
-/// A new database, under another name until it is whole.
+/// A new database, under another name until it is whole. What SQLite left of an older one must not be beside it: the
+/// old log would be played into the new file.
 pub(super) fn create(world: &World, database: &Path, source: &dyn Source) -> Result<(), Trouble> {
     let failed = |error: &dyn std::fmt::Display| {
         Trouble::new(exit::FAILED, format!("cannot make {}: {error}", database.display()))
     };
+    let beside = |suffix: &str| {
+        let mut name = database.file_name().unwrap_or_default().to_owned();
+        name.push(suffix);
+        database.with_file_name(name)
+    };
+    for left in ["-wal", "-shm", "-journal"].map(beside) {
+        if is_there(&left)? {
+            return Err(failed(&format!("{} of an older database is still there", left.display())).hint(
+                "it may hold that database's last changes: put data.db back beside it, or, to begin anew, move it away",
+            ));
+        }
+    }
     let unfinished = database.with_file_name("data.db.new");
-    match std::fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(&error)),
-        _ => {}
+    for old in [database.with_file_name("data.db.new-journal"), unfinished.clone()] {
+        match std::fs::remove_file(&old) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(&error)),
+            _ => {}
+        }
     }
     let now = time::now(&*world.clock);
     let stamp = time::format(now);
@@ -253,13 +326,16 @@ pub(super) fn create(world: &World, database: &Path, source: &dyn Source) -> Res
     made.map_err(|error| failed(&error))?;
     std::fs::File::open(&unfinished).and_then(|file| file.sync_all()).map_err(|error| failed(&error))?;
     std::fs::rename(&unfinished, database).map_err(|error| failed(&error))?;
+    let directory = database.parent().unwrap_or(database);
+    let synced = std::fs::File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| failed(&error))?;
     tracing::info!(path = %database.display(), "no backup found, starting fresh");
     Ok(())
 }
 
-/// Reads what the file is. Writes nothing.
+/// Reads what the file is. Writes nothing: it may be somebody else's, and the replica is not ours yet.
 fn open_step(database: &Path, source: &dyn Source) -> Result<Found, Trouble> {
-    let found = open::writer(database)
+    let found = open::look(database)
         .map_err(AdoptError::from)
         .and_then(|connection| adopt::look(&connection, &|| random::secret(source)))
         .map_err(|error| {
@@ -270,8 +346,14 @@ fn open_step(database: &Path, source: &dyn Source) -> Result<Found, Trouble> {
     Ok(found)
 }
 
-/// Starts the engine and waits until the replica has what the file holds: then this process owns it.
-fn own_step(world: &World, opened: &Opened, database: &Path) -> Result<Arc<Keeper>, Trouble> {
+/// Starts the engine and waits until the replica has what the file holds: then this process owns it. `None` when a
+/// signal came first.
+fn own_step(
+    world: &World,
+    opened: &Opened,
+    database: &Path,
+    stopped: &Stopped,
+) -> Result<Option<Arc<Keeper>>, Trouble> {
     let env = Env {
         clock: Arc::clone(&world.clock),
         random: Arc::clone(&world.random),
@@ -285,13 +367,11 @@ fn own_step(world: &World, opened: &Opened, database: &Path) -> Result<Arc<Keepe
     let keeper = Keeper::start(env, settings, database).map_err(|error| kept(&error))?;
     tracing::info!(replica = %opened.location, "replicating to");
     let mut troubled: Option<Duration> = None;
-    loop {
+    while !*stopped.borrow() {
         match keeper.sync(LOOK) {
             Ok(txid) => {
-                let status = keeper.status();
-                let epoch = status.epoch.map_or_else(String::new, |epoch| epoch.to_string());
-                tracing::info!(txid = %txid.map_or_else(String::new, |txid| txid.to_string()), %epoch, "owning the replica");
-                return Ok(Arc::new(keeper));
+                owned(&keeper, txid);
+                return Ok(Some(Arc::new(keeper)));
             }
             Err(KeepError::Timeout(_)) => {
                 let now = world.clock.boot();
@@ -304,6 +384,31 @@ fn own_step(world: &World, opened: &Opened, database: &Path) -> Result<Arc<Keepe
             }
             Err(error) => return Err(kept(&error)),
         }
+    }
+    give_up(keeper);
+    Ok(None)
+}
+
+/// Says what is owned now. The engine tells its epoch at the end of a step, and answers within one: a second answer
+/// comes after that.
+fn owned(keeper: &Keeper, txid: Option<Txid>) {
+    let told = |what: Option<String>| what.unwrap_or_else(|| "none".to_owned());
+    let _ = keeper.sync(LOOK); // only for the line below; trouble shows when it matters
+    let epoch = told(keeper.status().epoch.map(|epoch| epoch.to_string()));
+    tracing::info!(txid = %told(txid.map(|txid| txid.to_string())), %epoch, "owning the replica");
+}
+
+/// Ends the engine, which may be waiting for a store that does not answer: then without waiting for it.
+fn give_up(keeper: Keeper) {
+    keeper.begin_stop(GIVE_UP);
+    let ended = keeper.when_ended();
+    let (tell, told) = mpsc::channel();
+    let waiting = std::thread::Builder::new().name("ended".to_owned()).spawn(move || {
+        let _ = tell.send(ended().is_none());
+    });
+    if waiting.is_err() || told.recv_timeout(GIVE_UP * 2).is_err() {
+        tracing::warn!("the replication did not end in time; it ends with the process");
+        std::mem::forget(keeper); // dropping it would wait
     }
 }
 
@@ -334,7 +439,10 @@ fn migrate_step(world: &World, database: &Path, found: &Found, source: &dyn Sour
     let now = time::format(time::now(&*world.clock));
     let superuser = first_superuser(world)?;
     let mut connection = open::writer(database).map_err(|error| failed(&error))?;
-    let transaction = connection.transaction().map_err(|error| failed(&error))?;
+    // Immediate: it reads before it writes, and another process's commit in between would make it fail.
+    let transaction = connection
+        .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+        .map_err(|error| failed(&error))?;
     let key = || random::token_key(source);
     if found.plan != adopt::Plan::default() {
         let renewed = adopt::apply(&transaction, found, &now, &key).map_err(|error| failed(&error))?;

@@ -41,7 +41,8 @@ pub static COMMANDS: [Command; 2] = [
         ],
         summary: "make, change or delete the accounts that approve others",
         doc: "Makes, changes (update), makes or changes (upsert) or deletes the account of a superuser,\n\
-              while the server runs or not. It takes away the tokens of an account whose password changes.",
+              while the server runs or not. The database is made, or restored, by the first serve; only\n\
+              --replica none makes one here. It takes away the tokens of an account whose password changes.",
         flags: &superuser::FLAGS,
         notes: SUPERUSER_NOTES,
     },

@@ -16,14 +16,17 @@ use crate::replication::{Kept, Replication};
 use crate::web::{self, Place};
 use litekeep::keeper::Keeper;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
 /// How long requests that are under way may take to finish at the end, beyond the acknowledgement's time.
 const FINISH: Duration = Duration::from_secs(2);
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
 /// How often the lag is measured.
 const SAMPLE: Duration = Duration::from_secs(2);
 
@@ -44,15 +47,16 @@ fn serve(world: &World, words: &[OsString]) -> Result<(), Trouble> {
     on_signal(&stop)?;
     let source: Arc<dyn Source> =
         Arc::new(System::open().map_err(|error| Trouble::new(exit::FAILED, error.to_string()))?);
-    let booted = boot::boot(world, &options, &source)?;
+    let socket = reserve(options.http)?;
+    let Some(booted) = boot::boot(world, &options, &source, &stopped)? else {
+        tracing::info!("stopped before serving");
+        return Ok(());
+    };
     let keeper = booted.keeper.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Trouble::new(exit::FAILED, format!("no runtime: {error}")))?;
     let served = runtime.block_on(async {
-        let listener = TcpListener::bind(options.http).await.map_err(|error| {
-            Trouble::new(exit::FAILED, format!("cannot listen on {}: {error}", options.http))
-                .hint("is another server running there? --http chooses another address")
-        })?;
+        let listener = socket.listen(BACKLOG).map_err(|error| occupied(options.http, &error))?;
         let address = listener.local_addr().map_err(|error| Trouble::new(exit::FAILED, error.to_string()))?;
         if options.config.public_url.is_empty() {
             options.config.public_url = format!("http://{address}");
@@ -64,6 +68,23 @@ fn serve(world: &World, words: &[OsString]) -> Result<(), Trouble> {
     runtime.shutdown_timeout(FINISH);
     let ended = end(keeper, options.shutdown_timeout);
     served.and(ended)
+}
+
+/// Takes the address before anything is owned: a second start by mistake fails here, and the server that runs there
+/// keeps its replica. Nobody can connect before the boot is done.
+fn reserve(address: SocketAddr) -> Result<TcpSocket, Trouble> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let bound = socket.and_then(|socket| {
+        socket.set_reuseaddr(true)?; // connections of the last run may linger; a listener is in the way all the same
+        socket.bind(address)?;
+        Ok(socket)
+    });
+    bound.map_err(|error| occupied(address, &error))
+}
+
+fn occupied(address: SocketAddr, error: &std::io::Error) -> Trouble {
+    Trouble::new(exit::FAILED, format!("cannot listen on {address}: {error}"))
+        .hint("is another server running there? --http chooses another address")
 }
 
 /// The line that scripts wait for.
@@ -152,7 +173,7 @@ async fn live(
         clock: Arc::clone(&state.clock),
         schema: Arc::clone(&state.schema),
         base_url: state.config.public_url.clone(),
-        replication: Box::new(move || replication.view()),
+        replication: Arc::new(move || replication.view()),
     };
     let (hub, db) = (Arc::clone(&state.hub), state.db.clone());
     tokio::spawn(async move { hub.run(db).await });
@@ -174,7 +195,8 @@ async fn live(
         let _ = ending.wait_for(|stop| *stop).await;
         hub.close(); // else those who listen would hold the end up
     });
-    listen::serve(listener, router, stopped, options.ack_timeout + FINISH).await;
+    let trusted = &state.config.trusted;
+    listen::serve(listener, router, trusted, stopped, options.ack_timeout + FINISH).await;
     state.db.close().await;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `oraclenet superuser`: accounts of superusers, while the server runs or not.
 //!
 //! It writes to the database like any other SQLite program; a running server replicates that commit like its own. It
-//! never makes a database where a replica might hold one.
+//! makes a database only where it was told that there is no replica, for a replica might hold another one.
 
 use super::options::{self, Given, Row};
 use super::{Trouble, World, boot, exit};
@@ -16,8 +16,15 @@ use std::path::Path;
 use std::process::ExitCode;
 
 /// The flags of `superuser`.
-pub(super) const FLAGS: [Row; 1] =
-    [("dir", "DIR", "the folder of the database (default pb_data beside the program)")];
+pub(super) const FLAGS: [Row; 2] = [
+    ("dir", "DIR", "the folder of the database (default pb_data beside the program)"),
+    (
+        "replica",
+        "none",
+        "make the database if there is none: only for a server that runs with --replica none\n\
+         (also ORACLENET_REPLICA_URL=none). Any other database is made, or restored, by serve",
+    ),
+];
 
 /// Does what the words say.
 pub fn run(world: &World, words: &[OsString]) -> ExitCode {
@@ -46,9 +53,13 @@ fn change(world: &World, words: &[OsString]) -> Result<String, Trouble> {
                     "the password must have 8 characters or more, and 71 bytes at most",
                 ));
             }
+            there(world, &database, given.get("replica"))?;
             set(world, &database, action, email, password)
         }
-        ["delete", email] => delete(world, &database, email),
+        ["delete", email] => {
+            there(world, &database, given.get("replica"))?;
+            delete(&database, email)
+        }
         _ => Err(Trouble::usage("the arguments make no command")
             .hint("`oraclenet help superuser` shows what can be said")),
     }
@@ -56,7 +67,6 @@ fn change(world: &World, words: &[OsString]) -> Result<String, Trouble> {
 
 fn set(world: &World, database: &Path, action: &str, email: &str, password: &str) -> Result<String, Trouble> {
     let source = System::open().map_err(|error| Trouble::new(exit::FAILED, error.to_string()))?;
-    there(world, database, &source)?;
     let hash = password::hash_now(password, &source).map_err(|error| Trouble::usage(error.to_string()))?;
     let (id, token_key) = (random::record_id(&source), random::token_key(&source));
     let now = time::format(time::now(&*world.clock));
@@ -76,9 +86,8 @@ fn set(world: &World, database: &Path, action: &str, email: &str, password: &str
     })
 }
 
-fn delete(world: &World, database: &Path, email: &str) -> Result<String, Trouble> {
+fn delete(database: &Path, email: &str) -> Result<String, Trouble> {
     let source = System::open().map_err(|error| Trouble::new(exit::FAILED, error.to_string()))?;
-    there(world, database, &source)?;
     write(database, &source, |connection, _| {
         let gone = connection.execute("DELETE FROM main._superusers WHERE email = ?1", [email])?;
         Ok(if gone == 0 { Err(format!("there is no superuser {email:?}")) } else { Ok(true) })
@@ -86,23 +95,29 @@ fn delete(world: &World, database: &Path, email: &str) -> Result<String, Trouble
     Ok(format!("Successfully deleted superuser {email:?}!"))
 }
 
-/// Sees to it that there is a database: a new one only where no replica can hold another.
-fn there(world: &World, database: &Path, source: &dyn Source) -> Result<(), Trouble> {
-    if database.exists() {
+/// Sees to it that there is a database: a new one only where the words or the environment say that no replica can hold
+/// another. The server may have been given its replica in a way that is not seen from here.
+fn there(world: &World, database: &Path, replica: Option<&str>) -> Result<(), Trouble> {
+    if replica.is_some_and(|replica| replica != "none") {
+        return Err(Trouble::usage("--replica can only be none here")
+            .hint("a database that has a replica is made, or restored, by serve"));
+    }
+    if boot::is_there(database)? {
         return Ok(());
     }
     let dir = database.parent().unwrap_or(database);
-    let mut beside = dir.file_name().unwrap_or_default().to_owned();
-    beside.push("-replica");
-    let replica = dir.with_file_name(beside);
-    if world.env("ORACLENET_REPLICA_URL").is_some() || replica.exists() {
-        return Err(Trouble::new(exit::FAILED, format!("there is no database in {}", dir.display()))
-            .hint("start the server first: it restores the database from the replica"));
+    let named = replica.map(str::to_owned).or_else(|| world.env("ORACLENET_REPLICA_URL"));
+    if named.as_deref() != Some("none") {
+        return Err(Trouble::new(exit::FAILED, format!("there is no database in {}", dir.display())).hint(
+            "start the server first, which makes it, or restores it from the replica; it makes the first superuser \
+             of ORACLENET_SUPERUSER_EMAIL and ORACLENET_SUPERUSER_PASSWORD. For data without a replica: --replica none",
+        ));
     }
     std::fs::create_dir_all(dir).map_err(|error| {
         Trouble::new(exit::FAILED, format!("cannot make the folder {}: {error}", dir.display()))
     })?;
-    boot::create(world, database, source)
+    let source = System::open().map_err(|error| Trouble::new(exit::FAILED, error.to_string()))?;
+    boot::create(world, database, &source)
 }
 
 fn write<T>(
@@ -113,8 +128,11 @@ fn write<T>(
     let failed = |error: &dyn std::fmt::Display| {
         Trouble::new(exit::FAILED, format!("{}: {error}", database.display()))
     };
+    // Another program's file is refused before anything is written to it.
+    let looking = open::look(database).map_err(|error| failed(&error))?;
+    let found = adopt::look(&looking, &|| random::secret(source)).map_err(|error| failed(&error))?;
+    drop(looking);
     let mut connection = open::writer(database).map_err(|error| failed(&error))?;
-    let found = adopt::look(&connection, &|| random::secret(source)).map_err(|error| failed(&error))?;
     let transaction = connection
         .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
         .map_err(|error| failed(&error))?;

@@ -11,7 +11,7 @@ pub mod pages;
 pub mod routes;
 pub mod status;
 
-pub use routes::{Site, not_found, router};
+pub use routes::{Site, not_found, router, too_many};
 pub use status::{Durability, LagRing, LagSample, LastRestore, Place, ReplicationView};
 
 /// What a page may load and do: its own script, style sheet and icon, and requests to this server.

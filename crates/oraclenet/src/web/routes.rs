@@ -31,8 +31,8 @@ pub struct Site {
     pub schema: Arc<Schema>,
     /// This server's address for others, without a slash at the end: `https://oracles.example`.
     pub base_url: String,
-    /// How the replica stands, and how it stood in the last minutes. Asked for each view of the status page.
-    pub replication: Box<dyn Fn() -> (ReplicationView, LagRing) + Send + Sync>,
+    /// How the replica stands, and how it stood in the last minutes. Asked for each view of the status page; may block.
+    pub replication: Arc<dyn Fn() -> (ReplicationView, LagRing) + Send + Sync>,
 }
 
 type Answer = Response<Body>;
@@ -70,6 +70,14 @@ pub fn router<S: Clone + Send + Sync + 'static>(site: Arc<Site>) -> Router<S> {
 pub fn not_found() -> Answer {
     let page = pages::notice("Not found", "There is nothing at this address. It may have been removed.");
     page_of(StatusCode::NOT_FOUND, page)
+}
+
+/// The page for who asks too often; `seconds` until it is worth asking again.
+pub fn too_many(seconds: u64) -> Answer {
+    let page = pages::notice("Too many requests", "This address asks too often. Try again in a while.");
+    let mut response = page_of(StatusCode::TOO_MANY_REQUESTS, page);
+    response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    response
 }
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -129,8 +137,11 @@ async fn profile_page(State(site): Shared, Path(id): Path<String>) -> Answer {
 }
 
 async fn status_page(State(site): Shared) -> Answer {
-    let (view, lag) = (site.replication)();
-    page_of(StatusCode::OK, status::page(&view, &lag, site.clock.wall()))
+    let replication = Arc::clone(&site.replication);
+    match tokio::task::spawn_blocking(move || replication()).await {
+        Ok((view, lag)) => page_of(StatusCode::OK, status::page(&view, &lag, site.clock.wall())),
+        Err(error) => trouble(&error),
+    }
 }
 
 async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Answer {

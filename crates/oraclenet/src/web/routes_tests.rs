@@ -34,7 +34,7 @@ async fn served(dir: &std::path::Path) -> String {
         clock: Arc::new(Noon),
         schema: Arc::new(Schema::new(crate::schema::collections())),
         base_url: "https://oracles.example".to_owned(),
-        replication: Box::new(|| (status::tests::view(), LagRing::default())),
+        replication: Arc::new(|| (status::tests::view(), LagRing::default())),
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());

@@ -185,9 +185,9 @@ fn groups(view: &ReplicationView) -> Vec<Group> {
         ),
         Figure::new(
             "A write is answered",
-            match view.durability {
-                Durability::Replicated => "once the replica has it",
-                Durability::Local => "once the local disk has it",
+            match (view.place, view.durability) {
+                (Place::Elsewhere | Place::SameDisk, Durability::Replicated) => "once the replica has it",
+                (Place::Nowhere, _) | (_, Durability::Local) => "once the local disk has it",
             },
         ),
     ];
@@ -347,6 +347,7 @@ pub(crate) mod tests {
             (Place::SameDisk, replicated, Some(5), None, "Same disk", "warn"),
             (Place::SameDisk, Durability::Local, None, None, "Same disk", "warn"),
             (Place::Nowhere, Durability::Local, None, None, "No replica", "bad"),
+            (Place::Nowhere, replicated, None, None, "No replica", "bad"),
             (elsewhere, replicated, Some(5), Some("The bucket says 403."), "Trouble", "bad"),
         ] {
             let trouble = trouble.map(str::to_owned);
@@ -356,6 +357,8 @@ pub(crate) mod tests {
             let page = page(&view, &LagRing::default(), NOON).unwrap();
             assert!(!page.to_lowercase().contains("safe"), "{headline}");
             assert_eq!(page.contains("same disk"), place == Place::SameDisk, "{headline}");
+            let waits = place != Place::Nowhere && durability == replicated;
+            assert_eq!(page.contains("once the replica has it"), waits, "{headline}");
         }
     }
 

@@ -76,8 +76,8 @@ fn hostile_requests_have_their_answers_and_no_effect() {
             431,
         ),
         ("an address past the limit", get(&format!("/{}", "x".repeat(20_000))), 414),
-        ("SQL in a filter", get(&format!("{posts}?filter=id=''%20OR%201=1;DROP%20TABLE%20posts--")), 400),
-        ("SQL in a sort", get(&format!("{posts}?sort=id;DROP%20TABLE%20posts")), 400),
+        ("SQL in a filter", get(&format!("{posts}?filter=id=''%20OR%201=1%3BDROP%20TABLE%20posts--")), 400),
+        ("SQL in a sort", get(&format!("{posts}?sort=id%3BDROP%20TABLE%20posts")), 400),
         ("SQL in an id", get(&format!("{posts}/'%20OR%20'1'='1")), 404),
         ("a filter past its length", get(&long_filter), 400),
         ("a filter of too many parts", get(&many), 400),
@@ -215,4 +215,17 @@ fn connections_that_say_nothing_keep_nobody_out() {
     }
     drop((silent, half));
     assert_eq!(server.stop().code(), Some(0));
+}
+
+#[test]
+fn pages_are_counted_like_requests_to_the_api() {
+    let (server, _folder) = server(&["--rate-limits", "default"]);
+    // More than two windows can hold.
+    let limited = (0..700).find_map(|_| {
+        let reply = server.call("GET", "/status", "", &Value::Null);
+        (reply.status != 200).then_some(reply)
+    });
+    let limited = limited.expect("an end of the patience");
+    assert_eq!(limited.status, 429, "{limited:?}");
+    assert!(limited.header("retry-after").is_some(), "{limited:?}");
 }

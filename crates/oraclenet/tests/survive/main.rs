@@ -261,6 +261,7 @@ fn a_superuser_made_by_command_while_the_server_runs_survives_the_disk() {
     let (data, place) = (folder.path().join("pb_data"), Place::directory(&folder.path().join("bucket")));
     let superuser = |words: &[&str]| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_oraclenet"));
+        command.env_remove("ORACLENET_REPLICA_URL");
         command.arg("superuser").args(words).arg("--dir").arg(&data).output().unwrap()
     };
     let server = start(&data, &place, &[]).unwrap();
@@ -276,14 +277,33 @@ fn a_superuser_made_by_command_while_the_server_runs_survives_the_disk() {
     server.kill();
     wipe(&data);
     let output = superuser(&["upsert", "third@test.local", "abcdefgh1"]);
-    assert!(!output.status.success() || !folder.path().join("pb_data-replica").exists());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("start the server first"), "{output:?}");
+    assert!(!data.join("data.db").exists(), "a database was made beside the replica");
     let _ = std::fs::remove_dir_all(&data);
     let server = start(&data, &place, &[]).unwrap();
     server.sign_in("_superusers", "second@test.local", "abcdefgh1");
     let told = server.call("GET", "/api/replication", &token, &Value::Null).body;
     assert_eq!(told["place"], json!("same disk"));
     assert_eq!(told["lastRestore"]["from"], json!(place.url));
+    let epoch = format!("epoch={}", told["epoch"].as_str().unwrap());
+    let said = server.said();
+    let owning = said.lines().find(|line| line.contains("owning the replica")).unwrap();
+    assert!(owning.contains(&epoch), "{owning}: {epoch}");
     let public = server.call("GET", "/api/replication", "", &Value::Null).body;
     let keys: Vec<&String> = public.as_object().unwrap().keys().collect();
     assert_eq!(keys, ["durability", "lag", "place", "role", "state"]);
+}
+
+#[test]
+fn without_a_replica_a_superuser_may_come_before_the_first_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("pb_data");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_oraclenet"));
+    command.args(["superuser", "create", "first@test.local", "abcdefgh1", "--replica", "none", "--dir"]);
+    let output = command.arg(&data).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let server = start(&data, &Place { url: "none".to_owned(), env: Vec::new() }, &[]).unwrap();
+    server.sign_in("_superusers", "first@test.local", "abcdefgh1");
+    assert_eq!(server.call("GET", "/api/health", "", &Value::Null).status, 200);
 }

@@ -1,6 +1,7 @@
 //! Starts that must be refused, each with its exit code; the replica is left as it was.
 
-use crate::rig::{Place, start};
+use crate::common::wait_for;
+use crate::rig::{Place, begin, start, terminate};
 use s3test::{Fault, Rule};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -96,6 +97,7 @@ fn what_is_not_a_database_of_ours_is_refused_and_left_alone() {
         ("foreign", &|path: &Path| {
             rusqlite::Connection::open(path).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
         }),
+        ("empty", &|path: &Path| std::fs::write(path, "").unwrap()),
     ] {
         let data = folder.path().join(name);
         std::fs::create_dir_all(&data).unwrap();
@@ -104,6 +106,56 @@ fn what_is_not_a_database_of_ours_is_refused_and_left_alone() {
         let Err(refused) = start(&data, &place, &[]) else { panic!("{name} was served") };
         assert_eq!(refused.code, Some(1), "{}", refused.said);
         assert!(refused.said.contains("cannot open"), "{}", refused.said);
-        assert_eq!(std::fs::read(data.join("data.db")).unwrap().len(), before.len());
+        assert_eq!(std::fs::read(data.join("data.db")).unwrap(), before, "{name} was written to");
+    }
+}
+
+#[test]
+fn what_sqlite_left_of_an_older_database_is_not_played_into_a_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place { url: "none".to_owned(), env: Vec::new() };
+    for left in ["data.db-wal", "data.db-shm", "data.db-journal"] {
+        let data = folder.path().join(left);
+        std::fs::create_dir_all(&data).unwrap();
+        std::fs::write(data.join(left), "old").unwrap();
+        let Err(refused) = start(&data, &place, &[]) else { panic!("started beside {left}") };
+        assert_eq!(refused.code, Some(1), "{}", refused.said);
+        assert!(refused.said.contains(left) && refused.said.contains("move it away"), "{}", refused.said);
+        assert!(!data.join("data.db").exists(), "a database was made beside {left}");
+        std::fs::remove_file(data.join(left)).unwrap();
+        assert!(start(&data, &place, &[]).is_ok(), "without {left} it begins anew");
+    }
+}
+
+#[test]
+fn a_second_start_on_the_same_address_leaves_the_first_its_replica() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::directory(&folder.path().join("bucket"));
+    let first = start(&folder.path().join("first"), &place, &[]).unwrap();
+    let http = first.address.to_string();
+    let Err(refused) = start(&folder.path().join("second"), &place, &["--http", &http]) else {
+        panic!("two servers at {http}")
+    };
+    assert_eq!(refused.code, Some(1), "{}", refused.said);
+    assert!(refused.said.contains("cannot listen"), "{}", refused.said);
+    first.oracle("ada");
+    assert_eq!(first.stop().code(), Some(0));
+}
+
+#[test]
+fn a_start_that_waits_for_its_replica_ends_at_a_signal() {
+    let (place, bucket) = Place::in_process();
+    let folder = tempfile::tempdir().unwrap();
+    let away = Fault::Answer { status: 503, code: "SlowDown", retry_after: None };
+    for (method, waits_at) in [("GET", "oraclenet"), ("PUT", "replicating to")] {
+        bucket.add_rule(Rule::always(method, "", away.clone()));
+        let (mut child, log) = begin(&folder.path().join(method), &place, &[]);
+        let said = || std::fs::read_to_string(&log).unwrap_or_default();
+        wait_for("the boot", || said().contains(waits_at).then_some(()));
+        terminate(&child);
+        let ended = wait_for("its end", || child.try_wait().unwrap());
+        assert_eq!(ended.code(), Some(0), "{}", said());
+        assert!(said().contains("stopped before serving"), "{}", said());
+        bucket.clear_rules();
     }
 }

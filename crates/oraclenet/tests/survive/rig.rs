@@ -62,8 +62,8 @@ pub(crate) struct Refused {
     pub(crate) said: String,
 }
 
-/// Starts a server on `data` (its folder need not be there) and waits until it serves, or has ended.
-pub(crate) fn start(data: &Path, place: &Place, more: &[&str]) -> Result<Running, Refused> {
+/// Begins a server on `data` (its folder need not be there); its log is beside that.
+pub(crate) fn begin(data: &Path, place: &Place, more: &[&str]) -> (Child, PathBuf) {
     let log = data.with_extension("log");
     let file = File::create(&log).expect("a log");
     let mut command = Command::new(env!("CARGO_BIN_EXE_oraclenet"));
@@ -75,7 +75,12 @@ pub(crate) fn start(data: &Path, place: &Place, more: &[&str]) -> Result<Running
     command.envs(place.env.iter().map(|(name, value)| (name, value)));
     command.env("ORACLENET_SUPERUSER_EMAIL", ADMIN.0).env("ORACLENET_SUPERUSER_PASSWORD", ADMIN.1);
     command.stdin(Stdio::null()).stdout(file.try_clone().expect("the log twice")).stderr(file);
-    let mut child = command.spawn().expect("the server");
+    (command.spawn().expect("the server"), log)
+}
+
+/// Starts a server on `data` and waits until it serves, or has ended.
+pub(crate) fn start(data: &Path, place: &Place, more: &[&str]) -> Result<Running, Refused> {
+    let (mut child, log) = begin(data, place, more);
     let started = wait_for("the server to serve or to end", || {
         let said = fs::read_to_string(&log).unwrap_or_default();
         if let Some(status) = child.try_wait().expect("a child") {
@@ -88,6 +93,12 @@ pub(crate) fn start(data: &Path, place: &Place, more: &[&str]) -> Result<Running
         Some(Ok(line.split_whitespace().next()?.parse().expect("an address")))
     });
     started.map(|address| Running { child, log, address })
+}
+
+/// Asks a process to end.
+pub(crate) fn terminate(child: &Child) {
+    let pid = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
 }
 
 impl Running {
@@ -104,8 +115,7 @@ impl Running {
     }
 
     pub(crate) fn terminate(&self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
+        terminate(&self.child);
     }
 
     /// Waits for its end.
