@@ -131,7 +131,7 @@ mod tests {
             for number in 0..BEATS {
                 let (id, oracle) = (format!("beat{number}"), format!("oracle{number}"));
                 let (status, created) = ("online".to_owned(), String::new());
-                assert!(beats.beat(Beat { id, oracle, status, created }));
+                assert!(beats.beat(Beat { id, oracle, status, created }).is_ok());
             }
             assert_eq!(ask("SELECT count(*) FROM heartbeats").await, Ok(BEATS));
         });

@@ -77,7 +77,7 @@ async fn counted(State(state): State<Arc<AppState>>, request: Request<Body>, nex
     if let Some(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>() {
         asked.extensions_mut().insert(*peer);
     }
-    let counted = Incoming::of(&state, asked).await.and_then(|asked| asked.limit(&state, None));
+    let counted = Incoming::of(&state, asked).await.and_then(|asked| asked.limit(&state, "/api/", None));
     match counted {
         Ok(()) => next.run(request).await,
         Err(error) => web::too_many(error.retry_after.unwrap_or(1)),
