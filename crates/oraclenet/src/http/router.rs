@@ -17,6 +17,7 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use axum::middleware::{self, Next};
+use futures::StreamExt as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -207,7 +208,7 @@ async fn dispatch(state: &Arc<AppState>, incoming: Incoming) -> Answer {
         ("GET", ["api", "oracles", "presence"]) => own::here(state, incoming).await,
         ("GET", ["api", "feed" | "posts"]) => own::feed_of(state, incoming).await,
         ("GET", ["api", "replication"]) => own::replication(state, incoming).await,
-        ("GET", ["api", "realtime"]) => live::connect(state),
+        ("GET", ["api", "realtime"]) => listen(state, &incoming),
         ("POST", ["api", "realtime"]) => live::subscribe(state, incoming).await,
         ("POST", ["api", "batch"]) => live::batch(state, incoming).await,
         ("POST", ["api", kind @ ("posts" | "comments"), id, vote @ ("upvote" | "downvote")]) => {
@@ -230,6 +231,19 @@ async fn dispatch(state: &Arc<AppState>, incoming: Incoming) -> Answer {
 fn parts_of(path: &str) -> Vec<String> {
     let decoded = |part: &str| query::decode(part, false).unwrap_or_else(|| part.to_owned());
     path.strip_prefix('/').unwrap_or(path).split('/').map(decoded).collect()
+}
+
+/// A stream of events, which keeps its address's seat until it ends.
+fn listen(state: &AppState, incoming: &Incoming) -> Answer {
+    let seat = state.hub.seat(incoming.address).ok_or_else(|| ApiError::too_many(Some(10)))?;
+    let response = live::connect(state)?;
+    Ok(response.map(|body| {
+        let seated = body.into_data_stream().map(move |bytes| {
+            let _ = &seat;
+            bytes
+        });
+        Body::from_stream(seated)
+    }))
 }
 
 /// What PocketBase's dashboard uses and this server does not have.

@@ -11,6 +11,7 @@ use super::topics::Topic;
 use super::{frames, limits};
 use crate::db::{Change, Db, rows};
 use crate::filter::AuthRecord;
+use crate::http::client_address::ClientKey;
 use crate::http::error::ApiError;
 use crate::random::{self, Source};
 use crate::schema::Schema;
@@ -18,8 +19,10 @@ use bytes::Bytes;
 use futures::{FutureExt as _, Stream};
 use litekeep_core::env::Clock;
 use rusqlite::Connection;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,6 +54,7 @@ pub struct Hub {
     source: Arc<dyn Source>,
     clock: Arc<dyn Clock>,
     clients: Arc<Clients>,
+    seats: Arc<Mutex<HashMap<ClientKey, usize>>>,
     commits: mpsc::Sender<Commit>,
     inbox: Mutex<Option<mpsc::Receiver<Commit>>>,
     /// How many commits were published.
@@ -115,7 +119,29 @@ impl Hub {
         let (commits, inbox) = mpsc::channel(limits::WAITING_COMMITS);
         let inbox = Mutex::new(Some(inbox));
         let published = AtomicU64::new(0);
-        Self { schema, source, clock, clients: Arc::default(), commits, inbox, published }
+        Self {
+            schema,
+            source,
+            clock,
+            clients: Arc::default(),
+            seats: Arc::default(),
+            commits,
+            inbox,
+            published,
+        }
+    }
+
+    /// A seat for one stream of an address, until it is dropped. `None` when the address has all that one may have; this
+    /// machine may have more, for it may be a proxy's.
+    pub fn seat(&self, address: IpAddr) -> Option<Seat> {
+        let key = ClientKey::from(address);
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = seats.entry(key).or_default();
+        if *taken >= limits::OF_ONE && !address.to_canonical().is_loopback() {
+            return None;
+        }
+        *taken += 1;
+        Some(Seat { key, seats: Arc::clone(&self.seats) })
     }
 
     /// A new client, and what it hears: first its own name. `None` if there are too many, or the hub is closed.
@@ -345,6 +371,24 @@ impl Connected {
                 "a realtime client is sent away: it reads too slowly, or it cannot be told what it asked for"
             );
             self.remove(id);
+        }
+    }
+}
+
+/// See [`Hub::seat`].
+pub struct Seat {
+    key: ClientKey,
+    seats: Arc<Mutex<HashMap<ClientKey, usize>>>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut taken) = seats.entry(self.key) {
+            *taken.get_mut() -= 1;
+            if *taken.get() == 0 {
+                taken.remove();
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ mod queue;
 mod tests;
 mod topics;
 
-pub use hub::{ClientId, Hub, Receiver};
+pub use hub::{ClientId, Hub, Receiver, Seat};
 pub use topics::Subscribe;
 
 /// What realtime may cost.
@@ -21,6 +21,8 @@ pub mod limits {
 
     /// Clients that are connected at once.
     pub const CLIENTS: usize = 2048;
+    /// Clients of one address.
+    pub const OF_ONE: usize = 128;
     /// Subscriptions of one client (PocketBase's).
     pub const SUBSCRIPTIONS: usize = 1000;
     /// Subscriptions of one client that have a filter of its own. PocketBase has no such limit; each costs a query per

@@ -421,3 +421,15 @@ async fn so_many_subscriptions_of_a_client_may_have_a_filter() {
         assert_eq!(world.subscribe(&id, &topics, None), outcome, "{count}");
     }
 }
+
+#[test]
+fn an_address_has_so_many_seats_and_this_machine_has_more() {
+    let world = World::new();
+    for (address, limited) in [("192.0.2.1", true), ("2001:db8::1", true), ("127.0.0.1", false)] {
+        let address: std::net::IpAddr = address.parse().unwrap();
+        let mut seats: Vec<_> = (0..limits::OF_ONE).map(|_| world.hub.seat(address).unwrap()).collect();
+        assert_eq!(world.hub.seat(address).is_none(), limited, "{address}");
+        seats.pop();
+        assert!(world.hub.seat(address).is_some(), "{address}: one has gone");
+    }
+}
