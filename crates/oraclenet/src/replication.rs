@@ -40,6 +40,8 @@ pub struct Replication {
     gate: Arc<Gate>,
     clock: Arc<dyn Clock>,
     ring: Mutex<LagRing>,
+    /// Since when the engine has had something that the replica lacks (since boot).
+    behind: Mutex<Option<Duration>>,
     looks: Looks,
 }
 
@@ -69,8 +71,8 @@ impl Replication {
         gate: Arc<Gate>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let (ring, looks) = (Mutex::default(), Looks::default());
-        Self { kept, place, durability, restore, gate, clock, ring, looks }
+        let (ring, behind, looks) = (Mutex::default(), Mutex::default(), Looks::default());
+        Self { kept, place, durability, restore, gate, clock, ring, behind, looks }
     }
 
     /// Whether writes can be taken: there is no replica, or its engine is at work.
@@ -86,9 +88,18 @@ impl Replication {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
     }
 
-    /// How long the oldest write that the replica lacks has been waiting.
+    /// How long the oldest change that the replica lacks has been waiting, as far as it is known: answers that wait, and
+    /// transactions that the engine has built and not brought up (of a foreign program, of presence).
     fn lag(&self) -> Duration {
-        self.gate.waiting_since().map_or(Duration::ZERO, |since| self.clock.boot().saturating_sub(since))
+        let now = self.clock.boot();
+        let age = |since: Option<Duration>| since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        let lacks = self.kept.as_ref().is_some_and(|kept| {
+            let status = kept.keeper.status();
+            status.built > status.durable
+        });
+        let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        *behind = lacks.then(|| behind.unwrap_or(now));
+        age(*behind).max(age(self.gate.waiting_since()))
     }
 
     fn state(&self) -> &'static str {
