@@ -74,6 +74,7 @@ impl Replicator {
         let Some(away) = &mut self.away else { return Ok(()) };
         match result {
             Ok(()) => {
+                assert!(self.broken.is_some(), "BUG: frames went by unseen, and nothing says so");
                 self.away = None;
                 self.next_put = now;
                 Ok(())

@@ -83,13 +83,18 @@ impl Replicator {
                 Err(KeepError::Fenced { txid, replica: self.env.store.location(), by })
             }
             Err(error) => {
-                self.putting = None;
-                self.next_put = self.env.clock.boot() + self.backoff(self.put_failures);
-                self.put_failures = self.put_failures.saturating_add(1);
+                self.put_again_later();
                 self.give_up_stream(txid)?;
                 Err(error)
             }
         }
+    }
+
+    /// The oldest staged slot is put once more, after a pause.
+    pub(super) fn put_again_later(&mut self) {
+        self.putting = None;
+        self.next_put = self.env.clock.boot() + self.backoff(self.put_failures);
+        self.put_failures = self.put_failures.saturating_add(1);
     }
 
     /// The oldest staged slot is in the replica, with all its content.

@@ -18,8 +18,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// What the store does with the next writes.
-const FINE: u32 = 0;
-const DOWN: u32 = 1;
+pub(crate) const FINE: u32 = 0;
+pub(crate) const DOWN: u32 = 1;
 const LOSES_ANSWERS: u32 = 2;
 const THROTTLES: u32 = 3;
 
@@ -120,7 +120,7 @@ impl Store for Moody {
     }
 }
 
-fn moody() -> (Rig, Arc<AtomicU32>) {
+pub(crate) fn moody() -> (Rig, Arc<AtomicU32>) {
     let rig = Rig::new();
     let mood = Arc::new(AtomicU32::new(FINE));
     let store = Arc::new(Moody {
@@ -132,7 +132,7 @@ fn moody() -> (Rig, Arc<AtomicU32>) {
 }
 
 /// Waits for a state that the engine reaches by itself.
-fn wait_for(keeper: &Keeper, what: &str, seen: impl Fn() -> bool) {
+pub(crate) fn wait_for(keeper: &Keeper, what: &str, seen: impl Fn() -> bool) {
     for _ in 0..60_000 {
         if seen() {
             return;
