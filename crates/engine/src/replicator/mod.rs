@@ -299,6 +299,11 @@ impl Replicator {
     /// until it has ended.
     pub fn stop(&mut self, limit: Duration) {
         let deadline = self.env.clock.boot().saturating_add(limit);
+        if self.stopping == Stopping::No {
+            // Its time is short, and a pause after failures may be longer than that.
+            self.next_put = self.env.clock.boot();
+            self.ask_store_now();
+        }
         self.stopping = match self.stopping {
             Stopping::No => Stopping::Until(deadline),
             Stopping::Until(earlier) => Stopping::Until(earlier.min(deadline)),

@@ -84,6 +84,10 @@ impl Replicator {
             }
             Err(error) => {
                 self.put_again_later();
+                if matches!(&error, KeepError::Io { error, .. } if error.kind() == io::ErrorKind::InvalidData) {
+                    // What it held is only in the database now.
+                    self.mend_chain()?;
+                }
                 self.give_up_stream(txid)?;
                 Err(error)
             }
@@ -280,7 +284,8 @@ fn put(
     let key = Key::Ltx(Level::SLOTS, TxidRange::single(built.txid));
     let read = |error| KeepError::Io { what: "read the staged slot", path: path.to_owned(), error };
     let file = files.open(path, Open::Read).map_err(read)?;
-    let slot = Slot { len: file.len().map_err(read)?, file };
+    whole(&*file, &built).map_err(read)?;
+    let slot = Slot { len: built.size, file };
     if !create_only {
         let mut upload = store.upload(&key, built.timestamp)?;
         let mut at = 0;
@@ -297,6 +302,16 @@ fn put(
         Created::Yes => Ok(PutOutcome::Durable),
         Created::Exists => whose(store, built),
     }
+}
+
+/// Whether the file still ends as it was built: a slot that was cut since must not go up short and count.
+fn whole(file: &dyn File, built: &Built) -> io::Result<()> {
+    let mut end = [0; 8];
+    let same = file.len()? == built.size && {
+        crate::files::read_exact_at(file, &mut end, built.size.saturating_sub(8))?;
+        u64::from_be_bytes(end) == built.file.get()
+    };
+    if same { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidData, "not the slot that was built")) }
 }
 
 /// A name that is taken may be taken by ourselves: an earlier create whose answer was lost.

@@ -83,7 +83,8 @@ impl Store for Moody {
     ) -> Result<Created, StoreError> {
         self.refuse("create")?;
         let created = self.inner.create_from(key, source, timestamp)?;
-        if self.mood.swap(FINE, Ordering::SeqCst) == LOSES_ANSWERS {
+        let lost = self.mood.compare_exchange(LOSES_ANSWERS, FINE, Ordering::SeqCst, Ordering::SeqCst);
+        if lost.is_ok() {
             return Err(StoreError::new(
                 ErrorKind::Retry,
                 "create",
