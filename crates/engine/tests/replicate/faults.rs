@@ -496,3 +496,24 @@ fn a_staged_slot_that_is_gone_or_damaged_leaves_no_hole_in_the_chain() {
         rig.assert_restores();
     }
 }
+
+#[test]
+fn a_staged_slot_that_is_cut_while_it_waits_never_counts() {
+    let (rig, mood) = moody();
+    let app = rig.app();
+    insert(&app, 10);
+    let keeper = rig.keep();
+    let last = synced(&keeper);
+    mood.store(DOWN, Ordering::SeqCst);
+    insert(&app, 50);
+    wait_for(&keeper, "a slot is staged and refused", || {
+        keeper.status().built > Some(last) && keeper.status().health == Health::Troubled
+    });
+    let slot = rig.meta().join(format!("slot-{}", last.next()));
+    let slot = std::fs::OpenOptions::new().write(true).open(slot).unwrap();
+    slot.set_len(slot.metadata().unwrap().len() - 1).unwrap();
+    mood.store(FINE, Ordering::SeqCst);
+    synced(&keeper);
+    rig.assert_restores();
+    stopped(keeper);
+}

@@ -163,7 +163,9 @@ fn whichever_step_on_the_local_disk_fails_what_is_acknowledged_restores() {
                 let runs: Vec<_> =
                     (first..first + 12).map(|number| scope.spawn(move || fail(scene, number))).collect();
                 let ended = runs.into_iter().zip(first..);
-                ended.map(|(run, number)| run.join().unwrap_or_else(|_| panic!("{scene:?}, step {number}"))).collect()
+                ended
+                    .map(|(run, number)| run.join().unwrap_or_else(|_| panic!("{scene:?}, step {number}")))
+                    .collect()
             });
             met += failed.iter().filter(|failed| **failed).count();
             if failed.contains(&false) {
