@@ -111,7 +111,6 @@ impl Replicator {
         }
     }
 
-
     /// Returns how many frames should have been back-filled and are not.
     fn back_fill(&self) -> SqliteResult<u32> {
         let edge = self.edge();

@@ -162,6 +162,8 @@ pub struct Replicator {
     putting: Option<Txid>,
     next_put: Duration,
     put_failures: u32,
+    /// What one put carries as experience has it: less than the store says, where something on the way takes less.
+    put_limit: u64,
     last_slot: Option<Duration>,
     timing: capture::Timing,
     checkpointing: checkpoint::Timing,
@@ -213,6 +215,7 @@ impl Replicator {
             putting: None,
             next_put: Duration::ZERO,
             put_failures: 0,
+            put_limit: u64::MAX,
             last_slot: None,
             timing: capture::Timing::default(),
             checkpointing: checkpoint::Timing::default(),

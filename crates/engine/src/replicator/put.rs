@@ -6,6 +6,7 @@ use crate::files::{File, Files, Open};
 use crate::ownership;
 use crate::slot::Built;
 use crate::survey;
+use litekeep_core::limits;
 use litekeep_core::restore::LtxFile;
 use litekeep_formats::{Level, Txid, TxidRange};
 use litekeep_store::{Created, EpochRecord, ErrorKind, Key, Source, Store, body};
@@ -84,14 +85,34 @@ impl Replicator {
             }
             Err(error) => {
                 self.put_again_later();
-                if matches!(&error, KeepError::Io { error, .. } if error.kind() == io::ErrorKind::InvalidData) {
+                match &error {
                     // What it held is only in the database now.
-                    self.mend_chain()?;
+                    KeepError::Io { error, .. } if error.kind() == io::ErrorKind::InvalidData => {
+                        self.mend_chain()?
+                    }
+                    KeepError::Store(store) if store.kind() == ErrorKind::TooLarge => {
+                        self.refused_as_too_large()?
+                    }
+                    _ => {}
                 }
                 self.give_up_stream(txid)?;
                 Err(error)
             }
         }
+    }
+
+    /// The way to the store takes less than the store says it does: smaller slots from here on, and an image now, which
+    /// goes up in parts. A slot that no way should refuse is a matter for a person.
+    fn refused_as_too_large(&mut self) -> Result<(), KeepError> {
+        let size = self.staged.front().map_or(0, |slot| slot.built.size);
+        if size < limits::LEAST_PUT_LIMIT {
+            return Ok(());
+        }
+        self.put_limit = size / 2;
+        tracing::warn!(db = %self.path.display(), bytes = size, "a slot was refused as too large; an image takes its place, \
+            and slots stay below half of that");
+        self.next_put = self.env.clock.boot();
+        self.mend_chain()
     }
 
     /// The oldest staged slot is put once more, after a pause.

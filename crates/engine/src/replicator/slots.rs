@@ -64,7 +64,7 @@ impl Replicator {
 
     /// The largest slot that one put carries, bytes.
     pub(super) fn slot_limit(&self) -> u64 {
-        self.settings.max_slot_bytes.min(self.env.store.limits().single_put)
+        self.settings.max_slot_bytes.min(self.env.store.limits().single_put).min(self.put_limit)
     }
 
     /// Without the oldest: that one is on its way, may be large, and is never let go.

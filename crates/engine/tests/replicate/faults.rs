@@ -22,6 +22,9 @@ pub(crate) const FINE: u32 = 0;
 pub(crate) const DOWN: u32 = 1;
 const LOSES_ANSWERS: u32 = 2;
 const THROTTLES: u32 = 3;
+/// A proxy before the store takes less than the store does.
+const NARROW: u32 = 4;
+const NARROW_BYTES: u64 = 1 << 20;
 
 /// A store that fails on request.
 struct Moody {
@@ -82,6 +85,10 @@ impl Store for Moody {
         timestamp: TimestampMs,
     ) -> Result<Created, StoreError> {
         self.refuse("create")?;
+        if self.mood.load(Ordering::SeqCst) == NARROW && source.len() > NARROW_BYTES {
+            let cause = Failure::Text("413".into());
+            return Err(StoreError::new(ErrorKind::TooLarge, "create", "moody", cause));
+        }
         let created = self.inner.create_from(key, source, timestamp)?;
         let lost = self.mood.compare_exchange(LOSES_ANSWERS, FINE, Ordering::SeqCst, Ordering::SeqCst);
         if lost.is_ok() {
@@ -516,4 +523,56 @@ fn a_staged_slot_that_is_cut_while_it_waits_never_counts() {
     synced(&keeper);
     rig.assert_restores();
     stopped(keeper);
+}
+
+#[test]
+fn a_slot_that_something_on_the_way_finds_too_large_goes_up_as_an_image_in_parts() {
+    let (rig, mood) = moody();
+    let app = rig.app();
+    insert(&app, 10);
+    let keeper = rig.keep();
+    let last = synced(&keeper);
+    mood.store(NARROW, Ordering::SeqCst);
+    for _ in 0..2 {
+        insert(&app, 20_000);
+        assert!(synced(&keeper) > last);
+        rig.assert_restores();
+    }
+    insert(&app, 1);
+    synced(&keeper);
+    assert_eq!(keeper.status().health, Health::Good);
+    stopped(keeper);
+    rig.assert_restores();
+}
+
+#[test]
+fn r12_a_foreign_truncate_and_every_writer_get_through_while_the_store_is_down() {
+    let (mut rig, mood) = moody();
+    rig.settings.max_slot_bytes = 1 << 20;
+    rig.settings.min_checkpoint_pages = 1;
+    let writer = rig.app();
+    insert(&writer, 10);
+    let keeper = rig.keep();
+    synced(&keeper);
+    mood.store(DOWN, Ordering::SeqCst);
+    insert(&writer, 20_000);
+    wait_for(&keeper, "the engine asks whether the store is back", || {
+        keeper.status().trouble.is_some_and(|trouble| trouble.to_string().contains("head moody"))
+    });
+    // A reader that stays keeps every back-fill from being done, and is none of ours.
+    let reader = rig.app();
+    reader.execute_batch("BEGIN").unwrap();
+    let _: i64 = reader.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
+    for n in 0..300 {
+        keeper.poke();
+        // busy_timeout is 10 s: an error here means that a writer starved.
+        writer.execute("UPDATE t SET v = randomblob(100) WHERE id = ?1", [n]).unwrap();
+    }
+    reader.execute_batch("COMMIT").unwrap();
+    let busy: i64 = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
+    assert_eq!(busy, 0, "no foreign checkpoint got through");
+    mood.store(FINE, Ordering::SeqCst);
+    synced(&keeper);
+    stopped(keeper);
+    rig.assert_restores();
 }
