@@ -10,6 +10,9 @@ pub const SLOT_BYTES: u64 = 5 << 30;
 /// as a stream, which takes no room on the local disk.
 pub const IMAGE_RAW_BYTES: u64 = 64 << 20;
 
+/// A slot of fewer bytes that is refused as too large is no reason to make slots smaller.
+pub const LEAST_PUT_LIMIT: u64 = 1 << 20;
+
 /// How much a comparison of pages may find and still stage on the local disk, bytes, raw; past it the whole image is
 /// streamed, unless what was found is little beside that (an eighth).
 pub const COMPARED_BYTES: u64 = 256 << 20;

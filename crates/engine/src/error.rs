@@ -148,7 +148,9 @@ impl KeepError {
         match self {
             Self::Store(error) => match error.kind() {
                 ErrorKind::NotFound | ErrorKind::Retry | ErrorKind::Wait => KeepErrorKind::Retry,
-                ErrorKind::FixConfig | ErrorKind::Unsupported => KeepErrorKind::FixConfig,
+                ErrorKind::FixConfig | ErrorKind::Unsupported | ErrorKind::TooLarge => {
+                    KeepErrorKind::FixConfig
+                }
                 ErrorKind::DataDamaged => KeepErrorKind::DataDamaged,
                 ErrorKind::Bug => KeepErrorKind::Bug,
             },

@@ -383,19 +383,21 @@ pub fn record_restored(
         // What they say is about the file that stood here before.
         files.remove(&dir.join(STATE))?;
         files.remove(&local.tail())?;
-        record_state(&local, &**files, database, record, 0)
+        record_state(&local, &**files, database, record, 0, Vec::new())
     };
     record().map(drop).map_err(|error| LocalError::Io { path: dir, error })
 }
 
 /// The same with the directory's lock already taken; the state that is there counts until the new one takes its place.
-/// `tail` is the life of a tail that has not begun.
+/// `tail` is the life of a tail that has not begun; `forward` the content that SQLite was made to write, which differs
+/// from the record's by what it counts in page 1: until the next slot says so, only this does.
 pub(crate) fn record_state(
     local: &Local,
     files: &dyn Files,
     database: &Path,
     record: &RestoredRecord,
     tail: u64,
+    forward: Vec<Checksum>,
 ) -> io::Result<State> {
     let dir = local.dir();
     files.rename(&record.sums, &sums::path(dir, record.txid))?;
@@ -411,7 +413,7 @@ pub(crate) fn record_state(
         timestamp: record.timestamp,
         position: Position::before_any_frame(record.page_size),
         tail,
-        forward: Vec::new(),
+        forward,
         rewound_from: (record.newest > record.txid).then_some(record.newest),
         sums: Some(SumsRecord { begun: record.txid, flushed: record.txid, commit: record.commit }),
     };

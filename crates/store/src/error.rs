@@ -18,6 +18,8 @@ pub enum ErrorKind {
     DataDamaged,
     /// The store can't do what was asked (create-only puts, for instance).
     Unsupported,
+    /// The object is larger than the store, or what stands on the way to it, takes in one put.
+    TooLarge,
     /// A broken promise of our own code.
     Bug,
 }

@@ -214,6 +214,7 @@ mod tests {
             ErrorKind::NotFound,
             ErrorKind::DataDamaged,
             ErrorKind::Unsupported,
+            ErrorKind::TooLarge,
             ErrorKind::Bug,
         ] {
             let (result, _) = run(0, |_| Err(Setback::new(kind, "no")));

@@ -74,6 +74,7 @@ impl Replicator {
         let Some(away) = &mut self.away else { return Ok(()) };
         match result {
             Ok(()) => {
+                assert!(self.broken.is_some(), "BUG: frames went by unseen, and nothing says so");
                 self.away = None;
                 self.next_put = now;
                 Ok(())
@@ -86,22 +87,36 @@ impl Replicator {
         }
     }
 
-    /// Back-fills what is committed. Nothing of ours holds the WAL, so the next writer restarts it.
-    fn keep_wal_small(&mut self) -> Result<(), KeepError> {
-        if !self.follow_file()? || !self.connect()? {
-            return Ok(());
-        }
-        match self.back_fill() {
-            Err(error) if !is_busy(&error) => Err(self.sqlite()(error)),
-            _ => Ok(()),
+    /// Asks at once: a stop does not wait for a pause to end.
+    pub(super) fn ask_store_now(&mut self) {
+        let now = self.env.clock.boot();
+        if let Some(away) = &mut self.away {
+            away.ask_at = now;
         }
     }
 
-    fn back_fill(&self) -> SqliteResult<()> {
+    /// Back-fills what is committed. Nothing of ours holds the WAL, so the next writer restarts it.
+    fn keep_wal_small(&mut self) -> Result<(), KeepError> {
+        let now = self.env.clock.boot();
+        if !self.follow_file()? || !self.connect()? || now < self.checkpoint_not_before() {
+            return Ok(());
+        }
+        match self.back_fill() {
+            Ok(left) => {
+                self.checkpoint_tried(left, now);
+                Ok(())
+            }
+            Err(error) if is_busy(&error) => Ok(()),
+            Err(error) => Err(self.sqlite()(error)),
+        }
+    }
+
+    /// Returns how many frames should have been back-filled and are not.
+    fn back_fill(&self) -> SqliteResult<u32> {
         let edge = self.edge();
         let due =
             |facts: &Facts| facts.mx_frame >= self.settings.min_checkpoint_pages && !facts.all_backfilled();
-        let Some(facts) = edge.facts()? else { return Ok(()) };
+        let Some(facts) = edge.facts()? else { return Ok(0) };
         self.shared.update(|status| status.wal_frames = facts.mx_frame);
         if due(&facts) {
             edge.checkpoint()?;
@@ -112,7 +127,8 @@ impl Replicator {
             edge.write_unlock();
             ran?;
         }
-        Ok(())
+        let left = edge.facts()?.filter(due).map(|facts| facts.mx_frame.saturating_sub(facts.backfilled));
+        Ok(left.unwrap_or(0))
     }
 }
 

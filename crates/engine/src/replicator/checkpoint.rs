@@ -44,11 +44,15 @@ impl Replicator {
             return Ok(at - now);
         }
         let left = self.checkpoint()?;
+        Ok(self.checkpoint_tried(left, now))
+    }
+
+    /// Notes how an attempt went; returns when the next may be made.
+    pub(super) fn checkpoint_tried(&mut self, left: u32, now: Duration) -> Duration {
         let timing = &mut self.checkpointing;
         if left == 0 {
-            timing.failures = 0;
-            timing.last = now;
-            return Ok(Duration::ZERO);
+            (timing.failures, timing.last) = (0, now);
+            return Duration::ZERO;
         }
         // A reader that stays: trying on would only take the write lock again and again.
         let pause = Duration::from_millis(4 << timing.failures.min(5)).min(Duration::from_millis(100));
@@ -58,7 +62,12 @@ impl Replicator {
                 "a long read transaction of the application keeps the WAL from being checkpointed; it grows");
         }
         timing.not_before = now + if timing.failures > 100 { Duration::from_secs(1) } else { pause };
-        Ok(timing.not_before - now)
+        timing.not_before - now
+    }
+
+    /// When the next attempt may be made.
+    pub(super) fn checkpoint_not_before(&self) -> Duration {
+        self.checkpointing.not_before
     }
 
     /// One whole attempt; returns how many frames are left un-back-filled (0: the next writer restarts the WAL).
@@ -86,7 +95,13 @@ impl Replicator {
 
     /// The last step, with the write lock: nothing can be committed between the copy of the tail and the back-fill.
     fn checkpoint_locked(&mut self, left: u32) -> Result<u32, KeepError> {
-        // Most of the copying before the lock: under it only what was committed since.
+        // Most of the copying before the lock: under it only what was committed since. Behind a long backlog a round
+        // takes only a slot's worth, so the rest is taken here.
+        let facts = self.facts_now()?;
+        while self.take_once(&facts)? {}
+        if self.broken.is_some() {
+            return Ok(left);
+        }
         self.stage()?;
         let io = self.io("stage changes in");
         let (pending, local) = (self.pending.as_mut(), &self.local);

@@ -89,7 +89,7 @@ impl Replicator {
         result: Result<Newer, KeepError>,
     ) -> Result<(), KeepError> {
         let newer = result?;
-        self.intend(&newer)?;
+        let target = self.intend(&newer)?;
         let written = self.write_forward(&newer);
         self.env.files.remove(&newer.path).map_err(self.io("remove a restored file in"))?;
         if !written? {
@@ -99,7 +99,8 @@ impl Replicator {
             return Err(self.behind(Some(tip)));
         };
         let tail = self.env.random.next_u64();
-        let state = record_state(&self.local, &*self.env.files, &self.path, &record, tail)
+        let forward = target.into_iter().collect();
+        let state = record_state(&self.local, &*self.env.files, &self.path, &record, tail, forward)
             .map_err(self.io("save the state in"))?;
         self.adopt(state)?;
         // SQLite wrote the change counter anew: the first comparison ships that page, and whatever came since.
@@ -108,9 +109,9 @@ impl Replicator {
     }
 
     /// Writes down what the file is about to become. Between the commit and the new state's record lies a moment in
-    /// which the file would else seem to have changes of its own.
-    fn intend(&mut self, newer: &Newer) -> Result<(), KeepError> {
-        let Some(record) = newer.record(self.env.store.location()) else { return Ok(()) };
+    /// which the file would else seem to have changes of its own. Returns that content.
+    fn intend(&mut self, newer: &Newer) -> Result<Option<Checksum>, KeepError> {
+        let Some(record) = newer.record(self.env.store.location()) else { return Ok(None) };
         let io = self.io("read a restored file in");
         let file = self.env.files.open(&newer.path, Open::Read).map_err(&io)?;
         let mut first = vec![0; record.page_size.bytes()];
@@ -118,13 +119,14 @@ impl Replicator {
         let first_page = PageNo::FIRST;
         let target =
             record.database.toggle(page_checksum(first_page, &first)).toggle(content(first_page, &first));
-        let Some(state) = &mut self.state else { return Ok(()) };
+        let Some(state) = &mut self.state else { return Ok(None) };
         if !state.forward.contains(&target) {
             state.forward.push(target);
             let more = state.forward.len().saturating_sub(limits::FORWARD_CONTENTS);
             state.forward.drain(..more);
         }
-        self.save()
+        self.save()?;
+        Ok(Some(target))
     }
 
     /// One transaction that makes the database the newer state; `false` while somebody else writes. Refuses when the
@@ -139,7 +141,11 @@ impl Replicator {
             edge.write_unlock();
             return result.map(|()| true);
         }
-        edge.commit().map_err(self.sqlite())?;
+        if let Err(error) = edge.commit() {
+            // A commit that failed may leave its transaction, and the application's writers behind it.
+            edge.write_unlock();
+            return Err(self.sqlite()(error));
+        }
         Ok(true)
     }
 

@@ -64,9 +64,10 @@ impl Replicator {
         let built =
             self.write_image_slot(head, (!large).then_some(&scan)).map_err(self.build_failed(txid))?;
         let record = SumsRecord { begun: txid, flushed: txid, commit };
-        self.slot_built(head, built, position_of(&facts), Some(record))?;
         let sums = Sums::open(&*self.env.files, self.local.dir(), &record, facts.page_size);
-        self.sums = Some(sums.map_err(self.io("read the page checksums in"))?);
+        let sums = sums.map_err(self.io("read the page checksums in"))?;
+        self.slot_built(head, built, position_of(&facts), Some(record))?;
+        self.sums = Some(sums);
         self.image = Some(if large { Image::Stream(Box::new((head, scan))) } else { Image::Slot(txid) });
         self.last_slot = Some(self.env.clock.boot());
         // The array that the last image left is of no use any more.
@@ -105,15 +106,22 @@ impl Replicator {
             }
             return Ok(!empty);
         };
-        self.image_busy = true;
         let (env, encoding) = (self.env.clone(), self.settings.encoding);
         let now = self.env.clock.wall();
         let lost = Report::ImageUp(txid, Err(KeepError::JobLost("image")));
         match image {
             Image::Slot(txid) => {
                 let path = self.local.slot(txid);
-                let slot = self.env.files.open(&path, crate::files::Open::Read);
-                let slot = slot.map_err(self.io("read the staged slot in"))?;
+                let slot = match self.env.files.open(&path, crate::files::Open::Read) {
+                    Ok(slot) => slot,
+                    Err(error) => {
+                        // No job runs: the slot is put once more, which finds it to be ours.
+                        self.image = Some(Image::Slot(txid));
+                        self.put_again_later();
+                        return Err(self.io("read the staged slot in")(error));
+                    }
+                };
+                self.image_busy = true;
                 let job = move || image::from_slot(&*env.store, Arc::clone(&slot), &path, encoding, now);
                 self.spawn("image", move |reporter| reporter.report(Report::ImageUp(txid, job())), lost);
                 // Slot 1 is a restore point by itself. A later image may stand behind a hole, which only its copy in
@@ -124,6 +132,7 @@ impl Replicator {
                 Ok(txid == Txid::FIRST)
             }
             Image::Stream(stream) => {
+                self.image_busy = true;
                 let path = self.path.clone();
                 let job = move || image::from_scan(&*env.store, &stream.1, &path, &stream.0, encoding, now);
                 self.spawn("image", move |reporter| reporter.report(Report::ImageUp(txid, job())), lost);
@@ -150,9 +159,7 @@ impl Replicator {
             }
             Err(error) if waiting && again => {
                 // The slot stands and is put once more, which finds it to be ours, and the copy after it.
-                self.putting = None;
-                self.next_put = self.env.clock.boot() + self.backoff(self.put_failures);
-                self.put_failures = self.put_failures.saturating_add(1);
+                self.put_again_later();
                 Err(error)
             }
             Err(error) if waiting => {

@@ -79,6 +79,9 @@ impl Replicator {
     /// The replica lost what it had confirmed: the next slot is a whole image, and a snapshot of it begins the chain
     /// anew. Numbers go on where they were.
     pub(super) fn mend_chain(&mut self) -> Result<(), KeepError> {
+        // Memory first: whatever fails below, nothing may be captured before the image.
+        self.broken = Some(BreakReason::NoPosition);
+        self.putting = None;
         self.image = None;
         self.staged.clear();
         self.unflushed.clear();
@@ -87,11 +90,8 @@ impl Replicator {
         if let Some(state) = &mut self.state {
             state.sums = None;
         }
-        // The state first: checksums that the slots' files brought up to date are worthless without them.
+        // Then the state: checksums that the slots' files brought up to date are worthless without them.
         self.save()?;
-        self.local.forget_slots().map_err(self.io("remove staged slots in"))?;
-        self.broken = Some(BreakReason::NoPosition);
-        self.putting = None;
-        Ok(())
+        self.local.forget_slots().map_err(self.io("remove staged slots in"))
     }
 }

@@ -162,6 +162,8 @@ pub struct Replicator {
     putting: Option<Txid>,
     next_put: Duration,
     put_failures: u32,
+    /// What one put carries as experience has it: less than the store says, where something on the way takes less.
+    put_limit: u64,
     last_slot: Option<Duration>,
     timing: capture::Timing,
     checkpointing: checkpoint::Timing,
@@ -213,6 +215,7 @@ impl Replicator {
             putting: None,
             next_put: Duration::ZERO,
             put_failures: 0,
+            put_limit: u64::MAX,
             last_slot: None,
             timing: capture::Timing::default(),
             checkpointing: checkpoint::Timing::default(),
@@ -299,6 +302,11 @@ impl Replicator {
     /// until it has ended.
     pub fn stop(&mut self, limit: Duration) {
         let deadline = self.env.clock.boot().saturating_add(limit);
+        if self.stopping == Stopping::No {
+            // Its time is short, and a pause after failures may be longer than that.
+            self.next_put = self.env.clock.boot();
+            self.ask_store_now();
+        }
         self.stopping = match self.stopping {
             Stopping::No => Stopping::Until(deadline),
             Stopping::Until(earlier) => Stopping::Until(earlier.min(deadline)),

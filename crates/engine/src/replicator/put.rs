@@ -6,6 +6,7 @@ use crate::files::{File, Files, Open};
 use crate::ownership;
 use crate::slot::Built;
 use crate::survey;
+use litekeep_core::limits;
 use litekeep_core::restore::LtxFile;
 use litekeep_formats::{Level, Txid, TxidRange};
 use litekeep_store::{Created, EpochRecord, ErrorKind, Key, Source, Store, body};
@@ -83,13 +84,42 @@ impl Replicator {
                 Err(KeepError::Fenced { txid, replica: self.env.store.location(), by })
             }
             Err(error) => {
-                self.putting = None;
-                self.next_put = self.env.clock.boot() + self.backoff(self.put_failures);
-                self.put_failures = self.put_failures.saturating_add(1);
+                self.put_again_later();
+                match &error {
+                    // What it held is only in the database now.
+                    KeepError::Io { error, .. } if error.kind() == io::ErrorKind::InvalidData => {
+                        self.mend_chain()?
+                    }
+                    KeepError::Store(store) if store.kind() == ErrorKind::TooLarge => {
+                        self.refused_as_too_large()?
+                    }
+                    _ => {}
+                }
                 self.give_up_stream(txid)?;
                 Err(error)
             }
         }
+    }
+
+    /// The way to the store takes less than the store says it does: smaller slots from here on, and an image now, which
+    /// goes up in parts. A slot that no way should refuse is a matter for a person.
+    fn refused_as_too_large(&mut self) -> Result<(), KeepError> {
+        let size = self.staged.front().map_or(0, |slot| slot.built.size);
+        if size < limits::LEAST_PUT_LIMIT {
+            return Ok(());
+        }
+        self.put_limit = size / 2;
+        tracing::warn!(db = %self.path.display(), bytes = size, "a slot was refused as too large; an image takes its place, \
+            and slots stay below half of that");
+        self.next_put = self.env.clock.boot();
+        self.mend_chain()
+    }
+
+    /// The oldest staged slot is put once more, after a pause.
+    pub(super) fn put_again_later(&mut self) {
+        self.putting = None;
+        self.next_put = self.env.clock.boot() + self.backoff(self.put_failures);
+        self.put_failures = self.put_failures.saturating_add(1);
     }
 
     /// The oldest staged slot is in the replica, with all its content.
@@ -275,7 +305,8 @@ fn put(
     let key = Key::Ltx(Level::SLOTS, TxidRange::single(built.txid));
     let read = |error| KeepError::Io { what: "read the staged slot", path: path.to_owned(), error };
     let file = files.open(path, Open::Read).map_err(read)?;
-    let slot = Slot { len: file.len().map_err(read)?, file };
+    whole(&*file, &built).map_err(read)?;
+    let slot = Slot { len: built.size, file };
     if !create_only {
         let mut upload = store.upload(&key, built.timestamp)?;
         let mut at = 0;
@@ -292,6 +323,16 @@ fn put(
         Created::Yes => Ok(PutOutcome::Durable),
         Created::Exists => whose(store, built),
     }
+}
+
+/// Whether the file still ends as it was built: a slot that was cut since must not go up short and count.
+fn whole(file: &dyn File, built: &Built) -> io::Result<()> {
+    let mut end = [0; 8];
+    let same = file.len()? == built.size && {
+        crate::files::read_exact_at(file, &mut end, built.size.saturating_sub(8))?;
+        u64::from_be_bytes(end) == built.file.get()
+    };
+    if same { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidData, "not the slot that was built")) }
 }
 
 /// A name that is taken may be taken by ourselves: an earlier create whose answer was lost.

@@ -6,6 +6,7 @@ use crate::error::KeepError;
 use crate::files::Open;
 use crate::image::FileSource;
 use crate::local::{State, SumsRecord};
+use crate::pending::Pending;
 use crate::slot::{self, BuildError, Built, SlotHead, SlotWriter};
 use litekeep_core::assess::{BreakReason, Position};
 use litekeep_core::limits;
@@ -14,6 +15,7 @@ use litekeep_formats::ltx::{DecodeError, Decoder, Marks};
 use litekeep_formats::{Checksum, PageNo, PageSize, Txid};
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A slot on the local disk that the replica is not known to hold yet.
@@ -62,7 +64,7 @@ impl Replicator {
 
     /// The largest slot that one put carries, bytes.
     pub(super) fn slot_limit(&self) -> u64 {
-        self.settings.max_slot_bytes.min(self.env.store.limits().single_put)
+        self.settings.max_slot_bytes.min(self.env.store.limits().single_put).min(self.put_limit)
     }
 
     /// Without the oldest: that one is on its way, may be large, and is never let go.
@@ -110,14 +112,15 @@ impl Replicator {
             }
             built => built.map_err(&failed)?,
         };
+        let position = *self.pending().position();
+        self.slot_built(head, built, position, None)?;
         if let Some(known) = &mut self.sums {
             known.push(txid, commit, sums);
         }
-        let position = *self.pending().position();
-        self.slot_built(head, built, position, None)
+        Ok(())
     }
 
-    fn parts(&mut self) -> (&mut crate::pending::Pending, &State) {
+    fn parts(&mut self) -> (&mut Pending, &State) {
         (
             self.pending.as_mut().expect("BUG: a running replicator has pending pages"),
             self.state.as_ref().expect("BUG: a running replicator has a state"),
@@ -180,7 +183,8 @@ impl Replicator {
         Ok(())
     }
 
-    /// Records a slot that stands on the local disk: from here on it never changes.
+    /// Records a slot that stands on the local disk: from here on it never changes. Memory follows the disk: if the
+    /// record fails, nothing here speaks of the slot, and its number is given to the next one.
     pub(super) fn slot_built(
         &mut self,
         head: SlotHead,
@@ -188,15 +192,10 @@ impl Replicator {
         position: Position,
         sums: Option<SumsRecord>,
     ) -> Result<(), KeepError> {
-        // The state must never speak of a file whose name a power loss could take back.
-        self.env.files.sync_dir(self.local.dir()).map_err(self.io("make a slot durable in"))?;
-        let replica = self.env.store.location();
-        let file = self.timing.file.expect("BUG: the database is open");
-        let tail = self.env.random.next_u64();
         let old_sums = self.state.as_ref().and_then(|state| state.sums);
-        self.state = Some(State {
-            file,
-            replica,
+        let state = State {
+            file: self.timing.file.expect("BUG: the database is open"),
+            replica: self.env.store.location(),
             txid: built.txid,
             slot: Some(built.file),
             database: head.database,
@@ -204,22 +203,19 @@ impl Replicator {
             page_size: head.page_size,
             timestamp: built.timestamp,
             position,
-            tail,
+            tail: self.env.random.next_u64(),
             rewound_from: None,
             forward: Vec::new(),
             sums: sums.or(old_sums.filter(|_| self.sums.is_some())),
-        });
-        self.save()?;
+        };
+        let first = self.record_slot(&state).inspect_err(|_| {
+            let _ = self.env.files.remove(&self.local.slot(built.txid));
+        })?;
         match &mut self.pending {
-            Some(pending) => pending.reset(position, head.commit, tail),
-            None => {
-                let state = self.state.as_ref().expect("BUG: set above");
-                self.pending = Some(
-                    crate::pending::Pending::load(std::sync::Arc::clone(&self.env.files), &self.local, state)
-                        .map_err(self.io("read the state in"))?,
-                );
-            }
+            Some(pending) => pending.reset(position, head.commit, state.tail),
+            None => self.pending = first,
         }
+        self.state = Some(state);
         self.staged.push_back(Staged {
             built,
             predecessor: head.predecessor,
@@ -230,6 +226,16 @@ impl Replicator {
         self.pause = Duration::ZERO;
         tracing::debug!(db = %self.path.display(), txid = %built.txid, pages = head.commit, bytes = built.size, "slot built");
         Ok(())
+    }
+
+    /// All that can fail about it; returns the pending pages behind a first slot.
+    fn record_slot(&self, state: &State) -> Result<Option<Pending>, KeepError> {
+        // The state must never speak of a file whose name a power loss could take back.
+        self.env.files.sync_dir(self.local.dir()).map_err(self.io("make a slot durable in"))?;
+        let load = || Pending::load(Arc::clone(&self.env.files), &self.local, state);
+        let first = self.pending.is_none().then(load).transpose().map_err(self.io("read the state in"))?;
+        self.local.save(state).map_err(self.io("save the state in"))?;
+        Ok(first)
     }
 
     /// Slots that were staged when the last run ended: their checksums become layers again. They count only if they
@@ -256,6 +262,11 @@ impl Replicator {
         }
         if next.is_some_and(|next| next != state.txid.next()) {
             return self.drop_staged("the last staged slot is missing");
+        }
+        // A record that could not be made durable may have been followed by another slot with the same number.
+        let last = self.staged.back().filter(|last| last.built.txid == state.txid);
+        if last.is_some_and(|last| state.slot != Some(last.built.file)) {
+            return self.drop_staged("the last staged slot is not the one that the state speaks of");
         }
         Ok(())
     }
@@ -319,8 +330,11 @@ impl Replicator {
             // Its read transaction would keep the WAL from ever being checkpointed.
             self.image = None;
             self.staged.clear();
+            self.unflushed.clear();
             self.putting = None;
             self.sums = None;
+            // A start would find slots that do not reach the state; what stays all the same costs it an image.
+            let _ = self.local.forget_slots();
         }
         let tail = self.env.random.next_u64();
         let Some(state) = &mut self.state else { return };

@@ -18,10 +18,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// What the store does with the next writes.
-const FINE: u32 = 0;
-const DOWN: u32 = 1;
+pub(crate) const FINE: u32 = 0;
+pub(crate) const DOWN: u32 = 1;
 const LOSES_ANSWERS: u32 = 2;
 const THROTTLES: u32 = 3;
+/// A proxy before the store takes less than the store does.
+const NARROW: u32 = 4;
+const NARROW_BYTES: u64 = 1 << 20;
 
 /// A store that fails on request.
 struct Moody {
@@ -82,8 +85,13 @@ impl Store for Moody {
         timestamp: TimestampMs,
     ) -> Result<Created, StoreError> {
         self.refuse("create")?;
+        if self.mood.load(Ordering::SeqCst) == NARROW && source.len() > NARROW_BYTES {
+            let cause = Failure::Text("413".into());
+            return Err(StoreError::new(ErrorKind::TooLarge, "create", "moody", cause));
+        }
         let created = self.inner.create_from(key, source, timestamp)?;
-        if self.mood.swap(FINE, Ordering::SeqCst) == LOSES_ANSWERS {
+        let lost = self.mood.compare_exchange(LOSES_ANSWERS, FINE, Ordering::SeqCst, Ordering::SeqCst);
+        if lost.is_ok() {
             return Err(StoreError::new(
                 ErrorKind::Retry,
                 "create",
@@ -120,7 +128,7 @@ impl Store for Moody {
     }
 }
 
-fn moody() -> (Rig, Arc<AtomicU32>) {
+pub(crate) fn moody() -> (Rig, Arc<AtomicU32>) {
     let rig = Rig::new();
     let mood = Arc::new(AtomicU32::new(FINE));
     let store = Arc::new(Moody {
@@ -132,7 +140,7 @@ fn moody() -> (Rig, Arc<AtomicU32>) {
 }
 
 /// Waits for a state that the engine reaches by itself.
-fn wait_for(keeper: &Keeper, what: &str, seen: impl Fn() -> bool) {
+pub(crate) fn wait_for(keeper: &Keeper, what: &str, seen: impl Fn() -> bool) {
     for _ in 0..60_000 {
         if seen() {
             return;
@@ -494,4 +502,77 @@ fn a_staged_slot_that_is_gone_or_damaged_leaves_no_hole_in_the_chain() {
         stopped(keeper);
         rig.assert_restores();
     }
+}
+
+#[test]
+fn a_staged_slot_that_is_cut_while_it_waits_never_counts() {
+    let (rig, mood) = moody();
+    let app = rig.app();
+    insert(&app, 10);
+    let keeper = rig.keep();
+    let last = synced(&keeper);
+    mood.store(DOWN, Ordering::SeqCst);
+    insert(&app, 50);
+    wait_for(&keeper, "a slot is staged and refused", || {
+        keeper.status().built > Some(last) && keeper.status().health == Health::Troubled
+    });
+    let slot = rig.meta().join(format!("slot-{}", last.next()));
+    let slot = std::fs::OpenOptions::new().write(true).open(slot).unwrap();
+    slot.set_len(slot.metadata().unwrap().len() - 1).unwrap();
+    mood.store(FINE, Ordering::SeqCst);
+    synced(&keeper);
+    rig.assert_restores();
+    stopped(keeper);
+}
+
+#[test]
+fn a_slot_that_something_on_the_way_finds_too_large_goes_up_as_an_image_in_parts() {
+    let (rig, mood) = moody();
+    let app = rig.app();
+    insert(&app, 10);
+    let keeper = rig.keep();
+    let last = synced(&keeper);
+    mood.store(NARROW, Ordering::SeqCst);
+    for _ in 0..2 {
+        insert(&app, 20_000);
+        assert!(synced(&keeper) > last);
+        rig.assert_restores();
+    }
+    insert(&app, 1);
+    synced(&keeper);
+    assert_eq!(keeper.status().health, Health::Good);
+    stopped(keeper);
+    rig.assert_restores();
+}
+
+#[test]
+fn r12_a_foreign_truncate_and_every_writer_get_through_while_the_store_is_down() {
+    let (mut rig, mood) = moody();
+    rig.settings.max_slot_bytes = 1 << 20;
+    rig.settings.min_checkpoint_pages = 1;
+    let writer = rig.app();
+    insert(&writer, 10);
+    let keeper = rig.keep();
+    synced(&keeper);
+    mood.store(DOWN, Ordering::SeqCst);
+    insert(&writer, 20_000);
+    wait_for(&keeper, "the engine asks whether the store is back", || {
+        keeper.status().trouble.is_some_and(|trouble| trouble.to_string().contains("head moody"))
+    });
+    // A reader that stays keeps every back-fill from being done, and is none of ours.
+    let reader = rig.app();
+    reader.execute_batch("BEGIN").unwrap();
+    let _: i64 = reader.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
+    for n in 0..300 {
+        keeper.poke();
+        // busy_timeout is 10 s: an error here means that a writer starved.
+        writer.execute("UPDATE t SET v = randomblob(100) WHERE id = ?1", [n]).unwrap();
+    }
+    reader.execute_batch("COMMIT").unwrap();
+    let busy: i64 = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
+    assert_eq!(busy, 0, "no foreign checkpoint got through");
+    mood.store(FINE, Ordering::SeqCst);
+    synced(&keeper);
+    stopped(keeper);
+    rig.assert_restores();
 }

@@ -1,6 +1,8 @@
 //! What applications and other processes do to a database and its WAL.
 
 use crate::rig::{LONG, Rig, app, insert, stopped, synced};
+use litekeep::clock::SystemClock;
+use litekeep_core::env::Clock as _;
 use litekeep_formats::wal::{FrameChain, FrameHeader, WalHeader, frame_len};
 use litekeep_formats::{Level, PageNo};
 use litekeep_store::Scope;
@@ -144,7 +146,7 @@ fn r12_a_foreign_truncate_with_a_long_busy_timeout_gets_through_and_fails_no_wri
     insert(&writer, 500);
     let keeper = rig.keep();
     synced(&keeper);
-    let stop = AtomicBool::new(false);
+    let (stop, through) = (AtomicBool::new(false), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let handle = scope.spawn(|| {
             let other = app(&rig.path());
@@ -152,10 +154,16 @@ fn r12_a_foreign_truncate_with_a_long_busy_timeout_gets_through_and_fails_no_wri
             while !stop.load(Ordering::Relaxed) {
                 let (busy, ..) = checkpoint(&other, "TRUNCATE");
                 done += i64::from(busy == 0);
+                through.store(done > 0, Ordering::Relaxed);
             }
             done
         });
-        for n in 0..200 {
+        // The other one may need longer to begin than all these writes take: it must get through while they go on.
+        let begun = SystemClock.boot();
+        for n in 0.. {
+            if n >= 200 && (through.load(Ordering::Relaxed) || SystemClock.boot() - begun > LONG) {
+                break;
+            }
             // busy_timeout is 10 s: an error here means that a writer starved.
             writer.execute("UPDATE t SET v = randomblob(100) WHERE id = ?1", [n]).unwrap();
         }

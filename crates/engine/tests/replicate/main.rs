@@ -9,3 +9,4 @@ mod idle;
 mod locked;
 mod replica;
 mod rig;
+mod single_faults;

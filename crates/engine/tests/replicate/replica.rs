@@ -1,9 +1,13 @@
 //! What may have happened to the replica, and to the file, before a start.
 
 use crate::rig::{LONG, Rig, insert, stopped, synced};
+use litekeep::files::RealFiles;
+use litekeep::local::peek;
+
 use litekeep::clock::SystemClock;
 use litekeep::error::{KeepError, KeepErrorKind};
-use litekeep::replicator::{Health, Status};
+use litekeep::replicator::{Health, Replicator, Status};
+use litekeep_core::env::Clock as _;
 use litekeep_formats::{Level, Txid, TxidRange};
 use litekeep_store::memory::MemoryStore;
 use litekeep_store::{Key, Scope};
@@ -210,6 +214,77 @@ fn r22_a_stale_file_without_changes_of_its_own_is_brought_forward() {
     assert_eq!(rows, 2201);
     assert_eq!(keeper.status().images, 0);
     stopped(keeper);
+    rig.assert_restores();
+}
+
+/// What a machine's disk holds of a database.
+struct Disk {
+    database: Vec<u8>,
+    wal: Option<Vec<u8>>,
+    meta: std::path::PathBuf,
+}
+
+impl Disk {
+    fn of(rig: &Rig, name: &str) -> Self {
+        let meta = rig.dir.path().join(name);
+        copy_dir(&rig.meta(), &meta);
+        let wal = std::fs::read(litekeep::files::with_suffix(&rig.path(), "-wal")).ok();
+        Self { database: std::fs::read(rig.path()).unwrap(), wal, meta }
+    }
+
+    /// The file stays the one that the state speaks of.
+    fn put_back(&self, rig: &Rig) {
+        std::fs::write(rig.path(), &self.database).unwrap();
+        for suffix in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(litekeep::files::with_suffix(&rig.path(), suffix));
+        }
+        if let Some(wal) = &self.wal {
+            std::fs::write(litekeep::files::with_suffix(&rig.path(), "-wal"), wal).unwrap();
+        }
+        std::fs::remove_dir_all(rig.meta()).unwrap();
+        copy_dir(&self.meta, &rig.meta());
+    }
+}
+
+#[test]
+fn r22_a_file_that_was_brought_forward_when_the_power_went_is_still_an_older_state_of_the_chain() {
+    let rig = Rig::new();
+    let run = |rows: u32| {
+        let keeper = rig.keep();
+        // What is written before the file was brought forward would be a change of its own.
+        if rig.path().exists() {
+            synced(&keeper);
+        }
+        let app = rig.app();
+        insert(&app, rows);
+        let last = synced(&keeper);
+        stopped(keeper);
+        last
+    };
+    run(300);
+    let ours = Disk::of(&rig, "ours");
+    // More than one commit: else the counter that SQLite writes by itself is the one that stood there.
+    run(250);
+    let last = run(250);
+    let theirs = Disk::of(&rig, "theirs");
+
+    ours.put_back(&rig);
+    let mut replicator = Replicator::open(rig.env(), rig.settings.clone(), &rig.path()).unwrap();
+    let begun = SystemClock.boot();
+    while peek(&RealFiles, &rig.meta()).unwrap().is_none_or(|state| state.txid < last) {
+        let step = replicator.step();
+        assert!(!step.ended && SystemClock.boot() - begun < LONG, "{:?}", replicator.status());
+        std::thread::yield_now();
+    }
+    drop(replicator);
+    let ours = Disk::of(&rig, "ours-forward");
+
+    theirs.put_back(&rig);
+    run(50);
+    ours.put_back(&rig);
+    run(1);
+    let rows: u32 = rig.app().query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 851);
     rig.assert_restores();
 }
 

@@ -110,6 +110,7 @@ impl Answer {
             (_, "SlowDown" | "TooManyRequests" | "RequestLimitExceeded" | "Throttling") => ErrorKind::Wait,
             (501, _) | (_, "NotImplemented") => ErrorKind::Unsupported,
             (400, "RequestTimeout" | "IncompleteBody" | "BadDigest") | (408, _) => ErrorKind::Retry,
+            (413, _) | (_, "EntityTooLarge") => ErrorKind::TooLarge,
             (409, "ConditionalRequestConflict" | "OperationAborted") => ErrorKind::Retry,
             (500.., _) => ErrorKind::Retry,
             _ => ErrorKind::FixConfig,

@@ -12,6 +12,7 @@ use litekeep_store::{Created, ErrorKind, Key, Scope, Source, Store, StoreError};
 use s3test::{Fault, Profile, Rule, Server};
 use std::io::Read as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 const SLOTS: Scope = Scope::Level(Level::SLOTS);
@@ -180,26 +181,38 @@ fn a_source_is_sent_again_from_its_start_and_compared_piece_by_piece_when_an_ans
     }
 }
 
-/// A source that ends before its length.
-struct Cut;
+/// A source that can be read whole this often, and then ends before its length.
+struct Cut {
+    whole: usize,
+    begun: AtomicUsize,
+}
 
 impl Source for Cut {
     fn len(&self) -> u64 {
         3 << 20
     }
     fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
-        let left = (2_u64 << 20).saturating_sub(offset).min(buf.len() as u64);
+        if offset == 0 {
+            self.begun.fetch_add(1, Ordering::SeqCst);
+        }
+        let cut = self.begun.load(Ordering::SeqCst) > self.whole;
+        let end: u64 = if cut { 2 << 20 } else { 3 << 20 };
+        let left = end.saturating_sub(offset).min(buf.len() as u64);
         Ok(usize::try_from(left).unwrap())
     }
 }
 
 #[test]
 fn a_source_that_ends_early_makes_no_object() {
-    let server = aws();
-    let store = s3(&server, "db");
-    let source: Arc<dyn Source> = Arc::new(Cut);
-    assert_eq!(store.create_from(&slot(1), &source, TIME).unwrap_err().kind, ErrorKind::Retry);
-    assert_eq!(store.list(&SLOTS).unwrap(), []);
+    // Cut while it is hashed, and cut while it is sent.
+    for whole in [0, 1] {
+        let server = aws();
+        let store = s3(&server, "db");
+        let source: Arc<dyn Source> = Arc::new(Cut { whole, begun: AtomicUsize::new(0) });
+        let error = store.create_from(&slot(1), &source, TIME).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Retry, "{whole}: {error}");
+        assert_eq!(store.list(&SLOTS).unwrap(), [], "{whole}");
+    }
 }
 
 #[test]
