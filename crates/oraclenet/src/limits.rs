@@ -10,8 +10,8 @@ pub const READ_TIME: Duration = Duration::from_secs(10);
 pub const WRITE_QUEUE: usize = 1024;
 /// Commits that may wait for the replica.
 pub const GATE_WAITING: usize = 4096;
-/// Votes whose outcome was unknown to their voters, remembered so that a repeat is no second vote.
-pub const DOUBTFUL_VOTES: usize = 10_000;
+/// Requests whose outcome was unknown to their senders, remembered so that a repeat is no second one.
+pub const DOUBTS: usize = 10_000;
 /// Oracles whose presence may wait in memory.
 pub const BEATS: usize = 100_000;
 /// The presence is written down at the latest after this long.

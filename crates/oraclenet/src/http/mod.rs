@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod answer;
 pub mod body;
 pub mod client_address;
+pub mod doubts;
 pub mod error;
 pub mod live;
 pub mod own;

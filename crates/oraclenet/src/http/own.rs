@@ -1,13 +1,12 @@
 //! OracleNet's own routes: info, me, presence, feed, votes, wallets, replication, health.
 
+use super::doubts::Doubt;
 use super::error::ApiError;
 use super::request::Incoming;
-use super::state::{AppState, Doubt};
+use super::state::AppState;
 use super::{accounts, answer};
 use crate::auth::wallet::{Address, Now, Refusal};
-use crate::db::WriteError;
 use crate::db::rows::{self, Record};
-use crate::limits;
 use crate::net::feed::{Sort, feed, feed_json, parse_limit};
 use crate::net::presence::{presence, presence_json};
 use crate::random;
@@ -108,9 +107,10 @@ pub async fn feed_of(state: &Arc<AppState>, incoming: Incoming) -> Answer {
 /// As [`records::vote`]; 503.
 pub async fn vote(state: &Arc<AppState>, incoming: Incoming, target: Target, id: &str, value: i64) -> Answer {
     let context = incoming.context_with(state, Record::new());
-    let doubt = Doubt { oracle: records::voter(&context)?.to_owned(), target, id: id.to_owned() };
+    let doubt = Doubt::Vote(records::voter(&context)?.to_owned(), target, id.to_owned());
     records::check_fields(incoming.param("fields"))?;
-    let repeated = state.doubts.lock().unwrap_or_else(PoisonError::into_inner).get(&doubt) == Some(&value);
+    let asked = value.to_string();
+    let repeated = state.doubts.recall(&doubt).is_some_and(|before| before == asked);
     let id = id.to_owned();
     let written = state
         .db
@@ -119,19 +119,7 @@ pub async fn vote(state: &Arc<AppState>, incoming: Incoming, target: Target, id:
             false => records::vote(connection, &context, target, &id, value, changes),
         })
         .await;
-    {
-        let mut doubts = state.doubts.lock().unwrap_or_else(PoisonError::into_inner);
-        match &written {
-            Err(WriteError::Unknown) if doubts.len() < limits::DOUBTFUL_VOTES => {
-                doubts.insert(doubt, value);
-            }
-            // Nothing was done: a doubt that there was is still one.
-            Err(WriteError::Unknown | WriteError::NotApplied(_)) => {}
-            Ok(_) | Err(WriteError::Refused(_)) => {
-                doubts.remove(&doubt);
-            }
-        }
-    }
+    state.doubts.settle(doubt, &asked, &written);
     let written = answer::written(written)?;
     super::records::committed(&incoming, written.value, written.txid)
 }

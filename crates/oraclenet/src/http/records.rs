@@ -1,12 +1,14 @@
 //! `/api/collections/{collection}/records`.
 
 use super::answer;
+use super::doubts::Doubt;
 use super::error::ApiError;
 use super::request::Incoming;
 use super::state::AppState;
 use crate::auth::password::{Refused, Stored};
 use crate::db::Beat;
 use crate::db::rows::{self, Record};
+use crate::random;
 use crate::records::{self, Context, ListQuery, Passwords, Prepared};
 use crate::schema::Collection;
 use axum::body::Body;
@@ -53,7 +55,8 @@ pub async fn view(state: &Arc<AppState>, incoming: Incoming, collection: &str, i
 pub async fn create(state: &Arc<AppState>, mut incoming: Incoming, collection: &str) -> Answer {
     let name = written_collection(state, collection)?;
     records::check_fields(incoming.param("fields"))?;
-    let context = incoming.context(state).await?;
+    let mut context = incoming.context(state).await?;
+    let doubt = named_by_the_server(state, &mut context, name);
     // Refused before anything is hashed, queued or owned.
     let checking = context.clone();
     let prepared = state
@@ -81,9 +84,29 @@ pub async fn create(state: &Arc<AppState>, mut incoming: Incoming, collection: &
             records::create(connection, &context, context.schema.get(name), &passwords, changes)
         })
         .await;
+    if let Some((doubt, id)) = doubt {
+        state.doubts.settle(doubt, &id, &written);
+    }
     let written = answer::written(written)?;
     let value = show(state, &incoming, shown, name, written.value).await?;
     committed(&incoming, value, written.txid)
+}
+
+/// Gives a create without an id one: that which the same create had, if its outcome was unknown.
+fn named_by_the_server(
+    state: &AppState,
+    context: &mut Context,
+    collection: &'static str,
+) -> Option<(Doubt, String)> {
+    if !records::body_text(&context.request.body, "id").is_empty()
+        || context.request.body.keys().any(|key| key.starts_with("id:"))
+    {
+        return None;
+    }
+    let doubt = Doubt::create(context, collection);
+    let id = state.doubts.recall(&doubt).unwrap_or_else(|| random::record_id(&*context.source));
+    context.request.body.insert("id".to_owned(), id.clone().into());
+    Some((doubt, id))
 }
 
 /// `PATCH ../{id}`

@@ -1,17 +1,16 @@
 //! What every handler shares.
 
 use super::client_address::Network;
+use super::doubts::Doubts;
 use super::rate_limit::RateLimits;
 use crate::auth::password::Passwords;
 use crate::auth::wallet::Nonces;
 use crate::db::Db;
 use crate::random::Source;
 use crate::realtime::Hub;
-use crate::records::Target;
 use crate::replication::Replication;
 use crate::schema::Schema;
 use litekeep_core::env::Clock;
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 /// The server, as its handlers see it.
@@ -28,8 +27,8 @@ pub struct AppState {
     pub passwords: Passwords,
     /// Wallets that are signing in.
     pub nonces: Mutex<Nonces>,
-    /// Votes whose outcome their voters were not told, and what they had asked for.
-    pub doubts: Mutex<HashMap<Doubt, i64>>,
+    /// Requests whose outcome their senders were not told.
+    pub doubts: Doubts,
     /// Who asked how often.
     pub limits: Mutex<RateLimits>,
     /// Those who listen.
@@ -38,17 +37,6 @@ pub struct AppState {
     pub replication: Arc<Replication>,
     /// What was set at start.
     pub config: Config,
-}
-
-/// A vote that may or may not be kept.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Doubt {
-    /// Whose.
-    pub oracle: String,
-    /// On what.
-    pub target: Target,
-    /// Its id.
-    pub id: String,
 }
 
 /// What a user may set for the HTTP side.

@@ -6,6 +6,7 @@ use super::{Trouble, World, exit, listen, log};
 use crate::auth::password::{Limits, Passwords};
 use crate::auth::wallet::Nonces;
 use crate::db::{Db, Gate, Replica};
+use crate::http::doubts::Doubts;
 use crate::http::rate_limit::{MAX_WINDOWS, RateLimits};
 use crate::http::router;
 use crate::http::state::AppState;
@@ -150,7 +151,7 @@ fn state(
         source: Arc::clone(source),
         passwords: Passwords::new(queue, Arc::clone(source)),
         nonces: Mutex::new(Nonces::default()),
-        doubts: Mutex::default(),
+        doubts: Doubts::default(),
         limits: Mutex::new(RateLimits::new(options.rate_limits.rules(), MAX_WINDOWS)),
         hub,
         replication: Arc::new(replication),

@@ -8,6 +8,7 @@ mod common;
 mod hostile;
 mod refuse;
 mod rig;
+mod wallet;
 
 use common::wait_for;
 use rig::{Place, Running, id, start, try_call};
@@ -183,6 +184,7 @@ fn while_the_bucket_is_away_writes_are_503_reads_work_and_a_repeat_makes_no_doub
     let requests = [
         (POSTS, &token, json!({ "id": id(1, 1), "title": "T", "content": "C" })),
         (&*vote, &bob, Value::Null),
+        (POSTS, &bob, json!({ "title": "As the SDK sends it", "content": "without an id" })),
         ("/api/collections/connections/records", &bob, json!({ "id": id(1, 2), "following": oracle })),
         ("/api/collections/oracles/records", &String::new(), account),
     ];
@@ -197,7 +199,7 @@ fn while_the_bucket_is_away_writes_are_503_reads_work_and_a_repeat_makes_no_doub
     }
     assert_eq!(outcomes[..2], ["unknown", "unknown"], "committed here, and not in the replica");
     // What is committed only piles up while the bucket is away, so after a while nothing is taken any more.
-    assert_eq!(outcomes[8..], ["not_applied"; 4]);
+    assert_eq!(outcomes[10..], ["not_applied"; 5]);
     assert_eq!(server.call("GET", "/api/feed", "", &Value::Null).status, 200);
     let refused = server.call("POST", POSTS, &token, &json!({ "title": "" }));
     assert_eq!(refused.status, 400, "what is refused needs no replica");
@@ -215,10 +217,10 @@ fn while_the_bucket_is_away_writes_are_503_reads_work_and_a_repeat_makes_no_doub
             server.call("GET", &target, "", &Value::Null).body["totalItems"].as_i64().unwrap()
         })
     };
-    assert_eq!(counts(&server), [2, 1, 3, 1]);
+    assert_eq!(counts(&server), [3, 1, 3, 1]);
     server.kill();
     wipe(&data);
-    assert_eq!(counts(&start(&data, &place, &[]).unwrap()), [2, 1, 3, 1]);
+    assert_eq!(counts(&start(&data, &place, &[]).unwrap()), [3, 1, 3, 1]);
 }
 
 #[test]
