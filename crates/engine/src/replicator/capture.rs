@@ -122,7 +122,7 @@ impl Replicator {
     }
 
     /// Takes frames once; `false` if none is new. A broken chain is noted and mended in the next round.
-    fn take_once(&mut self, facts: &Facts) -> Result<bool, KeepError> {
+    pub(super) fn take_once(&mut self, facts: &Facts) -> Result<bool, KeepError> {
         let position = *self.pending().position();
         let advance = (self.env.decisions.advance)(facts, &position);
         let result = match advance {

@@ -95,8 +95,13 @@ impl Replicator {
 
     /// The last step, with the write lock: nothing can be committed between the copy of the tail and the back-fill.
     fn checkpoint_locked(&mut self, left: u32) -> Result<u32, KeepError> {
-        // Most of the copying before the lock: under it what was committed since, and behind a backlog of more than a
-        // round's worth also the rest of that.
+        // Most of the copying before the lock: under it only what was committed since. Behind a long backlog a round
+        // takes only a slot's worth, so the rest is taken here.
+        let facts = self.facts_now()?;
+        while self.take_once(&facts)? {}
+        if self.broken.is_some() {
+            return Ok(left);
+        }
         self.stage()?;
         let io = self.io("stage changes in");
         let (pending, local) = (self.pending.as_mut(), &self.local);

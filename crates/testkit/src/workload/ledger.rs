@@ -94,8 +94,9 @@ impl Ledger {
     pub fn found(&mut self, conn: &Connection, lost: usize) -> Result<(), String> {
         let content = image::content(conn).map_err(|error| error.to_string())?;
         if newest(&self.commits, &content).is_none() {
-            // The engine may have brought the file forward, by a put that had been on its way.
-            match self.place(&content) {
+            // The engine may have brought the file forward, by a put that had been on its way. SQLite wrote it then, and
+            // counted that in page 1, so it is known by its pages but for those counters.
+            match self.place(&content).or_else(|| self.place_by(&content, same_pages)) {
                 Some(place) if place.at == self.last() => self.go_back(place),
                 _ => {
                     return Err(format!(
@@ -104,13 +105,16 @@ impl Ledger {
                 }
             }
         }
-        let Some(at) = newest(&self.commits, &content) else { return Err("BUG: found above".to_owned()) };
+        let exactly = newest(&self.commits, &content);
+        let brought = || self.commits.iter().rposition(|commit| same_pages(&commit.content, &content));
+        let Some(at) = exactly.or_else(brought) else { return Err("BUG: found above".to_owned()) };
         let oldest = self.last_confirmed().unwrap_or(0);
         if at.saturating_add(lost) < oldest {
             return Err(format!("the application found commit {at} and missed {oldest}: {self}"));
         }
         self.leave(Some(at));
-        self.commits[at].content = content;
+        // The file's counters are its own now, and the replica has those of before: both are this state.
+        self.commits[at].content = Content { exact: content.exact.filter(|_| exactly.is_some()), ..content };
         self.commits[at].outcome = Outcome::Committed;
         Ok(())
     }
@@ -144,14 +148,16 @@ impl Ledger {
     }
 
     fn place(&self, content: &Content) -> Option<Place> {
-        if let Some(at) = newest(&self.commits, content) {
+        self.place_by(content, matches)
+    }
+
+    fn place_by(&self, content: &Content, is: fn(&Content, &Content) -> bool) -> Option<Place> {
+        let newest = |commits: &[Commit]| commits.iter().rposition(|commit| is(&commit.content, content));
+        if let Some(at) = newest(&self.commits) {
             return Some(Place::on_the_way(Some(at)));
         }
-        let (branch, commit) = self
-            .branches
-            .iter()
-            .enumerate()
-            .find_map(|(n, branch)| Some((n, newest(&branch.commits, content)?)))?;
+        let (branch, commit) =
+            self.branches.iter().enumerate().find_map(|(n, branch)| Some((n, newest(&branch.commits)?)))?;
         Some(Place { at: self.branches[branch].fork, left: Some((branch, commit)) })
     }
 
@@ -172,6 +178,11 @@ impl Ledger {
 
 fn newest(commits: &[Commit], content: &Content) -> Option<usize> {
     commits.iter().rposition(|commit| matches(&commit.content, content))
+}
+
+/// The same pages, but for what SQLite counts in the first one.
+fn same_pages(recorded: &Content, seen: &Content) -> bool {
+    recorded.pages.is_some() && recorded.pages == seen.pages && recorded.rows == seen.rows
 }
 
 fn matches(recorded: &Content, seen: &Content) -> bool {
