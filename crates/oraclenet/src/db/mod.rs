@@ -136,15 +136,13 @@ impl Db {
         }
     }
 
-    /// Waits until the replica has everything that a reader may have seen, if it lacks anything: for an answer that
-    /// speaks of an earlier write whose own answer was `unknown`.
+    /// Waits until the replica has everything that a reader may have seen: for an answer that speaks of an earlier write
+    /// whose own answer was `unknown`. It always asks: a commit is seen a moment before it comes to the gate.
     ///
     /// # Errors
-    /// [`WriteError::Unknown`], when that takes too long.
+    /// [`WriteError::Unknown`] when that takes too long, [`WriteError::NotApplied`] when nothing more may wait.
     pub async fn settled<E>(&self) -> Result<Option<Txid>, WriteError<E>> {
-        if self.gate.waiting() == 0 {
-            return Ok(None);
-        }
+        self.gate.admits(self.ack_timeout * 2).map_err(WriteError::NotApplied)?;
         let durable = self.gate.enter(Vec::new());
         match tokio::time::timeout(self.ack_timeout, durable).await {
             Ok(Ok(txid)) => Ok(txid),
