@@ -119,6 +119,15 @@ pub enum KeepError {
     /// It took longer than the caller allowed.
     #[error("not in the bucket after {0:.1} s")]
     Timeout(f64),
+    /// This node does not own the replica (any more).
+    #[error("this instance does not own the replica")]
+    NotOwner,
+    /// The store cannot create only, and nobody said that there is one writer.
+    #[error("{0} replaces objects that are to be created only: nothing would protect it from a second writer")]
+    NoCreateOnly(String),
+    /// The application could not go on as an owner.
+    #[error("{0}")]
+    Application(String),
     /// Replication had ended before, by this error or because it was stopped.
     #[error("replication has ended{}", .0.as_ref().map_or_else(String::new, |error| format!(": {error}")))]
     Ended(Option<std::sync::Arc<KeepError>>),
@@ -154,12 +163,13 @@ impl KeepError {
                 ErrorKind::DataDamaged => KeepErrorKind::DataDamaged,
                 ErrorKind::Bug => KeepErrorKind::Bug,
             },
-            Self::Local(_) => KeepErrorKind::FixConfig,
+            Self::Local(_) | Self::NoCreateOnly(_) | Self::Application(_) => KeepErrorKind::FixConfig,
             Self::Io { .. }
             | Self::Sqlite { .. }
             | Self::Unsent { .. }
             | Self::Uncaptured { .. }
-            | Self::Timeout(_) => KeepErrorKind::Retry,
+            | Self::Timeout(_)
+            | Self::NotOwner => KeepErrorKind::Retry,
             Self::Beside { .. } | Self::Behind { .. } | Self::Wiped { .. } | Self::EpochDamaged { .. } => {
                 KeepErrorKind::DataDamaged
             }
@@ -186,6 +196,9 @@ impl KeepError {
                 "two writers share one replica path: stop one of them, then restore, or give each a path of its own"
             }
             Self::EpochDamaged { .. } => "look at that object; remove it if it is not litekeep's",
+            Self::NoCreateOnly(_) => {
+                "choose a store that honours If-None-Match (README has a list), or say that there is one writer only"
+            }
             Self::Local(LocalError::Locked(_)) => "stop the other process first",
             _ => return None,
         })

@@ -7,6 +7,7 @@ pub mod files;
 mod image;
 pub mod jobs;
 pub mod keeper;
+pub mod node;
 pub mod local;
 pub mod merge;
 mod ownership;
