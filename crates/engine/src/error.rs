@@ -123,7 +123,9 @@ pub enum KeepError {
     #[error("this instance does not own the replica")]
     NotOwner,
     /// The store cannot create only, and nobody said that there is one writer.
-    #[error("{0} replaces objects that are to be created only: nothing would protect it from a second writer")]
+    #[error(
+        "{0} replaces objects that are to be created only: nothing would protect it from a second writer"
+    )]
     NoCreateOnly(String),
     /// The application could not go on as an owner.
     #[error("{0}")]

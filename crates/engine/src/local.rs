@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 const STATE: &str = "state";
 const LOCK: &str = "lock";
+const OWNER: &str = "owner";
 const TAIL: &str = "tail";
 
 /// The state file's format; another number is not read.
@@ -194,6 +195,8 @@ impl State {
 pub(crate) struct Local {
     files: Arc<dyn Files>,
     dir: PathBuf,
+    /// The id of the engine that had the directory before: it is gone, since the lock is ours.
+    former: Option<String>,
     /// Held for as long as this engine runs: two engines on one file would undo each other's work.
     _lock: Arc<dyn File>,
 }
@@ -251,7 +254,22 @@ impl Local {
         if !lock.try_lock().map_err(at(&path))? {
             return Err(LocalError::Locked(path));
         }
-        Ok(Self { files: Arc::clone(files), dir, _lock: lock })
+        let owner = dir.join(OWNER);
+        let former = match files::read_small(&**files, &owner, limits::STATE_BYTES) {
+            Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(at(&owner)(error)),
+            other => other.ok().flatten().and_then(|text| String::from_utf8(text).ok()),
+        };
+        Ok(Self { files: Arc::clone(files), dir, former, _lock: lock })
+    }
+
+    /// The id of the engine that had this directory before, and cannot run any more.
+    pub(crate) fn former(&self) -> Option<&str> {
+        self.former.as_deref()
+    }
+
+    /// Writes down who has it now: before that id is in any claim.
+    pub(crate) fn set_owner(&self, id: &str) -> io::Result<()> {
+        files::replace(&*self.files, &self.dir.join(OWNER), id.as_bytes())
     }
 
     /// The directory itself.

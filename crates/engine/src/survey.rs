@@ -140,7 +140,7 @@ pub(crate) fn who_wrote(store: &dyn Store, txid: Txid) -> String {
 }
 
 fn owner(store: &dyn Store, epoch: Epoch) -> String {
-    match crate::ownership::read_claim(store, epoch) {
+    match crate::ownership::read_record(store, epoch, EpochRecord::Claim) {
         Ok(Some(claim)) => format!("owner {}", claim.owner),
         Ok(None) => "whose claim is gone".to_owned(),
         Err(error) => format!("whose claim cannot be read ({error})"),

@@ -114,6 +114,15 @@ impl Acquire {
         self.epoch
     }
 
+    /// While [`Do::Fence`] is to be done: when the question was sent that proved the end of the chain. Who has a slot of his
+    /// own to create there needs no other fence.
+    pub fn proof(&self) -> Option<Moment> {
+        match self.stage {
+            Stage::Fencing { proof } => Some(proof),
+            _ => None,
+        }
+    }
+
     /// Says where the newcomer stands without being asked.
     pub fn stands_at(&mut self, tip: Option<Txid>) {
         self.tip = Some(tip);
