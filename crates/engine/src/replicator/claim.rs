@@ -32,8 +32,8 @@ pub(crate) enum Found {
 pub(super) struct Term {
     /// Under way; kept while the file is compared anew.
     acquire: Option<Acquire>,
-    /// The epoch was taken by whoever began this replicator.
-    pub(super) entered: Option<Tenancy>,
+    /// The epoch was taken by whoever began this replicator; whether a slot of it is there.
+    pub(super) entered: Option<(Option<Tenancy>, bool)>,
     /// While it is owned, and the store creates only.
     pub(super) tenancy: Option<Tenancy>,
     /// What the state was before the fence that is on its way; and its slot.
@@ -46,8 +46,8 @@ pub(super) struct Term {
 impl Replicator {
     /// The file stands at the chain's end, as it was looked at: on to an epoch.
     pub(super) fn claim(&mut self) -> Result<(), KeepError> {
-        if let Some(tenancy) = self.term.entered.take() {
-            return self.own(Some(tenancy));
+        if let Some((tenancy, opened)) = self.term.entered.take() {
+            return self.enter_epoch(tenancy, opened);
         }
         let now = self.moment();
         let stand = match (self.staged.front(), &self.state) {
@@ -60,6 +60,18 @@ impl Replicator {
         let acquire = self.term.acquire.get_or_insert_with(|| Acquire::new(times, now.boot));
         acquire.hear(Heard::CaughtUp { tip: stand, epoch }, now, &now);
         self.phase = Phase::Claiming(Duration::ZERO);
+        Ok(())
+    }
+
+    fn enter_epoch(&mut self, tenancy: Option<Tenancy>, opened: bool) -> Result<(), KeepError> {
+        let theirs = self.tip.and_then(|tip| tip.epoch);
+        if tenancy.is_some_and(|tenancy| theirs.is_some_and(|theirs| theirs > tenancy.epoch())) {
+            return Err(self.superseded(theirs));
+        }
+        self.own(tenancy)?;
+        if let Some(txid) = self.chain.durable.filter(|_| opened) {
+            self.open_epoch(txid);
+        }
         Ok(())
     }
 

@@ -21,6 +21,7 @@ mod tenancy;
 
 pub use status::{Health, Status};
 
+pub(crate) use claim::closed_without;
 pub(crate) use status::Shared;
 
 use crate::error::KeepError;
@@ -36,7 +37,7 @@ use litekeep_core::decisions::Decisions;
 use litekeep_core::env::{Clock, Random};
 use litekeep_core::limits;
 use litekeep_core::lineage::RemoteTip;
-use litekeep_core::ownership::{EpochFacts, Look, Moment};
+use litekeep_core::ownership::{EpochFacts, Look, Moment, Tenancy};
 use litekeep_core::restore::{Catalog, LtxFile};
 use litekeep_formats::{Epoch, TimestampMs, Txid};
 use litekeep_store::{EpochRecord, Store};
@@ -64,6 +65,17 @@ pub struct Env {
     pub spawner: Arc<dyn Spawner>,
     /// The verdict functions.
     pub decisions: Decisions,
+}
+
+/// What somebody who took an epoch leaves to the replicator.
+pub(crate) struct Entry {
+    pub(crate) local: Local,
+    /// The id in the claim.
+    pub(crate) owner: String,
+    /// `None` where the store cannot create only.
+    pub(crate) tenancy: Option<Tenancy>,
+    /// A slot of the epoch is there already: the fence.
+    pub(crate) opened: bool,
 }
 
 /// What a step asks of its driver.
@@ -187,8 +199,19 @@ impl Replicator {
         let dir = crate::local::directory(database, settings.meta_path.as_deref());
         let local = Local::open(&env.files, dir)?;
         let owner = format!("{:016x}", env.random.next_u64());
+        Ok(Self::with_local(env, settings, database, local, owner))
+    }
+
+    /// Goes on with an epoch that was taken by whoever calls this, on a file that stands at the chain's end.
+    pub(crate) fn enter(env: Env, settings: Settings, database: &Path, entry: Entry) -> Self {
+        let mut replicator = Self::with_local(env, settings, database, entry.local, entry.owner);
+        replicator.term.entered = Some((entry.tenancy, entry.opened));
+        replicator
+    }
+
+    fn with_local(env: Env, settings: Settings, database: &Path, local: Local, owner: String) -> Self {
         let wal = Wal::new(Arc::clone(&env.files), crate::files::with_suffix(database, "-wal"));
-        Ok(Self {
+        Self {
             settings,
             path: database.to_owned(),
             owner,
@@ -230,7 +253,12 @@ impl Replicator {
             mailbox: Mailbox::new(),
             shared: Arc::new(Shared::default()),
             env,
-        })
+        }
+    }
+
+    /// Whether it replicates: what is committed from here on goes up.
+    pub(crate) fn is_running(&self) -> bool {
+        self.phase == Phase::Running
     }
 
     /// Does what is due now.

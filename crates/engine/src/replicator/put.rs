@@ -153,7 +153,7 @@ impl Replicator {
     }
 
     /// The first durable slot of an epoch opens it.
-    fn open_epoch(&mut self, txid: Txid) {
+    pub(super) fn open_epoch(&mut self, txid: Txid) {
         let Some(epoch) = self.chain.epoch.filter(|_| !self.chain.opened) else { return };
         self.chain.opened = true;
         self.write_epoch_record("open epoch", epoch, EpochRecord::Open, txid);
