@@ -4,6 +4,8 @@ pub mod clock;
 pub mod compactor;
 pub mod error;
 pub mod files;
+pub mod follow;
+mod forward;
 mod image;
 pub mod jobs;
 pub mod keeper;

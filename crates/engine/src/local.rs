@@ -22,6 +22,9 @@ const LOCK: &str = "lock";
 const OWNER: &str = "owner";
 const TAIL: &str = "tail";
 
+/// What a follower is about to make of the file, spelled like the state.
+const NEXT: &str = "next";
+
 /// The state file's format; another number is not read.
 const FORMAT: u32 = 2;
 
@@ -234,7 +237,11 @@ pub fn directory(database: &Path, meta: Option<&Path>) -> PathBuf {
 /// # Errors
 /// The file system's.
 pub fn peek(files: &dyn Files, dir: &Path) -> io::Result<Option<State>> {
-    match files::read_small(files, &dir.join(STATE), limits::STATE_BYTES) {
+    read_state(files, &dir.join(STATE))
+}
+
+fn read_state(files: &dyn Files, path: &Path) -> io::Result<Option<State>> {
+    match files::read_small(files, path, limits::STATE_BYTES) {
         Ok(text) => Ok(text.and_then(|text| State::read(&text))),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
         Err(error) => Err(error),
@@ -277,9 +284,30 @@ impl Local {
         &self.dir
     }
 
-    /// The last state that was saved; `None` if there is none that this version can read.
+    /// The last state that was saved; `None` if there is none that this version can read. A content that a follower
+    /// was about to commit is among those that the file may have been brought forward to.
     pub(crate) fn load(&self) -> io::Result<Option<State>> {
-        peek(&*self.files, &self.dir)
+        let Some(mut state) = peek(&*self.files, &self.dir)? else { return Ok(None) };
+        if let Some(next) = self.intended()?
+            && next.file == state.file
+            && next.replica == state.replica
+        {
+            let more = next.forward.iter().filter(|content| !state.forward.contains(content));
+            state.forward.extend(more.copied().collect::<Vec<_>>());
+        }
+        Ok(Some(state))
+    }
+
+    /// Writes down, durably, which state of the chain the file is about to become, and with which content. It is no
+    /// more than that: whether the file has become it, only the file can tell. So a note that nobody acted on does no
+    /// harm, however old.
+    pub(crate) fn intend(&self, next: &State) -> io::Result<()> {
+        files::replace(&*self.files, &self.dir.join(NEXT), &next.spell())
+    }
+
+    /// See [`Local::intend`].
+    pub(crate) fn intended(&self) -> io::Result<Option<State>> {
+        read_state(&*self.files, &self.dir.join(NEXT))
     }
 
     /// Replaces the state, durably.

@@ -63,7 +63,7 @@ pub(crate) fn list_all(store: &dyn Store) -> Result<Catalog, StoreError> {
     Ok(catalog)
 }
 
-fn epoch_facts(store: &dyn Store) -> Result<EpochFacts, StoreError> {
+pub(crate) fn epoch_facts(store: &dyn Store) -> Result<EpochFacts, StoreError> {
     let mut facts = EpochFacts::default();
     for entry in store.list(&Scope::Epochs)? {
         if let Key::Epoch(epoch, record) = entry.key {

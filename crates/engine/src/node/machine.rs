@@ -327,7 +327,9 @@ impl Machine {
         let heard = match acquire.next(&now) {
             Do::CatchUp => return self.catch_up(follower, acquire, now),
             Do::Wait(wait) => return Ok((Stage::Acquiring(follower, acquire), wait)),
-            Do::Own(epoch, proof) => return self.enter(*follower, Tenancy::new(self.settings.times, epoch, proof)),
+            Do::Own(epoch, proof) => {
+                return self.enter(*follower, Tenancy::new(self.settings.times, epoch, proof));
+            }
             Do::GiveUp { ours, theirs } => {
                 tracing::info!(?ours, ?theirs, "somebody else has claimed; following");
                 self.close_unopened(ours, &follower);
@@ -337,7 +339,9 @@ impl Machine {
             Do::Damaged(epoch) => {
                 return Err(KeepError::EpochDamaged { epoch, replica: self.env.store.location() });
             }
-            Do::Lost { epoch, closed, tip } => return Err(closed_without(&*self.env.store, epoch, closed, tip)),
+            Do::Lost { epoch, closed, tip } => {
+                return Err(closed_without(&*self.env.store, epoch, closed, tip));
+            }
             question => self.ask_store(question, &acquire, &follower),
         };
         match heard {
@@ -356,7 +360,12 @@ impl Machine {
     }
 
     /// Puts a question to the store; `None` when it turns out to create nothing exclusively, and that is accepted.
-    fn ask_store(&self, question: Do, acquire: &Acquire, follower: &Follower) -> Result<Option<Heard>, KeepError> {
+    fn ask_store(
+        &self,
+        question: Do,
+        acquire: &Acquire,
+        follower: &Follower,
+    ) -> Result<Option<Heard>, KeepError> {
         let store = &*self.env.store;
         let heard = match question {
             Do::ListEpochs => {
@@ -364,7 +373,11 @@ impl Machine {
                 Heard::Epochs(ownership::list_epochs(store, sealed, follower.local().former())?)
             }
             Do::Claim(epoch) => {
-                let io = |error| KeepError::Io { what: "note the owner beside", path: self.database.clone(), error };
+                let io = |error| KeepError::Io {
+                    what: "note the owner beside",
+                    path: self.database.clone(),
+                    error,
+                };
                 follower.local().set_owner(&self.owner).map_err(io)?;
                 let from = follower.tip().map(|state| state.txid);
                 match ownership::claim(store, epoch, &self.owner, from, self.env.clock.wall())? {
@@ -423,8 +436,7 @@ impl Machine {
     fn close_unopened(&self, ours: Option<Epoch>, follower: &Follower) {
         let (Some(epoch), Some(tip)) = (ours, follower.tip()) else { return };
         let (store, now) = (&*self.env.store, self.env.clock.wall());
-        let written =
-            ownership::write_record(store, epoch, EpochRecord::Closed, &self.owner, tip.txid, now);
+        let written = ownership::write_record(store, epoch, EpochRecord::Closed, &self.owner, tip.txid, now);
         if let Err(error) = written {
             tracing::warn!(%error, "the closing record of a claim could not be written; the next one waits for it");
         }

@@ -258,7 +258,8 @@ impl Node {
         });
         self.shared.wake();
         let waits = |inner: &mut Inner| {
-            inner.looks_done < ticket && !matches!(inner.status.role, Role::Owner | Role::Leaving | Role::Ended)
+            inner.looks_done < ticket
+                && !matches!(inner.status.role, Role::Owner | Role::Leaving | Role::Ended)
         };
         let (inner, waited) = self
             .shared
@@ -305,7 +306,8 @@ impl Node {
         let shared = Arc::clone(&self.shared);
         move || {
             let running = |inner: &mut Inner| inner.status.role != Role::Ended;
-            let inner = shared.changed.wait_while(shared.inner(), running).unwrap_or_else(PoisonError::into_inner);
+            let inner =
+                shared.changed.wait_while(shared.inner(), running).unwrap_or_else(PoisonError::into_inner);
             inner.status.failure.clone()
         }
     }

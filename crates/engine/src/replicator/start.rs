@@ -345,13 +345,5 @@ impl Replicator {
 
 /// The position right behind a state that was read as a whole.
 pub(super) fn position_of(facts: &Facts) -> Position {
-    if facts.mx_frame == 0 {
-        return Position::before_any_frame(facts.page_size);
-    }
-    Position {
-        page_size: facts.page_size,
-        salts: facts.salts,
-        frame: facts.mx_frame,
-        checksum: facts.checksum,
-    }
+    Position::behind(facts)
 }
