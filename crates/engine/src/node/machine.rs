@@ -312,7 +312,7 @@ impl Machine {
     /// One question on the way to an epoch.
     fn acquire(
         &mut self,
-        mut follower: Box<Follower>,
+        follower: Box<Follower>,
         mut acquire: Box<Acquire>,
     ) -> Result<(Stage, Duration), KeepError> {
         let now = self.now();
@@ -535,6 +535,8 @@ impl Machine {
     fn leave(&mut self, owning: &mut Owning, limit: Duration) {
         if !owning.leaving {
             owning.leaving = true;
+            // A wish from before would take the replica back at once from whoever is next.
+            self.shared.update(|inner| inner.wanted = None);
             self.role(Role::Leaving);
             self.application.stop_writing();
         }
@@ -542,12 +544,12 @@ impl Machine {
     }
 
     /// The replicator has ended.
-    fn owned(&mut self, mut owning: Box<Owning>) -> Result<(Stage, Duration), KeepError> {
+    fn owned(&mut self, owning: Box<Owning>) -> Result<(Stage, Duration), KeepError> {
         let status = owning.replicator.status();
         let (from_chain, writing) = (owning.from_chain || owning.writing, owning.writing);
         if !owning.leaving && writing {
+            self.shared.update(|inner| inner.wanted = None);
             self.application.stop_writing();
-            owning.leaving = true;
         }
         drop(owning);
         self.shared.update(|inner| {

@@ -179,9 +179,11 @@ impl Shared {
     fn ask_to_own(&self) {
         let until = self.clock.boot() + WISH;
         let wake = self.update(|inner| {
-            let new = inner.wanted.is_none();
-            inner.wanted = Some(until);
-            new
+            // A wish that an owner kept would take the replica back from whoever is next.
+            if inner.status.role == Role::Owner {
+                return false;
+            }
+            inner.wanted.replace(until).is_none()
         });
         if wake {
             self.wake();

@@ -130,13 +130,15 @@ impl Store for Moody {
 
 pub(crate) fn moody() -> (Rig, Arc<AtomicU32>) {
     let rig = Rig::new();
-    let mood = Arc::new(AtomicU32::new(FINE));
-    let store = Arc::new(Moody {
-        inner: Arc::clone(&rig.store),
-        mood: Arc::clone(&mood),
-        meanwhile: Arc::new(|| {}),
-    });
+    let (store, mood) = moody_way(&rig.store);
     (Rig { store, ..rig }, mood)
+}
+
+/// A way to a store that fails on request.
+pub(crate) fn moody_way(to: &Arc<dyn Store>) -> (Arc<dyn Store>, Arc<AtomicU32>) {
+    let mood = Arc::new(AtomicU32::new(FINE));
+    let moody = Moody { inner: Arc::clone(to), mood: Arc::clone(&mood), meanwhile: Arc::new(|| {}) };
+    (Arc::new(moody), mood)
 }
 
 /// Waits for a state that the engine reaches by itself.

@@ -7,6 +7,7 @@ mod faults;
 mod foreign;
 mod idle;
 mod locked;
+mod node;
 mod replica;
 mod rig;
 mod single_faults;
