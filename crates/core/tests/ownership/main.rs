@@ -6,15 +6,24 @@ use model::rules::{Bounds, Wrong};
 use model::search::{Limits, search};
 use model::world::Model;
 
+fn run(wrong: Option<Wrong>, bounds: Bounds, states: usize) {
+    let model = Model { bounds, wrong };
+    let begun = std::time::Instant::now();
+    let out = search(&model, Limits { states, every: wrong.is_none().then_some(101) });
+    println!("{wrong:?} {} states depth {} complete {} asked {} slowest {} {:?}", out.states, out.depth, out.complete, out.asked, out.slowest, begun.elapsed());
+    if let Some(trace) = out.found {
+        println!("{}", trace.text(&model));
+    }
+}
+
 #[test]
 fn probe() {
-    let bounds = Bounds::SMALL;
-    let model = Model { bounds, wrong: None };
-    let begun = std::time::Instant::now();
-    let out = search(&model, Limits { states: 3_000_000, every: Some(101) });
-    println!("{} states depth {} complete {} asked {} slowest {} {:?}", out.states, out.depth, out.complete, out.asked, out.slowest, begun.elapsed());
-    if let Some(trace) = out.found {
-        panic!("{}", trace.text(&model));
+    for wrong in Wrong::ALL {
+        run(Some(wrong), Bounds::SMALL, 4_000_000);
     }
-    let _ = Wrong::ALL;
+}
+
+#[test]
+fn right() {
+    run(None, Bounds { time: 5, slots: 2, ..Bounds::SMALL }, 12_000_000);
 }

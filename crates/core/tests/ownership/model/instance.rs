@@ -8,6 +8,9 @@ use litekeep_formats::TimestampMs;
 /// The model's unit of time: as long as the pause between two looks at the records.
 pub(crate) const TICK_MS: u8 = 100;
 
+/// A look is so many requests: a higher claim by name, the slot by name, the list of the higher levels.
+pub(crate) const REQUESTS: u8 = 3;
+
 /// A moment, in ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Stamp {
@@ -35,6 +38,19 @@ pub(crate) enum Phase {
     Uncounted,
 }
 
+/// What is only this instance's (its sending, an answer's arrival) can be told apart from what others do in the same tick
+/// only by which tick it falls in. So it is decided at once: now, or not in this tick. That loses no behaviour and leaves
+/// a fraction of the states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Pace {
+    /// To be decided before anything else happens.
+    Fresh,
+    /// Not in this tick.
+    Held,
+    /// At any time.
+    Loose,
+}
+
 /// A create of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Put {
@@ -42,9 +58,10 @@ pub(crate) struct Put {
     pub(crate) piece: Piece,
     pub(crate) sent: Stamp,
     pub(crate) phase: Phase,
+    pub(crate) pace: Pace,
 }
 
-/// A look is three requests: a higher claim by name, the slot by name, the list of the higher levels.
+/// A look at slot `n`, and which of its requests are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Asked {
     pub(crate) n: u8,
@@ -52,6 +69,7 @@ pub(crate) struct Asked {
     pub(crate) requests: u8,
     pub(crate) found: Look,
     pub(crate) date: u8,
+    pub(crate) pace: Pace,
 }
 
 /// How far an owner's epoch has got.
@@ -117,6 +135,25 @@ impl Instance {
     pub(crate) fn told(&mut self, date: u8) -> Stamp {
         self.slept = self.slept.max(date.saturating_sub(self.boot));
         self.now()
+    }
+
+    /// A tick passed, and this machine may have slept through it.
+    pub(crate) fn tick(&mut self, counted: bool) {
+        self.boot += u8::from(counted);
+        if let Some(put) = &mut self.put {
+            put.pace = if matches!(put.phase, Phase::Answered(..)) { Pace::Fresh } else { Pace::Loose };
+        }
+        if let Some(look) = &mut self.look {
+            look.pace = if look.requests == REQUESTS { Pace::Fresh } else { Pace::Loose };
+        }
+    }
+
+    pub(crate) fn hold(&mut self) {
+        if let Some(put) = self.put.as_mut().filter(|put| put.pace == Pace::Fresh) {
+            put.pace = Pace::Held;
+        } else if let Some(look) = &mut self.look {
+            look.pace = Pace::Held;
+        }
     }
 
     pub(crate) fn stand_by(&mut self, times: Times) {

@@ -1,7 +1,7 @@
 //! Everything that can happen: instances, the network, the bucket, time. An instance acts only on answers.
 
 use super::bucket::{Bucket, Created, Piece, ROOM, Record};
-use super::instance::{Asked, Instance, Opened, Phase, Put, Role, Stamp, TICK_MS};
+use super::instance::{Asked, Instance, Opened, Pace, Phase, Put, REQUESTS, Role, Stamp, TICK_MS};
 use super::rules::{Bounds, Wrong};
 use core::fmt;
 use core::time::Duration;
@@ -32,6 +32,8 @@ pub(crate) enum Action {
     Effect(u8),
     /// Its answer arrives.
     Answer(u8),
+    /// What would happen next to a message of this instance does not in this tick.
+    Hold(u8),
     /// Its answer does not, or it did not get there: it is sent again.
     Lose(u8),
     /// An owner asks for the next epoch's record by name, and it is there.
@@ -118,7 +120,13 @@ impl Model {
     /// All that may happen next.
     pub(crate) fn actions(&self, world: &World, actions: &mut Vec<Action>) {
         let bounds = &self.bounds;
-        if world.time < bounds.time {
+        for (i, it) in (0..).zip(&world.instances) {
+            if self.urgent(world, i, it, actions) {
+                return;
+            }
+        }
+        // Before the first claim no time passes that would matter.
+        if world.time < bounds.time && world.bucket.epochs[0].is_some() {
             actions.push(Action::Tick);
             if world.sleeps > 0 {
                 actions.push(Action::Sleep(0));
@@ -136,27 +144,48 @@ impl Model {
         actions.extend((1..=world.bucket.covered).filter(old).map(Action::Delete));
     }
 
-    fn actions_of(&self, world: &World, i: u8, it: &Instance, actions: &mut Vec<Action>) {
-        match it.put.map(|put| put.phase) {
+    /// What must be decided before anything else happens.
+    fn urgent(&self, world: &World, i: u8, it: &Instance, actions: &mut Vec<Action>) -> bool {
+        if it.put.is_some_and(|put| put.pace == Pace::Fresh) {
+            self.put_on(world, i, it, actions);
+        } else if it.look.is_some_and(|look| look.pace == Pace::Fresh) {
+            Self::look_on(i, it, actions);
+        } else {
+            return false;
+        }
+        actions.push(Action::Hold(i));
+        true
+    }
+
+    fn put_on(&self, world: &World, i: u8, it: &Instance, actions: &mut Vec<Action>) {
+        match it.put.filter(|put| put.pace != Pace::Held).map(|put| put.phase) {
             Some(Phase::Sent) => actions.push(Action::Effect(i)),
             Some(Phase::Answered(..)) => actions.push(Action::Answer(i)),
-            Some(Phase::Uncounted) | None => {}
+            Some(Phase::Uncounted) | None => return,
         }
-        let under_way = it.put.is_some_and(|put| put.phase != Phase::Uncounted);
-        let room = world.strays.iter().any(Option::is_none);
-        if under_way && world.losses > 0 && room {
+        if world.losses > 0 && world.strays.iter().any(Option::is_none) {
             actions.push(Action::Lose(i));
         }
-        match it.look {
-            Some(look) if look.requests < 3 => actions.push(Action::Request(i)),
+    }
+
+    fn look_on(i: u8, it: &Instance, actions: &mut Vec<Action>) {
+        match it.look.filter(|look| look.pace != Pace::Held) {
+            Some(look) if look.requests < REQUESTS => actions.push(Action::Request(i)),
             Some(_) => actions.push(Action::Looked(i)),
             None => {}
         }
+    }
+
+    fn actions_of(&self, world: &World, i: u8, it: &Instance, actions: &mut Vec<Action>) {
+        self.put_on(world, i, it, actions);
+        Self::look_on(i, it, actions);
         let now = it.now().moment();
         match &it.role {
             Role::Standby(acquire) if it.put.is_none() && it.look.is_none() => {
                 let waits = match acquire.next(&now) {
                     Do::Wait(_) => true,
+                    // All are alike: the first to claim is called 0.
+                    Do::Claim(Epoch::FIRST) => i > 0,
                     Do::Claim(claim) => claim.get() > self.bounds.epochs.into(),
                     Do::Fence(_, n) => n.get() > self.bounds.slots.into(),
                     _ => false,
@@ -182,13 +211,15 @@ impl Model {
                 if *opened == Opened::Counted {
                     actions.push(Action::Open(i));
                 }
-                if it.put.is_none() {
+                let leaves = tenancy.successor().is_some() || *lost || it.writes == 0;
+                if it.put.is_none() && leaves {
                     actions.push(Action::Close(i));
                 }
             }
             Role::Standby(_) | Role::Retired => {}
         }
-        if world.crashes > 0 && (it.put.is_none_or(|put| put.phase != Phase::Sent) || room) {
+        let room = it.put.is_none_or(|put| put.phase != Phase::Sent) || world.strays.iter().any(Option::is_none);
+        if world.crashes > 0 && room {
             actions.push(Action::Crash(i));
         }
     }
@@ -199,7 +230,7 @@ impl Model {
             Action::Tick | Action::Sleep(_) => {
                 world.time += 1;
                 for (i, instance) in (0..).zip(&mut world.instances) {
-                    instance.boot += u8::from(action != Action::Sleep(i));
+                    instance.tick(action != Action::Sleep(i));
                 }
                 world.sleeps -= u8::from(action != Action::Tick);
             }
@@ -215,7 +246,9 @@ impl Model {
                 let time = world.time;
                 let put = world.instances[usize::from(i)].put.as_mut().expect("sent");
                 put.phase = Phase::Answered(world.bucket.create(put.n, put.piece, time), time);
+                put.pace = Pace::Fresh;
             }
+            Action::Hold(i) => world.at(i).hold(),
             Action::Answer(i) => return self.answer(world, i),
             Action::Lose(i) => {
                 world.losses -= 1;
@@ -223,7 +256,7 @@ impl Model {
                 let it = world.at(i);
                 let sent = it.now();
                 let put = it.put.as_mut().expect("under way");
-                (put.sent, put.phase) = (sent, Phase::Sent);
+                (put.sent, put.phase, put.pace) = (sent, Phase::Sent, Pace::Fresh);
             }
             Action::See(i) => {
                 let (above, time) = (epoch(world.bucket.newest_epoch()), world.time);
@@ -300,7 +333,9 @@ impl Model {
                 let it = world.at(i);
                 (it.tip, it.content) = (tip, last.content);
                 let seen = self.blind(epoch(last.epoch), ours);
-                self.hear(world, i, Heard::CaughtUp { tip: Txid::new(tip.into()), epoch: seen }, now)
+                self.hear(world, i, Heard::CaughtUp { tip: Txid::new(tip.into()), epoch: seen }, now)?;
+                // Before a claim it does not matter how the two fall.
+                if ours.is_none() { self.next(world, i) } else { Ok(()) }
             }
             Do::ListEpochs => {
                 let epochs = self.list(world, ours);
@@ -323,7 +358,7 @@ impl Model {
             Do::Fence(epoch, n) => {
                 let (n, epoch) = (small(n.get()), small(epoch.get()));
                 let piece = Piece { epoch, content: 128 + epoch, base: it.content };
-                it.put = Some(Put { n, piece, sent: now, phase: Phase::Sent });
+                it.put = Some(Put { n, piece, sent: now, phase: Phase::Sent, pace: Pace::Fresh });
                 Ok(())
             }
             Do::GiveUp { ours: Some(ours), .. } => {
@@ -340,7 +375,8 @@ impl Model {
 
     fn ask(&self, world: &mut World, i: u8, n: u8) {
         let it = world.at(i);
-        it.look = Some(Asked { n, sent: it.now(), requests: 0, found: Look::default(), date: 0 });
+        let (sent, found) = (it.now(), Look::default());
+        it.look = Some(Asked { n, sent, requests: 0, found, date: 0, pace: Pace::Fresh });
     }
 
     fn request(&self, world: &mut World, i: u8) {
@@ -353,7 +389,7 @@ impl Model {
         };
         let look = it.look.as_mut().expect("asked");
         let order = if self.is(Wrong::LevelsFirst) { [2, 1, 0] } else { [0, 1, 2] };
-        let last = if self.bounds.atomic_look { 3 } else { look.requests + 1 };
+        let last = if self.bounds.atomic_look { REQUESTS } else { look.requests + 1 };
         for request in look.requests..last {
             match order[usize::from(request)] {
                 0 => look.found.higher = self.blind(epoch(newest), ours).filter(|it| Some(*it) > ours),
@@ -362,6 +398,7 @@ impl Model {
             }
         }
         (look.requests, look.date) = (last, time);
+        look.pace = if last == REQUESTS { Pace::Fresh } else { Pace::Loose };
     }
 
     fn looked(&self, world: &mut World, i: u8) -> Checked {
@@ -400,7 +437,7 @@ impl Model {
         it.made += 1;
         let content = 16 * (i + 1) + it.made;
         let piece = Piece { epoch: small(tenancy.epoch().get()), content, base: it.content };
-        let put = Put { n: it.tip + 1, piece, sent: it.now(), phase: Phase::Sent };
+        let put = Put { n: it.tip + 1, piece, sent: it.now(), phase: Phase::Sent, pace: Pace::Fresh };
         it.put = Some(put);
         if self.is(Wrong::AckBeforeCreate) { world.acknowledge(put) } else { Ok(()) }
     }
@@ -425,7 +462,7 @@ impl Model {
         match tenancy.created(self.clocks(sent).moment(), &self.clocks(until).moment()) {
             Counted::Yes => self.count(world, i, put),
             Counted::Unproven => {
-                it.put = Some(Put { phase: Phase::Uncounted, ..put });
+                it.put = Some(Put { phase: Phase::Uncounted, pace: Pace::Loose, ..put });
                 Ok(())
             }
         }
@@ -446,9 +483,13 @@ impl Model {
         let times = self.times();
         let it = world.at(i);
         let now = it.told(date);
-        let until = if self.is(Wrong::JudgedWhenSent) { sent } else { now };
+        let (sent, now) = match heard {
+            Heard::Fenced(_) if self.is(Wrong::JudgedWhenSent) => (sent, sent),
+            Heard::Fenced(_) | Heard::Looked(_) => (self.clocks(sent), self.clocks(now)),
+            _ => (sent, now),
+        };
         let Role::Standby(acquire) = &mut it.role else { unreachable!("newcomers only") };
-        acquire.hear(heard, self.clocks(sent).moment(), &self.clocks(until).moment());
+        acquire.hear(heard, sent.moment(), &now.moment());
         match acquire.next(&now.moment()) {
             Do::Own(epoch, proof) => {
                 let tenancy = litekeep_core::ownership::Tenancy::new(times, epoch, proof);
@@ -508,6 +549,9 @@ impl Model {
             wrong: self.wrong,
         };
         let mut world = world.clone();
+        for i in 0..self.bounds.instances {
+            world.at(i).tick(false);
+        }
         world.strays = [None; STRAYS];
         (world.crashes, world.losses, world.sleeps) = (0, 0, 0);
         let promised = |world: &World| world.acknowledged.iter().filter(|content| **content != 0).count();
