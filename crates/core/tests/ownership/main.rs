@@ -19,7 +19,7 @@ fn run(wrong: Option<Wrong>, bounds: Bounds, states: usize) {
 #[test]
 fn probe() {
     for wrong in Wrong::ALL {
-        run(Some(wrong), Bounds::SMALL, 4_000_000);
+        run(Some(wrong), Bounds { time: 5, slots: 2, ..Bounds::SMALL }, 8_000_000);
     }
 }
 

@@ -85,6 +85,18 @@ impl Bucket {
         self.covered = to;
     }
 
+    /// Two ages past the one that matters are the same: the newest claim's tenure is a tick, a slot's least age ends at `old`.
+    pub(crate) fn forget_ages(&mut self, old: u8) {
+        for slot in self.slots.iter_mut().flatten() {
+            slot.at = slot.at.max(old);
+        }
+        let mut newest = true;
+        for record in self.epochs.iter_mut().rev().flatten() {
+            record.at = if newest { record.at } else { 0 };
+            newest = false;
+        }
+    }
+
     pub(crate) fn newest_epoch(&self) -> u8 {
         (1..=ROOM).rev().find(|e| self.epochs[e - 1].is_some()).map_or(0, |e| u8::try_from(e).expect("small"))
     }

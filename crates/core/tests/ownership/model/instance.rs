@@ -2,7 +2,7 @@
 
 use super::bucket::{Created, Piece};
 use core::time::Duration;
-use litekeep_core::ownership::{Acquire, Look, Moment, Tenancy, Times};
+use litekeep_core::ownership::{Acquire, Counted, Look, Moment, Tenancy, Times};
 use litekeep_formats::TimestampMs;
 
 /// The model's unit of time: as long as the pause between two looks at the records.
@@ -145,6 +145,33 @@ impl Instance {
         }
         if let Some(look) = &mut self.look {
             look.pace = if look.requests == REQUESTS { Pace::Fresh } else { Pace::Loose };
+        }
+    }
+
+    /// Two ages past the horizon are the same.
+    pub(crate) fn forget_ages(&mut self, times: Times, horizon: u8) {
+        let now = self.now();
+        let old = |stamp: Stamp| {
+            let by = |now: u8, then: u8| now.saturating_sub(then) >= horizon;
+            by(now.boot, stamp.boot)
+        };
+        let limit = Stamp {
+            boot: now.boot.saturating_sub(horizon),
+            store: now.store.map(|store| store.saturating_sub(horizon)),
+        };
+        if let Some(put) = self.put.as_mut().filter(|put| old(put.sent)) {
+            put.sent = limit;
+        }
+        if let Some(look) = self.look.as_mut().filter(|look| old(look.sent)) {
+            look.sent = limit;
+        }
+        if let Role::Owner { tenancy, .. } = &mut self.role {
+            let now = now.moment();
+            if tenancy.clone().created(now, &now) == Counted::Unproven && now.boot.as_millis() >= 100 {
+                let mut aged = Tenancy::new(times, tenancy.epoch(), limit.moment());
+                tenancy.successor().into_iter().for_each(|epoch| aged.saw_claim(epoch));
+                *tenancy = aged;
+            }
         }
     }
 

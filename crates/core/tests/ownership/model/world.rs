@@ -200,7 +200,8 @@ impl Model {
                     actions.push(Action::Write(i));
                 }
                 let uncounted = it.put.is_some_and(|put| put.phase == Phase::Uncounted);
-                if it.look.is_none() && !lost && (uncounted || tenancy.wants_proof(&now)) {
+                let aged = it.writes > 0 || it.put.is_some();
+                if it.look.is_none() && !lost && (uncounted || aged && tenancy.wants_proof(&now)) {
                     actions.push(Action::Ask(i));
                 }
                 let sees = tenancy.successor().is_none() && !self.is(Wrong::KeepLowerClaim);
@@ -231,7 +232,11 @@ impl Model {
                 world.time += 1;
                 for (i, instance) in (0..).zip(&mut world.instances) {
                     instance.tick(action != Action::Sleep(i));
+                    if self.wrong.is_none() {
+                        instance.forget_ages(self.times(), self.bounds.horizon);
+                    }
                 }
+                world.bucket.forget_ages(world.time.saturating_sub(3 * self.bounds.horizon));
                 world.sleeps -= u8::from(action != Action::Tick);
             }
             Action::Next(i) => return self.next(world, i),
