@@ -140,12 +140,18 @@ impl Instance {
     /// A tick passed, and this machine may have slept through it.
     pub(crate) fn tick(&mut self, counted: bool) {
         self.boot += u8::from(counted);
+        let answer = self.answer_pace();
         if let Some(put) = &mut self.put {
-            put.pace = if matches!(put.phase, Phase::Answered(..)) { Pace::Fresh } else { Pace::Loose };
+            put.pace = if matches!(put.phase, Phase::Answered(..)) { answer } else { Pace::Loose };
         }
         if let Some(look) = &mut self.look {
-            look.pace = if look.requests == REQUESTS { Pace::Fresh } else { Pace::Loose };
+            look.pace = if look.requests == REQUESTS { answer } else { Pace::Loose };
         }
+    }
+
+    /// In which order the answers to a create and to a look arrive is not decided at once.
+    pub(crate) fn answer_pace(&self) -> Pace {
+        if self.put.is_some() && self.look.is_some() { Pace::Loose } else { Pace::Fresh }
     }
 
     /// Two ages past the horizon are the same.

@@ -232,7 +232,7 @@ impl Model {
                 world.time += 1;
                 for (i, instance) in (0..).zip(&mut world.instances) {
                     instance.tick(action != Action::Sleep(i));
-                    if self.wrong.is_none() {
+                    if !self.is(Wrong::JudgedWhenSent) {
                         instance.forget_ages(self.times(), self.bounds.horizon);
                     }
                 }
@@ -249,9 +249,11 @@ impl Model {
             Action::Looked(i) => return self.looked(world, i),
             Action::Effect(i) => {
                 let time = world.time;
-                let put = world.instances[usize::from(i)].put.as_mut().expect("sent");
+                let it = &mut world.instances[usize::from(i)];
+                let pace = it.answer_pace();
+                let put = it.put.as_mut().expect("sent");
                 put.phase = Phase::Answered(world.bucket.create(put.n, put.piece, time), time);
-                put.pace = Pace::Fresh;
+                put.pace = pace;
             }
             Action::Hold(i) => world.at(i).hold(),
             Action::Answer(i) => return self.answer(world, i),
@@ -392,6 +394,7 @@ impl Model {
             Role::Owner { tenancy, .. } => Some(tenancy.epoch()),
             Role::Retired => None,
         };
+        let answer = it.answer_pace();
         let look = it.look.as_mut().expect("asked");
         let order = if self.is(Wrong::LevelsFirst) { [2, 1, 0] } else { [0, 1, 2] };
         let last = if self.bounds.atomic_look { REQUESTS } else { look.requests + 1 };
@@ -403,7 +406,7 @@ impl Model {
             }
         }
         (look.requests, look.date) = (last, time);
-        look.pace = if last == REQUESTS { Pace::Fresh } else { Pace::Loose };
+        look.pace = if last == REQUESTS { answer } else { Pace::Loose };
     }
 
     fn looked(&self, world: &mut World, i: u8) -> Checked {
