@@ -217,7 +217,7 @@ impl Follower {
         if self.find_place()? {
             self.shrink_wal()?;
         }
-        self.settle()
+        self.into_local().map(drop)
     }
 
     fn settle(&mut self) -> Result<(), KeepError> {
