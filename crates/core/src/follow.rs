@@ -131,6 +131,7 @@ impl Pace {
 mod tests {
     use super::*;
     use litekeep_formats::ltx::Marks;
+    use std::vec::Vec;
 
     fn sum(n: u64) -> Checksum {
         Checksum::from_crc(n)

@@ -240,6 +240,14 @@ pub fn peek(files: &dyn Files, dir: &Path) -> io::Result<Option<State>> {
     read_state(files, &dir.join(STATE))
 }
 
+/// The same of what the file was about to become, by following a replica.
+///
+/// # Errors
+/// The file system's.
+pub fn peek_next(files: &dyn Files, dir: &Path) -> io::Result<Option<State>> {
+    read_state(files, &dir.join(NEXT))
+}
+
 fn read_state(files: &dyn Files, path: &Path) -> io::Result<Option<State>> {
     match files::read_small(files, path, limits::STATE_BYTES) {
         Ok(text) => Ok(text.and_then(|text| State::read(&text))),
@@ -307,7 +315,7 @@ impl Local {
 
     /// See [`Local::intend`].
     pub(crate) fn intended(&self) -> io::Result<Option<State>> {
-        read_state(&*self.files, &self.dir.join(NEXT))
+        peek_next(&*self.files, &self.dir)
     }
 
     /// Replaces the state, durably.

@@ -241,7 +241,9 @@ impl Acquire {
                 let pause = if news { Duration::ZERO } else { POLL };
                 self.wait(now.boot + pause);
             }
-            Some((closed, epoch)) if closed > tip => self.stage = Stage::Done(Do::Lost { epoch, closed, tip }),
+            Some((closed, epoch)) if closed > tip => {
+                self.stage = Stage::Done(Do::Lost { epoch, closed, tip })
+            }
             _ if open && !late => self.wait(now.boot + POLL),
             _ => self.stage = Stage::Proving { fence: open || gone },
         }

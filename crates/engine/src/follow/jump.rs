@@ -60,9 +60,13 @@ impl Follower {
     }
 
     /// How many transactions were built here that the chain lacks; changes that are in none yet count as one.
-    fn own_transactions(&self) -> Result<u64, KeepError> {
+    fn own_transactions(&mut self) -> Result<u64, KeepError> {
+        let in_none = match (self.state.clone(), self.seen) {
+            (Some(state), Some(facts)) => !self.ends_at(&state, &facts)?,
+            _ => true,
+        };
         let staged = self.local.staged().map_err(self.io("read the state in"))?;
-        let mut own = 0;
+        let mut own = u64::from(in_none);
         for txid in staged.into_iter().rev() {
             let file = files::read_small(&*self.env.files, &self.local.slot(txid), u64::MAX)
                 .map_err(self.io("read a slot in"))?;

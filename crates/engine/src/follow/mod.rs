@@ -222,7 +222,7 @@ impl Follower {
         if self.find_place()? {
             self.shrink_wal()?;
         }
-        self.settle()
+        self.into_local().map(drop)
     }
 
     fn settle(&mut self) -> Result<(), KeepError> {

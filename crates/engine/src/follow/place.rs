@@ -164,7 +164,7 @@ impl Follower {
     }
 
     /// Whether the last owner's record, its tail included, ends exactly where the WAL ends.
-    fn ends_at(&mut self, state: &State, facts: &Facts) -> Result<bool, KeepError> {
+    pub(super) fn ends_at(&mut self, state: &State, facts: &Facts) -> Result<bool, KeepError> {
         let io = self.io("read the state in");
         let pending = Pending::load(Arc::clone(&self.env.files), &self.local, state).map_err(&io)?;
         if !pending.is_empty() || pending.commit() != state.commit {

@@ -9,6 +9,16 @@ use litekeep_formats::{Epoch, Txid};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// A look for a proof.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    n: Txid,
+    /// Slot `n` was known to be there, and ours, before the question was sent: what it finds there may be somebody else's
+    /// otherwise, from before that name was freed.
+    mine: bool,
+    sent: Moment,
+}
+
 /// Questions under way.
 #[derive(Debug, Default)]
 pub(super) struct Looking {
@@ -117,23 +127,22 @@ impl Replicator {
         let Some(tenancy) = self.term.tenancy.filter(|_| !self.term.looking.proving) else { return };
         self.term.looking.proving = true;
         let (store, epoch) = (Arc::clone(&self.env.store), tenancy.epoch());
+        let mine = self.term.looking.unproven == Some(n);
+        let asked = Asked { n, mine, sent };
         self.spawn(
             "prove",
             move |reporter| {
                 let look = ownership::look(&*store, epoch, n);
-                reporter.report(Report::Proved(n, sent, look.map_err(KeepError::from)));
+                reporter.report(Report::Proved(asked, look.map_err(KeepError::from)));
             },
-            Report::Proved(n, sent, Err(KeepError::JobLost("prove"))),
+            Report::Proved(asked, Err(KeepError::JobLost("prove"))),
         );
     }
 
-    pub(super) fn proved(
-        &mut self,
-        n: Txid,
-        sent: Moment,
-        result: Result<Look, KeepError>,
-    ) -> Result<(), KeepError> {
-        let now = self.env.clock.boot();
+    pub(super) fn proved(&mut self, asked: Asked, result: Result<Look, KeepError>) -> Result<(), KeepError> {
+        let Asked { n, mine, sent } = asked;
+        let moment = self.moment();
+        let now = moment.boot;
         self.term.looking.proving = false;
         let waits = self.term.looking.unproven == Some(n);
         let look = match result {
@@ -146,7 +155,7 @@ impl Replicator {
         };
         self.term.looking.failures = 0;
         let Some(tenancy) = &mut self.term.tenancy else { return Ok(()) };
-        let proves = tenancy.proved(&look, n, waits, sent);
+        let proves = tenancy.proved(&look, n, mine, sent, &moment);
         let lost = waits && !proves && tenancy.is_lost(&look, n);
         if let Some(higher) = look.higher {
             self.saw_claim(higher)?;
@@ -158,7 +167,9 @@ impl Replicator {
             }
             (true, false) if lost => Err(self.superseded(look.higher)),
             (true, false) => {
-                self.term.looking.prove_not_before = now + self.backoff(0);
+                // A look that was on its way before the slot was known to be ours says nothing of it.
+                let pause = if mine { self.backoff(0) } else { Duration::ZERO };
+                self.term.looking.prove_not_before = now + pause;
                 Ok(())
             }
             (false, _) => Ok(()),

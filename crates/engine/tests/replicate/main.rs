@@ -4,6 +4,7 @@
 mod basics;
 mod chores;
 mod faults;
+mod follow;
 mod foreign;
 mod idle;
 mod locked;

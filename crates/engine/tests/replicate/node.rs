@@ -193,7 +193,7 @@ fn r23_ownership_goes_back_and_forth_and_every_acknowledged_row_is_there_once() 
 #[test]
 fn r25_an_owner_that_was_fenced_answers_truthfully_keeps_aside_what_is_lost_and_follows() {
     let store = Rig::new().store;
-    let (way, mood) = moody_way(&store);
+    let (way, mood, _) = moody_way(&store);
     let first = Member::join(&way);
     assert!(first.write("kept"));
     let second = Member::join(&store);
