@@ -138,6 +138,11 @@ pub(crate) fn restore_state(env: &Env, txid: Txid, options: &Options) -> Result<
         Err(RestoreError::Local { operation: what, path, cause: error, .. }) => {
             Err(KeepError::Io { what, path, error })
         }
+        Err(RestoreError::OutputBusy(what) | RestoreError::Sqlite(what)) => Err(KeepError::Io {
+            what: "restore to",
+            path: options.output.clone(),
+            error: io::Error::new(io::ErrorKind::ResourceBusy, what),
+        }),
         Err(error @ RestoreError::Unsettled { .. }) => Err(fail(ErrorKind::Retry, error.to_string())),
         Err(error) => Err(fail(ErrorKind::DataDamaged, error.to_string())),
     }

@@ -323,10 +323,15 @@ impl Local {
         files::replace(&*self.files, &self.dir.join(STATE), &state.spell())
     }
 
+    /// Forgets what is known of the file; what lies beside that counts for nothing then.
+    pub(crate) fn forget(&self) -> io::Result<()> {
+        self.files.remove(&self.dir.join(STATE))?;
+        self.files.sync_dir(&self.dir)
+    }
+
     /// Forgets everything but the lock.
     pub(crate) fn clear(&self) -> io::Result<()> {
-        self.files.remove(&self.dir.join(STATE))?;
-        self.files.sync_dir(&self.dir)?;
+        self.forget()?;
         self.sweep(|_| false)
     }
 

@@ -42,13 +42,14 @@ impl Follower {
         let Some(target) = self.whole(newest)? else {
             return Err(self.damaged(newest, &"its content in level 9 is not there yet"));
         };
+        self.newer = Some(self.restore(target)?);
         let (path, content) = self.keep_aside()?;
         tracing::warn!(db = %self.database.display(), kept = %path.display(), transactions = own,
             "the database holds changes that the replica lacks; they are kept aside, and it becomes the replica's \
              newest state");
         self.aside = Some((path.clone(), content));
         // From here on the record would speak for a file that is about to be another.
-        self.local.clear().map_err(self.io("clear the state in"))?;
+        self.local.forget().map_err(self.io("clear the state in"))?;
         (self.state, self.sums, self.ready) = (None, None, None);
         match self.jump(Some(target))? {
             Followed::Jumped(_) => {
