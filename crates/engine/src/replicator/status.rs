@@ -60,6 +60,7 @@ struct Inner {
     answered: u64,
     snapshots_asked: u64,
     stop: Option<Duration>,
+    confirmed: bool,
 }
 
 /// Shared between a replicator and its handles.
@@ -113,6 +114,15 @@ impl Shared {
 
     pub(super) fn take_snapshot_request(&self) -> bool {
         std::mem::take(&mut self.inner().snapshots_asked) > 0
+    }
+
+    /// The application is well: the epoch may be opened.
+    pub(crate) fn confirm(&self) {
+        self.inner().confirmed = true;
+    }
+
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.inner().confirmed
     }
 
     pub(crate) fn ask_stop(&self, limit: Duration) {
