@@ -201,7 +201,8 @@ impl Machine {
     }
 
     fn follower(&self) -> Result<Follower, KeepError> {
-        Follower::open(self.env.clone(), &self.settings.replication, Manner::default(), &self.database)
+        let manner = Manner { parallelism: self.settings.parallelism, ..Manner::default() };
+        Follower::open(self.env.clone(), &self.settings.replication, manner, &self.database)
     }
 
     /// A pause after a failure that may pass; any other ends the node.

@@ -116,6 +116,21 @@ pub struct NodeSettings {
     pub fresh: bool,
     /// Go on where the store cannot create only: the user says that there is one writer.
     pub single_writer: bool,
+    /// Requests in flight while a state is restored; 1 works on the node's thread alone.
+    pub parallelism: usize,
+}
+
+impl Default for NodeSettings {
+    fn default() -> Self {
+        Self {
+            replication: Settings::default(),
+            times: Times::USUAL,
+            look_every: Duration::from_secs(1),
+            fresh: false,
+            single_writer: false,
+            parallelism: crate::restore::PARALLELISM,
+        }
+    }
 }
 
 /// A node's state for people and metrics.
