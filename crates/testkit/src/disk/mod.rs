@@ -179,6 +179,11 @@ impl Process {
         self.pid
     }
 
+    /// How many of its calls failed because that was planned, or for want of room.
+    pub fn failures(&self) -> u64 {
+        self.disk.state().faults.failures(self.pid)
+    }
+
     /// Whether it still runs.
     pub fn alive(&self) -> bool {
         self.disk.state().alive(self.pid)
