@@ -174,7 +174,9 @@ impl File for Handle {
                 Ok(())
             }
             Err(error) => {
-                if self.process.alive() {
+                // What no later sync brings to the disk is lost to SQLite for good, as everybody knows since 2018; the
+                // engine's own files are to survive it, and SQLite's keep their bytes for the next sync.
+                if self.process.alive() && self.door == Door::Raw {
                     node(&mut self.process.disk.state(), self.ino)?.content.fail_sync();
                 }
                 Err(error)

@@ -298,6 +298,13 @@ impl State {
 
     // For scenes and judges.
 
+    pub(super) fn flush(&mut self, path: &Path) {
+        let node = self.find(path).ok().flatten().and_then(|ino| self.nodes.get_mut(&ino));
+        if let Some(node) = node {
+            node.content.sync();
+        }
+    }
+
     pub(super) fn sync_all(&mut self) {
         for (ino, node) in &mut self.nodes {
             node.content.sync();

@@ -11,6 +11,7 @@ use crate::workload::{Ledger, Shape};
 
 pub(super) const DIRECTORY: &str = "/data";
 pub(super) const DATABASE: &str = "/data/app.db";
+pub(super) const WAL: &str = "/data/app.db-wal";
 pub(super) const STATE: &str = "/data/.app.db-litekeep";
 
 /// How often the application may come between the calls of one turn of the engine: a writer that never pauses could
@@ -101,6 +102,10 @@ impl Machine {
     /// Asks the engine for a promise about everything that is committed.
     pub(super) fn ask(&mut self) {
         let last = self.desk.get().ledger.last_confirmed();
+        // Without syncs only a running application knows how far back a power loss took it.
+        if !self.shape.synced && !self.app_runs() {
+            return;
+        }
         if let (Some(engine), Some(commit), None) = (&mut self.engine, last, self.question) {
             let (built, durable) = engine.reached();
             self.question = Some(Question { ticket: engine.ask(), commit, built, durable });

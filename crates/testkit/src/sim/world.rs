@@ -2,7 +2,7 @@
 
 use super::engine::Engine;
 use super::intervals::settings;
-use super::machine::{DATABASE, Machine, empty_disk};
+use super::machine::{DATABASE, Machine, WAL, empty_disk};
 use super::{Crash, Fate, PromiseFlaw, Report, Scenario, trouble};
 use crate::clock::SimClock;
 use crate::disk::Trap;
@@ -292,6 +292,10 @@ impl World {
         if died {
             self.note("the application was killed");
             self.report.kills += 1;
+            // A commit that the next one finds is durable only once the operating system has written it.
+            for path in [DATABASE, WAL] {
+                self.machine.disk.flush(path);
+            }
             self.machine.app_rests = self.downtime();
         }
         if let Some(engine) = self.machine.engine.take_if(|engine| !engine.process().alive()) {

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Result};
 pub(super) struct Image {
     /// Of every page, ascending, page 1 first.
     pages: Vec<u64>,
-    /// Of page 1 without the change counters that SQLite sets as it commits.
+    /// Of page 1 without the change counters that SQLite sets as it commits, and without the journal mode.
     first: u64,
 }
 
@@ -62,6 +62,7 @@ impl Image {
 fn without_counters(page: &[u8]) -> u64 {
     let mut page = page.to_vec();
     if page.len() >= 100 {
+        page[18..20].fill(0);
         page[24..28].fill(0);
         page[92..100].fill(0);
     }

@@ -9,7 +9,8 @@ use rusqlite::Connection;
 pub struct Content {
     /// Digest of every byte; `None` for a commit whose answer never came.
     pub exact: Option<u64>,
-    /// Digest of every byte but the change counters of page 1; `None` where a commit moves pages by itself.
+    /// Digest of every byte but the change counters and the journal mode in page 1; `None` where a commit moves pages by
+    /// itself.
     pub pages: Option<u64>,
     /// Digest of every row; known only where the pages are not.
     pub rows: Option<u64>,
@@ -107,9 +108,10 @@ impl Ledger {
         let content = self.look(conn)?;
         if newest(&self.commits, &content).is_none() {
             // The engine may have brought the file forward, by a put that had been on its way. SQLite wrote it then, and
-            // counted that in page 1, so it is known by its pages but for those counters.
+            // counted that in page 1, so it is known by its pages but for those counters. So is one that was left in
+            // another journal mode.
             match self.place(&content).or_else(|| self.place_by(&content, same_pages)) {
-                Some(place) if place.at == self.last() => self.go_back(place),
+                Some(place) if place.at >= self.last_confirmed() || lost > 0 => self.go_back(place),
                 _ => {
                     return Err(format!(
                         "the application found {content:x?}, which nobody committed: {self}"
@@ -117,16 +119,18 @@ impl Ledger {
                 }
             }
         }
-        let exactly = newest(&self.commits, &content);
-        let brought = || self.commits.iter().rposition(|commit| same_pages(&commit.content, &content));
-        let Some(at) = exactly.or_else(brought) else { return Err("BUG: found above".to_owned()) };
+        let is_this =
+            |commit: &Commit| matches(&commit.content, &content) || same_pages(&commit.content, &content);
+        let Some(at) = self.commits.iter().rposition(is_this) else {
+            return Err("BUG: found above".to_owned());
+        };
         let oldest = self.last_confirmed().unwrap_or(0);
         if at.saturating_add(lost) < oldest {
             return Err(format!("the application found commit {at} and missed {oldest}: {self}"));
         }
         self.leave(Some(at));
-        // The file's counters are its own now, and the replica has those of before: both are this state.
-        let exact = content.exact.filter(|_| exactly.is_some());
+        // Where the file's counters are its own now, the replica has those of before: both are this state.
+        let exact = content.exact.filter(|_| self.commits[at].content.exact == content.exact);
         self.commits[at].content = Content { exact, rows: None, ..content };
         self.commits[at].outcome = Outcome::Committed;
         Ok(())
@@ -152,6 +156,14 @@ impl Ledger {
         }
         if !left.is_empty() {
             self.branches.push(Branch { fork: at, commits: left });
+        }
+    }
+
+    /// The counters and the journal mode of what came since `before` are not known: who found another mode than WAL may
+    /// have changed it.
+    pub fn blur_since(&mut self, before: Option<usize>) {
+        for commit in self.commits.iter_mut().skip(before.map_or(0, |at| at + 1)) {
+            commit.content.exact = None;
         }
     }
 

@@ -209,6 +209,7 @@ impl Application {
         let in_doubt = ledger.last() > before;
         match sort(&self.process, &error, self.failures() > failures) {
             Trouble::Finding(error) => Err(Trouble::Finding(format!("{action:?}: {error}"))),
+            Trouble::Later if in_doubt && action == Action::Mode => Err(Trouble::Failed),
             Trouble::Later if in_doubt => {
                 Err(Trouble::Finding(format!("{action:?}: {error} after a commit was under way")))
             }
@@ -285,10 +286,7 @@ impl Application {
             Action::Vacuum => self.vacuum(ledger),
             Action::Incremental => self.transaction("incremental vacuum", ledger, |app| {
                 app.delete(20)?;
-                let mut statement = app.writer.prepare("PRAGMA incremental_vacuum(30)")?;
-                let mut rows = statement.query([])?;
-                while rows.next()?.is_some() {}
-                Ok(())
+                to_the_end(&app.writer, "PRAGMA incremental_vacuum(30)")
             }),
             Action::Checkpoint => self.checkpoint(),
             Action::Reader => self.read(),
@@ -302,9 +300,18 @@ impl Application {
     /// while anybody else has the database open, as an engine has.
     fn change_mode(&mut self, ledger: &mut Ledger) -> rusqlite::Result<()> {
         (self.reader, self.foreign) = (None, None);
+        let before = ledger.last();
+        if self.shape.synced {
+            // A rollback journal that is not synced away comes back.
+            self.writer.execute_batch("PRAGMA synchronous=EXTRA")?;
+        }
         let rows = Content::of_rows(image::rows(&self.writer)?);
         self.commit("journal_mode=DELETE", rows, ledger, "PRAGMA journal_mode=DELETE", None)?;
         let result = self.without_wal(ledger);
+        ledger.blur_since(before);
+        if result.is_ok() {
+            self.writer.execute_batch(synchronous(self.shape))?;
+        }
         if result.is_err() && self.process.alive() {
             // Who comes next may find the one mode or the other, and changes it himself.
             let rows = Content::of_rows(image::rows(&self.writer).unwrap_or(image::NO_ROWS));
@@ -357,7 +364,7 @@ impl Application {
     ) -> rusqlite::Result<()> {
         let mut commit = Commit { content, outcome: Outcome::Unknown, what: what.to_owned() };
         let failures = self.failures();
-        match self.writer.execute_batch(sql) {
+        match to_the_end(&self.writer, sql) {
             Ok(()) => {
                 commit.outcome = Outcome::Committed;
                 let left = match image {
@@ -455,11 +462,23 @@ fn prepare(vfs: &Vfs, path: &str, shape: Shape, ledger: &mut Ledger) -> rusqlite
         let what = "birth".to_owned();
         ledger.add(Commit { content: Content::unborn(), outcome: Outcome::Unknown, what });
     }
-    writer.query_row("PRAGMA journal_mode=WAL", [], |row| row.get::<_, String>(0))?;
-    let synchronous = if shape.synced { "FULL" } else { "NORMAL" };
-    writer.execute_batch(&format!("PRAGMA synchronous={synchronous}; PRAGMA cache_size={}", shape.cache))?;
+    to_the_end(&writer, "PRAGMA journal_mode=WAL")?;
+    writer.execute_batch(&format!("{}; PRAGMA cache_size={}", synchronous(shape), shape.cache))?;
     writer.query_row(&format!("PRAGMA wal_autocheckpoint={}", shape.autocheckpoint), [], |_| Ok(()))?;
     Ok(writer)
+}
+
+/// Some pragmas give a row before they do what may fail: only the last step tells.
+fn to_the_end(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
+}
+
+/// In WAL mode.
+fn synchronous(shape: Shape) -> &'static str {
+    if shape.synced { "PRAGMA synchronous=FULL" } else { "PRAGMA synchronous=NORMAL" }
 }
 
 fn patient(connection: Connection) -> rusqlite::Result<Connection> {
@@ -480,7 +499,8 @@ fn sort(process: &Process, error: &rusqlite::Error, failed: bool) -> Trouble {
             | ErrorCode::DiskFull
             | ErrorCode::FileLockingProtocolFailed,
         ) => Trouble::Later,
-        Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if failed => Trouble::Failed,
+        // A read that fails has many names: the schema is "malformed" where it could not be read.
+        _ if failed => Trouble::Failed,
         _ => Trouble::Finding(error.to_string()),
     }
 }
