@@ -264,6 +264,11 @@ impl Local {
             move |error| LocalError::Io { path, error }
         };
         files.create_dir(&dir).map_err(at(&dir))?;
+        // Its name as well must outlive the power, or everything in it does not. A directory above that cannot be synced
+        // is no reason not to replicate.
+        if let Err(error) = files.sync_dir(files::parent(&dir)) {
+            tracing::warn!(path = %dir.display(), %error, "the state directory's name could not be made durable");
+        }
         let path = dir.join(LOCK);
         let lock = files.open(&path, Open::CreateOrKeep).map_err(at(&path))?;
         if !lock.try_lock().map_err(at(&path))? {

@@ -169,6 +169,13 @@ impl Shared {
         }
     }
 
+    /// The last trouble, if there was any, is over.
+    pub(super) fn passed(&self) {
+        if self.inner().status.trouble.take().is_some() {
+            self.changed.notify_all();
+        }
+    }
+
     pub(crate) fn ended(&self, error: Option<Arc<KeepError>>) {
         self.update(|status| {
             status.health = Health::Ended;

@@ -5,9 +5,8 @@
 //! be found out), `--right` (the right engine in the wrong one's scenario), `--twice` (each seed twice, with equal histories).
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
 
-use litekeep_core::decisions::Decisions;
 use std::process::ExitCode;
-use testkit::sim::{self, Fate, Report, Scenario, wrong};
+use testkit::sim::{self, Fate, Flaws, Report, Scenario, wrong};
 
 struct Args {
     seeds: u64,
@@ -67,6 +66,7 @@ fn simulate(args: &Args) -> Result<u64, String> {
             Some(variant) => (variant.scenario)(seed),
             None => match args.scenario.as_str() {
                 "smoke" => Scenario::smoke(seed),
+                "bulk" => Scenario::bulk(seed),
                 "long" => Scenario::long(seed),
                 "survives" => Scenario::short(seed, Fate::Survives),
                 "wiped" => Scenario::short(seed, Fate::Wiped),
@@ -74,11 +74,11 @@ fn simulate(args: &Args) -> Result<u64, String> {
             },
         };
         if args.right {
-            scenario.decisions = Decisions::RIGHT;
+            scenario.flaws = Flaws::NONE;
         }
         let result = if args.twice { sim::run_twice(&scenario) } else { sim::run(&scenario) };
         match result {
-            Ok(report) => add(&mut total, &report),
+            Ok(report) => total.add(&report),
             Err(finding) => {
                 findings += 1;
                 println!("{finding}");
@@ -87,15 +87,4 @@ fn simulate(args: &Args) -> Result<u64, String> {
     }
     println!("{total:#?}");
     Ok(findings)
-}
-
-fn add(total: &mut Report, report: &Report) {
-    total.commits += report.commits;
-    total.acknowledgements += report.acknowledgements;
-    total.crashes += report.crashes;
-    total.kills += report.kills;
-    total.restores += report.restores;
-    total.slots += report.slots;
-    total.breaks += report.breaks;
-    total.stops += report.stops;
 }
