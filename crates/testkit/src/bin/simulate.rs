@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
 
 use std::process::ExitCode;
+use testkit::party;
 use testkit::sim::{self, Fate, Flaws, Report, Scenario, wrong};
 
 struct Args {
@@ -59,6 +60,9 @@ fn simulate(args: &Args) -> Result<u64, String> {
             Some(found.ok_or_else(|| format!("no wrong engine is called {name}"))?)
         }
     };
+    if args.scenario == "party" {
+        return Ok(gather(args));
+    }
     let mut total = Report::default();
     let mut findings = 0;
     for seed in args.from..args.from + args.seeds {
@@ -87,4 +91,23 @@ fn simulate(args: &Args) -> Result<u64, String> {
     }
     println!("{total:#?}");
     Ok(findings)
+}
+
+/// Several nodes on one bucket.
+fn gather(args: &Args) -> u64 {
+    let mut total = party::Report::default();
+    let mut findings = 0;
+    for seed in args.from..args.from + args.seeds {
+        let scenario = party::Scenario::any(seed);
+        let result = if args.twice { party::run_twice(&scenario) } else { party::run(&scenario) };
+        match result {
+            Ok(report) => total.add(&report),
+            Err(finding) => {
+                findings += 1;
+                println!("{finding}");
+            }
+        }
+    }
+    println!("{total:#?}");
+    findings
 }
