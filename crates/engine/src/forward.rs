@@ -57,9 +57,11 @@ impl Newer {
         &self.restored
     }
 
-    /// What it is; `None` for a v0.3 backup.
+    /// What it is; `None` for a v0.3 backup. Nobody chose it over a later one: what came while it was restored is to
+    /// be followed, not to be taken back (R21 is for people).
     pub(crate) fn record(&self, replica: String) -> Option<RestoredRecord> {
-        self.restored.record(replica)
+        let record = self.restored.record(replica)?;
+        Some(RestoredRecord { newest: record.txid, ..record })
     }
 
     /// The content of a database that it was laid over.

@@ -419,7 +419,7 @@ fn settings(random: &SeededRandom) -> NodeSettings {
             l0_retention: Some(some(&[0, 60_000])),
             ..Settings::default()
         },
-        times: Times { tenure: some(&[0, 500, 2000]), hand_over: some(&[100, 1000, 5000]), ..Times::USUAL },
+        times: Times { tenure: some(&[500, 2000]), hand_over: some(&[100, 1000, 5000]), ..Times::USUAL },
         look_every: some(&[100, 1000]),
         parallelism: 1,
         ..NodeSettings::default()
