@@ -21,6 +21,8 @@ pub(crate) enum Wrong {
     DeletedAtOnce,
     /// An uncounted slot counts by any look whose answer comes, however old its question is.
     OldLook,
+    /// A look that found the name taken before we knew it to be ours says that it is.
+    EarlyLook,
     /// A look lists the higher levels before it asks for the name.
     LevelsFirst,
     /// Ages are by this machine's clock alone.
@@ -28,7 +30,7 @@ pub(crate) enum Wrong {
 }
 
 impl Wrong {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::AckBeforeCreate,
         Self::RefusedIsMine,
         Self::KeepLowerClaim,
@@ -38,6 +40,7 @@ impl Wrong {
         Self::DatedByAnswer,
         Self::DeletedAtOnce,
         Self::OldLook,
+        Self::EarlyLook,
         Self::LevelsFirst,
         Self::OneClock,
     ];

@@ -421,8 +421,9 @@ impl Model {
         let mine = uncounted.is_some() || look.n <= it.tip;
         let Role::Owner { tenancy, lost, .. } = &mut it.role else { return Ok(()) };
         let until = if self.is(Wrong::OldLook) { sent } else { now };
+        let taken = look.found.taken && !(mine && self.is(Wrong::EarlyLook));
         let proves = tenancy.proved(
-            &look.found,
+            &Look { taken, ..look.found },
             txid(look.n),
             mine,
             self.clocks(sent).moment(),
