@@ -232,7 +232,9 @@ impl Acquire {
                 let pause = if news { Duration::ZERO } else { POLL };
                 self.wait(now.boot + pause);
             }
-            Some((closed, epoch)) if closed > tip => self.stage = Stage::Done(Do::Lost { epoch, closed, tip }),
+            Some((closed, epoch)) if closed > tip => {
+                self.stage = Stage::Done(Do::Lost { epoch, closed, tip })
+            }
             _ if open && !late => self.wait(now.boot + POLL),
             _ => self.stage = Stage::Proving { fence: open || gone },
         }
@@ -281,3 +283,6 @@ impl Acquire {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,15 @@ fn run(name: &str, wrong: Option<Wrong>, bounds: Bounds, states: usize) {
     let model = Model { bounds, wrong };
     let begun = std::time::Instant::now();
     let out = search(&model, Limits { states, every: wrong.is_none().then_some(101) });
-    println!("{name} {wrong:?} {} states depth {} complete {} asked {} slowest {} {:?}", out.states, out.depth, out.complete, out.asked, out.slowest, begun.elapsed());
+    println!(
+        "{name} {wrong:?} {} states depth {} complete {} asked {} slowest {} {:?}",
+        out.states,
+        out.depth,
+        out.complete,
+        out.asked,
+        out.slowest,
+        begun.elapsed()
+    );
     if let Some(trace) = out.found {
         println!("{}", trace.text(&model));
     }

@@ -62,7 +62,11 @@ impl Bucket {
 
     /// What a restore reads in this place: a higher level first, then slots by name without a gap.
     pub(crate) fn piece(&self, n: u8) -> Option<Piece> {
-        if n <= self.covered { Some(self.merged[usize::from(n - 1)]) } else { self.slot(n).map(|slot| slot.piece) }
+        if n <= self.covered {
+            Some(self.merged[usize::from(n - 1)])
+        } else {
+            self.slot(n).map(|slot| slot.piece)
+        }
     }
 
     pub(crate) fn tip(&self) -> u8 {

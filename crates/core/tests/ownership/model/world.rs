@@ -93,8 +93,7 @@ fn small(n: u64) -> u8 {
 
 impl Model {
     fn times(&self) -> Times {
-        let horizon =
-            if self.is(Wrong::NoHorizon) { Duration::MAX } else { ticks(self.bounds.horizon) };
+        let horizon = if self.is(Wrong::NoHorizon) { Duration::MAX } else { ticks(self.bounds.horizon) };
         Times { tenure: ticks(1), hand_over: ticks(1), horizon }
     }
 
@@ -219,7 +218,8 @@ impl Model {
             }
             Role::Standby(_) | Role::Retired => {}
         }
-        let room = it.put.is_none_or(|put| put.phase != Phase::Sent) || world.strays.iter().any(Option::is_none);
+        let room =
+            it.put.is_none_or(|put| put.phase != Phase::Sent) || world.strays.iter().any(Option::is_none);
         if world.crashes > 0 && room {
             actions.push(Action::Crash(i));
         }
