@@ -4,6 +4,7 @@ use super::super::Claimed;
 use super::*;
 use alloc::vec;
 use alloc::vec::Vec;
+use litekeep_formats::TimestampMs;
 
 const TIMES: Times = Times {
     tenure: Duration::from_secs(2),
@@ -251,6 +252,16 @@ fn nobody_claims_before_the_newest_claim_has_had_its_tenure() {
         let steps = vec![(10_000, Do::CatchUp, tip(7, 0)), (10_000, Do::ListEpochs, listed(&records))];
         check(name, vec![], steps, (10_000, next));
     }
+    check(
+        "from the future, and it has been there for its tenure",
+        vec![],
+        vec![
+            (10_000, Do::CatchUp, tip(7, 0)),
+            (10_000, Do::ListEpochs, listed(&[claim(1, 99_000)])),
+            (12_000, Do::ListEpochs, listed(&[claim(1, 99_000)])),
+        ],
+        (12_000, Do::Claim(epoch(2))),
+    );
     check(
         "somebody was faster: their claim has its tenure",
         vec![

@@ -30,19 +30,21 @@ pub(crate) enum Wrong {
 }
 
 impl Wrong {
-    pub(crate) const ALL: [Self; 12] = [
-        Self::AckBeforeCreate,
-        Self::RefusedIsMine,
-        Self::KeepLowerClaim,
-        Self::NoLook,
-        Self::NoHorizon,
-        Self::JudgedWhenSent,
-        Self::DatedByAnswer,
-        Self::DeletedAtOnce,
-        Self::OldLook,
-        Self::EarlyLook,
-        Self::LevelsFirst,
-        Self::OneClock,
+    /// The smallest worlds known in which the rule matters. Where a name is used again, three ticks must pass for the slot
+    /// and two for the claims before it.
+    pub(crate) const ALL: [(Self, Bounds); 12] = [
+        (Self::AckBeforeCreate, Bounds { slots: 1, time: 0, ..Bounds::BASE }),
+        (Self::RefusedIsMine, Bounds { slots: 1, time: 2, ..Bounds::BASE }),
+        (Self::KeepLowerClaim, Bounds { time: 2, ..Bounds::BASE }),
+        (Self::NoLook, Bounds { slots: 1, ..Bounds::BASE }),
+        (Self::NoHorizon, Bounds { slots: 1, time: 5, ..Bounds::BASE }),
+        (Self::JudgedWhenSent, Bounds { slots: 1, time: 5, ..Bounds::BASE }),
+        (Self::DatedByAnswer, Bounds { slots: 1, time: 5, ..Bounds::BASE }),
+        (Self::DeletedAtOnce, Bounds { slots: 1, time: 2, ..Bounds::BASE }),
+        (Self::OldLook, Bounds { slots: 1, time: 5, ..Bounds::BASE }),
+        (Self::EarlyLook, Bounds { slots: 1, time: 5, ..Bounds::BASE }),
+        (Self::LevelsFirst, Bounds { slots: 1, atomic_look: false, ..Bounds::BASE }),
+        (Self::OneClock, Bounds { slots: 1, time: 5, sleeps: 5, ..Bounds::BASE }),
     ];
 }
 
@@ -70,12 +72,12 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    pub(crate) const SMALL: Self = Self {
+    pub(crate) const BASE: Self = Self {
         instances: 2,
         writes: 1,
-        slots: 3,
+        slots: 2,
         epochs: 2,
-        time: 6,
+        time: 4,
         crashes: 0,
         losses: 0,
         sleeps: 0,
