@@ -192,6 +192,7 @@ impl Acquire {
                 return;
             }
         }
+        self.seen = None;
         self.stage = match next_epoch(&epochs.facts()) {
             NextEpoch::Claim(epoch) => Stage::Creating(epoch),
             NextEpoch::Damaged(epoch) => Stage::Done(Do::Damaged(epoch)),

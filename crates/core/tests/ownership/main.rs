@@ -11,9 +11,9 @@ use model::world::Model;
 /// Every state of these is visited, and a sample of them asked whether progress follows.
 const RIGHT: [(&str, Bounds); 6] = [
     ("two instances", Bounds::BASE),
-    ("a crash", Bounds { crashes: 1, time: 3, ..Bounds::BASE }),
-    ("a lost answer", Bounds { losses: 1, time: 3, ..Bounds::BASE }),
-    ("a machine that sleeps", Bounds { sleeps: 2, time: 3, ..Bounds::BASE }),
+    ("a crash", Bounds { crashes: 1, slots: 1, ..Bounds::BASE }),
+    ("a lost answer", Bounds { losses: 1, slots: 1, time: 3, ..Bounds::BASE }),
+    ("a machine that sleeps", Bounds { sleeps_from: Some(1), time: 3, ..Bounds::BASE }),
     ("a look in three requests", Bounds { atomic_look: false, time: 3, ..Bounds::BASE }),
     ("three instances", Bounds { instances: 3, epochs: 3, time: 2, slots: 1, ..Bounds::BASE }),
 ];

@@ -44,7 +44,7 @@ impl Wrong {
         (Self::OldLook, Bounds { slots: 1, time: 5, ..Bounds::BASE }),
         (Self::EarlyLook, Bounds { slots: 1, time: 5, ..Bounds::BASE }),
         (Self::LevelsFirst, Bounds { slots: 1, atomic_look: false, ..Bounds::BASE }),
-        (Self::OneClock, Bounds { slots: 1, time: 5, sleeps: 5, ..Bounds::BASE }),
+        (Self::OneClock, Bounds { slots: 1, time: 5, sleeps_from: Some(0), ..Bounds::BASE }),
     ];
 }
 
@@ -63,8 +63,8 @@ pub(crate) struct Bounds {
     pub(crate) crashes: u8,
     /// Answers, or requests, that are lost.
     pub(crate) losses: u8,
-    /// Ticks in which the first instance's own clock stands still.
-    pub(crate) sleeps: u8,
+    /// From this tick on the first instance's own clock stands still, until faults stop.
+    pub(crate) sleeps_from: Option<u8>,
     /// The three requests of a look are one.
     pub(crate) atomic_look: bool,
     /// The reuse horizon, in ticks; a slot's least age is three of them.
@@ -80,7 +80,7 @@ impl Bounds {
         time: 4,
         crashes: 0,
         losses: 0,
-        sleeps: 0,
+        sleeps_from: None,
         atomic_look: true,
         horizon: 1,
     };

@@ -16,8 +16,6 @@ const STRAYS: usize = 2;
 pub(crate) enum Action {
     /// A tick passes for all.
     Tick,
-    /// A tick passes, and this machine does not count it.
-    Sleep(u8),
     /// A newcomer does what its state machine says next.
     Next(u8),
     /// An owner sends a create with a new content.
@@ -64,7 +62,6 @@ pub(crate) struct World {
     acknowledged: [u8; ROOM],
     crashes: u8,
     losses: u8,
-    sleeps: u8,
 }
 
 /// What is searched.
@@ -112,7 +109,6 @@ impl Model {
             acknowledged: [0; ROOM],
             crashes: bounds.crashes,
             losses: bounds.losses,
-            sleeps: bounds.sleeps,
         }
     }
 
@@ -127,9 +123,6 @@ impl Model {
         // Before the first claim no time passes that would matter.
         if world.time < bounds.time && world.bucket.epochs[0].is_some() {
             actions.push(Action::Tick);
-            if world.sleeps > 0 {
-                actions.push(Action::Sleep(0));
-            }
         }
         for (i, instance) in (0..).zip(&world.instances) {
             self.actions_of(world, i, instance, actions);
@@ -228,16 +221,16 @@ impl Model {
     /// Takes the step. An error is a property that it broke.
     pub(crate) fn apply(&self, world: &mut World, action: Action) -> Checked {
         match action {
-            Action::Tick | Action::Sleep(_) => {
+            Action::Tick => {
+                let asleep = self.bounds.sleeps_from.is_some_and(|from| world.time >= from);
                 world.time += 1;
-                for (i, instance) in (0..).zip(&mut world.instances) {
-                    instance.tick(action != Action::Sleep(i));
-                    if !self.is(Wrong::JudgedWhenSent) {
+                for (i, instance) in (0_u8..).zip(&mut world.instances) {
+                    instance.tick(i > 0 || !asleep);
+                    if instance.put.is_none() || !self.is(Wrong::JudgedWhenSent) {
                         instance.forget_ages(self.times(), self.bounds.horizon);
                     }
                 }
                 world.bucket.forget_ages(world.time.saturating_sub(3 * self.bounds.horizon));
-                world.sleeps -= u8::from(action != Action::Tick);
             }
             Action::Next(i) => return self.next(world, i),
             Action::Write(i) => return self.write(world, i),
@@ -554,7 +547,12 @@ impl Model {
     pub(crate) fn progress(&self, world: &World) -> Result<usize, String> {
         const TICKS: usize = 12;
         let roomy = Model {
-            bounds: Bounds { slots: small(ROOM as u64), epochs: small(ROOM as u64), ..self.bounds },
+            bounds: Bounds {
+                slots: small(ROOM as u64),
+                epochs: small(ROOM as u64),
+                sleeps_from: None,
+                ..self.bounds
+            },
             wrong: self.wrong,
         };
         let mut world = world.clone();
@@ -562,7 +560,7 @@ impl Model {
             world.at(i).tick(false);
         }
         world.strays = [None; STRAYS];
-        (world.crashes, world.losses, world.sleeps) = (0, 0, 0);
+        (world.crashes, world.losses) = (0, 0);
         let promised = |world: &World| world.acknowledged.iter().filter(|content| **content != 0).count();
         let before = promised(&world);
         let mut actions = Vec::new();
