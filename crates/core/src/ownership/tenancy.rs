@@ -153,4 +153,27 @@ mod tests {
         assert_eq!(tenancy.created(at(151), &at(152)), Counted::Yes, "the tail still goes up");
         assert!(tenancy.is_lost(&look, Txid::FIRST));
     }
+
+    #[test]
+    fn an_uncounted_slot_counts_by_a_look_that_was_sent_after_and_answered_in_time() {
+        let (free, taken) = (Look::default(), Look { taken: true, ..Look::default() });
+        let covered = Look { covered: Some(Txid::FIRST), ..taken };
+        let higher = Look { higher: Some(Epoch::FIRST.next()), ..taken };
+        for (name, look, sent, answered, proves) in [
+            ("sent after", taken, at(201), at(202), true),
+            ("just inside the horizon", taken, at(201), at(260), true),
+            ("answered too late", taken, at(201), at(261), false),
+            ("sent along with the create: it may have seen another's", taken, at(190), at(202), false),
+            ("sent along with the create, and nobody was there", free, at(190), at(202), true),
+            ("that too is answered too late", free, at(190), at(250), false),
+            ("the name was used before", covered, at(201), at(202), false),
+            ("somebody claims", higher, at(201), at(202), false),
+        ] {
+            let mut tenancy = tenancy();
+            assert_eq!(tenancy.created(at(190), &at(200)), Counted::Unproven, "{name}");
+            assert_eq!(tenancy.proved(&look, Txid::FIRST, true, sent, &answered), proves, "{name}");
+            let next = if proves { Counted::Yes } else { Counted::Unproven };
+            assert_eq!(tenancy.created(answered, &answered), next, "{name}, and the next create");
+        }
+    }
 }

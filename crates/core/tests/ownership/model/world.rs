@@ -236,7 +236,7 @@ impl Model {
             Action::Write(i) => return self.write(world, i),
             Action::Ask(i) => {
                 let n = world.at(i).tip + 1;
-                self.ask(world, i, n);
+                Self::ask(world, i, n);
             }
             Action::Request(i) => self.request(world, i),
             Action::Looked(i) => return self.looked(world, i),
@@ -258,21 +258,8 @@ impl Model {
                 let put = it.put.as_mut().expect("under way");
                 (put.sent, put.phase, put.pace) = (sent, Phase::Sent, Pace::Fresh);
             }
-            Action::See(i) => {
-                let (above, time) = (epoch(world.bucket.newest_epoch()), world.time);
-                let it = world.at(i);
-                it.told(time);
-                let Role::Owner { tenancy, .. } = &mut it.role else { unreachable!("owners see") };
-                tenancy.saw_claim(above.expect("it is there"));
-            }
-            Action::Open(i) => {
-                let Role::Owner { tenancy, opened, .. } = &mut world.at(i).role else {
-                    unreachable!("owners open")
-                };
-                *opened = Opened::Recorded;
-                let epoch = tenancy.epoch();
-                world.record(epoch).opened = true;
-            }
+            Action::See(i) => Self::see(world, i),
+            Action::Open(i) => world.open(i),
             Action::Close(i) => {
                 let Role::Owner { tenancy, .. } = &world.at(i).role else { unreachable!("owners close") };
                 let epoch = tenancy.epoch();
@@ -352,7 +339,7 @@ impl Model {
                 self.hear(world, i, Heard::Looked(Look::default()), now)
             }
             Do::Prove(n) => {
-                self.ask(world, i, small(n.get()));
+                Self::ask(world, i, small(n.get()));
                 Ok(())
             }
             Do::Fence(epoch, n) => {
@@ -373,7 +360,15 @@ impl Model {
         }
     }
 
-    fn ask(&self, world: &mut World, i: u8, n: u8) {
+    fn see(world: &mut World, i: u8) {
+        let (above, time) = (epoch(world.bucket.newest_epoch()), world.time);
+        let it = world.at(i);
+        it.told(time);
+        let Role::Owner { tenancy, .. } = &mut it.role else { unreachable!("owners see") };
+        tenancy.saw_claim(above.expect("it is there"));
+    }
+
+    fn ask(world: &mut World, i: u8, n: u8) {
         let it = world.at(i);
         let (sent, found) = (it.now(), Look::default());
         it.look = Some(Asked { n, sent, requests: 0, found, date: 0, pace: Pace::Fresh });
@@ -563,7 +558,7 @@ impl Model {
         (world.crashes, world.losses) = (0, 0);
         let promised = |world: &World| world.acknowledged.iter().filter(|content| **content != 0).count();
         let before = promised(&world);
-        let mut actions = Vec::new();
+        let (mut actions, mut done) = (Vec::new(), Vec::new());
         for tick in 0..TICKS {
             for i in 0..self.bounds.instances {
                 let it = world.at(i);
@@ -575,16 +570,18 @@ impl Model {
                     actions.clear();
                     roomy.actions_of(&world, i, &world.instances[usize::from(i)], &mut actions);
                     let Some(action) = sensible(&world, i, &actions) else { break };
-                    roomy.apply(&mut world, action)?;
-                    roomy.check(&world)?;
+                    done.push(action);
+                    let stepped = roomy.apply(&mut world, action).and_then(|()| roomy.check(&world));
+                    stepped.map_err(|what| format!("{what}, when faults had stopped: {done:?}"))?;
                     if promised(&world) > before {
                         return Ok(tick);
                     }
                 }
             }
+            done.push(Action::Tick);
             roomy.apply(&mut world, Action::Tick)?;
         }
-        Err("nothing is acknowledged any more".into())
+        Err(format!("nothing is acknowledged when faults have stopped: {done:?}"))
     }
 }
 
@@ -621,6 +618,13 @@ impl World {
 
     fn record(&mut self, epoch: Epoch) -> &mut Record {
         self.bucket.epochs[usize::from(small(epoch.get())) - 1].as_mut().expect("it was claimed")
+    }
+
+    fn open(&mut self, i: u8) {
+        let Role::Owner { tenancy, opened, .. } = &mut self.at(i).role else { unreachable!("owners open") };
+        *opened = Opened::Recorded;
+        let epoch = tenancy.epoch();
+        self.record(epoch).opened = true;
     }
 
     /// Whoever sent it does not wait for it any more.
