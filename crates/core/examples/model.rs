@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     for (name, bounds) in LARGE {
         let model = Model { bounds, wrong: None };
         let (outcome, seconds) = timed(&model, Limits { states, every: Some(101) });
-        let Outcome { states, depth, complete, asked, slowest, found } = outcome;
+        let Outcome { states, depth, complete, asked, slowest, found, .. } = outcome;
         let whole = if complete { "yes" } else { "no" };
         println!("| {name} | {states} | {depth} | {whole} | {asked}, {slowest} ticks | {seconds:.0} |");
         if let Some(found) = found {

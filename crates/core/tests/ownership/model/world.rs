@@ -64,6 +64,16 @@ pub(crate) struct World {
     losses: u8,
 }
 
+/// What a world has to reach, or its search says nothing of the rules that are for it.
+pub(crate) const SITUATIONS: [&str; 6] = [
+    "a fence that is created and too late to count",
+    "an epoch opened by a fence",
+    "an epoch opened after a closing record",
+    "an uncounted slot",
+    "a create in a name that was used and freed",
+    "an owner that met another's slot",
+];
+
 /// What is searched.
 pub(crate) struct Model {
     pub(crate) bounds: Bounds,
@@ -612,6 +622,30 @@ fn sensible(world: &World, i: u8, actions: &[Action]) -> Option<Action> {
 }
 
 impl World {
+    /// Which of [`SITUATIONS`] this is.
+    pub(crate) fn situations(&self) -> [bool; SITUATIONS.len()] {
+        let any = |is: &dyn Fn(&Instance) -> bool| self.instances.iter().any(is);
+        let owner = |it: &Instance| matches!(it.role, Role::Owner { .. });
+        let strange = |n: u8| {
+            let slot = self.bucket.slot(n);
+            slot.is_some_and(|slot| Some(slot.piece) != self.bucket.piece(n))
+        };
+        [
+            any(&|it| it.fence && !owner(it)),
+            any(&|it| owner(it) && it.content >= 128),
+            any(&|it| match &it.role {
+                Role::Owner { tenancy, .. } => {
+                    let before = usize::from(small(tenancy.epoch().get())).checked_sub(2);
+                    before.and_then(|before| self.bucket.epochs[before]).is_some_and(|it| it.closed.is_some())
+                }
+                _ => false,
+            }),
+            any(&|it| it.put.is_some_and(|put| put.phase == Phase::Uncounted)),
+            (1..=self.bucket.covered).any(strange),
+            any(&|it| matches!(it.role, Role::Owner { lost: true, .. })),
+        ]
+    }
+
     fn at(&mut self, i: u8) -> &mut Instance {
         &mut self.instances[usize::from(i)]
     }
