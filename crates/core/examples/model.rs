@@ -13,13 +13,25 @@ use std::process::ExitCode;
 const LARGE: [(&str, Bounds); 9] = [
     ("two instances", Bounds { time: 5, ..Bounds::BASE }),
     ("two instances, a crash", Bounds { crashes: 1, time: 5, ..Bounds::BASE }),
-    ("two instances, a lost answer", Bounds { losses: 1, time: 5, ..Bounds::BASE }),
-    ("two instances, one sleeps", Bounds { sleeps_from: Some(0), time: 5, ..Bounds::BASE }),
-    ("two instances, a look in three requests", Bounds { atomic_look: false, time: 5, ..Bounds::BASE }),
-    ("two instances, a horizon of two ticks", Bounds { horizon: 2, slots: 1, time: 8, ..Bounds::BASE }),
+    ("two instances, a lost answer, one slot", Bounds { losses: 1, slots: 1, time: 5, ..Bounds::BASE }),
+    (
+        "two instances, one sleeps, one slot",
+        Bounds { sleeps_from: Some(0), slots: 1, time: 5, ..Bounds::BASE },
+    ),
+    (
+        "two instances, a look in three requests, one slot",
+        Bounds { atomic_look: false, slots: 1, time: 5, ..Bounds::BASE },
+    ),
+    (
+        "two instances, a horizon of two ticks, one slot, eight ticks",
+        Bounds { horizon: 2, slots: 1, time: 8, ..Bounds::BASE },
+    ),
     ("two instances, two writes each, three slots", Bounds { writes: 2, slots: 3, time: 5, ..Bounds::BASE }),
-    ("three instances", Bounds { instances: 3, epochs: 3, time: 3, ..Bounds::BASE }),
-    ("three instances, a crash", Bounds { instances: 3, epochs: 3, crashes: 1, time: 3, ..Bounds::BASE }),
+    ("three instances, three ticks", Bounds { instances: 3, epochs: 3, time: 3, ..Bounds::BASE }),
+    (
+        "three instances, a crash, three ticks",
+        Bounds { instances: 3, epochs: 3, crashes: 1, time: 3, ..Bounds::BASE },
+    ),
 ];
 
 #[allow(clippy::disallowed_methods, reason = "a measurement, printed for people")]
