@@ -236,12 +236,17 @@ fn nobody_claims_before_the_newest_claim_has_had_its_tenure() {
     let wait = |ms| Do::Wait(Duration::from_millis(ms));
     for (name, records, next) in [
         ("nobody was here", vec![], Do::Claim(epoch(1))),
-        ("young", vec![claim(1, 9_000)], wait(1_000)),
+        ("young, and not open: it may have to wait for others first", vec![claim(1, 9_000)], wait(6_000)),
         ("young, and open", vec![Claimed { at: Some(TimestampMs(8_001)), ..open(1) }], wait(1)),
-        ("old enough", vec![claim(1, 8_000)], Do::Claim(epoch(2))),
-        ("from the future, as the store's clock was set back", vec![claim(1, 99_000)], wait(2_000)),
+        (
+            "open for its tenure",
+            vec![Claimed { at: Some(TimestampMs(8_000)), ..open(1) }],
+            Do::Claim(epoch(2)),
+        ),
+        ("never opened", vec![claim(1, 3_000)], Do::Claim(epoch(2))),
+        ("from the future, as the store's clock was set back", vec![claim(1, 99_000)], wait(7_000)),
         ("closed", vec![Claimed { at: Some(TimestampMs(9_999)), ..closed(1, 7) }], Do::Claim(epoch(2))),
-        ("a closed one hides no younger claim", vec![closed(1, 7), claim(2, 9_500)], wait(1_500)),
+        ("a closed one hides no younger claim", vec![closed(1, 7), claim(2, 9_500)], wait(6_500)),
         ("the claim itself is gone", vec![Claimed { at: None, ..open(4) }], Do::Claim(epoch(5))),
         (
             "far above every seal",
@@ -258,9 +263,9 @@ fn nobody_claims_before_the_newest_claim_has_had_its_tenure() {
         vec![
             (10_000, Do::CatchUp, tip(7, 0)),
             (10_000, Do::ListEpochs, listed(&[claim(1, 99_000)])),
-            (12_000, Do::ListEpochs, listed(&[claim(1, 99_000)])),
+            (17_000, Do::ListEpochs, listed(&[claim(1, 99_000)])),
         ],
-        (12_000, Do::Claim(epoch(2))),
+        (17_000, Do::Claim(epoch(2))),
     );
     check(
         "somebody was faster: their claim has its tenure",
@@ -270,7 +275,7 @@ fn nobody_claims_before_the_newest_claim_has_had_its_tenure() {
             (10_000, Do::Claim(epoch(2)), Heard::Claimed(false)),
         ],
         vec![(10_000, Do::ListEpochs, listed(&[closed(1, 7), claim(2, 10_000)]))],
-        (10_500, Do::Wait(Duration::from_millis(1_500))),
+        (10_500, Do::Wait(Duration::from_millis(6_500))),
     );
 }
 
