@@ -14,7 +14,13 @@ fn follow(place: &Place, words: &[&str]) -> Daemon {
     let mut command = place.litekeep();
     command.args(["restore", "-f", "-follow-interval", "20ms", "-o"]).arg(copy(place)).arg(&place.url);
     command.args(words);
-    Daemon::start_apart(command, place.path("follow.log"), &place.path("follow.out"))
+    let log = place.path("follow.log");
+    let begun = || fs::read_to_string(&log).unwrap_or_default().matches("msg=following").count();
+    let before = begun();
+    let follower = Daemon::start_apart(command, log.clone(), &place.path("follow.out"));
+    // A kill before that leaves a file that nobody knows, and it would be refused.
+    wait_for(&"the copy to be restored and recorded", || (begun() > before).then_some(()));
+    follower
 }
 
 fn wait_for_ids(place: &Place, truth: &Path) {
