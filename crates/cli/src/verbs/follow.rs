@@ -99,7 +99,7 @@ pub(crate) fn run(
     signals::listen(move |signal| {
         let _ = tell.send(signal);
     })
-        .map_err(|error| Trouble::new("can't listen for signals").because(&error))?;
+    .map_err(|error| Trouble::new("can't listen for signals").because(&error))?;
     tracing::info!(%path, replica = %replica.location(), interval = ?interval, "following");
     let signal =
         Loop { world, told, interval, failures: 0, well: false }.run(&mut follower).map_err(|error| {
