@@ -157,6 +157,9 @@ fn a_live_writer_is_followed_whatever_it_writes_and_open_readers_keep_their_snap
         assert_eq!(follower.epoch().map(litekeep_formats::Epoch::get), Some(1));
         assert_eq!(follower.looked_at(), Some(pair.clock.boot()));
     }
+    follower.close().unwrap();
+    let len = std::fs::metadata(pair.copy()).unwrap().len();
+    assert_eq!(len, pages(&pair.copy()).len() as u64 * 4096, "what was cut off is no longer in the file");
 }
 
 /// What a slot's seal says of the database.
