@@ -93,7 +93,9 @@ pub struct Acquire {
     /// The end of the chain that we stand at; `None` until heard, and whenever it is known to have moved.
     tip: Option<Option<Txid>>,
     /// The greatest TXID that a closing record speaks of, with its epoch.
-    closed: Option<(Epoch, u64)>,
+    closed: Option<(u64, Epoch)>,
+    /// When that must be in the bucket (since boot).
+    closed_by: Duration,
 }
 
 impl Acquire {
@@ -106,12 +108,22 @@ impl Acquire {
             deadline: Duration::MAX,
             tip: None,
             closed: None,
+            closed_by: Duration::MAX,
         }
     }
 
     /// The claim, once it is made.
     pub fn epoch(&self) -> Option<Epoch> {
         self.epoch
+    }
+
+    /// While [`Do::Fence`] is to be done: when the question was sent that proved the end of the chain. Who has a slot of his
+    /// own to create there needs no other fence.
+    pub fn proof(&self) -> Option<Moment> {
+        match self.stage {
+            Stage::Fencing { proof } => Some(proof),
+            _ => None,
+        }
     }
 
     /// Says where the newcomer stands without being asked.
@@ -210,31 +222,37 @@ impl Acquire {
             return self.give_up(above);
         }
         let late = now.boot >= self.deadline;
-        let (mut open, mut gone) = (false, false);
+        let (mut open, mut gone, before) = (false, false, self.closed);
         for record in epochs.unfinished(ours) {
             match record.closed {
-                Some(txid) => self.closed = self.closed.max(Some((record.epoch, txid))),
+                Some(txid) => self.closed = self.closed.max(Some((txid, record.epoch))),
                 None if record.gone => gone = true,
                 None => open = true,
             }
         }
+        let news = self.closed != before;
+        if news {
+            self.closed_by = now.boot + self.times.hand_over;
+        }
         let tip = self.tip.flatten().map_or(0, Txid::get);
         match self.closed {
-            Some((epoch, closed)) if closed > tip => {
-                // It is there, or will be in a moment: a record is written after what it speaks of.
-                if late {
-                    self.stage = Stage::Done(Do::Lost { epoch, closed, tip });
-                } else {
-                    self.stage = Stage::Waiting(now.boot + POLL);
-                    self.tip = None;
-                }
+            // We stood there before we read the record, or what it speaks of is there in a moment: it is written last.
+            Some((closed, _)) if closed > tip && (news || now.boot < self.closed_by) => {
+                let pause = if news { Duration::ZERO } else { POLL };
+                self.wait(now.boot + pause);
             }
-            _ if open && !late => {
-                self.stage = Stage::Waiting(now.boot + POLL);
-                self.tip = None;
+            Some((closed, epoch)) if closed > tip => {
+                self.stage = Stage::Done(Do::Lost { epoch, closed, tip })
             }
+            _ if open && !late => self.wait(now.boot + POLL),
             _ => self.stage = Stage::Proving { fence: open || gone },
         }
+    }
+
+    /// Looks again then, and whether the chain has gone on before that.
+    fn wait(&mut self, until: Duration) {
+        self.stage = Stage::Waiting(until);
+        self.tip = None;
     }
 
     fn looked(&mut self, look: &Look, sent: Moment) {

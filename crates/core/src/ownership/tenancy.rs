@@ -67,11 +67,11 @@ impl Tenancy {
     /// A look about slot `n` whose question was sent at `sent`; `mine` if `n` is there and known to be ours. Returns
     /// whether it proves that we are at the chain's end. One that does not prove nothing loses nothing yet: whatever
     /// waits for it stays uncounted.
-    pub fn proved(&mut self, look: &Look, n: Txid, mine: bool, sent: Moment) -> bool {
+    pub fn proved(&mut self, look: &Look, n: Txid, mine: bool, sent: Moment, now: &Moment) -> bool {
         if let Some(higher) = look.higher {
             self.saw_claim(higher);
         }
-        let proves = look.proves(n, mine);
+        let proves = look.proves(n, mine) && sent.age(now) < self.times.horizon;
         if proves && sent.boot > self.proof.boot {
             self.proof = sent;
         }
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn a_proof_is_dated_by_its_question() {
         let mut tenancy = tenancy();
-        assert!(tenancy.proved(&Look::default(), Txid::FIRST, false, at(130)));
+        assert!(tenancy.proved(&Look::default(), Txid::FIRST, false, at(130), &at(131)));
         assert_eq!(tenancy.created(at(185), &at(189)), Counted::Yes);
         assert_eq!(
             tenancy.created(at(190), &at(244)),
@@ -137,7 +137,7 @@ mod tests {
         tenancy.saw_claim(Epoch::FIRST);
         assert_eq!(tenancy.successor(), None, "our own");
         let look = Look { higher: Some(Epoch::FIRST.next()), ..Look::default() };
-        assert!(!tenancy.proved(&look, Txid::FIRST, true, at(150)));
+        assert!(!tenancy.proved(&look, Txid::FIRST, true, at(150), &at(151)));
         assert_eq!(tenancy.successor(), Some(Epoch::FIRST.next()));
         assert_eq!(tenancy.created(at(151), &at(152)), Counted::Yes, "the tail still goes up");
         assert!(tenancy.is_lost(&look, Txid::FIRST));

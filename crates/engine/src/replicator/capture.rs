@@ -329,7 +329,7 @@ impl Replicator {
     pub(super) fn publish(&mut self) {
         use super::Health;
         let health = match self.phase {
-            Phase::Look(_) | Phase::Locked(_) | Phase::Looking | Phase::Comparing | Phase::Claiming => {
+            Phase::Look(_) | Phase::Locked(_) | Phase::Looking | Phase::Comparing | Phase::Claiming(_) => {
                 Health::Starting
             }
             Phase::Absent => Health::Waiting,

@@ -4,6 +4,7 @@ use super::{Phase, Replicator, Report};
 use crate::compactor::{self, Step};
 use crate::error::KeepError;
 use crate::merge::{Made, MergeError};
+use crate::ownership;
 use crate::pruner::{self, PruneError};
 use crate::restore::FetchError;
 use crate::snapshot::{self, Snapshot, SnapshotError};
@@ -62,6 +63,7 @@ impl Replicator {
         let now = self.env.clock.boot();
         if self.chores.busy
             || self.is_stopping()
+            || self.term.leaving
             || self.chain.durable.is_none()
             || self.image.is_some()
             || self.image_busy
@@ -113,11 +115,23 @@ impl Replicator {
         let newest = self.state.as_ref().filter(|state| Some(state.txid) == self.chain.durable);
         let expected = newest.and_then(|state| state.database);
         let at = self.chain.durable.unwrap_or(Txid::FIRST);
+        let epoch = self.term.tenancy.map(|tenancy| tenancy.epoch());
         self.spawn(
             "chore",
             move |reporter| {
                 let now = env.clock.wall();
-                let result = do_chore(&*env.store, chore, &catalog, &policy, (at, expected), (encoding, now));
+                // Retention is the owner's, and an owner that slept may have been followed by another.
+                let superseded = match epoch.filter(|_| chore == Chore::Prune) {
+                    Some(epoch) => ownership::higher_claim(&*env.store, epoch).map(|claim| claim.is_some()),
+                    None => Ok(false),
+                };
+                let result = match superseded {
+                    Ok(true) => Ok(Changed::default()),
+                    Ok(false) => {
+                        do_chore(&*env.store, chore, &catalog, &policy, (at, expected), (encoding, now))
+                    }
+                    Err(error) => Err(error.into()),
+                };
                 reporter.report(Report::Chore(ChoreReport { chore, result }));
             },
             Report::Chore(ChoreReport { chore, result: Err(KeepError::JobLost("chore")) }),
