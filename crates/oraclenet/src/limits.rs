@@ -12,6 +12,8 @@ pub const WRITE_QUEUE: usize = 1024;
 pub const GATE_WAITING: usize = 4096;
 /// Writes that may wait until this server owns the replica.
 pub const OWNERSHIP_WAITING: usize = 1024;
+/// How often a write that waits asks again; far below [`litekeep::node::WISH`].
+pub const ASK_AGAIN: Duration = Duration::from_secs(3);
 /// How old a standby's last look may be when somebody reads.
 pub const LOOK_AGE: Duration = Duration::from_millis(200);
 /// How long a read waits for a look; then it is answered from what is here.

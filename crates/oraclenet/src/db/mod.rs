@@ -217,12 +217,11 @@ impl Db {
             match (state, &self.keeping.replica) {
                 (State { open: true, .. }, _) => return Ok(()),
                 (State { role: Role::Ended, .. }, _) | (_, None) => return Err("replication has ended"),
-                // At each change: it may have owned and lost again before this task got its turn.
+                // At each change: it may have owned and lost again before this task got its turn. And from time to time,
+                // since a wish passes.
                 (_, Some(replica)) => replica.ask_to_own(),
             }
-            if states.changed().await.is_err() {
-                return Err("the server is stopping");
-            }
+            let _ = tokio::time::timeout(limits::ASK_AGAIN, states.changed()).await;
         }
     }
 

@@ -85,7 +85,7 @@ pub(super) fn ready(
                 None => Err(Trouble::new(exit::FAILED, "the replication ended at the start")),
             };
         }
-        if state.open || state.role == Role::Standby && !own {
+        if state.open && state.role == Role::Owner || state.role == Role::Standby && !own {
             evidence(&node, state.role);
             return Ok(Ready::Yes(node));
         }

@@ -68,7 +68,9 @@ pub(crate) fn begin(data: &Path, place: &Place, more: &[&str]) -> (Child, PathBu
     let file = File::create(&log).expect("a log");
     let mut command = Command::new(env!("CARGO_BIN_EXE_oraclenet"));
     command.args(["serve", "--http", "127.0.0.1:0", "--rate-limits", "off", "--dir"]).arg(data);
-    command.args(["--replica", &place.url]).args(more);
+    // A server that was killed has not handed over; who comes after it does not wait for that for long here.
+    let hand_over: &[&str] = if more.contains(&"--hand-over") { &[] } else { &["--hand-over", "0.5"] };
+    command.args(["--replica", &place.url]).args(hand_over).args(more);
     for name in ["LITESTREAM_ACCESS_KEY_ID", "LITESTREAM_SECRET_ACCESS_KEY", "ORACLENET_REPLICA_URL"] {
         command.env_remove(name);
     }
