@@ -1,6 +1,7 @@
 //! A server that can be killed, a disk that can be wiped, and a client that keeps a ledger of what was answered.
 
 use crate::common::{ADMIN, wait_for};
+use rustix::process::{Pid, Signal, kill_process};
 use s3test::Profile;
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -34,9 +35,14 @@ impl Place {
         Self { url, env }
     }
 
-    /// The S3 server of the tests.
+    /// The S3 server of the tests, as Spaces behaves.
     pub(crate) fn in_process() -> (Self, s3test::Server) {
-        let server = s3test::Server::start(Profile::Ceph).expect("an S3 server");
+        Self::with_habits(Profile::Ceph)
+    }
+
+    /// The S3 server of the tests.
+    pub(crate) fn with_habits(profile: Profile) -> (Self, s3test::Server) {
+        let server = s3test::Server::start(profile).expect("an S3 server");
         let bucket = Bucket {
             endpoint: server.endpoint().to_owned(),
             access_key_id: s3test::ACCESS_KEY.to_owned(),
@@ -99,8 +105,11 @@ pub(crate) fn start(data: &Path, place: &Place, more: &[&str]) -> Result<Running
 
 /// Asks a process to end.
 pub(crate) fn terminate(child: &Child) {
-    let pid = rustix::process::Pid::from_child(child);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
+    signal(child, Signal::TERM);
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).expect("a signal");
 }
 
 impl Running {
@@ -114,6 +123,10 @@ impl Running {
     pub(crate) fn stop(mut self) -> ExitStatus {
         self.terminate();
         self.ended()
+    }
+
+    pub(crate) fn signal(&self, which: Signal) {
+        signal(&self.child, which);
     }
 
     pub(crate) fn terminate(&self) {
