@@ -178,6 +178,9 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            crate::common::say(&format!("{} said:\n{}", self.log.display(), self.said()));
+        }
     }
 }
 
