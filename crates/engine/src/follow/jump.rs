@@ -69,17 +69,22 @@ impl Follower {
         let staged = self.local.staged().map_err(self.io("read the state in"))?;
         let mut own = u64::from(in_none);
         for txid in staged.into_iter().rev() {
-            let file = files::read_small(&*self.env.files, &self.local.slot(txid), u64::MAX)
-                .map_err(self.io("read a slot in"))?;
-            let ours =
-                file.as_deref().and_then(|bytes| bytes.last_chunk().map(|last| u64::from_be_bytes(*last)));
+            let ours = self.staged_checksum(txid).map_err(self.io("read a slot in"))?;
             let theirs = survey::read_ends(&*self.env.store, &slot_file(txid))?;
-            if theirs.is_some_and(|(_, trailer)| Some(trailer.file.get()) == ours) {
+            if theirs.is_some_and(|(_, trailer)| trailer.file.get() == ours) {
                 break;
             }
             own += 1;
         }
         Ok(own)
+    }
+
+    /// The file checksum of a slot that was built here: its last eight bytes.
+    fn staged_checksum(&self, txid: Txid) -> std::io::Result<u64> {
+        let file = self.env.files.open(&self.local.slot(txid), Open::Read)?;
+        let mut last = [0; 8];
+        files::read_exact_at(&*file, &mut last, file.len()?.saturating_sub(8))?;
+        Ok(u64::from_be_bytes(last))
     }
 
     /// Writes what the file holds into a SQLite file beside it.

@@ -1,6 +1,6 @@
 //! A copy is kept at the tip of a chain that a live writer makes.
 
-use crate::faults::counted;
+use crate::faults::{DOWN, FINE, counted, wait_for};
 use crate::rig::{LONG, Rig, app, insert, synced};
 use crate::single_faults::FailsOnce;
 use litekeep::error::{KeepError, KeepErrorKind};
@@ -200,7 +200,7 @@ fn r34_slots_that_are_gone_are_jumped_over() {
 fn snapshot_of(pair: &Pair, keeper: &Keeper) -> Txid {
     let newest = synced(keeper);
     keeper.snapshot();
-    crate::faults::wait_for(keeper, "a snapshot", || {
+    wait_for(keeper, "a snapshot", || {
         let whole = TxidRange::new(Txid::FIRST, newest).unwrap();
         pair.rig.store.head(&Key::Ltx(Level::SNAPSHOTS, whole)).is_ok()
     });
@@ -320,6 +320,46 @@ fn changes_of_its_own_stop_it_and_are_kept_aside_on_the_way_back() {
         assert_eq!(to_tip(&mut follower), [Followed::Applied(next)], "{round}");
         pair.assert_same();
     }
+}
+
+/// The loser of a hand-over: its slots were built and never put, and another one went on under their numbers.
+#[test]
+fn r24_an_owner_that_lost_keeps_its_staged_slots_aside_and_follows() {
+    let (rig, mood, _) = counted();
+    let pair = Pair::on(rig);
+    let winner = pair.rig.app();
+    insert(&winner, 50);
+    let keeper = pair.rig.keep();
+    synced(&keeper);
+    keeper.stop(LONG).unwrap();
+    pair.restore();
+    let loser = app(&pair.copy());
+    let keeper = Keeper::start(pair.rig.env(), pair.rig.settings.clone(), &pair.copy()).unwrap();
+    let common = synced(&keeper);
+    mood.store(DOWN, Ordering::SeqCst);
+    loser.execute_batch("INSERT INTO t (v) VALUES ('our own')").unwrap();
+    wait_for(&keeper, "a slot that waits", || keeper.status().built > Some(common));
+    assert!(keeper.stop(Duration::from_millis(1)).is_err());
+    mood.store(FINE, Ordering::SeqCst);
+    let keeper = pair.rig.keep();
+    insert(&winner, 5);
+    let newest = synced(&keeper);
+    assert_eq!(newest, common.next(), "the same number");
+    let mut follower = pair.follow();
+    assert_eq!(follower.step().unwrap(), Followed::Ahead);
+    let aside = follower.bring_back().unwrap().unwrap();
+    let kept = Connection::open(&aside).unwrap();
+    let ours: i64 =
+        kept.query_row("SELECT count(*) FROM t WHERE v = 'our own'", [], |row| row.get(0)).unwrap();
+    assert_eq!(ours, 1);
+    pair.assert_same();
+    let staged = std::fs::read_dir(directory(&pair.copy(), None)).unwrap().flatten();
+    let staged = staged.filter(|entry| entry.file_name().to_string_lossy().starts_with("slot-")).count();
+    assert_eq!(staged, 0, "nothing is left that could still go up");
+    insert(&winner, 5);
+    let next = synced(&keeper);
+    assert_eq!(to_tip(&mut follower), [Followed::Applied(next)]);
+    pair.assert_same();
 }
 
 #[test]
