@@ -5,7 +5,7 @@ use super::{Env, Phase, Replicator, Report};
 use crate::error::KeepError;
 use crate::files::Open;
 use crate::local::{RestoredRecord, content, record_state};
-use crate::restore::{Options, Outcome, RestoreEnv, Restored, restore};
+use crate::restore::{Options, Outcome, RestoreEnv, RestoreError, Restored, restore};
 use crate::slot::BuildError;
 use litekeep_core::limits;
 use litekeep_core::lineage::RemoteTip;
@@ -54,13 +54,20 @@ pub(super) fn restore_tip(
         state_dir: state_dir.map(Path::to_owned),
         ..Options::new(into)
     };
-    let unusable = |what: String| {
+    let because = |kind, what: String| {
         let cause = Failure::Text(format!("its newest state cannot be restored: {what}"));
-        KeepError::from(StoreError::new(ErrorKind::DataDamaged, "read", env.store.location(), cause))
+        KeepError::from(StoreError::new(kind, "read", env.store.location(), cause))
     };
+    let unusable = |what| because(ErrorKind::DataDamaged, what);
     match restore(&restore_env, &options, &mut |_| {}) {
         Ok(Outcome::Restored(restored)) => Ok(Newer { restored, path: into.to_owned() }),
         Ok(_) => Err(unusable("nothing was there".to_owned())),
+        // What may pass is tried again: a store that does not answer, a disk that is full.
+        Err(RestoreError::Unreachable(error)) => Err(KeepError::Store(*error)),
+        Err(RestoreError::Local { path, cause: error, .. }) => {
+            Err(KeepError::Io { what: "compare with the replica in", path, error })
+        }
+        Err(error @ RestoreError::Unsettled { .. }) => Err(because(ErrorKind::Retry, error.to_string())),
         Err(error) => Err(unusable(error.to_string())),
     }
 }
