@@ -39,8 +39,8 @@ pub struct Scenario {
     pub turns: u64,
     /// When the power goes.
     pub crash: Crash,
-    /// Whether single processes are killed as well.
-    pub kills: bool,
+    /// In so many of a hundred turns the death of a single process is planned, once the power stays.
+    pub kills: u64,
     /// What the machine finds after the power came back.
     pub disk: Fate,
     /// The application acts once in so many of the engine's own calls, 0 for never; from the seed if `None`.
@@ -96,7 +96,7 @@ impl Scenario {
             weather: Weather { held_back: 0, ..Weather::STORM },
             turns: 400,
             crash: Crash::Times(1),
-            kills: false,
+            kills: 0,
             disk: Fate::Either,
             interrupts: None,
             disk_trouble: 0,
@@ -134,7 +134,7 @@ impl Scenario {
             },
             turns: some(&[60, 120, 120, 250, 400]),
             crash: Crash::Times(random.below(4)),
-            kills: random.chance(1, 2),
+            kills: random.below(2),
             disk_trouble: some(&[0, 0, 10, 40]),
             clock_jumps: some(&[0, 0, 20]),
             idle: random.chance(1, 10),
@@ -150,7 +150,7 @@ impl Scenario {
             weather: if random.chance(1, 4) { Weather::CLEAR } else { Weather::STORM },
             turns: random.between(200, 3000),
             crash: Crash::Times(random.below(5)),
-            kills: random.chance(1, 2),
+            kills: random.below(2),
             disk_trouble: if random.chance(1, 2) { 10 } else { 0 },
             clock_jumps: if random.chance(1, 2) { 5 } else { 0 },
             idle: random.chance(1, 2),

@@ -46,7 +46,7 @@ fn busy(seed: u64) -> Scenario {
 
 /// Processes that die and stay down for a while: for mistakes about the start.
 fn restless(seed: u64) -> Scenario {
-    Scenario { turns: 1500, kills: true, ..busy(seed) }
+    Scenario { turns: 1500, kills: 1, ..busy(seed) }
 }
 
 /// Power losses that leave the disk: for mistakes about what is durable.
@@ -62,8 +62,10 @@ fn careless(seed: u64) -> Scenario {
 
 /// Wiped disks, and puts that arrive after their sender's death: for mistakes about names in the store.
 fn late(seed: u64) -> Scenario {
+    let shape = Shape { autocheckpoint: 7, cache: 5, limit: 20_000, blob: 3000, ..Shape::PLAIN };
     Scenario {
-        turns: 1200,
+        shape: Some(shape),
+        turns: 500,
         weather: Weather { held_back: 150, ..Weather::CLEAR },
         crash: Crash::Times(6),
         disk: Fate::Wiped,
@@ -74,7 +76,7 @@ fn late(seed: u64) -> Scenario {
 /// Writers that die at a commit while the engine keeps the index alive: for mistakes about what is committed.
 fn deadly(seed: u64) -> Scenario {
     let shape = Shape { autocheckpoint: 0, cache: 5, limit: 40_000, ..Shape::PLAIN };
-    Scenario { shape: Some(shape), turns: 600, ..restless(seed) }
+    Scenario { shape: Some(shape), turns: 600, kills: 6, ..busy(seed) }
 }
 
 /// A store in bad weather, and a wiped disk: for mistakes about answers.
@@ -97,12 +99,6 @@ fn idle(seed: u64) -> Scenario {
 /// A disk that is full now and then, and processes that die.
 fn cramped(seed: u64) -> Scenario {
     Scenario { disk_trouble: 60, crash: Crash::Times(4), disk: Fate::Survives, turns: 600, ..busy(seed) }
-}
-
-/// Transactions that fit into the cache: SQLite writes no page that is free when they commit.
-fn roomy(seed: u64) -> Scenario {
-    let shape = Shape { cache: 400, limit: 60_000, blob: 12_000, ..Shape::PLAIN };
-    Scenario { shape: Some(shape), ..busy(seed) }
 }
 
 const RIGHT: Decisions = Decisions::RIGHT;
@@ -214,7 +210,6 @@ fn about_the_wal() -> Vec<Variant> {
 fn about_slots() -> Vec<Variant> {
     let drop_before_stage = Decisions { stage_before_release: false, ..RIGHT };
     let only_new_pages = Decisions { differs: |known, _| known.is_none(), ..RIGHT };
-    let no_growth = Decisions { carries_growth: false, ..RIGHT };
     vec![
         decides(
             "drop-before-stage",
@@ -229,13 +224,6 @@ fn about_slots() -> Vec<Variant> {
             only_new_pages,
             restless,
             "after a broken chain, ships the pages that are new and not those that differ",
-        ),
-        decides(
-            "no-growth",
-            400,
-            no_growth,
-            roomy,
-            "R05: leaves out the pages that a transaction added without writing them",
         ),
         files(
             "never-syncs",
