@@ -76,7 +76,7 @@ fn fill(connection: &rusqlite::Connection, schema: &crate::schema::Schema, sourc
     tables::create(connection, schema, "2026-01-01 00:00:00.000Z", 0).unwrap();
     adopt::set_mark(connection, "2026-01-01 00:00:00.000Z").unwrap();
     let hash = password::hash_now(PASSWORD, source).unwrap();
-    let mut insert = |collection: &str, values: Value| {
+    let insert = |collection: &str, values: Value| {
         let mut record: Record = values.as_object().unwrap().clone();
         if schema.get(collection).is_auth() {
             let id = rows::text(&record, "id").to_owned();
