@@ -57,9 +57,11 @@ impl Newer {
         &self.restored
     }
 
-    /// What it is; `None` for a v0.3 backup.
+    /// What it is; `None` for a v0.3 backup. Nobody chose it over a later one: what came while it was restored is to
+    /// be followed, not to be taken back (R21 is for people).
     pub(crate) fn record(&self, replica: String) -> Option<RestoredRecord> {
-        self.restored.record(replica)
+        let record = self.restored.record(replica)?;
+        Some(RestoredRecord { newest: record.txid, ..record })
     }
 
     /// The content of a database that it was laid over.
@@ -138,6 +140,11 @@ pub(crate) fn restore_state(env: &Env, txid: Txid, options: &Options) -> Result<
         Err(RestoreError::Local { operation: what, path, cause: error, .. }) => {
             Err(KeepError::Io { what, path, error })
         }
+        Err(RestoreError::OutputBusy(what) | RestoreError::Sqlite(what)) => Err(KeepError::Io {
+            what: "restore to",
+            path: options.output.clone(),
+            error: io::Error::new(io::ErrorKind::ResourceBusy, what),
+        }),
         Err(error @ RestoreError::Unsettled { .. }) => Err(fail(ErrorKind::Retry, error.to_string())),
         Err(error) => Err(fail(ErrorKind::DataDamaged, error.to_string())),
     }

@@ -264,6 +264,11 @@ impl Local {
             move |error| LocalError::Io { path, error }
         };
         files.create_dir(&dir).map_err(at(&dir))?;
+        // Its name as well must outlive the power, or everything in it does not. A directory above that cannot be synced
+        // is no reason not to replicate.
+        if let Err(error) = files.sync_dir(files::parent(&dir)) {
+            tracing::warn!(path = %dir.display(), %error, "the state directory's name could not be made durable");
+        }
         let path = dir.join(LOCK);
         let lock = files.open(&path, Open::CreateOrKeep).map_err(at(&path))?;
         if !lock.try_lock().map_err(at(&path))? {
@@ -323,10 +328,15 @@ impl Local {
         files::replace(&*self.files, &self.dir.join(STATE), &state.spell())
     }
 
+    /// Forgets what is known of the file; what lies beside that counts for nothing then.
+    pub(crate) fn forget(&self) -> io::Result<()> {
+        self.files.remove(&self.dir.join(STATE))?;
+        self.files.sync_dir(&self.dir)
+    }
+
     /// Forgets everything but the lock.
     pub(crate) fn clear(&self) -> io::Result<()> {
-        self.files.remove(&self.dir.join(STATE))?;
-        self.files.sync_dir(&self.dir)?;
+        self.forget()?;
         self.sweep(|_| false)
     }
 

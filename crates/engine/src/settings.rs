@@ -41,6 +41,9 @@ pub struct Settings {
     /// How often an idle owner looks for a claim above its own, to hand over; `None`: there is nobody to hand over to, and
     /// it looks only when it puts.
     pub look_every: Option<Duration>,
+    /// The epoch's `open` record waits until the owner's handle confirms that its application is well; slots go up all the
+    /// same.
+    pub open_when_confirmed: bool,
     /// Refuse a store that does not create only; else a warning says that it protects from nobody.
     pub require_create_only: bool,
 }
@@ -64,6 +67,7 @@ impl Default for Settings {
             always_poll: false,
             times: Times::USUAL,
             look_every: None,
+            open_when_confirmed: false,
             require_create_only: false,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{Epochs, Look, Moment, NextEpoch, Times, next_epoch};
 use core::time::Duration;
-use litekeep_formats::{Epoch, TimestampMs, Txid};
+use litekeep_formats::{Epoch, Txid};
 
 /// How often the records are read while a closing record is waited for.
 const POLL: Duration = Duration::from_millis(100);
@@ -90,6 +90,8 @@ pub struct Acquire {
     epoch: Option<Epoch>,
     /// When those before us must have closed (since boot).
     deadline: Duration,
+    /// The newest claim that had not closed, and when we saw it first (since boot).
+    seen: Option<(Epoch, Duration)>,
     /// The end of the chain that we stand at; `None` until heard, and whenever it is known to have moved.
     tip: Option<Option<Txid>>,
     /// The greatest TXID that a closing record speaks of, with its epoch.
@@ -106,6 +108,7 @@ impl Acquire {
             stage: Stage::Claiming(now),
             epoch: None,
             deadline: Duration::MAX,
+            seen: None,
             tip: None,
             closed: None,
             closed_by: Duration::MAX,
@@ -184,23 +187,28 @@ impl Acquire {
         }
     }
 
-    /// A claim is made once the newest one has had its tenure. Its age is by the store's clock alone; a store that tells
-    /// no time is a directory, whose clock is ours.
+    /// A claim is made once the newest one has had its tenure: by the store's clock, or since we saw it, which is less than
+    /// its age whatever that clock says or was set to.
     fn before_claim(&mut self, epochs: &Epochs, now: &Moment) {
         // Whoever closed has left by himself, or for the claim above his.
         let newest = epochs.records.last().filter(|record| !record.gone && record.closed.is_none());
-        let age = |at: TimestampMs| {
-            let time = now.store.map_or(i64::MAX, |time| time.0);
-            Duration::from_millis(u64::try_from(time.saturating_sub(at.0)).unwrap_or(0))
-        };
-        let left = newest.and_then(|record| record.at).map(|at| self.times.tenure.saturating_sub(age(at)));
-        match left.filter(|left| !left.is_zero()) {
-            Some(left) => self.stage = Stage::Claiming(now.boot + left),
-            None => match next_epoch(&epochs.facts()) {
-                NextEpoch::Claim(epoch) => self.stage = Stage::Creating(epoch),
-                NextEpoch::Damaged(epoch) => self.stage = Stage::Done(Do::Damaged(epoch)),
-            },
+        // Who has not opened yet may be waiting for closing records; were he overtaken then, everybody would be.
+        let unopened = newest.is_some_and(|record| !record.opened);
+        let tenure = if unopened { self.times.tenure + self.times.hand_over } else { self.times.tenure };
+        if let Some((epoch, at)) = newest.and_then(|record| Some((record.epoch, record.at?))) {
+            let since = self.seen.filter(|(seen, _)| *seen == epoch).map_or(now.boot, |(_, since)| since);
+            self.seen = Some((epoch, since));
+            let age = Moment { boot: since, store: Some(at) }.age(now);
+            if let Some(left) = tenure.checked_sub(age).filter(|left| !left.is_zero()) {
+                self.stage = Stage::Claiming(now.boot + left);
+                return;
+            }
         }
+        self.seen = None;
+        self.stage = match next_epoch(&epochs.facts()) {
+            NextEpoch::Claim(epoch) => Stage::Creating(epoch),
+            NextEpoch::Damaged(epoch) => Stage::Done(Do::Damaged(epoch)),
+        };
     }
 
     fn claimed(&mut self, created: bool, now: &Moment) {
@@ -292,3 +300,6 @@ impl Acquire {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! An owner's side: which creates count, and when to leave.
 
 use super::{Look, Moment, Times};
+use core::time::Duration;
 use litekeep_formats::{Epoch, Txid};
 
 /// Whether an answered create counts.
@@ -21,12 +22,14 @@ pub struct Tenancy {
     proof: Moment,
     /// A claim above ours that was seen.
     successor: Option<Epoch>,
+    /// When a slot was found to be there and ours, and did not count (since boot).
+    uncounted: Option<Duration>,
 }
 
 impl Tenancy {
     /// An epoch that was opened with a proof whose question was sent at `proof`.
     pub fn new(times: Times, epoch: Epoch, proof: Moment) -> Self {
-        Self { times, epoch, proof, successor: None }
+        Self { times, epoch, proof, successor: None, uncounted: None }
     }
 
     /// Its number.
@@ -55,27 +58,36 @@ impl Tenancy {
     /// that came before it, at this moment and not when it was sent: the network may have held it back.
     pub fn created(&mut self, sent: Moment, now: &Moment) -> Counted {
         if self.proof.age(now) >= self.times.horizon {
+            self.uncounted = Some(now.boot);
             return Counted::Unproven;
         }
         // A create that counts says itself that the name was the chain's next.
-        if sent.boot > self.proof.boot {
-            self.proof = sent;
-        }
+        self.prove(sent);
         Counted::Yes
     }
 
-    /// A look about slot `n` whose question was sent at `sent`; `mine` if `n` is there and known to be ours. Returns
-    /// whether it proves that we are at the chain's end. One that does not prove nothing loses nothing yet: whatever
-    /// waits for it stays uncounted.
+    /// The answer to a look about slot `n` arrives now, whose question was sent at `sent`; `mine` if `n` is there and known
+    /// to be ours. Returns whether it proves that we are at the chain's end, and with it whether an uncounted slot `n`
+    /// counts. One that does not prove loses nothing yet: whatever waits for it stays uncounted, look again.
     pub fn proved(&mut self, look: &Look, n: Txid, mine: bool, sent: Moment, now: &Moment) -> bool {
         if let Some(higher) = look.higher {
             self.saw_claim(higher);
         }
+        // A look from before we knew may have seen another's slot in this name, and ours be there because that was deleted.
+        let mine = mine && self.uncounted.is_none_or(|since| sent.boot > since);
+        // And an answer that took too long says nothing of what was deleted meanwhile.
         let proves = look.proves(n, mine) && sent.age(now) < self.times.horizon;
-        if proves && sent.boot > self.proof.boot {
-            self.proof = sent;
+        if proves {
+            self.prove(sent);
+            self.uncounted = None;
         }
         proves
+    }
+
+    fn prove(&mut self, sent: Moment) {
+        if (sent.boot, sent.store) > (self.proof.boot, self.proof.store) {
+            self.proof = sent;
+        }
     }
 
     /// Whether a slot that is there, is ours and was not counted can never be: somebody else has claimed, or the name
@@ -88,7 +100,6 @@ impl Tenancy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use core::time::Duration;
     use litekeep_formats::TimestampMs;
 
     fn at(seconds: u64) -> Moment {
@@ -141,5 +152,28 @@ mod tests {
         assert_eq!(tenancy.successor(), Some(Epoch::FIRST.next()));
         assert_eq!(tenancy.created(at(151), &at(152)), Counted::Yes, "the tail still goes up");
         assert!(tenancy.is_lost(&look, Txid::FIRST));
+    }
+
+    #[test]
+    fn an_uncounted_slot_counts_by_a_look_that_was_sent_after_and_answered_in_time() {
+        let (free, taken) = (Look::default(), Look { taken: true, ..Look::default() });
+        let covered = Look { covered: Some(Txid::FIRST), ..taken };
+        let higher = Look { higher: Some(Epoch::FIRST.next()), ..taken };
+        for (name, look, sent, answered, proves) in [
+            ("sent after", taken, at(201), at(202), true),
+            ("just inside the horizon", taken, at(201), at(260), true),
+            ("answered too late", taken, at(201), at(261), false),
+            ("sent along with the create: it may have seen another's", taken, at(190), at(202), false),
+            ("sent along with the create, and nobody was there", free, at(190), at(202), true),
+            ("that too is answered too late", free, at(190), at(250), false),
+            ("the name was used before", covered, at(201), at(202), false),
+            ("somebody claims", higher, at(201), at(202), false),
+        ] {
+            let mut tenancy = tenancy();
+            assert_eq!(tenancy.created(at(190), &at(200)), Counted::Unproven, "{name}");
+            assert_eq!(tenancy.proved(&look, Txid::FIRST, true, sent, &answered), proves, "{name}");
+            let next = if proves { Counted::Yes } else { Counted::Unproven };
+            assert_eq!(tenancy.created(answered, &answered), next, "{name}, and the next create");
+        }
     }
 }

@@ -42,13 +42,14 @@ impl Follower {
         let Some(target) = self.whole(newest)? else {
             return Err(self.damaged(newest, &"its content in level 9 is not there yet"));
         };
+        self.newer = Some(self.restore(target)?);
         let (path, content) = self.keep_aside()?;
         tracing::warn!(db = %self.database.display(), kept = %path.display(), transactions = own,
             "the database holds changes that the replica lacks; they are kept aside, and it becomes the replica's \
              newest state");
         self.aside = Some((path.clone(), content));
         // From here on the record would speak for a file that is about to be another.
-        self.local.clear().map_err(self.io("clear the state in"))?;
+        self.local.forget().map_err(self.io("clear the state in"))?;
         (self.state, self.sums, self.ready) = (None, None, None);
         match self.jump(Some(target))? {
             Followed::Jumped(_) => {
@@ -68,17 +69,22 @@ impl Follower {
         let staged = self.local.staged().map_err(self.io("read the state in"))?;
         let mut own = u64::from(in_none);
         for txid in staged.into_iter().rev() {
-            let file = files::read_small(&*self.env.files, &self.local.slot(txid), u64::MAX)
-                .map_err(self.io("read a slot in"))?;
-            let ours =
-                file.as_deref().and_then(|bytes| bytes.last_chunk().map(|last| u64::from_be_bytes(*last)));
+            let ours = self.staged_checksum(txid).map_err(self.io("read a slot in"))?;
             let theirs = survey::read_ends(&*self.env.store, &slot_file(txid))?;
-            if theirs.is_some_and(|(_, trailer)| Some(trailer.file.get()) == ours) {
+            if theirs.is_some_and(|(_, trailer)| trailer.file.get() == ours) {
                 break;
             }
             own += 1;
         }
         Ok(own)
+    }
+
+    /// The file checksum of a slot that was built here: its last eight bytes.
+    fn staged_checksum(&self, txid: Txid) -> std::io::Result<u64> {
+        let file = self.env.files.open(&self.local.slot(txid), Open::Read)?;
+        let mut last = [0; 8];
+        files::read_exact_at(&*file, &mut last, file.len()?.saturating_sub(8))?;
+        Ok(u64::from_be_bytes(last))
     }
 
     /// Writes what the file holds into a SQLite file beside it.

@@ -130,10 +130,11 @@ impl Follower {
             None => Place::Ahead,
         };
         self.seen = Some(facts);
-        (self.place, self.state) = match (place, of_next) {
-            (Place::At | Place::Unsure, _) if recorded.is_some() => (place, recorded),
-            (_, Some(next)) => (Place::At, Some(next)),
-            _ => (Place::Ahead, recorded),
+        // Both can be true of one content, behind a slot without pages; the later one is then as good.
+        let later = |next: &State| recorded.as_ref().is_none_or(|state| next.txid > state.txid);
+        (self.place, self.state) = match of_next {
+            Some(next) if place != Place::At || later(&next) => (Place::At, Some(next)),
+            _ => (place, recorded),
         };
         if self.place == Place::At {
             self.adopt(scanned, &facts)?;
@@ -278,7 +279,9 @@ impl Follower {
         if facts.mx_frame < self.settings.min_checkpoint_pages.max(1) {
             return Ok(());
         }
-        self.edge().checkpoint().map_err(self.sqlite())?;
+        if !facts.all_backfilled() {
+            self.edge().checkpoint().map_err(self.sqlite())?;
+        }
         if idle && self.settings.truncate_pages > 0 {
             let frame = u64::try_from(frame_len(facts.page_size)).unwrap_or(u64::MAX);
             let large = u64::from(self.settings.truncate_pages).saturating_mul(frame);

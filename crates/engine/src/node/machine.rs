@@ -100,7 +100,14 @@ impl Machine {
         machine.stage = if machine.settings.fresh {
             machine.begin_alone(false)?
         } else {
-            Stage::Following(Box::new(machine.follower()?))
+            let follower = machine.follower()?;
+            // Somebody chose this state over a later one (R21): it is to become the newest, not to be brought forward.
+            if follower.tip().is_some_and(|state| state.rewound_from.is_some()) {
+                drop(follower);
+                machine.begin_alone(false)?
+            } else {
+                Stage::Following(Box::new(follower))
+            }
         };
         Ok(machine)
     }
@@ -201,7 +208,8 @@ impl Machine {
     }
 
     fn follower(&self) -> Result<Follower, KeepError> {
-        Follower::open(self.env.clone(), &self.settings.replication, Manner::default(), &self.database)
+        let manner = Manner { parallelism: self.settings.parallelism, ..Manner::default() };
+        Follower::open(self.env.clone(), &self.settings.replication, manner, &self.database)
     }
 
     /// A pause after a failure that may pass; any other ends the node.
@@ -287,8 +295,9 @@ impl Machine {
     fn look(&mut self, follower: &mut Follower, asked: u64) -> Result<Looked, KeepError> {
         let looked = match follower.step() {
             Ok(Followed::Ahead) => return Ok(Looked::Ahead),
-            // Nothing is there, and nothing was: the file is to begin a chain.
-            Err(KeepError::Emptied { .. }) if follower.tip().is_none() => return Ok(Looked::Ahead),
+            // Nothing is there, and nobody ever opened an epoch: the file is to begin a chain, or began one in a former life
+            // that ended before its first slot had arrived.
+            Err(KeepError::Emptied { .. }) => return Ok(Looked::Ahead),
             Ok(Followed::Busy) => Looked::Later(BUSY),
             Ok(Followed::Applied(_) | Followed::Jumped(_)) => Looked::Later(Duration::ZERO),
             Ok(Followed::AtTip) => Looked::AtTip,
@@ -608,6 +617,11 @@ impl Machine {
             }
             Err(KeepError::Sqlite { error, .. }) if crate::sqlite::is_busy(&error) => {
                 Ok((Stage::Returning(follower), BUSY))
+            }
+            // Whoever claimed above us has not written anything yet either: the file may still be the one that begins.
+            Err(KeepError::Emptied { .. }) => {
+                drop(follower);
+                Ok((self.begin_alone(false)?, Duration::ZERO))
             }
             Err(error) => {
                 let pause = self.pause(error)?;

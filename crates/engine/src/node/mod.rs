@@ -10,11 +10,13 @@ pub use machine::Machine;
 
 use crate::error::KeepError;
 use crate::keeper;
+use crate::ownership;
 use crate::replicator::{self, Env, Status};
 use crate::settings::Settings;
 use litekeep_core::env::Clock;
 use litekeep_core::ownership::Times;
 use litekeep_formats::{Epoch, TimestampMs, Txid};
+use litekeep_store::Store;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -71,6 +73,35 @@ pub trait Application: Send + Sync {
     fn left(&self, how: Left);
 }
 
+/// What became of the epochs above one that was left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Successor {
+    /// Nobody has claimed.
+    Nobody,
+    /// Somebody has, and has not opened yet.
+    Claimed,
+    /// Somebody has opened: its application is well.
+    Opened,
+    /// Somebody claimed and left without having opened.
+    GaveUp,
+}
+
+/// Looks what became of the epochs above `epoch`.
+///
+/// # Errors
+/// The store's.
+pub fn successor(store: &dyn Store, epoch: Epoch) -> Result<Successor, KeepError> {
+    let epochs = ownership::list_epochs(store, None, None)?;
+    let above = epochs.records.iter().filter(|record| record.epoch > epoch);
+    let verdict =
+        above.fold(Successor::Nobody, |verdict, record| match (verdict, record.opened, record.closed) {
+            (Successor::Opened, ..) | (_, true, _) => Successor::Opened,
+            (_, false, Some(_)) => Successor::GaveUp,
+            (_, false, None) => Successor::Claimed,
+        });
+    Ok(verdict)
+}
+
 /// How a node behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeSettings {
@@ -85,6 +116,21 @@ pub struct NodeSettings {
     pub fresh: bool,
     /// Go on where the store cannot create only: the user says that there is one writer.
     pub single_writer: bool,
+    /// Requests in flight while a state is restored; 1 works on the node's thread alone.
+    pub parallelism: usize,
+}
+
+impl Default for NodeSettings {
+    fn default() -> Self {
+        Self {
+            replication: Settings::default(),
+            times: Times::USUAL,
+            look_every: Duration::from_secs(1),
+            fresh: false,
+            single_writer: false,
+            parallelism: crate::restore::PARALLELISM,
+        }
+    }
 }
 
 /// A node's state for people and metrics.
@@ -294,6 +340,16 @@ impl Node {
         match current.shared.wait(ticket, limit) {
             Err(KeepError::Ended(_)) => Err(KeepError::NotOwner),
             other => other,
+        }
+    }
+
+    /// Tells an owner that its application is well, where [`Settings::open_when_confirmed`] makes it wait for that: from
+    /// here on nobody who looks takes this epoch for a failed one.
+    pub fn confirm(&self) {
+        let current = self.shared.inner().current.clone();
+        if let Some(current) = current {
+            current.shared.confirm();
+            (current.poke)();
         }
     }
 

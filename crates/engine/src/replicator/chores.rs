@@ -9,7 +9,7 @@ use crate::pruner::{self, PruneError};
 use crate::restore::FetchError;
 use crate::snapshot::{self, Snapshot, SnapshotError};
 use crate::survey;
-use litekeep_core::agenda::{self, Chore, Schedule, Settled};
+use litekeep_core::agenda::{Chore, Schedule, Settled};
 use litekeep_core::compact::Limits;
 use litekeep_core::limits;
 use litekeep_core::restore::{Catalog, LtxFile, plan_latest};
@@ -77,8 +77,8 @@ impl Replicator {
             self.begin_chore(Chore::Snapshot);
             return Duration::MAX;
         }
-        let Some((chore, due)) = agenda::next(&self.chain.catalog, &self.schedule(), &self.chores.settled)
-        else {
+        let next = (self.env.decisions.agenda)(&self.chain.catalog, &self.schedule(), &self.chores.settled);
+        let Some((chore, due)) = next else {
             return Duration::MAX;
         };
         let time = self.env.store.server_time().unwrap_or_else(|| self.env.clock.wall());

@@ -38,6 +38,8 @@ pub(super) struct Term {
     pub(super) tenancy: Option<Tenancy>,
     /// What the state was before the fence that is on its way; and its slot.
     fence: Option<(Box<State>, Txid)>,
+    /// A slot of the epoch is durable.
+    pub(super) has_slot: bool,
     /// A claim above ours was seen: hand over.
     pub(super) leaving: bool,
     pub(super) looking: super::tenancy::Looking,

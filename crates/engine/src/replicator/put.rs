@@ -152,9 +152,11 @@ impl Replicator {
         self.answer_requests();
     }
 
-    /// The first durable slot of an epoch opens it.
+    /// The first durable slot of an epoch opens it, once the application is known to be well where that is asked for.
     pub(super) fn open_epoch(&mut self, txid: Txid) {
-        let Some(epoch) = self.chain.epoch.filter(|_| !self.chain.opened) else { return };
+        self.term.has_slot = true;
+        let waits = self.settings.open_when_confirmed && !self.shared.is_confirmed();
+        let Some(epoch) = self.chain.epoch.filter(|_| !self.chain.opened && !waits) else { return };
         self.chain.opened = true;
         self.write_epoch_record("open epoch", epoch, EpochRecord::Open, txid);
     }

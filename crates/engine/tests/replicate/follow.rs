@@ -1,15 +1,16 @@
 //! A copy is kept at the tip of a chain that a live writer makes.
 
-use crate::faults::counted;
+use crate::faults::{DOWN, FINE, counted, wait_for};
 use crate::rig::{LONG, Rig, app, insert, synced};
 use crate::single_faults::FailsOnce;
 use litekeep::error::{KeepError, KeepErrorKind};
-use litekeep::files::RealFiles;
+use litekeep::files::{RealFiles, with_suffix};
 use litekeep::follow::{Followed, Follower, Manner};
 use litekeep::keeper::Keeper;
 use litekeep::local::{directory, record_restored};
 use litekeep::restore::{Options, Outcome, restore};
 use litekeep_core::env::Clock;
+use litekeep_formats::ltx::{Decoder, Encoder, Header, PageEncoding, Seal};
 use litekeep_formats::{Level, TimestampMs, Txid, TxidRange};
 use litekeep_store::{Key, Scope};
 use rusqlite::Connection;
@@ -156,12 +157,15 @@ fn a_live_writer_is_followed_whatever_it_writes_and_open_readers_keep_their_snap
         assert_eq!(follower.epoch().map(litekeep_formats::Epoch::get), Some(1));
         assert_eq!(follower.looked_at(), Some(pair.clock.boot()));
     }
+    follower.close().unwrap();
+    let len = std::fs::metadata(pair.copy()).unwrap().len();
+    assert_eq!(len, pages(&pair.copy()).len() as u64 * 4096, "what was cut off is no longer in the file");
 }
 
 /// What a slot's seal says of the database.
 fn sealed(pair: &Pair, txid: Txid) -> Option<litekeep_formats::Checksum> {
     let bytes = pair.rig.store.read(&slot(txid), None).unwrap().bytes;
-    litekeep_formats::ltx::Header::parse(&bytes).unwrap().seal().unwrap().database
+    Header::parse(&bytes).unwrap().seal().unwrap().database
 }
 
 #[test]
@@ -196,7 +200,7 @@ fn r34_slots_that_are_gone_are_jumped_over() {
 fn snapshot_of(pair: &Pair, keeper: &Keeper) -> Txid {
     let newest = synced(keeper);
     keeper.snapshot();
-    crate::faults::wait_for(keeper, "a snapshot", || {
+    wait_for(keeper, "a snapshot", || {
         let whole = TxidRange::new(Txid::FIRST, newest).unwrap();
         pair.rig.store.head(&Key::Ltx(Level::SNAPSHOTS, whole)).is_ok()
     });
@@ -231,7 +235,7 @@ fn an_idle_follower_asks_once_a_look_and_lists_once_a_minute() {
 
 #[test]
 fn r24_a_slot_that_does_not_fit_is_named_and_nothing_of_it_is_applied() {
-    type Change = fn(&mut litekeep_formats::ltx::Header);
+    type Change = fn(&mut Header);
     let rows: [(&str, Change, KeepErrorKind); 4] = [
         ("another predecessor", |header| reseal(header, |seal| seal.predecessor = seal.database), {
             KeepErrorKind::Fenced
@@ -266,15 +270,14 @@ fn r24_a_slot_that_does_not_fit_is_named_and_nothing_of_it_is_applied() {
     pair.assert_same();
 }
 
-fn reseal(header: &mut litekeep_formats::ltx::Header, change: fn(&mut litekeep_formats::ltx::Seal)) {
+fn reseal(header: &mut Header, change: fn(&mut Seal)) {
     let mut seal = header.seal().unwrap();
     change(&mut seal);
     header.set_seal(&seal);
 }
 
 /// The same pages under another header.
-fn forged(good: &[u8], change: fn(&mut litekeep_formats::ltx::Header)) -> Vec<u8> {
-    use litekeep_formats::ltx::{Decoder, Encoder, PageEncoding};
+fn forged(good: &[u8], change: fn(&mut Header)) -> Vec<u8> {
     let mut decoder = Decoder::new(good).unwrap();
     let mut header = *decoder.header();
     change(&mut header);
@@ -319,6 +322,46 @@ fn changes_of_its_own_stop_it_and_are_kept_aside_on_the_way_back() {
     }
 }
 
+/// The loser of a hand-over: its slots were built and never put, and another one went on under their numbers.
+#[test]
+fn r24_an_owner_that_lost_keeps_its_staged_slots_aside_and_follows() {
+    let (rig, mood, _) = counted();
+    let pair = Pair::on(rig);
+    let winner = pair.rig.app();
+    insert(&winner, 50);
+    let keeper = pair.rig.keep();
+    synced(&keeper);
+    keeper.stop(LONG).unwrap();
+    pair.restore();
+    let loser = app(&pair.copy());
+    let keeper = Keeper::start(pair.rig.env(), pair.rig.settings.clone(), &pair.copy()).unwrap();
+    let common = synced(&keeper);
+    mood.store(DOWN, Ordering::SeqCst);
+    loser.execute_batch("INSERT INTO t (v) VALUES ('our own')").unwrap();
+    wait_for(&keeper, "a slot that waits", || keeper.status().built > Some(common));
+    assert!(keeper.stop(Duration::from_millis(1)).is_err());
+    mood.store(FINE, Ordering::SeqCst);
+    let keeper = pair.rig.keep();
+    insert(&winner, 5);
+    let newest = synced(&keeper);
+    assert_eq!(newest, common.next(), "the same number");
+    let mut follower = pair.follow();
+    assert_eq!(follower.step().unwrap(), Followed::Ahead);
+    let aside = follower.bring_back().unwrap().unwrap();
+    let kept = Connection::open(&aside).unwrap();
+    let ours: i64 =
+        kept.query_row("SELECT count(*) FROM t WHERE v = 'our own'", [], |row| row.get(0)).unwrap();
+    assert_eq!(ours, 1);
+    pair.assert_same();
+    let staged = std::fs::read_dir(directory(&pair.copy(), None)).unwrap().flatten();
+    let staged = staged.filter(|entry| entry.file_name().to_string_lossy().starts_with("slot-")).count();
+    assert_eq!(staged, 0, "nothing is left that could still go up");
+    insert(&winner, 5);
+    let next = synced(&keeper);
+    assert_eq!(to_tip(&mut follower), [Followed::Applied(next)]);
+    pair.assert_same();
+}
+
 #[test]
 fn another_page_size_is_an_error_or_a_new_file_as_the_caller_wants() {
     let (mut pair, writer, keeper) = started(100);
@@ -357,6 +400,100 @@ fn a_replica_that_holds_nothing_any_more_is_no_tip() {
     pair.clock.pass(Duration::from_secs(61));
     let error = follower.step().unwrap_err();
     assert!(matches!(error, KeepError::Wiped { .. }), "{error}");
+}
+
+#[test]
+fn a_slot_whose_content_lies_in_level_9_is_waited_for_and_then_jumped_to() {
+    let mut pair = Pair::on(Rig::new());
+    pair.rig.settings.max_slot_bytes = 100_000;
+    let writer = pair.rig.app();
+    insert(&writer, 10);
+    let keeper = pair.rig.keep();
+    let from = synced(&keeper);
+    pair.restore();
+    let mut follower = pair.follow();
+    assert_eq!(to_tip(&mut follower), []);
+    insert(&writer, 3000);
+    let txid = synced(&keeper);
+    assert_eq!(txid, from.next());
+    let image = Key::Ltx(Level::SNAPSHOTS, TxidRange::new(Txid::FIRST, txid).unwrap());
+    let bytes = pair.rig.store.read(&image, None).unwrap().bytes;
+    pair.rig.store.delete(&[image]).unwrap();
+    for _ in 0..3 {
+        pair.clock.pass(Duration::from_secs(40));
+        assert_eq!(follower.step().unwrap(), Followed::AtTip, "not durable yet");
+    }
+    assert_eq!(follower.tip().unwrap().txid, from);
+    pair.rig.store.put(&image, bytes, TimestampMs(0)).unwrap();
+    assert_eq!(follower.step().unwrap(), Followed::Jumped(txid));
+    pair.assert_same();
+}
+
+#[test]
+fn the_wal_of_a_copy_stays_small() {
+    let (mut pair, writer, keeper) = started(100);
+    pair.rig.settings.min_checkpoint_pages = 100;
+    pair.restore();
+    let mut follower = pair.follow();
+    assert_eq!(to_tip(&mut follower), []);
+    for _ in 0..20 {
+        writer
+            .execute_batch("UPDATE t SET v = randomblob(100); INSERT INTO t (v) VALUES (zeroblob(200000))")
+            .unwrap();
+        synced(&keeper);
+        to_tip(&mut follower);
+    }
+    let len = std::fs::metadata(with_suffix(&pair.copy(), "-wal")).unwrap().len();
+    assert!(len < 300 * 4120, "{len} bytes, of about 1,100 frames that were written");
+    pair.assert_same();
+}
+
+#[test]
+fn a_fence_only_moves_the_position() {
+    let (pair, _, keeper) = started(100);
+    keeper.stop(LONG).unwrap();
+    pair.restore();
+    let mut follower = pair.follow();
+    assert_eq!(to_tip(&mut follower), []);
+    let tip = follower.tip().unwrap().clone();
+    let before = pages(&pair.copy());
+    let mut header = {
+        let bytes = pair.rig.store.read(&slot(tip.txid), None).unwrap().bytes;
+        Header::parse(&bytes).unwrap()
+    };
+    header.range = TxidRange::single(tip.txid.next());
+    let epoch = litekeep_formats::Epoch::new(2).unwrap();
+    let marks = litekeep_formats::ltx::Marks::FENCE;
+    header.set_seal(&Seal { epoch, database: tip.database, predecessor: tip.slot, marks });
+    let mut out = Vec::new();
+    let encoder = Encoder::new(&header, PageEncoding::Block, &mut out).unwrap();
+    encoder.finish(None, &mut out).unwrap();
+    pair.rig.store.put(&slot(tip.txid.next()), out.into(), TimestampMs(0)).unwrap();
+    assert_eq!(to_tip(&mut follower), [Followed::Applied(tip.txid.next())]);
+    assert_eq!((follower.epoch(), follower.tip().unwrap().database), (Some(epoch), tip.database));
+    assert!(pages(&pair.copy()) == before);
+    drop(follower);
+    let mut follower = pair.follow();
+    assert_eq!(to_tip(&mut follower), []);
+    assert_eq!(follower.tip().unwrap().txid, tip.txid.next());
+}
+
+#[test]
+fn whoever_holds_the_write_lock_is_waited_for_in_steps() {
+    let (pair, writer, keeper) = started(100);
+    pair.restore();
+    let mut follower = pair.follow();
+    assert_eq!(to_tip(&mut follower), []);
+    let other = app(&pair.copy());
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    insert(&writer, 5);
+    let txid = synced(&keeper);
+    for _ in 0..3 {
+        assert_eq!(follower.step().unwrap(), Followed::Busy);
+    }
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(follower.step().unwrap(), Followed::Applied(txid));
+    pair.assert_same();
 }
 
 /// What a follower is at when it dies.

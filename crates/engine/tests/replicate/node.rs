@@ -94,7 +94,7 @@ impl Member {
             times: TIMES,
             look_every: Duration::from_millis(50),
             fresh,
-            single_writer: false,
+            ..NodeSettings::default()
         };
         let path = rig.path();
         let node = Node::start(rig.env(), settings, &path, Arc::clone(&application) as Arc<dyn Application>);

@@ -61,6 +61,7 @@ pub(super) fn start(
         look_every: LOOK_EVERY,
         fresh,
         single_writer: options.single_writer,
+        ..NodeSettings::default()
     };
     let node = Node::start(env, settings, database, owning).map_err(|error| kept(&error))?;
     tracing::info!(replica = %opened.location, "replicating to");

@@ -21,6 +21,8 @@ pub(crate) enum Wrong {
     DeletedAtOnce,
     /// An uncounted slot counts by any look whose answer comes, however old its question is.
     OldLook,
+    /// A look that found the name taken before we knew it to be ours says that it is.
+    EarlyLook,
     /// A look lists the higher levels before it asks for the name.
     LevelsFirst,
     /// Ages are by this machine's clock alone.
@@ -28,18 +30,21 @@ pub(crate) enum Wrong {
 }
 
 impl Wrong {
-    pub(crate) const ALL: [Self; 11] = [
-        Self::AckBeforeCreate,
-        Self::RefusedIsMine,
-        Self::KeepLowerClaim,
-        Self::NoLook,
-        Self::NoHorizon,
-        Self::JudgedWhenSent,
-        Self::DatedByAnswer,
-        Self::DeletedAtOnce,
-        Self::OldLook,
-        Self::LevelsFirst,
-        Self::OneClock,
+    /// The smallest worlds known in which the rule matters. Where a name is used again, three ticks must pass for the slot
+    /// and two for the claims before it.
+    pub(crate) const ALL: [(Self, Bounds); 12] = [
+        (Self::AckBeforeCreate, Bounds { slots: 1, time: 0, ..Bounds::BASE }),
+        (Self::RefusedIsMine, Bounds { slots: 1, time: 2, ..Bounds::BASE }),
+        (Self::KeepLowerClaim, Bounds { time: 2, ..Bounds::BASE }),
+        (Self::NoLook, Bounds { slots: 1, ..Bounds::BASE }),
+        (Self::NoHorizon, Bounds { slots: 1, time: 5, ..Bounds::BASE }),
+        (Self::JudgedWhenSent, Bounds { slots: 1, time: 5, ..Bounds::BASE }),
+        (Self::DatedByAnswer, Bounds { slots: 1, time: 5, ..Bounds::BASE }),
+        (Self::DeletedAtOnce, Bounds { slots: 1, time: 2, ..Bounds::BASE }),
+        (Self::OldLook, Bounds { slots: 1, time: 5, ..Bounds::BASE }),
+        (Self::EarlyLook, Bounds { slots: 1, time: 5, ..Bounds::BASE }),
+        (Self::LevelsFirst, Bounds { slots: 1, atomic_look: false, ..Bounds::BASE }),
+        (Self::OneClock, Bounds { slots: 1, time: 5, sleeps_from: Some(0), ..Bounds::BASE }),
     ];
 }
 
@@ -58,8 +63,8 @@ pub(crate) struct Bounds {
     pub(crate) crashes: u8,
     /// Answers, or requests, that are lost.
     pub(crate) losses: u8,
-    /// Ticks in which the first instance's own clock stands still.
-    pub(crate) sleeps: u8,
+    /// From this tick on the first instance's own clock stands still, until faults stop.
+    pub(crate) sleeps_from: Option<u8>,
     /// The three requests of a look are one.
     pub(crate) atomic_look: bool,
     /// The reuse horizon, in ticks; a slot's least age is three of them.
@@ -67,15 +72,15 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    pub(crate) const SMALL: Self = Self {
+    pub(crate) const BASE: Self = Self {
         instances: 2,
         writes: 1,
-        slots: 3,
+        slots: 2,
         epochs: 2,
-        time: 6,
+        time: 4,
         crashes: 0,
         losses: 0,
-        sleeps: 0,
+        sleeps_from: None,
         atomic_look: true,
         horizon: 1,
     };

@@ -1,6 +1,6 @@
 //! Breadth-first search over hashed states: the first trace that is found is a shortest one.
 
-use super::world::{Action, Model, World};
+use super::world::{Action, Model, SITUATIONS, World};
 use std::collections::HashSet;
 use std::fmt::Write;
 use std::hash::{Hash, Hasher};
@@ -15,6 +15,8 @@ pub(crate) struct Outcome {
     /// How many states were asked whether progress follows, and the longest way there, in ticks.
     pub(crate) asked: usize,
     pub(crate) slowest: usize,
+    /// Which of the situations that matter some state was in.
+    pub(crate) reached: [bool; SITUATIONS.len()],
     pub(crate) found: Option<Trace>,
 }
 
@@ -71,7 +73,9 @@ pub(crate) fn search(model: &Model, limits: Limits) -> Outcome {
     let mut seen = HashSet::from([fingerprint(&start)]);
     // Where each state came from; the trace is read backwards from it.
     let mut ways: Vec<(u32, Option<Action>)> = vec![(0, None)];
-    let mut outcome = Outcome { states: 1, depth: 0, complete: false, asked: 0, slowest: 0, found: None };
+    let reached = [false; SITUATIONS.len()];
+    let mut outcome =
+        Outcome { states: 1, depth: 0, complete: false, asked: 0, slowest: 0, reached, found: None };
     let mut layer = vec![(0_u32, start)];
     let mut actions = Vec::new();
     while !layer.is_empty() {
@@ -99,6 +103,11 @@ pub(crate) fn search(model: &Model, limits: Limits) -> Outcome {
                     return outcome;
                 }
                 if new {
+                    outcome
+                        .reached
+                        .iter_mut()
+                        .zip(next.situations())
+                        .for_each(|(reached, is)| *reached |= is);
                     let number = u32::try_from(ways.len()).expect("a search fits into memory");
                     ways.push((at, Some(action)));
                     following.push((number, next));

@@ -16,8 +16,6 @@ const STRAYS: usize = 2;
 pub(crate) enum Action {
     /// A tick passes for all.
     Tick,
-    /// A tick passes, and this machine does not count it.
-    Sleep(u8),
     /// A newcomer does what its state machine says next.
     Next(u8),
     /// An owner sends a create with a new content.
@@ -64,8 +62,17 @@ pub(crate) struct World {
     acknowledged: [u8; ROOM],
     crashes: u8,
     losses: u8,
-    sleeps: u8,
 }
+
+/// What a world has to reach, or its search says nothing of the rules that are for it.
+pub(crate) const SITUATIONS: [&str; 6] = [
+    "a fence that is created and too late to count",
+    "an epoch opened by a fence",
+    "an epoch opened after a closing record",
+    "an uncounted slot",
+    "a create in a name that was used and freed",
+    "an owner that met another's slot",
+];
 
 /// What is searched.
 pub(crate) struct Model {
@@ -112,7 +119,6 @@ impl Model {
             acknowledged: [0; ROOM],
             crashes: bounds.crashes,
             losses: bounds.losses,
-            sleeps: bounds.sleeps,
         }
     }
 
@@ -127,9 +133,6 @@ impl Model {
         // Before the first claim no time passes that would matter.
         if world.time < bounds.time && world.bucket.epochs[0].is_some() {
             actions.push(Action::Tick);
-            if world.sleeps > 0 {
-                actions.push(Action::Sleep(0));
-            }
         }
         for (i, instance) in (0..).zip(&world.instances) {
             self.actions_of(world, i, instance, actions);
@@ -228,22 +231,22 @@ impl Model {
     /// Takes the step. An error is a property that it broke.
     pub(crate) fn apply(&self, world: &mut World, action: Action) -> Checked {
         match action {
-            Action::Tick | Action::Sleep(_) => {
+            Action::Tick => {
+                let asleep = self.bounds.sleeps_from.is_some_and(|from| world.time >= from);
                 world.time += 1;
-                for (i, instance) in (0..).zip(&mut world.instances) {
-                    instance.tick(action != Action::Sleep(i));
-                    if !self.is(Wrong::JudgedWhenSent) {
+                for (i, instance) in (0_u8..).zip(&mut world.instances) {
+                    instance.tick(i > 0 || !asleep);
+                    if instance.put.is_none() || !self.is(Wrong::JudgedWhenSent) {
                         instance.forget_ages(self.times(), self.bounds.horizon);
                     }
                 }
                 world.bucket.forget_ages(world.time.saturating_sub(3 * self.bounds.horizon));
-                world.sleeps -= u8::from(action != Action::Tick);
             }
             Action::Next(i) => return self.next(world, i),
             Action::Write(i) => return self.write(world, i),
             Action::Ask(i) => {
                 let n = world.at(i).tip + 1;
-                self.ask(world, i, n);
+                Self::ask(world, i, n);
             }
             Action::Request(i) => self.request(world, i),
             Action::Looked(i) => return self.looked(world, i),
@@ -265,21 +268,8 @@ impl Model {
                 let put = it.put.as_mut().expect("under way");
                 (put.sent, put.phase, put.pace) = (sent, Phase::Sent, Pace::Fresh);
             }
-            Action::See(i) => {
-                let (above, time) = (epoch(world.bucket.newest_epoch()), world.time);
-                let it = world.at(i);
-                it.told(time);
-                let Role::Owner { tenancy, .. } = &mut it.role else { unreachable!("owners see") };
-                tenancy.saw_claim(above.expect("it is there"));
-            }
-            Action::Open(i) => {
-                let Role::Owner { tenancy, opened, .. } = &mut world.at(i).role else {
-                    unreachable!("owners open")
-                };
-                *opened = Opened::Recorded;
-                let epoch = tenancy.epoch();
-                world.record(epoch).opened = true;
-            }
+            Action::See(i) => Self::see(world, i),
+            Action::Open(i) => world.open(i),
             Action::Close(i) => {
                 let Role::Owner { tenancy, .. } = &world.at(i).role else { unreachable!("owners close") };
                 let epoch = tenancy.epoch();
@@ -359,7 +349,7 @@ impl Model {
                 self.hear(world, i, Heard::Looked(Look::default()), now)
             }
             Do::Prove(n) => {
-                self.ask(world, i, small(n.get()));
+                Self::ask(world, i, small(n.get()));
                 Ok(())
             }
             Do::Fence(epoch, n) => {
@@ -380,7 +370,15 @@ impl Model {
         }
     }
 
-    fn ask(&self, world: &mut World, i: u8, n: u8) {
+    fn see(world: &mut World, i: u8) {
+        let (above, time) = (epoch(world.bucket.newest_epoch()), world.time);
+        let it = world.at(i);
+        it.told(time);
+        let Role::Owner { tenancy, .. } = &mut it.role else { unreachable!("owners see") };
+        tenancy.saw_claim(above.expect("it is there"));
+    }
+
+    fn ask(world: &mut World, i: u8, n: u8) {
         let it = world.at(i);
         let (sent, found) = (it.now(), Look::default());
         it.look = Some(Asked { n, sent, requests: 0, found, date: 0, pace: Pace::Fresh });
@@ -421,8 +419,9 @@ impl Model {
         let mine = uncounted.is_some() || look.n <= it.tip;
         let Role::Owner { tenancy, lost, .. } = &mut it.role else { return Ok(()) };
         let until = if self.is(Wrong::OldLook) { sent } else { now };
+        let taken = look.found.taken && !(mine && self.is(Wrong::EarlyLook));
         let proves = tenancy.proved(
-            &look.found,
+            &Look { taken, ..look.found },
             txid(look.n),
             mine,
             self.clocks(sent).moment(),
@@ -553,7 +552,12 @@ impl Model {
     pub(crate) fn progress(&self, world: &World) -> Result<usize, String> {
         const TICKS: usize = 12;
         let roomy = Model {
-            bounds: Bounds { slots: small(ROOM as u64), epochs: small(ROOM as u64), ..self.bounds },
+            bounds: Bounds {
+                slots: small(ROOM as u64),
+                epochs: small(ROOM as u64),
+                sleeps_from: None,
+                ..self.bounds
+            },
             wrong: self.wrong,
         };
         let mut world = world.clone();
@@ -561,10 +565,10 @@ impl Model {
             world.at(i).tick(false);
         }
         world.strays = [None; STRAYS];
-        (world.crashes, world.losses, world.sleeps) = (0, 0, 0);
+        (world.crashes, world.losses) = (0, 0);
         let promised = |world: &World| world.acknowledged.iter().filter(|content| **content != 0).count();
         let before = promised(&world);
-        let mut actions = Vec::new();
+        let (mut actions, mut done) = (Vec::new(), Vec::new());
         for tick in 0..TICKS {
             for i in 0..self.bounds.instances {
                 let it = world.at(i);
@@ -576,16 +580,18 @@ impl Model {
                     actions.clear();
                     roomy.actions_of(&world, i, &world.instances[usize::from(i)], &mut actions);
                     let Some(action) = sensible(&world, i, &actions) else { break };
-                    roomy.apply(&mut world, action)?;
-                    roomy.check(&world)?;
+                    done.push(action);
+                    let stepped = roomy.apply(&mut world, action).and_then(|()| roomy.check(&world));
+                    stepped.map_err(|what| format!("{what}, when faults had stopped: {done:?}"))?;
                     if promised(&world) > before {
                         return Ok(tick);
                     }
                 }
             }
+            done.push(Action::Tick);
             roomy.apply(&mut world, Action::Tick)?;
         }
-        Err("nothing is acknowledged any more".into())
+        Err(format!("nothing is acknowledged when faults have stopped: {done:?}"))
     }
 }
 
@@ -616,12 +622,43 @@ fn sensible(world: &World, i: u8, actions: &[Action]) -> Option<Action> {
 }
 
 impl World {
+    /// Which of [`SITUATIONS`] this is.
+    pub(crate) fn situations(&self) -> [bool; SITUATIONS.len()] {
+        let any = |is: &dyn Fn(&Instance) -> bool| self.instances.iter().any(is);
+        let owner = |it: &Instance| matches!(it.role, Role::Owner { .. });
+        let strange = |n: u8| {
+            let slot = self.bucket.slot(n);
+            slot.is_some_and(|slot| Some(slot.piece) != self.bucket.piece(n))
+        };
+        [
+            any(&|it| it.fence && !owner(it)),
+            any(&|it| owner(it) && it.content >= 128),
+            any(&|it| match &it.role {
+                Role::Owner { tenancy, .. } => {
+                    let before = usize::from(small(tenancy.epoch().get())).checked_sub(2);
+                    before.and_then(|before| self.bucket.epochs[before]).is_some_and(|it| it.closed.is_some())
+                }
+                _ => false,
+            }),
+            any(&|it| it.put.is_some_and(|put| put.phase == Phase::Uncounted)),
+            (1..=self.bucket.covered).any(strange),
+            any(&|it| matches!(it.role, Role::Owner { lost: true, .. })),
+        ]
+    }
+
     fn at(&mut self, i: u8) -> &mut Instance {
         &mut self.instances[usize::from(i)]
     }
 
     fn record(&mut self, epoch: Epoch) -> &mut Record {
         self.bucket.epochs[usize::from(small(epoch.get())) - 1].as_mut().expect("it was claimed")
+    }
+
+    fn open(&mut self, i: u8) {
+        let Role::Owner { tenancy, opened, .. } = &mut self.at(i).role else { unreachable!("owners open") };
+        *opened = Opened::Recorded;
+        let epoch = tenancy.epoch();
+        self.record(epoch).opened = true;
     }
 
     /// Whoever sent it does not wait for it any more.
