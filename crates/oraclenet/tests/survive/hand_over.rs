@@ -176,7 +176,7 @@ fn an_owner_that_is_killed_while_a_standby_waits_loses_nothing() {
 }
 
 #[test]
-fn an_owner_that_slept_through_its_succession_answers_truthfully_and_follows() {
+fn r25_an_owner_that_slept_through_its_succession_answers_truthfully_and_follows() {
     let (place, bucket) = Place::in_process();
     let Pair { folder, first, second, token, ledger } =
         pair(&place, &["--hand-over", "1", "--ack-timeout", "3"]);
