@@ -383,7 +383,12 @@ impl Application {
                 if let Ok(content) = left {
                     commit.content = content;
                 }
-                ledger.add(commit);
+                // A transaction that changed nothing leaves nothing in the WAL either.
+                let same =
+                    |last: &Commit| content_is_known(last) && last.content.exact == commit.content.exact;
+                if !ledger.commits().last().is_some_and(same) {
+                    ledger.add(commit);
+                }
                 Ok(())
             }
             Err(error) => {
@@ -477,6 +482,10 @@ fn prepare(vfs: &Vfs, path: &str, shape: Shape, ledger: &mut Ledger) -> rusqlite
     writer.execute_batch(&format!("{}; PRAGMA cache_size={}", synchronous(shape), shape.cache))?;
     writer.query_row(&format!("PRAGMA wal_autocheckpoint={}", shape.autocheckpoint), [], |_| Ok(()))?;
     Ok(writer)
+}
+
+fn content_is_known(commit: &Commit) -> bool {
+    commit.outcome == Outcome::Committed && commit.content.exact.is_some()
 }
 
 /// Some pragmas give a row before they do what may fail: only the last step tells.
