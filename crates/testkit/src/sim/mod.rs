@@ -127,16 +127,16 @@ impl Scenario {
         }
     }
 
-    /// The same scene with one call to the disk that fails.
+    /// Less than half of that scene, with one call to the disk that fails.
     pub fn failing(fault: disk::Fault) -> Self {
-        Self { crash: Crash::Never, failing_call: Some(fault), ..Self::short(0, Fate::Survives) }
+        Self { crash: Crash::Never, turns: 60, failing_call: Some(fault), ..Self::short(0, Fate::Survives) }
     }
 
     /// The same scene, and a long idle time after it, with one request to the bucket that meets trouble: there are
     /// puts, compaction, snapshots and retention in it.
     pub fn troubled(plan: Plan) -> Self {
         let failing_request = Some(plan);
-        Self { crash: Crash::Never, idle: true, failing_request, ..Self::short(0, Fate::Survives) }
+        Self { crash: Crash::Never, turns: 60, idle: true, failing_request, ..Self::short(0, Fate::Survives) }
     }
 
     /// A short scene with some of everything, for runs of very many seeds: most mistakes need few steps.

@@ -95,7 +95,7 @@ fn a_power_loss_before_the_first_commit_leaves_nothing_or_a_state_that_the_ledge
         let first = disk(call);
         let mut ledger = Ledger::default();
         first.crash_at(Trap::PowerAt { call });
-        let shape = Shape { synced: false, ..Shape::PLAIN };
+        let shape = Shape { synced: false, vacuums: true, ..Shape::PLAIN };
         work(&first, shape, 1, 0, &mut ledger).unwrap();
         if !first.is_dead() {
             break;
