@@ -1,0 +1,1 @@
+//! Every kind of violation is seen, and nothing else is.
