@@ -147,7 +147,7 @@ impl Official {
     #[must_use]
     pub fn find(env: &dyn Fn(&str) -> Option<String>) -> Option<Self> {
         let program = || in_path(env, "litestream").and_then(|file| Self::at(env, &file).ok());
-        let Some(python) = in_path(env, "python3") else { return program() };
+        let Some(python) = python(env) else { return program() };
         let asked = "import importlib.util as u; s = u.find_spec('litestream_vfs'); print(s.submodule_search_locations[0])";
         let package =
             std::process::Command::new(&python).arg("-c").arg(asked).stderr(Stdio::null()).output().ok();
@@ -204,6 +204,17 @@ impl Official {
             Self::Program(_) => by_file(&out, by),
         }
     }
+}
+
+/// A Python whose SQLite loads extensions; not every build does.
+fn python(env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let asked = "import sqlite3; sqlite3.connect(':memory:').enable_load_extension(True)";
+    let loads = |python: &PathBuf| {
+        let mut command = std::process::Command::new(python);
+        command.arg("-c").arg(asked).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    in_path(env, "python3").into_iter().chain([PathBuf::from("/usr/bin/python3")]).find(loads)
 }
 
 /// 0.5.16 is the first that reads our files' pages and follows their chain.
