@@ -11,7 +11,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Time for a whole answer. The server's own patience with a write is 10 s.
 const ANSWER: Duration = Duration::from_secs(30);
 /// How much of an error's text is kept, in bytes.
-const SAID: usize = 200;
+const SAID: usize = 60;
 
 /// A client of one address.
 #[derive(Clone)]

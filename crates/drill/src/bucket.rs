@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 /// Where objects are put out of the way; no program lists it.
 const ASIDE: &str = "aside";
 
+/// Where data lies in a directory: Litestream 0.5's layout, and 0.3's.
+const DATA: [&str; 2] = ["ltx", "generations"];
+
 /// The names of the keys in a container's environment.
 const KEYS: [&str; 2] = ["LITESTREAM_ACCESS_KEY_ID", "LITESTREAM_SECRET_ACCESS_KEY"];
 
@@ -151,20 +154,37 @@ impl Bucket {
                     (format!("{ASIDE}/{path}"), path.to_owned())
                 };
                 let below = format!("{from}/");
-                let data =
-                    server.keys().into_iter().filter(|key| key.starts_with(&below) && key.ends_with(".ltx"));
+                let data = server.keys().into_iter().filter(|key| key.starts_with(&below) && is_data(key));
                 Ok(data.filter(|key| server.rename(key, &key.replacen(&from, &to, 1))).count())
             }
             Self::Directory(folder) => {
-                let (data, aside) = (folder.join(path).join("ltx"), folder.join(format!("{ASIDE}-{path}")));
-                let (from, to) = if hide { (&data, &aside) } else { (&aside, &data) };
-                std::fs::rename(from, to)
-                    .map_err(|error| DrillError::machine(from.display().to_string(), &error))?;
-                Ok(1)
+                let aside = folder.join(format!("{ASIDE}-{path}"));
+                let moved = move_data(&folder.join(path), &aside, hide);
+                moved.map_err(|error| DrillError::machine(aside.display().to_string(), &error))
             }
             Self::Remote(remote) => remote.hide_data(path, hide).await,
         }
     }
+}
+
+/// Moves what holds data between a replica's directory and one beside it.
+fn move_data(replica: &Path, aside: &Path, hide: bool) -> io::Result<usize> {
+    std::fs::create_dir_all(aside)?;
+    let (from, to) = if hide { (replica, aside) } else { (aside, replica) };
+    let mut moved = 0;
+    for name in DATA {
+        if from.join(name).is_dir() {
+            std::fs::rename(from.join(name), to.join(name))?;
+            moved += 1;
+        }
+    }
+    Ok(moved)
+}
+
+/// Whether an object holds data, in the layouts of Litestream 0.5 and 0.3.
+#[must_use]
+pub fn is_data(key: &str) -> bool {
+    key.ends_with(".ltx") || key.contains("/generations/")
 }
 
 /// Variables with a key and its secret.

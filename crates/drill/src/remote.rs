@@ -2,7 +2,7 @@
 //!
 //! It goes there directly; only containers go through the wire. It touches nothing outside its prefix.
 
-use crate::bucket::{Place, checksum, keys};
+use crate::bucket::{Place, checksum, is_data, keys};
 use crate::clock::{Clock, date};
 use crate::error::DrillError;
 use crate::facts::Listing;
@@ -137,8 +137,7 @@ impl Remote {
     /// A request fails.
     pub async fn hide_data(&self, path: &str, hide: bool) -> Result<usize, DrillError> {
         if hide {
-            let keys: Vec<String> =
-                self.list(path).await?.into_iter().filter(|key| key.ends_with(".ltx")).collect();
+            let keys: Vec<String> = self.list(path).await?.into_iter().filter(|key| is_data(key)).collect();
             for key in &keys {
                 let (bytes, metadata) = self.get(key).await?;
                 self.aside.lock().unwrap_or_else(PoisonError::into_inner).push((

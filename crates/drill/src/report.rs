@@ -127,11 +127,6 @@ impl Scenario {
             let _ = write!(text, ", {} of {} writes acknowledged", measures.acknowledged, measures.sent);
             let _ = write!(text, ", {} lost, {} restores verified", measures.lost, measures.restores);
         }
-        if !self.held() {
-            for complaint in self.complaints() {
-                let _ = write!(text, "\n{:<18}   {complaint}", "");
-            }
-        }
         text
     }
 
@@ -290,7 +285,7 @@ impl Report {
         }
         for scenario in self.scenarios.iter().filter(|it| !it.held()) {
             for complaint in scenario.complaints() {
-                let _ = writeln!(out, "{}: {complaint}", scenario.name);
+                let _ = writeln!(out, "  {}: {complaint}", scenario.name);
             }
         }
         let notes = self.scenarios.iter().filter_map(Scenario::facts).flat_map(|facts| &facts.notes);

@@ -30,6 +30,12 @@ pub async fn run(world: &World, options: &Options) -> Result<u8, DrillError> {
     let out = options.out.clone().unwrap_or_else(|| format!("oraclenet-proof-{stamp}"));
     let out = world.directory.join(out);
     std::fs::create_dir_all(&out).map_err(|error| DrillError::machine(out.display().to_string(), &error))?;
+    if std::fs::read_dir(&out).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(DrillError::usage(format!(
+            "{} is not empty: evidence of two runs must not mix",
+            out.display()
+        )));
+    }
     let report = match &options.place {
         Where::Live { url, redeploy } => live::run(world, url, redeploy, &out, clock).await?,
         Where::Here { replica } => here(world, options, replica.as_deref(), &out, clock).await?,

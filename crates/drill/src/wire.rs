@@ -9,11 +9,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// A piece that is forwarded at once, bytes.
 const PIECE: usize = 64 << 10;
+/// Pieces that may be on their way in one direction of a connection.
+const PIECES: usize = 64;
 /// The longest head of a CONNECT request, bytes.
 const HEAD: usize = 8 << 10;
 
@@ -115,21 +118,36 @@ async fn asked(client: &mut TcpStream) -> io::Result<String> {
     target.map(str::to_owned).ok_or_else(|| io::Error::other("not a CONNECT"))
 }
 
+/// Each piece is handed on when its time has come, while the next ones are on their way: latency, not a narrow pipe.
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     weather: &watch::Receiver<Weather>,
 ) -> io::Result<()> {
-    let mut piece = vec![0; PIECE];
-    loop {
-        let count = from.read(&mut piece).await?;
-        if count == 0 {
-            return to.shutdown().await;
+    let (send, mut receive) = mpsc::channel::<(Instant, Vec<u8>)>(PIECES);
+    let read = async move {
+        let mut piece = vec![0; PIECE];
+        loop {
+            let count = from.read(&mut piece).await?;
+            let now = *weather.borrow();
+            let delay = if let Weather::Slow(delay) = now { delay } else { Duration::ZERO };
+            // The end takes as long as any piece; it is an empty one.
+            let sent = send.send((Instant::now() + delay, piece[..count].to_vec())).await;
+            if count == 0 || sent.is_err() {
+                return Ok::<(), io::Error>(());
+            }
         }
-        let now = *weather.borrow();
-        if let Weather::Slow(delay) = now {
-            tokio::time::sleep(delay).await;
+    };
+    let write = async move {
+        while let Some((due, piece)) = receive.recv().await {
+            tokio::time::sleep_until(due).await;
+            if piece.is_empty() {
+                return to.shutdown().await;
+            }
+            to.write_all(&piece).await?;
         }
-        to.write_all(&piece[..count]).await?;
-    }
+        Ok(())
+    };
+    tokio::try_join!(read, write)?;
+    Ok(())
 }
