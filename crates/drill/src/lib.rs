@@ -37,10 +37,13 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// Looks an environment variable up.
+pub type Env = Box<dyn Fn(&str) -> Option<String>>;
+
 /// What a run is given from outside.
 pub struct World {
     /// The environment.
-    pub env: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    pub env: Env,
     /// The `oraclenet` executable: what containers run.
     pub executable: PathBuf,
     /// The working directory.

@@ -149,7 +149,7 @@ async fn list(State(app): State<App>, Path(name): Path<String>, uri: Uri) -> Res
             connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
         let mut statement =
             connection.prepare(&format!("SELECT * FROM {table} ORDER BY id LIMIT ?1 OFFSET ?2"))?;
-        let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+        let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
         let rows = statement.query_map([size, (page - 1) * size], |row| {
             let mut item = Map::new();
             for (index, name) in names.iter().enumerate() {
