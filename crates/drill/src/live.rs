@@ -18,12 +18,13 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-/// Between two writes of one: a guest is modest.
-const PACE: Duration = Duration::from_millis(500);
+/// Between two writes of one: a guest is modest, and the usual limit is 20 new records in 5 s.
+const PACE: Duration = Duration::from_secs(1);
 /// How many writers, all with the one account.
 const WRITERS: usize = 2;
-/// Load before the redeploy and after its command has ended; the platform may still be switching then.
+/// Load before the redeploy.
 const LEAD: Duration = Duration::from_secs(5);
+/// Load after its command has ended; the platform may still be switching then.
 const TRAIL: Duration = Duration::from_secs(60);
 /// Tries to remove one post.
 const TRIES: u32 = 3;
