@@ -29,6 +29,19 @@ impl Position {
     pub const fn before_any_frame(page_size: PageSize) -> Self {
         Self { page_size, salts: Self::UNBORN, frame: 0, checksum: WalChecksum(0, 0) }
     }
+
+    /// The position right behind a state that was read as a whole.
+    pub const fn behind(facts: &Facts) -> Self {
+        if facts.mx_frame == 0 {
+            return Self::before_any_frame(facts.page_size);
+        }
+        Self {
+            page_size: facts.page_size,
+            salts: facts.salts,
+            frame: facts.mx_frame,
+            checksum: facts.checksum,
+        }
+    }
 }
 
 /// What the WAL index says, read in one consistent piece.

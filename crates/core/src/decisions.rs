@@ -3,7 +3,10 @@
 //! The engine never calls `assess` directly but through this value, so that the tests can put a deliberately wrong
 //! variant in its place and show that the checker catches it. Production code uses [`Decisions::RIGHT`] only.
 
+use crate::agenda::{self, Chore, Schedule, Settled};
 use crate::assess::{self, Advance, Facts, FrameAt, Position, Resume};
+use crate::restore::Catalog;
+use litekeep_formats::{Checksum, TimestampMs};
 
 /// In which order the two reading connections hand over the protection of the WAL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +39,12 @@ pub struct Decisions {
     pub create_only: bool,
     /// Whether the local state is synced before the WAL frames that it stands for are let go.
     pub stage_before_release: bool,
+    /// Whether a page differs from what the replica has of it (`None`: nothing), when a broken chain is mended.
+    pub differs: fn(Option<Checksum>, Checksum) -> bool,
+    /// Whether a file that grows the database carries every page that it adds (R05).
+    pub carries_growth: bool,
+    /// See [`agenda::next`].
+    pub agenda: fn(&Catalog, &Schedule, &Settled) -> Option<(Chore, TimestampMs)>,
 }
 
 impl Decisions {
@@ -49,5 +58,8 @@ impl Decisions {
         durable_after_put: true,
         create_only: true,
         stage_before_release: true,
+        differs: |known, found| known != Some(found),
+        carries_growth: true,
+        agenda: agenda::next,
     };
 }

@@ -11,6 +11,7 @@ pub mod assess;
 pub mod compact;
 pub mod decisions;
 pub mod env;
+pub mod follow;
 pub mod limits;
 pub mod lineage;
 pub mod ownership;

@@ -77,3 +77,16 @@ pub const PRUNE_PAUSE: Duration = Duration::from_secs(15);
 /// The least time a slot stays in the bucket, by the store's clock, whatever the retention says (three times the
 /// reuse horizon of the format).
 pub const SLOT_MIN_AGE: Duration = Duration::from_secs(180);
+
+/// How old a proof of the chain's end may be when the answer of a create arrives: a constant of the format, since the
+/// least age of a slot counts on it.
+pub const REUSE_HORIZON: Duration = Duration::from_secs(60);
+
+/// How old the newest claim must be before anybody makes another: two busy servers take turns instead of fighting.
+pub const TENURE: Duration = Duration::from_secs(2);
+
+/// How long a newcomer waits for the closing records of those before it.
+pub const HAND_OVER: Duration = Duration::from_secs(5);
+
+/// The least time between two looks for a higher claim that go along with puts.
+pub const LOOK_PAUSE: Duration = Duration::from_millis(200);

@@ -78,6 +78,30 @@ pub enum KeepError {
         /// The newest epoch record.
         epoch: Epoch,
     },
+    /// The replica's database has pages of another size than the local file, which cannot take them in place.
+    #[error(
+        "{database} has pages of {ours} bytes, the replica {replica} of {theirs} from transaction {txid} on"
+    )]
+    PageSize {
+        /// The local file.
+        database: PathBuf,
+        /// The replica.
+        replica: String,
+        /// A transaction with the other size.
+        txid: Txid,
+        /// Bytes of a page of the local file.
+        ours: u32,
+        /// Bytes of a page of that transaction.
+        theirs: u32,
+    },
+    /// The replica held the transaction that the local file is at, and holds nothing now; nobody ever owned it.
+    #[error("the replica {replica} holds nothing any more; the local file is its transaction {txid}")]
+    Emptied {
+        /// The replica.
+        replica: String,
+        /// The local file's transaction.
+        txid: Txid,
+    },
     /// Somebody else writes to the replica.
     #[error("transaction {txid} of {replica} was written by somebody else: {by}")]
     Fenced {
@@ -119,6 +143,17 @@ pub enum KeepError {
     /// It took longer than the caller allowed.
     #[error("not in the bucket after {0:.1} s")]
     Timeout(f64),
+    /// This node does not own the replica (any more).
+    #[error("this instance does not own the replica")]
+    NotOwner,
+    /// The store cannot create only, and nobody said that there is one writer.
+    #[error(
+        "{0} replaces objects that are to be created only: nothing would protect it from a second writer"
+    )]
+    NoCreateOnly(String),
+    /// The application could not go on as an owner.
+    #[error("{0}")]
+    Application(String),
     /// Replication had ended before, by this error or because it was stopped.
     #[error("replication has ended{}", .0.as_ref().map_or_else(String::new, |error| format!(": {error}")))]
     Ended(Option<std::sync::Arc<KeepError>>),
@@ -154,15 +189,19 @@ impl KeepError {
                 ErrorKind::DataDamaged => KeepErrorKind::DataDamaged,
                 ErrorKind::Bug => KeepErrorKind::Bug,
             },
-            Self::Local(_) => KeepErrorKind::FixConfig,
+            Self::Local(_) | Self::NoCreateOnly(_) | Self::Application(_) => KeepErrorKind::FixConfig,
             Self::Io { .. }
             | Self::Sqlite { .. }
             | Self::Unsent { .. }
             | Self::Uncaptured { .. }
-            | Self::Timeout(_) => KeepErrorKind::Retry,
-            Self::Beside { .. } | Self::Behind { .. } | Self::Wiped { .. } | Self::EpochDamaged { .. } => {
-                KeepErrorKind::DataDamaged
-            }
+            | Self::Timeout(_)
+            | Self::NotOwner => KeepErrorKind::Retry,
+            Self::Beside { .. }
+            | Self::Behind { .. }
+            | Self::Wiped { .. }
+            | Self::PageSize { .. }
+            | Self::Emptied { .. }
+            | Self::EpochDamaged { .. } => KeepErrorKind::DataDamaged,
             Self::Fenced { .. } => KeepErrorKind::Fenced,
             Self::Build { .. } | Self::JobLost(_) => KeepErrorKind::Bug,
             Self::Ended(error) => error.as_ref().map_or(KeepErrorKind::Retry, |error| error.kind()),
@@ -179,6 +218,8 @@ impl KeepError {
             Self::Behind { .. } => {
                 "move the local file away, or bring it forward with `litekeep restore -force`"
             }
+            Self::PageSize { .. } => "restore the database anew",
+            Self::Emptied { .. } => "look for the data before you go on: the local file is a copy of it",
             Self::Wiped { .. } => {
                 "if it was emptied on purpose, remove its `epochs/` objects too; else look for the data before you go on"
             }
@@ -186,6 +227,9 @@ impl KeepError {
                 "two writers share one replica path: stop one of them, then restore, or give each a path of its own"
             }
             Self::EpochDamaged { .. } => "look at that object; remove it if it is not litekeep's",
+            Self::NoCreateOnly(_) => {
+                "choose a store that honours If-None-Match (README has a list), or say that there is one writer only"
+            }
             Self::Local(LocalError::Locked(_)) => "stop the other process first",
             _ => return None,
         })

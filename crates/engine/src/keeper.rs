@@ -141,7 +141,7 @@ impl Drop for EndGuard {
 }
 
 /// SQLite puts the WAL beside the real file: symbolic links are followed here, once.
-fn real_path(database: &Path) -> Result<PathBuf, KeepError> {
+pub(crate) fn real_path(database: &Path) -> Result<PathBuf, KeepError> {
     let dir = crate::files::parent(database);
     let failed = |error| KeepError::Io { what: "look at", path: dir.to_owned(), error };
     if let Ok(path) = database.canonicalize() {

@@ -19,7 +19,11 @@ use std::sync::Arc;
 
 const STATE: &str = "state";
 const LOCK: &str = "lock";
+const OWNER: &str = "owner";
 const TAIL: &str = "tail";
+
+/// What a follower is about to make of the file, spelled like the state.
+const NEXT: &str = "next";
 
 /// The state file's format; another number is not read.
 const FORMAT: u32 = 2;
@@ -194,6 +198,8 @@ impl State {
 pub(crate) struct Local {
     files: Arc<dyn Files>,
     dir: PathBuf,
+    /// The id of the engine that had the directory before: it is gone, since the lock is ours.
+    former: Option<String>,
     /// Held for as long as this engine runs: two engines on one file would undo each other's work.
     _lock: Arc<dyn File>,
 }
@@ -231,7 +237,19 @@ pub fn directory(database: &Path, meta: Option<&Path>) -> PathBuf {
 /// # Errors
 /// The file system's.
 pub fn peek(files: &dyn Files, dir: &Path) -> io::Result<Option<State>> {
-    match files::read_small(files, &dir.join(STATE), limits::STATE_BYTES) {
+    read_state(files, &dir.join(STATE))
+}
+
+/// The same of what the file was about to become, by following a replica.
+///
+/// # Errors
+/// The file system's.
+pub fn peek_next(files: &dyn Files, dir: &Path) -> io::Result<Option<State>> {
+    read_state(files, &dir.join(NEXT))
+}
+
+fn read_state(files: &dyn Files, path: &Path) -> io::Result<Option<State>> {
+    match files::read_small(files, path, limits::STATE_BYTES) {
         Ok(text) => Ok(text.and_then(|text| State::read(&text))),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
         Err(error) => Err(error),
@@ -246,12 +264,32 @@ impl Local {
             move |error| LocalError::Io { path, error }
         };
         files.create_dir(&dir).map_err(at(&dir))?;
+        // Its name as well must outlive the power, or everything in it does not. A directory above that cannot be synced
+        // is no reason not to replicate.
+        if let Err(error) = files.sync_dir(files::parent(&dir)) {
+            tracing::warn!(path = %dir.display(), %error, "the state directory's name could not be made durable");
+        }
         let path = dir.join(LOCK);
         let lock = files.open(&path, Open::CreateOrKeep).map_err(at(&path))?;
         if !lock.try_lock().map_err(at(&path))? {
             return Err(LocalError::Locked(path));
         }
-        Ok(Self { files: Arc::clone(files), dir, _lock: lock })
+        let owner = dir.join(OWNER);
+        let former = match files::read_small(&**files, &owner, limits::STATE_BYTES) {
+            Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(at(&owner)(error)),
+            other => other.ok().flatten().and_then(|text| String::from_utf8(text).ok()),
+        };
+        Ok(Self { files: Arc::clone(files), dir, former, _lock: lock })
+    }
+
+    /// The id of the engine that had this directory before, and cannot run any more.
+    pub(crate) fn former(&self) -> Option<&str> {
+        self.former.as_deref()
+    }
+
+    /// Writes down who has it now: before that id is in any claim.
+    pub(crate) fn set_owner(&self, id: &str) -> io::Result<()> {
+        files::replace(&*self.files, &self.dir.join(OWNER), id.as_bytes())
     }
 
     /// The directory itself.
@@ -259,9 +297,30 @@ impl Local {
         &self.dir
     }
 
-    /// The last state that was saved; `None` if there is none that this version can read.
+    /// The last state that was saved; `None` if there is none that this version can read. A content that a follower
+    /// was about to commit is among those that the file may have been brought forward to.
     pub(crate) fn load(&self) -> io::Result<Option<State>> {
-        peek(&*self.files, &self.dir)
+        let Some(mut state) = peek(&*self.files, &self.dir)? else { return Ok(None) };
+        if let Some(next) = self.intended()?
+            && next.file == state.file
+            && next.replica == state.replica
+        {
+            let more = next.forward.iter().filter(|content| !state.forward.contains(content));
+            state.forward.extend(more.copied().collect::<Vec<_>>());
+        }
+        Ok(Some(state))
+    }
+
+    /// Writes down, durably, which state of the chain the file is about to become, and with which content. It is no
+    /// more than that: whether the file has become it, only the file can tell. So a note that nobody acted on does no
+    /// harm, however old.
+    pub(crate) fn intend(&self, next: &State) -> io::Result<()> {
+        files::replace(&*self.files, &self.dir.join(NEXT), &next.spell())
+    }
+
+    /// See [`Local::intend`].
+    pub(crate) fn intended(&self) -> io::Result<Option<State>> {
+        peek_next(&*self.files, &self.dir)
     }
 
     /// Replaces the state, durably.
@@ -269,10 +328,15 @@ impl Local {
         files::replace(&*self.files, &self.dir.join(STATE), &state.spell())
     }
 
+    /// Forgets what is known of the file; what lies beside that counts for nothing then.
+    pub(crate) fn forget(&self) -> io::Result<()> {
+        self.files.remove(&self.dir.join(STATE))?;
+        self.files.sync_dir(&self.dir)
+    }
+
     /// Forgets everything but the lock.
     pub(crate) fn clear(&self) -> io::Result<()> {
-        self.files.remove(&self.dir.join(STATE))?;
-        self.files.sync_dir(&self.dir)?;
+        self.forget()?;
         self.sweep(|_| false)
     }
 

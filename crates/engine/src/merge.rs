@@ -376,8 +376,8 @@ pub(crate) fn merge_into(
         })
         .map_err(ours)??;
     std::mem::swap(&mut spare, &mut sink.buffer);
-    let (size, existed) = sink.finish(trailer.file)?;
-    Ok(Made { key, size, pages, page_size: header.page_size, file: trailer.file, existed })
+    let (size, file, existed) = sink.finish(trailer.file)?;
+    Ok(Made { key, size, pages, page_size: header.page_size, file, existed })
 }
 
 /// Where a result goes: kept whole while it is small, else a large upload that stays invisible until it is finished.
@@ -406,24 +406,43 @@ impl Sink<'_> {
         Ok(())
     }
 
-    /// Makes the file visible. Returns its size, and whether it stood there already.
-    fn finish(mut self, file: Checksum) -> Result<(u64, bool), MergeError> {
+    /// Makes the file visible. Returns its size, its checksum, and whether it stood there already.
+    fn finish(mut self, file: Checksum) -> Result<(u64, Checksum, bool), MergeError> {
         self.size += self.buffer.len() as u64;
         if let Some(mut upload) = self.upload {
             upload.write(&self.buffer)?;
             upload.finish()?;
-            return Ok((self.size, false));
+            return Ok((self.size, file, false));
         }
         let body = std::mem::take(&mut self.buffer).into();
         match self.store.create(&self.key, body, self.header.timestamp)? {
-            Created::Yes => Ok((self.size, false)),
-            Created::Exists => {
-                let tail = self.store.read(&self.key, Some(self.size.saturating_sub(8)..self.size))?;
-                let same = tail.total == self.size && *tail.bytes == file.get().to_be_bytes()[..];
-                if same { Ok((self.size, true)) } else { Err(MergeError::Exists(self.key)) }
-            }
+            Created::Yes => Ok((self.size, file, false)),
+            Created::Exists => self.other(file),
         }
     }
+
+    /// What stands under the name already: the same file, or one that was made of the same content in another way (the
+    /// copy of an image, another encoding).
+    fn other(&self, file: Checksum) -> Result<(u64, Checksum, bool), MergeError> {
+        let head = self.store.read(&self.key, Some(0..Header::LEN as u64))?;
+        let tail = self.store.read(&self.key, Some(head.total.saturating_sub(8)..head.total))?;
+        let there = tail.bytes[..].try_into().ok().map(u64::from_be_bytes).and_then(Checksum::from_stored);
+        match (there, Header::parse(&head.bytes)) {
+            (Some(there), _) if there == file && head.total == self.size => Ok((self.size, file, true)),
+            (Some(there), Ok(header)) if same_state(&header, &self.header) => Ok((head.total, there, true)),
+            _ => Err(MergeError::Exists(self.key)),
+        }
+    }
+}
+
+/// Whether two files of one name lead to the same state of the database, from the same one.
+fn same_state(a: &Header, b: &Header) -> bool {
+    let (Some(of_a), Some(of_b)) = (a.seal(), b.seal()) else { return false };
+    let from = |seal: Seal| seal.predecessor.filter(|_| !a.range.is_snapshot());
+    (a.range, a.commit, a.page_size) == (b.range, b.commit, b.page_size)
+        && of_a.database.is_some()
+        && of_a.database == of_b.database
+        && from(of_a) == from(of_b)
 }
 
 #[cfg(test)]

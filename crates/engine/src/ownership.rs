@@ -1,14 +1,20 @@
-//! Epoch records: small create-only JSON objects that say who intends to own the replica, who does, and who left.
+//! Epoch records: small create-only JSON objects that say who intends to own the replica, who does, and who left; and the
+//! looks that prove who stands at the chain's end.
 //!
-//! The claim is also the probe of the store: it is created twice, and the second create must be refused.
+//! The claim is also the probe of the store: it is created twice, and the second create must be refused. What the answers
+//! mean is decided in `core`.
 
 use crate::error::KeepError;
+use crate::survey;
 use bytes::Bytes;
+use litekeep_core::env::Clock;
 use litekeep_core::limits;
-use litekeep_core::ownership::{EpochFacts, NextEpoch, next_epoch};
-use litekeep_formats::{Epoch, TimestampMs, Txid};
-use litekeep_store::{Created, EpochRecord, ErrorKind, Failure, Key, Store, StoreError};
+use litekeep_core::ownership::{Claimed, Epochs, Look, Moment};
+use litekeep_core::restore::LtxFile;
+use litekeep_formats::{Epoch, Level, TimestampMs, Txid, TxidRange};
+use litekeep_store::{Created, EpochRecord, ErrorKind, Failure, Key, Scope, Store, StoreError};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// An epoch's record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,51 +41,113 @@ impl Record {
 /// What a claim gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Claim {
-    /// The epoch is ours, and the store creates only.
-    Owned(Epoch),
+    /// The claim is ours, and the store creates only.
+    Made,
+    /// Somebody else has claimed this number.
+    Taken,
     /// The store replaces objects when told to create them only: nobody can own anything here.
     NoCreateOnly,
 }
 
-/// Claims the next epoch. Somebody who claims the same number at the same time makes us take the one after.
+/// Now, on this machine's clock and on the store's.
+pub(crate) fn moment(clock: &dyn Clock, store: &dyn Store) -> Moment {
+    Moment { boot: clock.boot(), store: store.server_time() }
+}
+
+/// Claims an epoch.
 pub(crate) fn claim(
     store: &dyn Store,
-    facts: &EpochFacts,
+    epoch: Epoch,
     owner: &str,
     from: Option<Txid>,
     now: TimestampMs,
 ) -> Result<Claim, KeepError> {
-    let mut epoch = match next_epoch(facts) {
-        NextEpoch::Claim(epoch) => epoch,
-        NextEpoch::Damaged(epoch) => {
-            return Err(KeepError::EpochDamaged { epoch, replica: store.location() });
-        }
+    let record = Record {
+        epoch: epoch.get(),
+        owner: owner.to_owned(),
+        txid: from.map_or(0, Txid::get),
+        durability: "local".to_owned(),
     };
-    loop {
-        let record = Record {
-            epoch: epoch.get(),
-            owner: owner.to_owned(),
-            txid: from.map_or(0, Txid::get),
-            durability: "local".to_owned(),
-        };
-        let key = Key::Epoch(epoch, EpochRecord::Claim);
-        match store.create(&key, record.spell(), now) {
-            Ok(Created::Yes) => {}
-            Ok(Created::Exists) => {
-                epoch = epoch.next();
-                continue;
-            }
-            Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(Claim::NoCreateOnly),
-            Err(error) => return Err(error.into()),
+    let key = Key::Epoch(epoch, EpochRecord::Claim);
+    match store.create(&key, record.spell(), now) {
+        Ok(Created::Yes) => {}
+        // An earlier question of ours may have been answered to nobody.
+        Ok(Created::Exists) => {
+            let ours = read_record(store, epoch, EpochRecord::Claim)?.is_some_and(|it| it.owner == owner);
+            return Ok(if ours { Claim::Made } else { Claim::Taken });
         }
-        // Not the same bytes: a store that answers "mine" to a repeat of them would not be found out.
-        let mut probe = record.spell().to_vec();
-        probe.push(b'\n');
-        return match store.create(&key, Bytes::from(probe), now)? {
-            Created::Exists => Ok(Claim::Owned(epoch)),
-            Created::Yes => Ok(Claim::NoCreateOnly),
-        };
+        Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(Claim::NoCreateOnly),
+        Err(error) => return Err(error.into()),
     }
+    // Not the same bytes: a store that answers "mine" to a repeat of them would not be found out.
+    let mut probe = record.spell().to_vec();
+    probe.push(b'\n');
+    Ok(match store.create(&key, Bytes::from(probe), now)? {
+        Created::Exists => Claim::Made,
+        Created::Yes => Claim::NoCreateOnly,
+    })
+}
+
+/// Every epoch that has a record. What the closing ones say is read where it matters: from the newest opened epoch on.
+/// `former` is the owner that this machine was before, which cannot run any more.
+pub(crate) fn list_epochs(
+    store: &dyn Store,
+    sealed: Option<Epoch>,
+    former: Option<&str>,
+) -> Result<Epochs, KeepError> {
+    let mut known: BTreeMap<Epoch, Claimed> = BTreeMap::new();
+    for entry in store.list(&Scope::Epochs)? {
+        let Key::Epoch(epoch, record) = entry.key else { continue };
+        let blank = Claimed { epoch, at: None, opened: false, closed: None, gone: false };
+        let claimed = known.entry(epoch).or_insert(blank);
+        match record {
+            EpochRecord::Claim => claimed.at = Some(entry.modified),
+            EpochRecord::Open => claimed.opened = true,
+            EpochRecord::Closed => claimed.closed = Some(0),
+        }
+    }
+    let opened = known.values().filter(|claimed| claimed.opened).map(|claimed| claimed.epoch).max();
+    for (epoch, claimed) in &mut known {
+        if opened.is_some_and(|opened| *epoch < opened) {
+            continue;
+        }
+        if claimed.closed.is_some() {
+            let record = read_record(store, *epoch, EpochRecord::Closed)?;
+            claimed.closed = record.map(|record| record.txid);
+        } else if let Some(former) = former {
+            let record = read_record(store, *epoch, EpochRecord::Claim)?;
+            claimed.gone = record.is_some_and(|record| record.owner == former);
+        }
+    }
+    Ok(Epochs { records: known.into_values().collect(), sealed })
+}
+
+/// Whether there is a claim above `epoch`: claims follow each other by one.
+pub(crate) fn higher_claim(store: &dyn Store, epoch: Epoch) -> Result<Option<Epoch>, StoreError> {
+    let next = epoch.next();
+    match store.head(&Key::Epoch(next, EpochRecord::Claim)) {
+        Ok(_) => Ok(Some(next)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Looks whether `n` is the chain's next name, for the owner (to be) of `epoch`.
+pub(crate) fn look(store: &dyn Store, epoch: Epoch, n: Txid) -> Result<Look, StoreError> {
+    let taken = match store.head(&Key::Ltx(Level::SLOTS, TxidRange::single(n))) {
+        Ok(_) => true,
+        Err(error) if error.kind() == ErrorKind::NotFound => false,
+        Err(error) => return Err(error),
+    };
+    let mut covered = None;
+    for level in Level::all().filter(|level| *level != Level::SLOTS) {
+        for entry in store.list(&Scope::Level(level))? {
+            if let Key::Ltx(_, range) = entry.key {
+                covered = covered.max(Some(range.max()));
+            }
+        }
+    }
+    Ok(Look { higher: higher_claim(store, epoch)?, taken, covered })
 }
 
 /// Writes an `open` or `closed` record; one that is there already is left as it is.
@@ -100,9 +168,13 @@ pub(crate) fn write_record(
     store.create(&Key::Epoch(epoch, kind), record.spell(), now).map(drop)
 }
 
-/// Reads a claim; `None` if there is none.
-pub(crate) fn read_claim(store: &dyn Store, epoch: Epoch) -> Result<Option<Record>, StoreError> {
-    let key = Key::Epoch(epoch, EpochRecord::Claim);
+/// Reads a record; `None` if there is none.
+pub(crate) fn read_record(
+    store: &dyn Store,
+    epoch: Epoch,
+    kind: EpochRecord,
+) -> Result<Option<Record>, StoreError> {
+    let key = Key::Epoch(epoch, kind);
     let chunk = match store.read(&key, Some(0..limits::EPOCH_RECORD_BYTES + 1)) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         other => other?,
@@ -117,6 +189,31 @@ pub(crate) fn read_claim(store: &dyn Store, epoch: Epoch) -> Result<Option<Recor
     })
 }
 
+/// Whether the slot `n` that stands in the replica is the file with this size and checksum. `Err(Retry)` while it cannot be
+/// read: that means not yet, never not there.
+pub(crate) fn is_ours(
+    store: &dyn Store,
+    n: Txid,
+    size: u64,
+    file: litekeep_formats::Checksum,
+) -> Result<bool, StoreError> {
+    let slot = LtxFile {
+        level: Level::SLOTS,
+        range: TxidRange::single(n),
+        size,
+        modified: TimestampMs(0),
+        timestamp: None,
+    };
+    match survey::read_ends(store, &slot)? {
+        Some((_, trailer)) => Ok(trailer.file == file),
+        None => Err(StoreError::new(
+            ErrorKind::Retry,
+            "create",
+            format!("{}: slot {n}", store.location()),
+            Failure::Text("the name is taken, but cannot be read yet".to_owned()),
+        )),
+    }
+}
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,17 +222,33 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn a_claim_is_exclusive_and_takes_the_next_free_number() {
+    fn a_claim_is_exclusive_and_its_owner_knows_it_again() {
         let store = MemoryStore::new(Arc::new(SystemClock));
-        let claim_as = |owner: &str| {
-            claim(&store, &EpochFacts::default(), owner, None, TimestampMs(0)).expect("claimed")
+        let claim_as =
+            |owner: &str| claim(&store, Epoch::FIRST, owner, None, TimestampMs(0)).expect("an answer");
+        assert_eq!(claim_as("a"), Claim::Made);
+        assert_eq!(claim_as("b"), Claim::Taken);
+        assert_eq!(claim_as("a"), Claim::Made, "an answer that was lost");
+        let record = read_record(&store, Epoch::FIRST, EpochRecord::Claim).expect("read");
+        assert_eq!(record.map(|record| record.owner).as_deref(), Some("a"), "the probe changed nothing");
+        assert_eq!(higher_claim(&store, Epoch::FIRST).expect("looked"), None);
+    }
+
+    #[test]
+    fn a_former_life_of_this_machine_is_gone_and_closing_records_are_read() {
+        let store = MemoryStore::new(Arc::new(SystemClock));
+        let (one, two) = (Epoch::FIRST, Epoch::FIRST.next());
+        let txid = Txid::new(7).expect("not zero");
+        for (epoch, owner) in [(one, "a"), (two, "b")] {
+            claim(&store, epoch, owner, None, TimestampMs(0)).expect("claimed");
+        }
+        let list = || {
+            let epochs = list_epochs(&store, None, Some("b")).expect("listed");
+            epochs.records.iter().map(|it| (it.opened, it.closed, it.gone)).collect::<Vec<_>>()
         };
-        assert_eq!(claim_as("a"), Claim::Owned(Epoch::FIRST));
-        assert_eq!(claim_as("b"), Claim::Owned(Epoch::FIRST.next()), "the same facts, a moment later");
-        let owner = |epoch| read_claim(&store, epoch).expect("read").map(|record| record.owner);
-        assert_eq!(owner(Epoch::FIRST).as_deref(), Some("a"), "the probe changed nothing");
-        assert_eq!(owner(Epoch::FIRST.next()).as_deref(), Some("b"));
-        assert_eq!(owner(Epoch::FIRST.next().next()), None);
+        assert_eq!(list(), [(false, None, false), (false, None, true)]);
+        write_record(&store, one, EpochRecord::Closed, "a", txid, TimestampMs(0)).expect("written");
+        assert_eq!(list(), [(false, Some(7), false), (false, None, true)]);
     }
 
     #[test]
@@ -162,7 +275,8 @@ mod tests {
             store
                 .put(&Key::Epoch(Epoch::FIRST, EpochRecord::Claim), text.into(), TimestampMs(0))
                 .expect("put");
-            assert_eq!(read_claim(&store, Epoch::FIRST).is_ok(), readable, "{name}");
+            let read = read_record(&store, Epoch::FIRST, EpochRecord::Claim);
+            assert_eq!(read.is_ok(), readable, "{name}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a user may set, with Litestream's defaults.
 
+use litekeep_core::ownership::Times;
 use litekeep_formats::ltx::PageEncoding;
 use std::time::Duration;
 
@@ -35,6 +36,16 @@ pub struct Settings {
     pub meta_path: Option<std::path::PathBuf>,
     /// Never trust file notification.
     pub always_poll: bool,
+    /// The times of the ownership protocol.
+    pub times: Times,
+    /// How often an idle owner looks for a claim above its own, to hand over; `None`: there is nobody to hand over to, and
+    /// it looks only when it puts.
+    pub look_every: Option<Duration>,
+    /// The epoch's `open` record waits until the owner's handle confirms that its application is well; slots go up all the
+    /// same.
+    pub open_when_confirmed: bool,
+    /// Refuse a store that does not create only; else a warning says that it protects from nobody.
+    pub require_create_only: bool,
 }
 
 impl Default for Settings {
@@ -54,6 +65,10 @@ impl Default for Settings {
             encoding: PageEncoding::Block,
             meta_path: None,
             always_poll: false,
+            times: Times::USUAL,
+            look_every: None,
+            open_when_confirmed: false,
+            require_create_only: false,
         }
     }
 }

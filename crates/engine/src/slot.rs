@@ -5,6 +5,7 @@
 
 use crate::files::{File, Files, Open};
 use crate::sums::Sums;
+use bytes::Bytes;
 use litekeep_core::assess::Position;
 use litekeep_formats::crc::page_checksum;
 use litekeep_formats::ltx::{Encoder, Header, LtxError, Marks, PageEncoding, Seal, Trailer, WalSpan};
@@ -187,6 +188,14 @@ impl SlotWriter {
         self.file.sync()?;
         Ok(Built { txid: self.head.txid, file: checksum, size, timestamp: self.head.timestamp })
     }
+}
+
+/// A whole slot without pages, in memory, and its file checksum.
+pub(crate) fn empty(head: SlotHead, encoding: PageEncoding) -> Result<(Bytes, Checksum), BuildError> {
+    let mut out = Vec::new();
+    let encoder = Encoder::new(&head.header(), encoding, &mut out)?;
+    let trailer = encoder.finish(None, &mut out)?;
+    Ok((Bytes::from(out), trailer.file))
 }
 
 fn fits(size: u64, limit: u64) -> Result<(), BuildError> {

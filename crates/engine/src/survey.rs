@@ -63,7 +63,7 @@ pub(crate) fn list_all(store: &dyn Store) -> Result<Catalog, StoreError> {
     Ok(catalog)
 }
 
-fn epoch_facts(store: &dyn Store) -> Result<EpochFacts, StoreError> {
+pub(crate) fn epoch_facts(store: &dyn Store) -> Result<EpochFacts, StoreError> {
     let mut facts = EpochFacts::default();
     for entry in store.list(&Scope::Epochs)? {
         if let Key::Epoch(epoch, record) = entry.key {
@@ -140,7 +140,7 @@ pub(crate) fn who_wrote(store: &dyn Store, txid: Txid) -> String {
 }
 
 fn owner(store: &dyn Store, epoch: Epoch) -> String {
-    match crate::ownership::read_claim(store, epoch) {
+    match crate::ownership::read_record(store, epoch, EpochRecord::Claim) {
         Ok(Some(claim)) => format!("owner {}", claim.owner),
         Ok(None) => "whose claim is gone".to_owned(),
         Err(error) => format!("whose claim cannot be read ({error})"),

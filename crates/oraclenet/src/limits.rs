@@ -10,6 +10,16 @@ pub const READ_TIME: Duration = Duration::from_secs(10);
 pub const WRITE_QUEUE: usize = 1024;
 /// Commits that may wait for the replica.
 pub const GATE_WAITING: usize = 4096;
+/// Writes that may wait until this server owns the replica.
+pub const OWNERSHIP_WAITING: usize = 1024;
+/// How often a write that waits asks again; far below [`litekeep::node::WISH`].
+pub const ASK_AGAIN: Duration = Duration::from_secs(3);
+/// How old a standby's last look may be when somebody reads.
+pub const LOOK_AGE: Duration = Duration::from_millis(200);
+/// How long a read waits for a look; then it is answered from what is here.
+pub const LOOK_TIME: Duration = Duration::from_secs(1);
+/// The pause between two looks while the store does not answer.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Requests whose outcome was unknown to their senders, remembered so that a repeat is no second one.
 pub const DOUBTS: usize = 10_000;
 /// Oracles whose presence may wait in memory.

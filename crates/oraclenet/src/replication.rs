@@ -3,16 +3,18 @@
 //! It only tells. What it says of the replica is what the engine last confirmed, or what the replica itself answers;
 //! never what was tried. The replica's URL is put together from its parts, so no key can be in it.
 
-use crate::db::{Durability, Gate};
+use crate::db::{Durability, Gate, Standing};
 use crate::time;
 use crate::web::{self, LagRing, LagSample, LastRestore, Place, ReplicationView};
-use litekeep::keeper::Keeper;
+use litekeep::node::{Node, NodeStatus, Role};
 use litekeep::replicator::Health;
 use litekeep_core::env::Clock;
+use litekeep_core::limits::EPOCH_RECORD_BYTES;
 use litekeep_core::restore::points;
-use litekeep_formats::TimestampMs;
+use litekeep_formats::{Epoch, TimestampMs};
 use litekeep_store::{EpochRecord, Key, Scope, Store};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -21,28 +23,42 @@ const FRESH: Duration = Duration::from_secs(5);
 /// Requests in flight for a look at the replica.
 const PARALLEL: usize = 4;
 
-/// A replica and the engine that keeps it.
+/// How many epochs are told, the newest: each claim is read once to learn whose it is.
+const EPOCHS: usize = 32;
+
+/// A replica and the node that keeps it.
 pub struct Kept {
-    /// The engine.
-    pub keeper: Arc<Keeper>,
+    /// The node.
+    pub node: Arc<Node>,
     /// The replica.
     pub store: Arc<dyn Store>,
     /// `s3://bucket/path` or `file:///dir`.
     pub location: String,
 }
 
+/// What was settled at the start.
+pub struct Told {
+    /// Where the replica is.
+    pub place: Place,
+    /// When a write is answered.
+    pub durability: Durability,
+    /// What the database came from.
+    pub restore: Option<LastRestore>,
+}
+
 /// See the module's text.
 pub struct Replication {
     kept: Option<Kept>,
-    place: Place,
-    durability: Durability,
-    restore: Option<LastRestore>,
+    told: Told,
+    standing: Arc<Standing>,
     gate: Arc<Gate>,
     clock: Arc<dyn Clock>,
     ring: Mutex<LagRing>,
     /// Since when the engine has had something that the replica lacks (since boot).
     behind: Mutex<Option<Duration>>,
     looks: Looks,
+    /// Whose each epoch is. A claim never changes.
+    owners: Mutex<BTreeMap<Epoch, Option<String>>>,
 }
 
 /// What the replica last answered; at most one asks it at a time.
@@ -62,22 +78,22 @@ struct Looked {
 }
 
 impl Replication {
-    /// `restore` is what the database came from at this start.
+    /// A view on these.
     pub fn new(
         kept: Option<Kept>,
-        place: Place,
-        durability: Durability,
-        restore: Option<LastRestore>,
+        told: Told,
+        standing: Arc<Standing>,
         gate: Arc<Gate>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let (ring, behind, looks) = (Mutex::default(), Mutex::default(), Looks::default());
-        Self { kept, place, durability, restore, gate, clock, ring, behind, looks }
+        let (ring, behind, looks, owners) =
+            (Mutex::default(), Mutex::default(), Looks::default(), Mutex::default());
+        Self { kept, told, standing, gate, clock, ring, behind, looks, owners }
     }
 
-    /// Whether writes can be taken: there is no replica, or its engine is at work.
+    /// Whether what is here is served, and writes could be kept: there is no replica, or its node is at work.
     pub fn is_alive(&self) -> bool {
-        self.kept.as_ref().is_none_or(|kept| !kept.keeper.ended())
+        self.kept.as_ref().is_none_or(|kept| self.standing.now().role != Role::Ended && !kept.node.ended())
     }
 
     /// Measures the lag, for the plot; to be called every two seconds.
@@ -94,72 +110,98 @@ impl Replication {
         let now = self.clock.boot();
         let age = |since: Option<Duration>| since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
         let lacks = self.kept.as_ref().is_some_and(|kept| {
-            let status = kept.keeper.status();
-            status.built > status.durable
+            let status = kept.node.status();
+            status.replication.is_some_and(|status| status.built > status.durable)
         });
         let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
         *behind = lacks.then(|| behind.unwrap_or(now));
         age(*behind).max(age(self.gate.waiting_since()))
     }
 
-    fn state(&self) -> &'static str {
-        match self.kept.as_ref().map(|kept| kept.keeper.status().health) {
-            None => "not replicated",
-            Some(Health::Starting | Health::Waiting) => "starting",
-            Some(Health::Good) => "replicating",
-            Some(Health::Troubled) => "troubled",
-            Some(Health::Ended) => "ended",
+    fn state(&self, status: Option<&NodeStatus>) -> &'static str {
+        let Some(status) = status else { return "not replicated" };
+        let health = status.replication.as_ref().map_or(Health::Starting, |status| status.health);
+        match self.standing.now().role {
+            Role::Ended => "ended",
+            _ if status.trouble.is_some() => "troubled",
+            Role::Starting => "starting",
+            Role::Standby => "following",
+            Role::Acquiring => "taking over",
+            Role::Leaving => "handing over",
+            Role::Returning => "returning",
+            Role::Owner => match health {
+                Health::Starting | Health::Waiting => "starting",
+                Health::Good => "replicating",
+                Health::Troubled => "troubled",
+                Health::Ended => "ended",
+            },
         }
     }
 
     /// The answer to `GET /api/replication`; `full` is for superusers. Asks the replica then, so it may block.
     pub fn json(&self, full: bool) -> Value {
-        let role = if self.is_alive() { "owner" } else { "stopped" };
+        let status = self.kept.as_ref().map(|kept| kept.node.status());
         let mut told = json!({
-            "role": role, "state": self.state(), "lag": self.lag().as_secs_f64(), "place": place(self.place),
-            "durability": durability(self.durability),
+            "role": role(self.standing.now().role), "state": self.state(status.as_ref()),
+            "lag": self.lag().as_secs_f64(), "place": place(self.told.place),
+            "durability": durability(self.told.durability),
         });
-        let Some(kept) = self.kept.as_ref().filter(|_| full) else { return told };
-        let status = kept.keeper.status();
-        let looked = self.look(kept);
-        let point =
-            |(txid, time): &(String, Option<TimestampMs>)| json!({ "txid": txid, "time": time.map(date) });
-        let details = json!({
-            "replica": kept.location,
-            "txid": status.durable.map(|txid| txid.to_string()),
-            "localTxid": status.built.map(|txid| txid.to_string()),
-            "epoch": status.epoch.map(|epoch| epoch.to_string()),
-            "epochs": looked.epochs,
-            "range": looked.range.as_ref().map(|[from, to]| json!({ "from": point(from), "to": point(to) })),
-            "lastRestore": self.restore.as_ref().map(|it| json!({
-                "from": it.from, "txid": format!("{:016x}", it.txid), "bytes": it.bytes,
-                "milliseconds": it.millis, "at": date(it.at),
-            })),
-            "waiting": self.gate.waiting(),
-            "trouble": trouble(&status).or(looked.trouble),
-        });
-        for (name, value) in details.as_object().into_iter().flatten() {
-            told[name] = value.clone();
+        let (Some(kept), Some(status)) = (&self.kept, &status) else { return told };
+        add(&mut told, &self.public_details(status));
+        if full {
+            add(&mut told, &self.details(kept, status));
         }
         told
     }
 
+    fn public_details(&self, status: &NodeStatus) -> Value {
+        let standby = self.standing.now().role == Role::Standby;
+        let looked = status.looked.filter(|_| standby);
+        let age = looked.map(|looked| self.clock.boot().saturating_sub(looked).as_secs_f64());
+        json!({
+            "epoch": status.epoch.map(|epoch| epoch.to_string()),
+            "txid": status.txid.map(|txid| txid.to_string()),
+            "looked": age,
+        })
+    }
+
+    fn details(&self, kept: &Kept, status: &NodeStatus) -> Value {
+        let looked = self.look(kept);
+        let point =
+            |(txid, time): &(String, Option<TimestampMs>)| json!({ "txid": txid, "time": time.map(date) });
+        let built = status.replication.as_ref().and_then(|status| status.built);
+        json!({
+            "replica": kept.location,
+            "localTxid": built.map(|txid| txid.to_string()),
+            "epochs": looked.epochs,
+            "aside": status.aside.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
+            "range": looked.range.as_ref().map(|[from, to]| json!({ "from": point(from), "to": point(to) })),
+            "lastRestore": self.told.restore.as_ref().map(|it| json!({
+                "from": it.from, "txid": format!("{:016x}", it.txid), "bytes": it.bytes,
+                "milliseconds": it.millis, "at": date(it.at),
+            })),
+            "waiting": self.gate.waiting(),
+            "trouble": trouble(status).or(looked.trouble),
+        })
+    }
+
     /// What the status page shows. Asks the replica, so it may block.
     pub fn view(&self) -> (ReplicationView, LagRing) {
-        let status = self.kept.as_ref().map(|kept| kept.keeper.status());
+        let status = self.kept.as_ref().map(|kept| kept.node.status());
         let looked = self.kept.as_ref().map(|kept| self.look(kept));
         let range = looked.as_ref().and_then(|looked| looked.range.as_ref());
         let view = ReplicationView {
-            role: if self.is_alive() { "owner" } else { "stopped" }.to_owned(),
-            state: self.state().to_owned(),
-            place: self.place,
-            durability: match self.durability {
+            role: self.standing.now().role,
+            state: self.state(status.as_ref()).to_owned(),
+            place: self.told.place,
+            durability: match self.told.durability {
                 Durability::Replicated => web::Durability::Replicated,
                 Durability::Local => web::Durability::Local,
             },
             lag_ms: self.kept.as_ref().map(|_| u64::try_from(self.lag().as_millis()).unwrap_or(u64::MAX)),
-            txid: status.as_ref().and_then(|status| status.durable).map(|txid| txid.get()),
-            restore: self.restore.clone(),
+            txid: status.as_ref().and_then(|status| status.txid).map(|txid| txid.get()),
+            epoch: status.as_ref().and_then(|status| status.epoch).map(Epoch::get),
+            restore: self.told.restore.clone(),
             range: range.and_then(|[from, to]| Some((from.1?, to.1?))),
             trouble: status.as_ref().and_then(trouble).or_else(|| looked.and_then(|looked| looked.trouble)),
         };
@@ -167,7 +209,65 @@ impl Replication {
     }
 
     fn look(&self, kept: &Kept) -> Looked {
-        self.looks.get(&*self.clock, || ask(&*kept.store))
+        self.looks.get(&*self.clock, || self.ask(&*kept.store))
+    }
+
+    fn ask(&self, store: &dyn Store) -> Looked {
+        match (litekeep::restore::catalog(store, PARALLEL), store.list(&Scope::Epochs)) {
+            (Ok(catalog), Ok(entries)) => {
+                let records = entries.into_iter().filter_map(|entry| match entry.key {
+                    Key::Epoch(epoch, record) => Some((epoch, record, entry.modified)),
+                    _ => None,
+                });
+                Looked { range: range(store, &catalog), epochs: self.epochs(store, records), trouble: None }
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                Looked { range: None, epochs: Vec::new(), trouble: Some(error.to_string()) }
+            }
+        }
+    }
+
+    /// What became of each epoch, the oldest first.
+    fn epochs(
+        &self,
+        store: &dyn Store,
+        records: impl Iterator<Item = (Epoch, EpochRecord, TimestampMs)>,
+    ) -> Vec<Value> {
+        let mut epochs: BTreeMap<Epoch, [Option<TimestampMs>; 3]> = BTreeMap::new();
+        for (epoch, record, at) in records {
+            let place = match record {
+                EpochRecord::Claim => 0,
+                EpochRecord::Open => 1,
+                EpochRecord::Closed => 2,
+            };
+            epochs.entry(epoch).or_default()[place] = Some(at);
+        }
+        let skipped = epochs.len().saturating_sub(EPOCHS);
+        let newest = epochs.into_iter().skip(skipped);
+        let told = newest.map(|(epoch, times)| {
+            let [claimed, opened, closed] = times.map(|at| at.map(date));
+            json!({
+                "epoch": epoch.to_string(), "owner": self.owner(store, epoch), "claimed": claimed, "opened": opened,
+                "closed": closed,
+            })
+        });
+        told.collect()
+    }
+
+    fn owner(&self, store: &dyn Store, epoch: Epoch) -> Option<String> {
+        if let Some(known) = self.owners.lock().unwrap_or_else(PoisonError::into_inner).get(&epoch) {
+            return known.clone();
+        }
+        let key = Key::Epoch(epoch, EpochRecord::Claim);
+        let read = store.read(&key, Some(0..EPOCH_RECORD_BYTES)).ok()?;
+        let record: Option<Value> = serde_json::from_slice(&read.bytes).ok();
+        let owner = record.and_then(|record| record["owner"].as_str().map(str::to_owned));
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        owners.insert(epoch, owner.clone());
+        while owners.len() > EPOCHS {
+            owners.pop_first();
+        }
+        owner
     }
 }
 
@@ -195,38 +295,45 @@ impl Looks {
     }
 }
 
-fn ask(store: &dyn Store) -> Looked {
-    match (litekeep::restore::catalog(store, PARALLEL), store.list(&Scope::Epochs)) {
-        (Ok(catalog), Ok(epochs)) => {
-            let points = points(&catalog);
-            let mut restorable = points.iter().filter(|point| point.restorable);
-            let time = |file: &litekeep_core::restore::LtxFile| {
-                let head = store.head(&Key::Ltx(file.level, file.range));
-                head.ok().map(|head| head.timestamp)
-            };
-            let first = restorable.next();
-            let last = restorable.next_back().or(first);
-            let told = |point: &litekeep_core::restore::Point| (point.txid.to_string(), time(&point.file));
-            let range = first.zip(last).map(|(first, last)| [told(first), told(last)]);
-            let epochs = epochs.into_iter().filter_map(|entry| {
-                let Key::Epoch(epoch, record) = entry.key else { return None };
-                let what = match record {
-                    EpochRecord::Claim => "claimed",
-                    EpochRecord::Open => "opened",
-                    EpochRecord::Closed => "closed",
-                };
-                Some(json!({ "epoch": epoch.to_string(), "event": what, "at": date(entry.modified) }))
-            });
-            Looked { range, epochs: epochs.collect(), trouble: None }
-        }
-        (Err(error), _) | (_, Err(error)) => {
-            Looked { range: None, epochs: Vec::new(), trouble: Some(error.to_string()) }
-        }
+/// Oldest and newest point that can be restored.
+fn range(
+    store: &dyn Store,
+    catalog: &litekeep_core::restore::Catalog,
+) -> Option<[(String, Option<TimestampMs>); 2]> {
+    let points = points(catalog);
+    let mut restorable = points.iter().filter(|point| point.restorable);
+    let time = |file: &litekeep_core::restore::LtxFile| {
+        let head = store.head(&Key::Ltx(file.level, file.range));
+        head.ok().map(|head| head.timestamp)
+    };
+    let first = restorable.next();
+    let last = restorable.next_back().or(first);
+    let told = |point: &litekeep_core::restore::Point| (point.txid.to_string(), time(&point.file));
+    first.zip(last).map(|(first, last)| [told(first), told(last)])
+}
+
+fn add(told: &mut Value, more: &Value) {
+    for (name, value) in more.as_object().into_iter().flatten() {
+        told[name] = value.clone();
     }
 }
 
-fn trouble(status: &litekeep::replicator::Status) -> Option<String> {
-    let error = status.failure.as_ref().or(status.trouble.as_ref())?;
+/// The role in one word.
+pub fn role(role: Role) -> &'static str {
+    match role {
+        Role::Starting => "starting",
+        Role::Standby => "standby",
+        Role::Acquiring => "acquiring",
+        Role::Owner => "owner",
+        Role::Leaving => "leaving",
+        Role::Returning => "returning",
+        Role::Ended => "ended",
+    }
+}
+
+fn trouble(status: &NodeStatus) -> Option<String> {
+    let replication = status.replication.as_ref().and_then(|status| status.trouble.as_ref());
+    let error = status.failure.as_ref().or(status.trouble.as_ref()).or(replication)?;
     Some(error.to_string())
 }
 

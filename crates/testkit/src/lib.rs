@@ -8,6 +8,7 @@ pub mod clock;
 pub mod disk;
 pub mod faulty;
 pub mod history;
+pub mod party;
 pub mod peers;
 pub mod random;
 pub mod sim;

@@ -112,6 +112,11 @@ pub(crate) static INTEGRITY_CHECK: Flag =
         "SQLite's own check of the result; auto is a full one where the replica carries no seal to verify against",
     )
     .or("auto");
+pub(crate) static FOLLOW: Flag =
+    Flag::switch("f", "follow: after the restore go on with what is written to the replica, until a signal");
+pub(crate) static FOLLOW_INTERVAL: Flag =
+    Flag::taking("follow-interval", "DURATION", "with -f: the pause between two looks at the replica")
+        .or("1s");
 pub(crate) static GENERATION: Flag =
     Flag::taking("generation", "HEX", "restore this generation of a v0.3 backup (16 hex digits)");
 
@@ -155,12 +160,18 @@ pub(crate) static VERBS: &[Verb] = &[
               It ends with 0 when the database is there (or, by -if-..., when there was nothing to do), with 10 if\n\
               nothing was ever replicated there, 11 if the replica was wiped, 12 if objects are missing or damaged,\n\
               13 if the replica cannot be reached, 14 if the output is there already, 15 if there is no such\n\
-              transaction or time, and with 1 for everything else. Only after 10 may an application start fresh.",
+              transaction or time, and with 1 for everything else. Only after 10 may an application start fresh.\n\n\
+              With -f it goes on until SIGINT or SIGTERM and then ends with 0. A database that was restored from this\n\
+              replica or followed it before is taken up where it is. It ends with the codes above, with 21 if a\n\
+              transaction does not go on from the one before it, 22 if the database was changed by somebody else, and\n\
+              2 if the flags contradict each other.",
         flags: &[
             &OUTPUT,
             &TXID,
             &TIMESTAMP,
             &GENERATION,
+            &FOLLOW,
+            &FOLLOW_INTERVAL,
             &IF_DB_NOT_EXISTS,
             &IF_REPLICA_EXISTS,
             &FORCE,

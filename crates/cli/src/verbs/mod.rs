@@ -1,6 +1,7 @@
 //! One file per verb, and the way from the arguments to it.
 
 pub(crate) mod databases;
+pub(crate) mod follow;
 pub(crate) mod ltx;
 pub(crate) mod replicate;
 pub(crate) mod restore;

@@ -25,7 +25,7 @@ use litekeep_core::decisions::Decisions;
 use litekeep_core::env::Clock;
 use litekeep_formats::{Level, TxidRange};
 use litekeep_store::location::{ReplicaUrl, Settings};
-use litekeep_store::{Entry, Key, Scope, Store};
+use litekeep_store::{Entry, ErrorKind, Key, Scope, Store};
 use std::io;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -455,13 +455,16 @@ fn replicating_to(database: &Database) {
 }
 
 /// An error of the engine, for people, with the exit code that tells its kind.
-fn keep_trouble(what: &str, error: &KeepError) -> Trouble {
+pub(super) fn keep_trouble(what: &str, error: &KeepError) -> Trouble {
     let exit = match error {
         KeepError::Unsent { .. } | KeepError::Uncaptured { .. } | KeepError::Timeout(_) => Exit::NOT_SYNCED,
         KeepError::Fenced { .. } => Exit::FENCED,
-        KeepError::Beside { .. } | KeepError::Behind { .. } => Exit::DIVERGED,
-        KeepError::Wiped { .. } => Exit(litekeep::restore::exit::WIPED),
+        KeepError::Beside { .. } | KeepError::Behind { .. } | KeepError::PageSize { .. } => Exit::DIVERGED,
+        KeepError::Wiped { .. } | KeepError::Emptied { .. } => Exit(litekeep::restore::exit::WIPED),
         KeepError::EpochDamaged { .. } => Exit(litekeep::restore::exit::DAMAGED),
+        KeepError::Store(error) if error.kind() == ErrorKind::DataDamaged => {
+            Exit(litekeep::restore::exit::DAMAGED)
+        }
         KeepError::Store(_) => restore::UNREACHABLE,
         _ => Exit::FAILED,
     };

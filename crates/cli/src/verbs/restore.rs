@@ -2,7 +2,7 @@
 //!
 //! stdout carries what was asked for (`-json`, `-dry-run`), stderr everything else.
 
-use super::{named, open, timestamp};
+use super::{follow, named, open, timestamp};
 use crate::flags::{self, Parsed};
 use crate::log;
 use crate::output;
@@ -33,6 +33,7 @@ const MAX_PARALLELISM: usize = 64;
 
 /// Does what the flags say.
 pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
+    let interval = follow::interval(parsed)?;
     let mut options = options(parsed)?;
     let named = named(world, parsed)?;
     options.output = match (parsed.given(&flags::OUTPUT), &named.database) {
@@ -42,18 +43,55 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
             return Err(Trouble::new("a replica URL needs -o: where shall the database go?"));
         }
     };
-    let meta = named
+    let settings = named
         .database
         .filter(|database| database.path == options.output)
-        .and_then(|db| db.settings.meta_path);
+        .map(|database| database.settings)
+        .unwrap_or_default();
+    let meta = settings.meta_path.clone();
     options.state_dir = Some(local::directory(&options.output, meta.as_deref()));
     let level = log::level(world.env.get("LOG_LEVEL").unwrap_or_default());
     log::install(log::Settings { level, json: false, stderr: true }, Arc::clone(&world.clock));
+    if let Some(interval) = interval {
+        return follow(world, &named.replica, &options, &settings, interval);
+    }
     let started = world.clock.boot();
     let outcome = perform(world, &named.replica, &options)?;
     let elapsed = world.clock.boot().saturating_sub(started);
     tell(parsed, &named.replica, &options, outcome, elapsed)?;
     Ok(Exit::OK)
+}
+
+/// Restores, unless the database is known already, and goes on with what is written.
+fn follow(
+    world: &World,
+    replica: &Settings,
+    options: &Options,
+    settings: &litekeep::settings::Settings,
+    interval: Duration,
+) -> Result<Exit, Trouble> {
+    let (path, location) = (options.output.display(), open(world, replica)?.location());
+    let known =
+        options.state_dir.as_deref().is_some_and(|dir| follow::is_known(&location, &options.output, dir));
+    if known && !options.force {
+        tracing::info!(%path, "the database is known; going on with it");
+        return follow::run(world, replica, options, settings, interval);
+    }
+    match perform(world, replica, options)? {
+        Outcome::Restored(restored) if restored.chain.is_none() => {
+            Err(Trouble::new(format!("{location} is a v0.3 backup: there is nothing to follow"))
+                .cause(format!("{path} was restored")))
+        }
+        Outcome::Restored(_) => follow::run(world, replica, options, settings, interval),
+        Outcome::Skipped(Skipped::DatabaseExists(_)) => {
+            tracing::info!(%path, "database already exists, skipping");
+            Ok(Exit::OK)
+        }
+        Outcome::Skipped(Skipped::ReplicaEmpty(_)) | Outcome::Planned(_) => {
+            tracing::info!(replica = %location, "no matching backups found");
+            Ok(Exit::OK)
+        }
+    }
 }
 
 /// Restores, with a progress bar where a person looks on, and log lines of the steps.

@@ -67,6 +67,26 @@ fn compacted_levels_give_the_same_databases_without_their_sources() {
     }
 }
 
+/// An image's copy in level 9 whose put had no answer, and the same image promoted later: with another encoding, other
+/// bytes. Compaction once stood still there for ever, asking each minute (simulation, seed 1768 of `bulk`).
+#[test]
+fn a_file_of_the_same_content_under_the_wanted_name_is_as_good_and_another_one_is_not() {
+    let mut chain = Chain::new();
+    chain.image(3, &[(1, 1), (2, 2), (3, 3)]);
+    chain.run(2);
+    let unaware = catalog(&chain.store, 1).expect("listed");
+    let promote = |chain: &Chain, encoding| step(&chain.store, &unaware, Level::SLOTS, FEW, encoding);
+    let Ok(Step::Promoted(first)) = promote(&chain, PageEncoding::Block) else { panic!("not promoted") };
+    let Ok(Step::Promoted(again)) = promote(&chain, PageEncoding::Frame) else { panic!("not promoted") };
+    assert_eq!((again.existed, again.size, again.file), (true, first.size, first.file));
+    let mut other = Chain::new();
+    other.image(3, &[(1, 7), (2, 8), (3, 9)]);
+    compact_all(&other, 0, FEW);
+    let bytes = other.object(&level_key(9, 1, 1));
+    chain.store.put(&level_key(9, 1, 1), bytes.into(), TimestampMs(0)).expect("put");
+    assert!(matches!(promote(&chain, PageEncoding::Block), Err(MergeError::Exists(_))));
+}
+
 #[test]
 fn r29_times_and_seals_survive_all_levels() {
     let mut chain = Chain::new();

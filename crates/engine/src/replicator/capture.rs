@@ -70,6 +70,10 @@ impl Replicator {
         self.note_look(now, changed, &facts)?;
         self.keep_aside(&facts, now)?;
         let checkpoint_due = self.checkpoint_round(&facts, now)?;
+        if self.staged.is_empty() && self.broken.is_none() {
+            // Nothing waits for the store, and the database can be read: whatever it was, it has passed.
+            self.shared.passed();
+        }
         Ok(self.next_look(now, &facts)?.min(checkpoint_due))
     }
 
@@ -320,6 +324,13 @@ impl Replicator {
         if let Some(limit) = self.shared.take_stop() {
             self.stop(limit);
         }
+        // A slot may have been durable before the application was known to be well.
+        if self.settings.open_when_confirmed
+            && let (Phase::Running, Some(txid)) = (self.phase, self.chain.durable)
+            && self.term.has_slot
+        {
+            self.open_epoch(txid);
+        }
         if self.shared.take_snapshot_request() {
             self.chores.snapshot_wanted = true;
         }
@@ -329,7 +340,7 @@ impl Replicator {
     pub(super) fn publish(&mut self) {
         use super::Health;
         let health = match self.phase {
-            Phase::Look(_) | Phase::Locked(_) | Phase::Looking | Phase::Comparing | Phase::Claiming => {
+            Phase::Look(_) | Phase::Locked(_) | Phase::Looking | Phase::Comparing | Phase::Claiming(_) => {
                 Health::Starting
             }
             Phase::Absent => Health::Waiting,

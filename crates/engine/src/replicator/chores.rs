@@ -4,11 +4,12 @@ use super::{Phase, Replicator, Report};
 use crate::compactor::{self, Step};
 use crate::error::KeepError;
 use crate::merge::{Made, MergeError};
+use crate::ownership;
 use crate::pruner::{self, PruneError};
 use crate::restore::FetchError;
 use crate::snapshot::{self, Snapshot, SnapshotError};
 use crate::survey;
-use litekeep_core::agenda::{self, Chore, Schedule, Settled};
+use litekeep_core::agenda::{Chore, Schedule, Settled};
 use litekeep_core::compact::Limits;
 use litekeep_core::limits;
 use litekeep_core::restore::{Catalog, LtxFile, plan_latest};
@@ -62,6 +63,7 @@ impl Replicator {
         let now = self.env.clock.boot();
         if self.chores.busy
             || self.is_stopping()
+            || self.term.leaving
             || self.chain.durable.is_none()
             || self.image.is_some()
             || self.image_busy
@@ -75,8 +77,8 @@ impl Replicator {
             self.begin_chore(Chore::Snapshot);
             return Duration::MAX;
         }
-        let Some((chore, due)) = agenda::next(&self.chain.catalog, &self.schedule(), &self.chores.settled)
-        else {
+        let next = (self.env.decisions.agenda)(&self.chain.catalog, &self.schedule(), &self.chores.settled);
+        let Some((chore, due)) = next else {
             return Duration::MAX;
         };
         let time = self.env.store.server_time().unwrap_or_else(|| self.env.clock.wall());
@@ -113,11 +115,23 @@ impl Replicator {
         let newest = self.state.as_ref().filter(|state| Some(state.txid) == self.chain.durable);
         let expected = newest.and_then(|state| state.database);
         let at = self.chain.durable.unwrap_or(Txid::FIRST);
+        let epoch = self.term.tenancy.map(|tenancy| tenancy.epoch());
         self.spawn(
             "chore",
             move |reporter| {
                 let now = env.clock.wall();
-                let result = do_chore(&*env.store, chore, &catalog, &policy, (at, expected), (encoding, now));
+                // Retention is the owner's, and an owner that slept may have been followed by another.
+                let superseded = match epoch.filter(|_| chore == Chore::Prune) {
+                    Some(epoch) => ownership::higher_claim(&*env.store, epoch).map(|claim| claim.is_some()),
+                    None => Ok(false),
+                };
+                let result = match superseded {
+                    Ok(true) => Ok(Changed::default()),
+                    Ok(false) => {
+                        do_chore(&*env.store, chore, &catalog, &policy, (at, expected), (encoding, now))
+                    }
+                    Err(error) => Err(error.into()),
+                };
                 reporter.report(Report::Chore(ChoreReport { chore, result }));
             },
             Report::Chore(ChoreReport { chore, result: Err(KeepError::JobLost("chore")) }),

@@ -3,37 +3,13 @@
 
 use super::{Env, Phase, Replicator, Report};
 use crate::error::KeepError;
-use crate::files::Open;
-use crate::local::{RestoredRecord, content, record_state};
-use crate::restore::{Options, Outcome, RestoreEnv, Restored, restore};
-use crate::slot::BuildError;
+pub(super) use crate::forward::Newer;
+use crate::forward::{self, restore_state};
+use crate::local::record_state;
 use litekeep_core::limits;
 use litekeep_core::lineage::RemoteTip;
-use litekeep_core::restore::Target;
-use litekeep_formats::crc::page_checksum;
-use litekeep_formats::{Checksum, PageNo};
-use litekeep_store::{ErrorKind, Failure, StoreError};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-/// The replica's newest state, restored beside the database.
-#[derive(Debug)]
-pub(crate) struct Newer {
-    restored: Box<Restored>,
-    path: PathBuf,
-}
-
-impl Newer {
-    /// Where it lies, for a short while.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// What it is; `None` for a v0.3 backup, which is no chain.
-    pub(super) fn record(&self, replica: String) -> Option<RestoredRecord> {
-        self.restored.record(replica)
-    }
-}
+use litekeep_formats::Checksum;
+use std::path::Path;
 
 /// Restores the replica's state `tip` to `into`, with its page checksums beside it.
 pub(super) fn restore_tip(
@@ -42,27 +18,7 @@ pub(super) fn restore_tip(
     into: &Path,
     state_dir: Option<&Path>,
 ) -> Result<Newer, KeepError> {
-    let restore_env = RestoreEnv {
-        store: Arc::clone(&env.store),
-        files: Arc::clone(&env.files),
-        clock: Arc::clone(&env.clock),
-        vfs: env.vfs.clone(),
-    };
-    let options = Options {
-        target: Target::Txid(tip.txid),
-        force: true,
-        state_dir: state_dir.map(Path::to_owned),
-        ..Options::new(into)
-    };
-    let unusable = |what: String| {
-        let cause = Failure::Text(format!("its newest state cannot be restored: {what}"));
-        KeepError::from(StoreError::new(ErrorKind::DataDamaged, "read", env.store.location(), cause))
-    };
-    match restore(&restore_env, &options, &mut |_| {}) {
-        Ok(Outcome::Restored(restored)) => Ok(Newer { restored, path: into.to_owned() }),
-        Ok(_) => Err(unusable("nothing was there".to_owned())),
-        Err(error) => Err(unusable(error.to_string())),
-    }
+    restore_state(env, tip.txid, &forward::options(tip.txid, into, state_dir))
 }
 
 impl Replicator {
@@ -91,7 +47,7 @@ impl Replicator {
         let newer = result?;
         let target = self.intend(&newer)?;
         let written = self.write_forward(&newer);
-        self.env.files.remove(&newer.path).map_err(self.io("remove a restored file in"))?;
+        self.env.files.remove(newer.path()).map_err(self.io("remove a restored file in"))?;
         if !written? {
             return self.database_is_locked();
         }
@@ -112,13 +68,7 @@ impl Replicator {
     /// which the file would else seem to have changes of its own. Returns that content.
     fn intend(&mut self, newer: &Newer) -> Result<Option<Checksum>, KeepError> {
         let Some(record) = newer.record(self.env.store.location()) else { return Ok(None) };
-        let io = self.io("read a restored file in");
-        let file = self.env.files.open(&newer.path, Open::Read).map_err(&io)?;
-        let mut first = vec![0; record.page_size.bytes()];
-        crate::files::read_exact_at(&*file, &mut first, 0).map_err(&io)?;
-        let first_page = PageNo::FIRST;
-        let target =
-            record.database.toggle(page_checksum(first_page, &first)).toggle(content(first_page, &first));
+        let target = newer.content(&*self.env.files, &record).map_err(self.io("read a restored file in"))?;
         let Some(state) = &mut self.state else { return Ok(None) };
         if !state.forward.contains(&target) {
             state.forward.push(target);
@@ -152,39 +102,14 @@ impl Replicator {
     fn write_forward_locked(&self, newer: &Newer) -> Result<(), KeepError> {
         let scan = self.scan()?.ok_or_else(|| self.sqlite()(super::capture::busy()))?;
         let state = self.state();
-        let page_size = state.page_size;
-        let (mut old, mut old_content) = (Checksum::EMPTY, Checksum::EMPTY);
-        let file =
-            self.env.files.open(&newer.path, Open::Read).map_err(self.io("read a restored file in"))?;
-        let pages = newer.restored.pages;
-        let mut buf = vec![0; page_size.bytes()];
-        let edge = self.edge();
-        let same_size = newer.restored.page_size == Some(page_size);
-        scan.for_each(|page, data| {
-            old = old.toggle(page_checksum(page, data));
-            old_content = old_content.toggle(content(page, data));
-            if page.get() > pages || !same_size {
-                return Ok::<_, BuildError>(());
-            }
-            crate::files::read_exact_at(&*file, &mut buf, page.offset(page_size))?;
-            if buf != data {
-                edge.write_page(page, &buf)?;
-            }
-            Ok(())
-        })
-        .map_err(self.build_failed(newer.restored.txid().unwrap_or(state.txid)))?;
-        let known = Some(old) == state.database || state.forward.contains(&old_content);
-        if !known || !same_size {
+        if newer.page_size() != Some(state.page_size) || scan.page_size() != state.page_size {
             return Err(self.behind(None));
         }
-        for number in scan.pages().map_err(self.sqlite())? + 1..=pages {
-            let Some(page) = PageNo::new(number).filter(|page| *page != page_size.lock_page()) else {
-                continue;
-            };
-            crate::files::read_exact_at(&*file, &mut buf, page.offset(page_size))
-                .map_err(self.io("read a restored file in"))?;
-            edge.write_page(page, &buf).map_err(self.sqlite())?;
+        let failed = self.build_failed(newer.txid().unwrap_or(state.txid));
+        let before = newer.lay_over(&*self.env.files, self.edge(), &scan).map_err(failed)?;
+        if Some(before.database) != state.database && !state.forward.contains(&before.content) {
+            return Err(self.behind(None));
         }
-        edge.cut_after(pages).map_err(self.sqlite())
+        Ok(())
     }
 }

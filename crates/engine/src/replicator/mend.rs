@@ -44,9 +44,9 @@ impl Replicator {
         let worth_it = limits::COMPARED_BYTES.max(u64::from(commit) * page_size / 8);
         let limit = worth_it.min(self.slot_limit()) / page_size;
         let (Some(pending), Some(sums)) = (&mut self.pending, &self.sums) else { return Ok(false) };
-        let local = &self.local;
+        let (local, differs) = (&self.local, self.env.decisions.differs);
         scan.for_each(|page, data| {
-            if changed > limit || sums.get(page)? == Some(page_checksum(page, data)) {
+            if changed > limit || !differs(sums.get(page)?, page_checksum(page, data)) {
                 return Ok::<_, BuildError>(());
             }
             changed += 1;

@@ -8,6 +8,7 @@ mod away;
 mod capture;
 mod checkpoint;
 mod chores;
+mod claim;
 mod forward;
 mod image;
 mod mend;
@@ -16,9 +17,11 @@ mod slots;
 mod start;
 mod status;
 mod takeover;
+mod tenancy;
 
 pub use status::{Health, Status};
 
+pub(crate) use claim::closed_without;
 pub(crate) use status::Shared;
 
 use crate::error::KeepError;
@@ -34,7 +37,7 @@ use litekeep_core::decisions::Decisions;
 use litekeep_core::env::{Clock, Random};
 use litekeep_core::limits;
 use litekeep_core::lineage::RemoteTip;
-use litekeep_core::ownership::EpochFacts;
+use litekeep_core::ownership::{EpochFacts, Look, Moment, Tenancy};
 use litekeep_core::restore::{Catalog, LtxFile};
 use litekeep_formats::{Epoch, TimestampMs, Txid};
 use litekeep_store::{EpochRecord, Store};
@@ -64,6 +67,17 @@ pub struct Env {
     pub decisions: Decisions,
 }
 
+/// What somebody who took an epoch leaves to the replicator.
+pub(crate) struct Entry {
+    pub(crate) local: Local,
+    /// The id in the claim.
+    pub(crate) owner: String,
+    /// `None` where the store cannot create only.
+    pub(crate) tenancy: Option<Tenancy>,
+    /// A slot of the epoch is there already: the fence.
+    pub(crate) opened: bool,
+}
+
 /// What a step asks of its driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
@@ -77,7 +91,9 @@ pub struct Step {
 pub(crate) enum Report {
     Surveyed(Result<crate::survey::Survey, KeepError>),
     Forward(RemoteTip, Result<forward::Newer, KeepError>),
-    Claimed(Result<crate::ownership::Claim, KeepError>),
+    Found(Moment, Result<claim::Found, KeepError>),
+    ClaimAbove(Result<Option<Epoch>, KeepError>),
+    Proved(tenancy::Asked, Result<Look, KeepError>),
     Compared(RemoteTip, Result<forward::Newer, KeepError>),
     Put(Txid, Result<put::PutOutcome, KeepError>),
     ImageUp(Txid, Result<LtxFile, KeepError>),
@@ -99,8 +115,8 @@ enum Phase {
     Absent,
     /// A job compares the replica's newest state with the local file.
     Comparing,
-    /// A job claims an epoch.
-    Claiming,
+    /// On the way to an epoch; go on at this time. `MAX`: a job is on it.
+    Claiming(Duration),
     /// Replicating.
     Running,
     /// Stopped or failed.
@@ -140,6 +156,7 @@ pub struct Replicator {
     local: Local,
     phase: Phase,
     chain: Chain,
+    term: claim::Term,
     /// What the last look at the replica found at the chain's end.
     tip: Option<RemoteTip>,
     state: Option<State>,
@@ -182,8 +199,19 @@ impl Replicator {
         let dir = crate::local::directory(database, settings.meta_path.as_deref());
         let local = Local::open(&env.files, dir)?;
         let owner = format!("{:016x}", env.random.next_u64());
+        Ok(Self::with_local(env, settings, database, local, owner))
+    }
+
+    /// Goes on with an epoch that was taken by whoever calls this, on a file that stands at the chain's end.
+    pub(crate) fn enter(env: Env, settings: Settings, database: &Path, entry: Entry) -> Self {
+        let mut replicator = Self::with_local(env, settings, database, entry.local, entry.owner);
+        replicator.term.entered = Some((entry.tenancy, entry.opened));
+        replicator
+    }
+
+    fn with_local(env: Env, settings: Settings, database: &Path, local: Local, owner: String) -> Self {
         let wal = Wal::new(Arc::clone(&env.files), crate::files::with_suffix(database, "-wal"));
-        Ok(Self {
+        Self {
             settings,
             path: database.to_owned(),
             owner,
@@ -198,6 +226,7 @@ impl Replicator {
                 opened: false,
                 hole: false,
             },
+            term: claim::Term::default(),
             tip: None,
             state: None,
             pending: None,
@@ -224,7 +253,12 @@ impl Replicator {
             mailbox: Mailbox::new(),
             shared: Arc::new(Shared::default()),
             env,
-        })
+        }
+    }
+
+    /// Whether it replicates: what is committed from here on goes up.
+    pub(crate) fn is_running(&self) -> bool {
+        self.phase == Phase::Running
     }
 
     /// Does what is due now.
@@ -243,7 +277,8 @@ impl Replicator {
             Phase::Locked(at) => self.try_to_open(at),
             Phase::Absent => self.wait_for_database(),
             Phase::Running => self.run(),
-            Phase::Looking | Phase::Comparing | Phase::Claiming => self.wait_for_job(),
+            Phase::Claiming(at) => self.claim_round(at),
+            Phase::Looking | Phase::Comparing => self.wait_for_job(),
             Phase::Ended => Ok(Duration::MAX),
         };
         let wait = match result {
@@ -320,7 +355,9 @@ impl Replicator {
             Report::Surveyed(result) => self.surveyed(result),
             Report::Compared(tip, newer) => self.compared(tip, newer),
             Report::Forward(tip, result) => self.forward_restored(tip, result),
-            Report::Claimed(result) => self.claimed(result),
+            Report::Found(sent, result) => self.found(sent, result),
+            Report::ClaimAbove(result) => self.claim_above(result),
+            Report::Proved(asked, result) => self.proved(asked, result),
             Report::Put(txid, result) => self.put_answered(txid, result),
             Report::ImageUp(txid, result) => self.image_answered(txid, result),
             Report::Back(result) => self.store_is_back(result),
@@ -358,8 +395,9 @@ impl Replicator {
         self.start_put()?;
         let chore_due = self.chore_round();
         let put_due = self.put_wait();
+        let look_due = self.look_round();
         let stop_due = self.stop_round()?;
-        Ok([look_again, slot_due, chore_due, put_due, stop_due]
+        Ok([look_again, slot_due, chore_due, put_due, look_due, stop_due]
             .into_iter()
             .min()
             .unwrap_or(limits::IDLE_LOOK))
@@ -404,6 +442,9 @@ impl Replicator {
     fn end(&mut self, error: Option<KeepError>) {
         self.edge = None;
         self.phase = Phase::Ended;
+        // Who cannot hand over has lost the replica, however orderly it left.
+        let lost = self.term.leaving && self.settings.look_every.is_none();
+        let error = error.or_else(|| lost.then(|| self.superseded(self.successor())));
         self.shared.ended(error.map(Arc::new));
     }
 

@@ -34,6 +34,7 @@ impl Replicator {
         let Some(slot) = self.staged.front() else { return Ok(()) };
         let built = slot.built;
         self.putting = Some(built.txid);
+        self.sending(built.txid);
         let (env, path, create_only) =
             (self.env.clone(), self.local.slot(built.txid), self.chain.create_only);
         if !self.env.decisions.durable_after_put {
@@ -78,7 +79,7 @@ impl Replicator {
                     self.putting = None;
                     return Ok(());
                 }
-                if self.image_slot_is_up(txid)? { self.front_is_durable() } else { Ok(()) }
+                self.slot_is_ours(txid)
             }
             Ok(PutOutcome::Taken(by)) => {
                 Err(KeepError::Fenced { txid, replica: self.env.store.location(), by })
@@ -99,6 +100,11 @@ impl Replicator {
                 Err(error)
             }
         }
+    }
+
+    /// The oldest slot counts as the chain's next.
+    pub(super) fn slot_is_up(&mut self, txid: Txid) -> Result<(), KeepError> {
+        if self.image_slot_is_up(txid)? { self.front_is_durable() } else { Ok(()) }
     }
 
     /// The way to the store takes less than the store says it does: smaller slots from here on, and an image now, which
@@ -146,9 +152,11 @@ impl Replicator {
         self.answer_requests();
     }
 
-    /// The first durable slot of an epoch opens it.
-    fn open_epoch(&mut self, txid: Txid) {
-        let Some(epoch) = self.chain.epoch.filter(|_| !self.chain.opened) else { return };
+    /// The first durable slot of an epoch opens it, once the application is known to be well where that is asked for.
+    pub(super) fn open_epoch(&mut self, txid: Txid) {
+        self.term.has_slot = true;
+        let waits = self.settings.open_when_confirmed && !self.shared.is_confirmed();
+        let Some(epoch) = self.chain.epoch.filter(|_| !self.chain.opened && !waits) else { return };
         self.chain.opened = true;
         self.write_epoch_record("open epoch", epoch, EpochRecord::Open, txid);
     }
@@ -252,7 +260,7 @@ impl Replicator {
     fn close_epoch(&mut self, deadline: Duration) -> Result<(), KeepError> {
         self.flush_sums_if_due(true)?;
         let last = self.chain.durable;
-        match (self.chain.epoch.filter(|_| self.chain.opened), last) {
+        match (self.chain.epoch, last) {
             (Some(epoch), Some(txid)) => {
                 self.stopping = Stopping::Closing(deadline);
                 self.write_epoch_record("close epoch", epoch, EpochRecord::Closed, txid);
@@ -295,7 +303,7 @@ impl Source for Slot {
 }
 
 /// Creates (or, where nothing can be owned, puts) a staged slot.
-fn put(
+pub(super) fn put(
     store: &dyn Store,
     files: &dyn Files,
     path: &Path,
@@ -337,23 +345,8 @@ fn whole(file: &dyn File, built: &Built) -> io::Result<()> {
 
 /// A name that is taken may be taken by ourselves: an earlier create whose answer was lost.
 fn whose(store: &dyn Store, built: Built) -> Result<PutOutcome, KeepError> {
-    let file = LtxFile {
-        level: Level::SLOTS,
-        range: TxidRange::single(built.txid),
-        size: built.size,
-        modified: built.timestamp,
-        timestamp: None,
-    };
-    match survey::read_ends(store, &file)? {
-        Some((_, trailer)) if trailer.file == built.file => Ok(PutOutcome::Durable),
-        Some(_) => Ok(PutOutcome::Taken(survey::who_wrote(store, built.txid))),
-        // Refused, but not readable: not yet, never "not there". Ask again.
-        None => Err(litekeep_store::StoreError::new(
-            ErrorKind::Retry,
-            "create",
-            format!("{}: slot {}", store.location(), built.txid),
-            litekeep_store::Failure::Text("the name is taken, but cannot be read yet".to_owned()),
-        )
-        .into()),
+    if ownership::is_ours(store, built.txid, built.size, built.file)? {
+        return Ok(PutOutcome::Durable);
     }
+    Ok(PutOutcome::Taken(survey::who_wrote(store, built.txid)))
 }

@@ -4,7 +4,6 @@
 use super::{Phase, Replicator, Report, Stopping};
 use crate::error::KeepError;
 use crate::local::State;
-use crate::ownership::{self, Claim};
 use crate::pending::Pending;
 use crate::sqlite::{Edge, Scan, is_busy};
 use crate::sums::Sums;
@@ -45,7 +44,7 @@ impl Replicator {
     /// How long there is to get going. A stop that comes before is no reason to leave at once: what was written until
     /// then still goes up within its time (a command that ends before the replica has answered, #436), and if it
     /// could not, that is said. `None` once ended, because there is nothing to bring up.
-    fn time_left(&mut self) -> Result<Option<Duration>, KeepError> {
+    pub(super) fn time_left(&mut self) -> Result<Option<Duration>, KeepError> {
         let (Stopping::Until(deadline) | Stopping::Closing(deadline)) = self.stopping else {
             return Ok(Some(JOB_WAIT));
         };
@@ -342,59 +341,9 @@ impl Replicator {
         self.state = Some(state);
         Ok(())
     }
-
-    pub(super) fn claim(&mut self) -> Result<(), KeepError> {
-        self.phase = Phase::Claiming;
-        let (store, facts, owner) = (Arc::clone(&self.env.store), self.chain.epochs, self.owner.clone());
-        let (from, now) = (self.chain.durable, self.env.clock.wall());
-        self.spawn(
-            "claim",
-            move |reporter| {
-                reporter.report(Report::Claimed(ownership::claim(&*store, &facts, &owner, from, now)))
-            },
-            Report::Claimed(Err(KeepError::JobLost("claim"))),
-        );
-        Ok(())
-    }
-
-    pub(super) fn claimed(&mut self, result: Result<Claim, KeepError>) -> Result<(), KeepError> {
-        if self.phase != Phase::Claiming {
-            return Ok(());
-        }
-        match result? {
-            Claim::Owned(epoch) => {
-                self.chain.epoch = Some(epoch);
-                self.chain.create_only = self.env.decisions.create_only;
-            }
-            Claim::NoCreateOnly => {
-                self.chain.create_only = false;
-                tracing::warn!(replica = %self.env.store.location(),
-                    "this store replaces objects that are to be created only: nothing protects the replica from a \
-                     second writer, as with Litestream");
-            }
-        }
-        tracing::info!(path = %self.path.display(), replica = %self.env.store.location(), owner = %self.owner,
-            epoch = %self.chain.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string()), "initialized db");
-        if self.chain.hole {
-            tracing::warn!(db = %self.path.display(), "the replica lacks transactions that it had confirmed; mending \
-                it with a whole image");
-            self.mend_chain()?;
-        }
-        self.phase = Phase::Running;
-        self.shared.update(|status| status.trouble = None);
-        Ok(())
-    }
 }
 
 /// The position right behind a state that was read as a whole.
 pub(super) fn position_of(facts: &Facts) -> Position {
-    if facts.mx_frame == 0 {
-        return Position::before_any_frame(facts.page_size);
-    }
-    Position {
-        page_size: facts.page_size,
-        salts: facts.salts,
-        frame: facts.mx_frame,
-        checksum: facts.checksum,
-    }
+    Position::behind(facts)
 }

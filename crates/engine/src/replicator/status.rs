@@ -60,6 +60,7 @@ struct Inner {
     answered: u64,
     snapshots_asked: u64,
     stop: Option<Duration>,
+    confirmed: bool,
 }
 
 /// Shared between a replicator and its handles.
@@ -115,6 +116,15 @@ impl Shared {
         std::mem::take(&mut self.inner().snapshots_asked) > 0
     }
 
+    /// The application is well: the epoch may be opened.
+    pub(crate) fn confirm(&self) {
+        self.inner().confirmed = true;
+    }
+
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.inner().confirmed
+    }
+
     pub(crate) fn ask_stop(&self, limit: Duration) {
         self.inner().stop = Some(limit);
     }
@@ -156,6 +166,13 @@ impl Shared {
         self.changed.notify_all();
         if !known {
             tracing::error!(db = %path.display(), error = %text, "replication is in trouble, trying again");
+        }
+    }
+
+    /// The last trouble, if there was any, is over.
+    pub(super) fn passed(&self) {
+        if self.inner().status.trouble.take().is_some() {
+            self.changed.notify_all();
         }
     }
 

@@ -297,6 +297,13 @@ impl<'a> Ranged<'a> {
     pub(crate) fn new(store: &'a dyn Store, object: Object, window: u64) -> Self {
         Self { store, object, window: window.max(1), offset: 0, current: Bytes::new(), version: None }
     }
+
+    /// Of an object whose front was read already, by its name alone.
+    pub(crate) fn behind(store: &'a dyn Store, key: Key, front: Chunk, window: u64) -> Self {
+        let object = Object { key, size: front.total };
+        let (offset, version) = (front.bytes.len() as u64, Some(front.version));
+        Self { store, object, window: window.max(1), offset, current: front.bytes, version }
+    }
 }
 
 impl ByteSource for Ranged<'_> {

@@ -23,6 +23,7 @@ mod tests;
 pub use apply::Flaw;
 pub use error::{Empty, RestoreError, exit};
 pub use fetch::FetchError;
+pub(crate) use limits::CHUNK_BYTES;
 pub use limits::PARALLELISM;
 pub(crate) use look::read_ahead;
 pub use look::{Look, catalog, header, look};

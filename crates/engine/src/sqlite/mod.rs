@@ -6,7 +6,7 @@
 //! everywhere, and whoever is turned away tries again later.
 //!
 //! Nothing is ever written to the database, no tables, no rows, but for one thing: an older state of the chain is brought
-//! forward, in one transaction.
+//! forward, in one transaction; by following, slot by slot.
 
 mod raw;
 mod scan;
@@ -73,7 +73,7 @@ impl Edge {
         let reader =
             || Ok::<_, rusqlite::Error>(Reader { connection: connect(path, vfs)?, open: false, began: None });
         let lock = connect(path, vfs)?;
-        // The one transaction that it ever commits must outlive the power before the local state speaks of it.
+        // What it commits, a later state of the chain, must outlive the power before the local state speaks of it.
         lock.execute_batch("PRAGMA synchronous=FULL")?;
         let edge = Self { hold: reader()?, next: reader()?, lock, ctl };
         touch(&edge.ctl)?;

@@ -30,6 +30,8 @@ const NARROW_BYTES: u64 = 1 << 20;
 struct Moody {
     inner: Arc<dyn Store>,
     mood: Arc<AtomicU32>,
+    /// How often it was asked anything.
+    asked: Arc<AtomicU32>,
     /// Done at each piece of a large object that goes up.
     meanwhile: Arc<dyn Fn() + Send + Sync>,
 }
@@ -52,6 +54,7 @@ impl Upload for SlowUpload {
 
 impl Moody {
     fn refuse(&self, operation: &'static str) -> Result<(), StoreError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         let kind = match self.mood.load(Ordering::SeqCst) {
             DOWN => ErrorKind::Retry,
             THROTTLES => ErrorKind::Wait,
@@ -129,14 +132,27 @@ impl Store for Moody {
 }
 
 pub(crate) fn moody() -> (Rig, Arc<AtomicU32>) {
+    let (rig, mood, _) = counted();
+    (rig, mood)
+}
+
+/// The same, with how often the store was asked anything.
+pub(crate) fn counted() -> (Rig, Arc<AtomicU32>, Arc<AtomicU32>) {
     let rig = Rig::new();
-    let mood = Arc::new(AtomicU32::new(FINE));
-    let store = Arc::new(Moody {
-        inner: Arc::clone(&rig.store),
+    let (store, mood, asked) = moody_way(&rig.store);
+    (Rig { store, ..rig }, mood, asked)
+}
+
+/// A way to a store that fails on request, and counts the requests.
+pub(crate) fn moody_way(to: &Arc<dyn Store>) -> (Arc<dyn Store>, Arc<AtomicU32>, Arc<AtomicU32>) {
+    let (mood, asked) = (Arc::new(AtomicU32::new(FINE)), Arc::new(AtomicU32::new(0)));
+    let moody = Moody {
+        inner: Arc::clone(to),
         mood: Arc::clone(&mood),
+        asked: Arc::clone(&asked),
         meanwhile: Arc::new(|| {}),
-    });
-    (Rig { store, ..rig }, mood)
+    };
+    (Arc::new(moody), mood, asked)
 }
 
 /// Waits for a state that the engine reaches by itself.
@@ -372,7 +388,8 @@ fn r07_r08_an_image_that_goes_up_slowly_is_one_state_whatever_is_written_and_che
     };
     insert(&rig.app(), 60_000);
     let mood = Arc::new(AtomicU32::new(FINE));
-    let store = Arc::new(Moody { inner: Arc::clone(&rig.store), mood, meanwhile: Arc::new(busy) });
+    let (inner, asked) = (Arc::clone(&rig.store), Arc::default());
+    let store = Arc::new(Moody { inner, mood, asked, meanwhile: Arc::new(busy) });
     let mut rig = Rig { store, ..rig };
     rig.settings.max_slot_bytes = 1 << 20;
     let keeper = rig.keep();

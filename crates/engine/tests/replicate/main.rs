@@ -4,9 +4,11 @@
 mod basics;
 mod chores;
 mod faults;
+mod follow;
 mod foreign;
 mod idle;
 mod locked;
+mod node;
 mod replica;
 mod rig;
 mod single_faults;

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 /// Counts down with each change under a directory; the change that finds 1 fails, and only that.
 #[derive(Clone)]
-struct FailsOnce {
-    dir: PathBuf,
-    left: Arc<AtomicI64>,
+pub(crate) struct FailsOnce {
+    pub(crate) dir: PathBuf,
+    pub(crate) left: Arc<AtomicI64>,
 }
 
 impl FailsOnce {

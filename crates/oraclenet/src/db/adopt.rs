@@ -11,6 +11,9 @@ use std::collections::BTreeSet;
 
 /// The version of the schema that this program writes; in the row `oraclenet` of `_params`.
 pub const VERSION: i64 = 1;
+/// The lowest version that may serve what this one writes; beside [`VERSION`] in the mark. A migration after which an
+/// older program would read or write wrongly raises it; one that only adds does not, so that a rollback works.
+pub const COMPATIBLE: i64 = 1;
 
 /// Why a file cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +69,15 @@ pub struct Plan {
     pub first_time: bool,
 }
 
-/// Reads what the file is. Writes nothing.
+impl Plan {
+    /// Whether a query of this version may find less than it asks for.
+    pub fn changes_tables(&self) -> bool {
+        !self.collections.is_empty() || !self.columns.is_empty()
+    }
+}
+
+/// Reads what the file is. Writes nothing. A file of a later version is left as it is, if that version says that this
+/// one may serve it: a rollback.
 ///
 /// # Errors
 /// See [`AdoptError`].
@@ -79,13 +90,14 @@ pub fn look(connection: &Connection, secret: &dyn Fn() -> String) -> Result<Foun
     if there != 2 {
         return Err(AdoptError::Foreign);
     }
-    let version = mark(connection)?;
-    if let Some(version) = version.filter(|version| *version > VERSION) {
-        return Err(AdoptError::Newer(version));
+    let mark = mark(connection)?;
+    if let Some(mark) = mark.filter(|mark| mark.compatible > VERSION) {
+        return Err(AdoptError::Newer(mark.schema));
     }
     let mut schema = Schema::new(collections());
-    let mut plan = Plan { first_time: version.is_none(), ..Plan::default() };
+    let mut plan = Plan { first_time: mark.is_none(), ..Plan::default() };
     let mut remarks = Vec::new();
+    let later = mark.filter(|mark| mark.schema > VERSION);
     for collection in schema.all_mut() {
         match description(connection, collection.name)? {
             Some(row) => {
@@ -97,6 +109,13 @@ pub fn look(connection: &Connection, secret: &dyn Fn() -> String) -> Result<Foun
                 plan.collections.push(collection.name);
             }
         }
+    }
+    if let Some(Mark { schema: version, .. }) = later {
+        remarks.push(format!(
+            "this database was written by a later version of OracleNet (schema {version}; this version knows \
+             {VERSION}), which lets this one serve it: nothing of its schema is changed"
+        ));
+        plan = Plan::default();
     }
     Ok(Found { schema, plan, remarks })
 }
@@ -141,16 +160,27 @@ pub fn apply(
 /// SQLite's.
 pub fn set_mark(connection: &Connection, now: &str) -> rusqlite::Result<()> {
     connection.execute(
-        "INSERT INTO _params (id, value, created, updated) VALUES ('oraclenet', json_object('schema', ?1), ?2, ?2)
+        "INSERT INTO _params (id, value, created, updated) VALUES ('oraclenet', json_object('schema', ?1, 'compatible', ?2), ?3, ?3)
          ON CONFLICT (id) DO UPDATE SET value = excluded.value, updated = excluded.updated",
-        params![VERSION, now],
+        params![VERSION, COMPATIBLE, now],
     )?;
     Ok(())
 }
 
-fn mark(connection: &Connection) -> rusqlite::Result<Option<i64>> {
-    let text = "SELECT coalesce(value ->> 'schema', 0) FROM _params WHERE id = 'oraclenet'";
-    connection.query_row(text, [], |row| row.get(0)).optional()
+/// Which version wrote a file, and which may still serve it.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    schema: i64,
+    compatible: i64,
+}
+
+/// A mark without the second number is of the first version, which did not write it.
+fn mark(connection: &Connection) -> rusqlite::Result<Option<Mark>> {
+    let text =
+        "SELECT coalesce(value ->> 'schema', 0), coalesce(value ->> 'compatible', value ->> 'schema', 0)
+                FROM _params WHERE id = 'oraclenet'";
+    let row = |row: &rusqlite::Row<'_>| Ok(Mark { schema: row.get(0)?, compatible: row.get(1)? });
+    connection.query_row(text, [], row).optional()
 }
 
 struct Description {
@@ -354,9 +384,28 @@ mod tests {
     fn files_of_others_and_of_later_versions_are_refused() {
         let empty = Connection::open_in_memory().unwrap();
         assert!(matches!(look(&empty, &secret), Err(AdoptError::Foreign)));
-        let later = fresh_file();
-        later.execute("UPDATE _params SET value = '{\"schema\":2}' WHERE id = 'oraclenet'", []).unwrap();
-        assert!(matches!(look(&later, &secret), Err(AdoptError::Newer(2))));
+        for (mark, served) in [
+            (r#"{"schema":1}"#, true),
+            (r#"{"schema":1,"compatible":1}"#, true),
+            (r#"{"schema":2,"compatible":1}"#, true),
+            (r#"{"schema":2,"compatible":2}"#, false),
+            (r#"{"schema":2}"#, false),
+        ] {
+            let later = fresh_file();
+            later.execute("UPDATE _params SET value = ?1 WHERE id = 'oraclenet'", [mark]).unwrap();
+            later.execute_batch("ALTER TABLE oracles DROP COLUMN karma").unwrap();
+            let later_than_this = mark.contains(r#""schema":2"#);
+            match look(&later, &secret) {
+                Ok(found) => {
+                    assert!(served, "{mark}");
+                    // What a later version took away is not given back: nothing is migrated there.
+                    assert_eq!(found.plan.changes_tables(), !later_than_this, "{mark}");
+                    assert_eq!(found.remarks.is_empty(), !later_than_this, "{mark}");
+                }
+                Err(AdoptError::Newer(2)) => assert!(!served, "{mark}"),
+                Err(error) => panic!("{mark}: {error}"),
+            }
+        }
         let other = fresh_file();
         other.execute("UPDATE _collections SET type = 'base' WHERE name = 'oracles'", []).unwrap();
         assert!(matches!(look(&other, &secret), Err(AdoptError::Kind { name: "oracles", .. })));

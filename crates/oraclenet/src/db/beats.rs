@@ -121,16 +121,19 @@ impl Beats {
 
 impl Due {
     pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
-        let mut remove = connection.prepare_cached("DELETE FROM main.heartbeats WHERE oracle = ?1")?;
-        // An account that was deleted meanwhile leaves no row behind. A row that took the id meanwhile (only a batch
-        // writes one) costs this heartbeat, whose oracle soon sends the next, and not everybody's.
+        let mut remove =
+            connection.prepare_cached("DELETE FROM main.heartbeats WHERE oracle = ?1 AND created <= ?2")?;
+        // A newer row, which another server wrote before it handed over, stays. An account that was deleted meanwhile
+        // leaves no row behind. A row that took the id meanwhile (only a batch writes one) costs this heartbeat, whose
+        // oracle soon sends the next, and not everybody's.
         let mut insert = connection.prepare_cached(
             "INSERT INTO main.heartbeats (id, oracle, status, created, updated)
              SELECT ?1, ?2, ?3, ?4, ?4 WHERE EXISTS (SELECT 1 FROM main.oracles WHERE id = ?2)
+               AND NOT EXISTS (SELECT 1 FROM main.heartbeats WHERE oracle = ?2)
              ON CONFLICT (id) DO NOTHING",
         )?;
         for beat in &self.0 {
-            remove.execute([&beat.oracle])?;
+            remove.execute([&beat.oracle, &beat.created])?;
             insert.execute([&beat.id, &beat.oracle, &beat.status, &beat.created])?;
         }
         Ok(())
@@ -197,6 +200,29 @@ mod tests {
         Due(vec![beat("x", "bob"), beat("z", "cyd")]).write(&connection).unwrap();
         let pair = |oracle: &str, id: &str| (oracle.to_owned(), id.to_owned());
         assert_eq!(rows(&connection), [pair("ada", "x"), pair("cyd", "z")]);
+    }
+
+    #[test]
+    fn a_newer_row_of_another_server_stays_and_is_what_readers_see() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("data.db");
+        let writer = open::writer(&path).unwrap();
+        writer
+            .execute_batch(
+                "CREATE TABLE oracles (id TEXT PRIMARY KEY);
+                 INSERT INTO oracles VALUES ('ada'), ('bob');
+                 CREATE TABLE heartbeats (id TEXT PRIMARY KEY, oracle TEXT, status TEXT, created TEXT, updated TEXT);
+                 INSERT INTO heartbeats (id, oracle, created) VALUES ('newer', 'ada', '2026-11-26'), ('older', 'bob', '2026-11-24');",
+            )
+            .unwrap();
+        let beats = [beat("x", "ada"), beat("y", "bob")];
+        let reader = open::reader(&path).unwrap();
+        open::show_beats(&reader, &beats).unwrap();
+        let pair = |oracle: &str, id: &str| (oracle.to_owned(), id.to_owned());
+        let wanted = [pair("ada", "newer"), pair("bob", "y")];
+        assert_eq!(rows(&reader), wanted);
+        Due(beats.to_vec()).write(&writer).unwrap();
+        assert_eq!(rows(&writer), wanted);
     }
 
     #[test]

@@ -6,7 +6,12 @@
 
 mod beats;
 mod gate;
+mod looks;
+mod owning;
 mod readers;
+mod standing;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub mod adopt;
@@ -16,18 +21,44 @@ pub mod tables;
 
 pub use beats::{Beat, Beats};
 pub use gate::{Durability, Gate, Replica};
+pub use owning::{Owning, Step};
+pub use standing::{Seen, Standing, State};
 pub use writer::Change;
 
 use crate::limits;
+use litekeep::node::Role;
+use litekeep_core::env::Clock;
 use litekeep_formats::Txid;
+use looks::Looks;
 use readers::Readers;
 use rusqlite::Connection;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot, watch};
 use writer::Writer;
+
+/// What a change has to pass before it is answered.
+#[derive(Clone)]
+pub struct Keeping {
+    /// Whether writes are taken here.
+    pub standing: Arc<Standing>,
+    /// Where answers wait.
+    pub gate: Arc<Gate>,
+    /// The node that keeps the replica, if there is one.
+    pub replica: Option<Arc<dyn Replica>>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Keeping {
+    /// Without a replica: everything is written here and answered at once.
+    pub fn alone(clock: Arc<dyn Clock>) -> Self {
+        let (standing, gate) = (Arc::new(Standing::alone()), Gate::free(Arc::clone(&clock)));
+        Self { standing, gate, replica: None, clock }
+    }
+}
 
 /// What a write that went well gives back.
 #[derive(Debug)]
@@ -54,10 +85,21 @@ pub enum WriteError<E> {
 pub struct Db {
     writer: Writer,
     readers: Arc<Readers>,
-    gate: Arc<Gate>,
+    keeping: Keeping,
+    looks: Arc<Looks>,
     beats: Arc<Beats>,
+    /// Places for writes that wait until this server owns.
+    places: Arc<Semaphore>,
     ack_timeout: Duration,
     closing: Arc<AtomicBool>,
+}
+
+/// What became of a job.
+enum Job<T, W> {
+    /// It has run.
+    Done(T),
+    /// This server may not write any more: here is the work.
+    Turned(W),
 }
 
 impl Db {
@@ -65,14 +107,27 @@ impl Db {
     ///
     /// # Errors
     /// SQLite's, when the file cannot be opened.
-    pub fn start(path: &Path, gate: Arc<Gate>, ack_timeout: Duration) -> rusqlite::Result<Self> {
+    pub fn start(path: &Path, keeping: Keeping, ack_timeout: Duration) -> rusqlite::Result<Self> {
         let beats = Arc::new(Beats::default());
-        let writer = Writer::start(open::writer(path)?, Arc::clone(&gate), Arc::clone(&beats));
+        let Keeping { standing, gate, replica, clock } = &keeping;
+        let connection = open::writer(path)?;
+        let writer = Writer::start(connection, Arc::clone(standing), Arc::clone(gate), Arc::clone(&beats));
         let readers = Readers::new(path.to_owned(), limits::READERS, Arc::clone(&beats));
-        Ok(Self { writer, readers: Arc::new(readers), gate, beats, ack_timeout, closing: Arc::default() })
+        let looks = Looks::new(replica.clone(), Arc::clone(standing), Arc::clone(clock));
+        Ok(Self {
+            writer,
+            readers: Arc::new(readers),
+            looks: Arc::new(looks),
+            keeping,
+            beats,
+            places: Arc::new(Semaphore::new(limits::OWNERSHIP_WAITING)),
+            ack_timeout,
+            closing: Arc::default(),
+        })
     }
 
-    /// Runs `query` on a reading connection, off the request threads.
+    /// Runs `query` on a reading connection, off the request threads. A standby looks first whether something was
+    /// written elsewhere, if its last look was a while ago.
     ///
     /// # Errors
     /// The query's own; or SQLite's, when a connection cannot be had.
@@ -84,11 +139,28 @@ impl Db {
         T: Send + 'static,
         E: From<rusqlite::Error> + Send + 'static,
     {
+        self.looks.fresh().await;
+        self.read_as_is(query).await
+    }
+
+    /// The same of the local copy as it is, without a look at the replica.
+    ///
+    /// # Errors
+    /// As [`Db::read`].
+    pub async fn read_as_is<T, E>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<rusqlite::Error> + Send + 'static,
+    {
         Arc::clone(&self.readers).run(query).await
     }
 
     /// Runs `work` in a transaction of its own and waits until the replica has it. `work` also names what changed, for
-    /// those who listen; they hear of it once it is durable.
+    /// those who listen; they hear of it once it is durable. A server that does not own asks for that first, so whatever
+    /// can be refused without it must have been.
     ///
     /// # Errors
     /// See [`WriteError`].
@@ -100,16 +172,88 @@ impl Db {
         T: Send + 'static,
         E: From<rusqlite::Error> + Send + 'static,
     {
-        let (tell, told) = oneshot::channel();
         let turn = Arc::new(Turn::default());
-        let (ours, closing, patience) = (Arc::clone(&turn), Arc::clone(&self.closing), self.ack_timeout * 2);
-        let sent = self.writer.send(Box::new(move |connection, gate| {
+        match tokio::time::timeout(self.ack_timeout, self.write_in_turn(work, &turn)).await {
+            Ok(result) => result,
+            Err(_) if turn.give_up() => Err(WriteError::NotApplied(match self.keeping.standing.now().open {
+                true => "too many writes are waiting",
+                false => "this server has not become the owner of the data in time",
+            })),
+            Err(_) => Err(WriteError::Unknown),
+        }
+    }
+
+    async fn write_in_turn<T, E, W>(&self, mut work: W, turn: &Arc<Turn>) -> Result<Written<T>, WriteError<E>>
+    where
+        T: Send + 'static,
+        E: From<rusqlite::Error> + Send + 'static,
+        W: FnOnce(&Connection, &mut Vec<Change>) -> Result<T, E> + Send + 'static,
+    {
+        loop {
+            self.owned().await.map_err(WriteError::NotApplied)?;
+            match self.queue(work, turn)?.await {
+                // The permit was withdrawn while it was queued: it waits for the next one.
+                Ok(Job::Turned(back)) => work = back,
+                Ok(Job::Done(result)) => {
+                    let (value, durable) = result?;
+                    let txid = durable.await.map_err(|_| WriteError::Unknown)?;
+                    return Ok(Written { value, txid });
+                }
+                Err(_) => return Err(WriteError::Unknown),
+            }
+        }
+    }
+
+    /// Waits until this server may write, and asks for it.
+    async fn owned(&self) -> Result<(), &'static str> {
+        let mut states = self.keeping.standing.watch();
+        if states.borrow().open {
+            return Ok(());
+        }
+        let place = self.places.try_acquire();
+        let _place = place.map_err(|_| "too many writes wait for the ownership of the data")?;
+        loop {
+            let state = *states.borrow_and_update();
+            match (state, &self.keeping.replica) {
+                (State { open: true, .. }, _) => return Ok(()),
+                (State { role: Role::Ended, .. }, _) | (_, None) => return Err("replication has ended"),
+                // At each change: it may have owned and lost again before this task got its turn. And from time to time,
+                // since a wish passes.
+                (_, Some(replica)) => replica.ask_to_own(),
+            }
+            let _ = tokio::time::timeout(limits::ASK_AGAIN, states.changed()).await;
+        }
+    }
+
+    /// Gives a write to the writer.
+    #[allow(clippy::type_complexity, reason = "what the job tells is taken apart by its one caller")]
+    fn queue<T, E, W>(
+        &self,
+        work: W,
+        turn: &Arc<Turn>,
+    ) -> Result<
+        oneshot::Receiver<Job<Result<(T, oneshot::Receiver<Option<Txid>>), WriteError<E>>, W>>,
+        WriteError<E>,
+    >
+    where
+        T: Send + 'static,
+        E: From<rusqlite::Error> + Send + 'static,
+        W: FnOnce(&Connection, &mut Vec<Change>) -> Result<T, E> + Send + 'static,
+    {
+        let (tell, told) = oneshot::channel();
+        let (turn, closing, patience) = (Arc::clone(turn), Arc::clone(&self.closing), self.ack_timeout * 2);
+        let gate = Arc::clone(&self.keeping.gate);
+        let sent = self.writer.send(Box::new(move |connection| {
+            let Some(connection) = connection else {
+                let _ = tell.send(Job::Turned(work)); // whoever asked has gone: nothing was changed
+                return;
+            };
             let admitted = if closing.load(Ordering::Acquire) {
                 Err("the server is stopping")
             } else {
                 gate.admits(patience)
             };
-            if !ours.begin() {
+            if !turn.begin() {
                 return; // whoever asked was told that nothing was changed
             }
             let result = match admitted {
@@ -121,33 +265,37 @@ impl Db {
                     result.map(|value| (value, gate.enter(changes))).map_err(WriteError::Refused)
                 }
             };
-            let _ = tell.send(result); // whoever asked has gone: the commit stands all the same
+            let _ = tell.send(Job::Done(result)); // whoever asked has gone: the commit stands all the same
         }));
-        sent.map_err(WriteError::NotApplied)?;
-        let durable = async {
-            let (value, durable) = told.await.map_err(|_| WriteError::Unknown)??;
-            let txid = durable.await.map_err(|_| WriteError::Unknown)?;
-            Ok(Written { value, txid })
-        };
-        match tokio::time::timeout(self.ack_timeout, durable).await {
-            Ok(result) => result,
-            Err(_) if turn.give_up() => Err(WriteError::NotApplied("too many writes are waiting")),
-            Err(_) => Err(WriteError::Unknown),
-        }
+        sent.map(|()| told).map_err(WriteError::NotApplied)
     }
 
-    /// Waits until the replica has everything that a reader may have seen: for an answer that speaks of an earlier write
-    /// whose own answer was `unknown`. It always asks: a commit is seen a moment before it comes to the gate.
+    /// To be taken before a read whose durability is asked for later ([`Db::settled`]).
+    pub fn seen(&self) -> Seen {
+        self.keeping.standing.seen()
+    }
+
+    /// Waits until the replica has everything that a reader may have seen since `seen` was taken: for an answer that
+    /// speaks of an earlier write whose own answer was `unknown`. An owner always asks: a commit is seen a moment before
+    /// it comes to the gate. What a standby shows is from the replica.
     ///
     /// # Errors
     /// [`WriteError::Unknown`] when that takes too long, [`WriteError::NotApplied`] when nothing more may wait.
-    pub async fn settled<E>(&self) -> Result<Option<Txid>, WriteError<E>> {
-        self.gate.admits(self.ack_timeout * 2).map_err(WriteError::NotApplied)?;
-        let durable = self.gate.enter(Vec::new());
+    pub async fn settled<E>(&self, seen: Seen) -> Result<Option<Txid>, WriteError<E>> {
+        self.keeping.gate.admits(self.ack_timeout * 2).map_err(WriteError::NotApplied)?;
+        let Some(durable) = self.keeping.gate.follow() else {
+            let clear = self.keeping.standing.is_clear_since(seen);
+            return if clear { Ok(None) } else { Err(WriteError::Unknown) };
+        };
         match tokio::time::timeout(self.ack_timeout, durable).await {
             Ok(Ok(txid)) => Ok(txid),
             Ok(Err(_)) | Err(_) => Err(WriteError::Unknown),
         }
+    }
+
+    /// What this server is to its replica, and each change of that.
+    pub fn watch(&self) -> watch::Receiver<State> {
+        self.keeping.standing.watch()
     }
 
     /// The presence that is kept in memory.

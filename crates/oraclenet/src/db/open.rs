@@ -11,14 +11,13 @@ use std::time::Duration;
 /// How long a connection waits for another process's lock (`superuser upsert`, a foreign `sqlite3`).
 const BUSY: Duration = Duration::from_secs(10);
 
-/// The connection that writes. Puts the database into WAL mode.
+/// The connection that writes. Opening it changes nothing of what the file says ([`use_wal`] does).
 ///
 /// # Errors
 /// SQLite's.
 pub fn writer(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // The replica is what survives; the local disk only has to be consistent.
@@ -27,6 +26,14 @@ pub fn writer(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "cache_size", -16_000)?;
     connection.set_prepared_statement_cache_capacity(128);
     Ok(connection)
+}
+
+/// Puts the database into WAL mode, if it is not; that is a write.
+///
+/// # Errors
+/// SQLite's.
+pub fn use_wal(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "WAL")
 }
 
 /// A connection for a look at a file of which nobody knows yet what it is, and whose. It changes nothing of what the
@@ -43,7 +50,8 @@ pub fn look(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// A connection that reads. Its `heartbeats` is a view: the table, and what is in memory only ([`show_beats`]).
+/// A connection that reads. Its `heartbeats` is a view: the table, and what is in memory only ([`show_beats`]), where
+/// that is newer: another server may have written a row since.
 pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -55,10 +63,11 @@ pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     connection.execute_batch(
         "CREATE TEMP TABLE beats (id TEXT PRIMARY KEY, oracle TEXT UNIQUE, status TEXT, created TEXT, updated TEXT);
          CREATE TEMP VIEW heartbeats AS
-           SELECT rowid AS rowid, id, oracle, status, created, updated FROM main.heartbeats
-             WHERE oracle NOT IN (SELECT oracle FROM temp.beats)
+           SELECT rowid AS rowid, id, oracle, status, created, updated FROM main.heartbeats AS row
+             WHERE NOT EXISTS (SELECT 1 FROM temp.beats WHERE oracle = row.oracle AND created >= row.created)
            UNION ALL
-           SELECT 4000000000000000 + rowid, id, oracle, status, created, updated FROM temp.beats;",
+           SELECT 4000000000000000 + rowid, id, oracle, status, created, updated FROM temp.beats AS beat
+             WHERE NOT EXISTS (SELECT 1 FROM main.heartbeats WHERE oracle = beat.oracle AND created > beat.created);",
     )?;
     Ok(connection)
 }

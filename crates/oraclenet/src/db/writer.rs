@@ -1,14 +1,17 @@
-//! The one thread that writes. Jobs come from a bounded queue and run one after the other, each in a transaction.
+//! The one thread that writes. Jobs come from a bounded queue and run one after the other, each in a transaction, and
+//! only while this server may write.
 
-use super::beats::Beats;
+use super::beats::{Beats, Due};
 use super::gate::Gate;
+use super::standing::Standing;
 use crate::limits;
+use litekeep_formats::Txid;
 use rusqlite::Connection;
 use serde_json::{Map, Value};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 /// Something that happened to a record, for those who listen.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,8 +24,8 @@ pub struct Change {
     pub record: Map<String, Value>,
 }
 
-/// What the thread runs.
-pub(super) type Job = Box<dyn FnOnce(&Connection, &Gate) + Send>;
+/// What the thread runs: with the connection, or with nothing while this server may not write.
+pub(super) type Job = Box<dyn FnOnce(Option<&Connection>) + Send>;
 
 #[derive(Clone)]
 pub(super) struct Writer {
@@ -31,12 +34,18 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, gate: Arc<Gate>, beats: Arc<Beats>) -> Self {
+    pub(super) fn start(
+        connection: Connection,
+        standing: Arc<Standing>,
+        gate: Arc<Gate>,
+        beats: Arc<Beats>,
+    ) -> Self {
         let (queue, jobs) = sync_channel(limits::WRITE_QUEUE);
         let (tell, ended) = oneshot::channel();
         let thread = std::thread::Builder::new().name("writer".to_owned());
         let spawned = thread.spawn(move || {
-            run(&connection, &jobs, &gate, &beats);
+            let mut presence = Presence { beats: &beats, gate: &gate, underway: None };
+            run(&connection, &jobs, &standing, &mut presence);
             drop(connection);
             let _ = tell.send(());
         });
@@ -68,28 +77,56 @@ impl Writer {
     }
 }
 
-fn run(connection: &Connection, jobs: &Receiver<Job>, gate: &Gate, beats: &Beats) {
+fn run(connection: &Connection, jobs: &Receiver<Job>, standing: &Standing, presence: &mut Presence<'_>) {
     loop {
         match jobs.recv_timeout(limits::BEATS_AT_LATEST) {
             Ok(job) => {
+                // Kept until the job has entered the gate, so that who withdraws the permit finds all commits there.
+                let writing = standing.begin();
                 // The transaction was rolled back by its drop, and whoever waits hears that nobody knows.
-                let _ = catch_unwind(AssertUnwindSafe(|| job(connection, gate)));
+                let _ = catch_unwind(AssertUnwindSafe(|| job(writing.as_ref().map(|_| connection))));
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
-        // The presence rides along with whatever is written anyway, at the latest once a minute (DESIGN section 8).
-        write_beats(connection, beats);
+        // The presence rides along with whatever is written anyway, at the latest once a minute (DESIGN section 8). It
+        // never asks for ownership.
+        if presence.is_settled() {
+            presence.write(connection, standing);
+        }
     }
-    write_beats(connection, beats);
+    presence.write(connection, standing);
 }
 
-fn write_beats(connection: &Connection, beats: &Beats) {
-    let Some(due) = beats.take_due() else { return };
-    let written = in_transaction(connection, |connection| due.write(connection));
-    match written {
-        Ok(()) => beats.written(&due),
-        Err(error) => tracing::warn!(%error, "the presence could not be written down, trying again later"),
+/// Writes heartbeats down, and forgets them only when they are durable: until then they may be undone.
+struct Presence<'a> {
+    beats: &'a Beats,
+    gate: &'a Gate,
+    underway: Option<(Due, oneshot::Receiver<Option<Txid>>)>,
+}
+
+impl Presence<'_> {
+    /// Whether it is known what became of the last ones.
+    fn is_settled(&mut self) -> bool {
+        let Some((due, durable)) = &mut self.underway else { return true };
+        match durable.try_recv() {
+            Ok(_) => self.beats.written(due),
+            Err(TryRecvError::Empty) => return false,
+            Err(TryRecvError::Closed) => {} // undone, perhaps: they are written again
+        }
+        self.underway = None;
+        true
+    }
+
+    fn write(&mut self, connection: &Connection, standing: &Standing) {
+        let Some(_writing) = standing.begin() else { return };
+        let Some(due) = self.beats.take_due() else { return };
+        match in_transaction(connection, |connection| due.write(connection)) {
+            Ok(()) => self.underway = Some((due, self.gate.enter(Vec::new()))),
+            Err(error) => {
+                tracing::warn!(%error, "the presence could not be written down, trying again later")
+            }
+        }
     }
 }
 

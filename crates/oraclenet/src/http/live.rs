@@ -75,6 +75,10 @@ pub async fn batch(state: &Arc<AppState>, mut incoming: Incoming) -> Answer {
         }
         known.push((request, passwords));
     }
+    // Refused before anything is owned.
+    let (checking, known) = (Arc::clone(&batch), Arc::new(known));
+    let about = Arc::clone(&known);
+    state.db.read(move |connection| checking.check(connection, &about)).await?;
     let written = state.db.write(move |connection, changes| batch.run(connection, &known, changes)).await;
     let written = answer::written(written)?;
     records::committed(&incoming, written.value, written.txid)

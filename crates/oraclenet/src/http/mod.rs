@@ -13,4 +13,6 @@ pub mod rate_limit;
 pub mod records;
 pub mod request;
 pub mod router;
+#[cfg(test)]
+mod standby_tests;
 pub mod state;

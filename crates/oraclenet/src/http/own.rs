@@ -43,7 +43,8 @@ async fn illness(state: &Arc<AppState>) -> Option<&'static str> {
     if !state.replication.is_alive() {
         return Some("The replication has ended.");
     }
-    let read = state.db.read(|connection| connection.query_row("SELECT 1", [], |_| Ok(())));
+    // Not after a look: a store that is away makes nobody ill.
+    let read = state.db.read_as_is(|connection| connection.query_row("SELECT 1", [], |_| Ok(())));
     match tokio::time::timeout(HEALTH, read).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) => {
@@ -111,7 +112,13 @@ pub async fn vote(state: &Arc<AppState>, incoming: Incoming, target: Target, id:
     records::check_fields(incoming.param("fields"))?;
     let asked = value.to_string();
     let repeated = state.doubts.recall(&doubt).is_some_and(|before| before == asked);
-    let id = id.to_owned();
+    let (checking, id) = (context.clone(), id.to_owned());
+    let wanted = id.clone();
+    // Refused before anything is owned.
+    state
+        .db
+        .read(move |connection| records::check_vote(connection, &checking, target, &wanted).map(drop))
+        .await?;
     let written = state
         .db
         .write(move |connection, changes| match repeated {
@@ -181,12 +188,12 @@ pub async fn verify(state: &Arc<AppState>, mut incoming: Incoming) -> Answer {
     }
     let name = text("name").chars().take(100).collect::<String>();
     let wanted = address.clone();
-    let schema = Arc::clone(&state.schema);
+    let (schema, seen) = (Arc::clone(&state.schema), state.db.seen());
     let found =
         state.db.read(move |connection| by_wallet(connection, schema.get("oracles"), &wanted)).await?;
     let (created, record, txid) = match found {
         // The account may be that of an earlier request whose outcome was unknown.
-        Some(record) => (false, record, settled(state).await?),
+        Some(record) => (false, record, state.db.settled(seen).await.map_err(answer::not_written)?),
         None => make_oracle(state, context, address, name).await?,
     };
     let token = accounts::mint(state, state.schema.get("oracles"), &record, true, 0)?;
@@ -197,11 +204,6 @@ pub async fn verify(state: &Arc<AppState>, mut incoming: Incoming) -> Answer {
     });
     let told = json!({ "success": true, "created": created, "oracle": oracle, "token": token });
     Ok(answer::replicated(answer::json(200, &told), txid))
-}
-
-/// Waits until what was read is in the replica.
-async fn settled(state: &AppState) -> Result<Option<litekeep_formats::Txid>, ApiError> {
-    state.db.settled().await.map_err(answer::not_written)
 }
 
 fn by_wallet(
@@ -219,10 +221,19 @@ async fn make_oracle(
     address: Address,
     name: String,
 ) -> Result<(bool, Record, Option<litekeep_formats::Txid>), ApiError> {
+    let short = address.as_str().get(..6).unwrap_or_default();
+    let mut account = records::WalletAccount {
+        name: if name.trim().is_empty() { format!("Oracle-{short}") } else { name },
+        address: address.as_str().to_owned(),
+        hash: String::new(),
+        approve: state.config.approve_wallets,
+    };
+    // Refused before anything is hashed or owned.
+    let (checking, wanted) = (context.clone(), account.clone());
+    state.db.read(move |connection| records::check_for_wallet(connection, &checking, &wanted)).await?;
     // Nobody knows this password: the wallet is the only way in.
     let hash = state.passwords.hash(random::password(&*state.source)).await;
-    let hash = hash.map_err(|_| ApiError::too_many(Some(1)))?;
-    let approve = state.config.approve_wallets;
+    account.hash = hash.map_err(|_| ApiError::too_many(Some(1)))?;
     let written = state
         .db
         .write(move |connection, changes| {
@@ -230,13 +241,6 @@ async fn make_oracle(
             if let Some(record) = by_wallet(connection, oracles, &address)? {
                 return Ok((false, record));
             }
-            let short = address.as_str().get(..6).unwrap_or_default();
-            let account = records::WalletAccount {
-                name: if name.trim().is_empty() { format!("Oracle-{short}") } else { name },
-                address: address.as_str().to_owned(),
-                hash,
-                approve,
-            };
             records::create_for_wallet(connection, &context, &account, changes).map(|record| (true, record))
         })
         .await;

@@ -61,7 +61,7 @@ pub async fn create(state: &Arc<AppState>, mut incoming: Incoming, collection: &
     let checking = context.clone();
     let prepared = state
         .db
-        .read(move |connection| records::prepare_create(connection, &checking, checking.schema.get(name)))
+        .read(move |connection| records::check_create(connection, &checking, checking.schema.get(name)))
         .await?;
     let mut passwords = Passwords::default();
     match prepared {
@@ -73,6 +73,9 @@ pub async fn create(state: &Arc<AppState>, mut incoming: Incoming, collection: &
             // It tells whether the password is right, as a login does.
             incoming.limit(state, "", Some((name, "auth")))?;
             passwords.old_opened = opened(state, &context, "password", &record).await?;
+            if passwords.old_opened.is_none() {
+                return Err(records::account_is_there());
+            }
         }
         Prepared::Existing(_) => {}
     }
@@ -118,16 +121,23 @@ pub async fn update(state: &Arc<AppState>, mut incoming: Incoming, collection: &
     records::check_fields(incoming.param("fields"))?;
     let context = incoming.context(state).await?;
     let (checking, wanted) = (context.clone(), id.to_owned());
-    let (old, _) = state
+    let old = state
         .db
         .read(move |connection| {
-            records::prepare_update(connection, &checking, checking.schema.get(name), &wanted, None)
+            records::check_update(connection, &checking, checking.schema.get(name), &wanted, None)
         })
         .await?;
     let mut passwords = Passwords::default();
     if context.schema.get(name).is_auth() {
         if !context.is_superuser() && context.request.body.contains_key("oldPassword") {
             passwords.old_opened = opened(state, &context, "oldPassword", &old).await?;
+            // Once more with that: a wrong password moves nothing either.
+            let (checking, wanted, known) = (context.clone(), id.to_owned(), passwords.clone());
+            let check = move |connection: &rusqlite::Connection| {
+                let collection = checking.schema.get(name);
+                records::check_update(connection, &checking, collection, &wanted, Some(&known))
+            };
+            state.db.read(check).await?;
         }
         passwords.new_hash = new_hash(state, &context).await?;
     }
@@ -151,19 +161,18 @@ pub async fn update(state: &Arc<AppState>, mut incoming: Incoming, collection: &
 pub async fn delete(state: &Arc<AppState>, incoming: Incoming, collection: &str, id: &str) -> Answer {
     let context = incoming.context_with(state, Record::new());
     let name = context.collection(collection)?.name;
-    let (checking, wanted) = (context.clone(), id.to_owned());
-    let visible = state
+    let (checking, wanted, seen) = (context.clone(), id.to_owned(), state.db.seen());
+    let checked = state
         .db
         .read(move |connection| {
-            let collection = checking.schema.get(name);
-            records::visible(connection, &checking, collection, collection.rules.delete, &wanted)
+            records::check_delete(connection, &checking, checking.schema.get(name), &wanted)
         })
         .await;
-    if visible.as_ref().is_err_and(|error| error.status == 404) {
+    if checked.as_ref().is_err_and(|error| error.status == 404) {
         // It may be gone by an earlier request whose outcome was unknown; "gone" is said once that is durable.
-        state.db.settled().await.map_err(answer::not_written)?;
+        state.db.settled(seen).await.map_err(answer::not_written)?;
     }
-    visible?;
+    checked?;
     let (id, gone) = (id.to_owned(), id.to_owned());
     let written = state
         .db

@@ -50,7 +50,7 @@ async fn around(State(state): State<Arc<AppState>>, request: Request<Body>, next
     let mut response = if request.uri().to_string().len() > limits::URI {
         answer::error(&ApiError::new(414, "The address is too long"))
     } else {
-        next.run(request).await
+        answered(&state, request, next).await
     };
     if allow_origin(&state.config.origins, response.headers_mut(), origin.as_ref()) {
         let exposed = HeaderValue::from_static(answer::TXID_HEADER);
@@ -67,6 +67,28 @@ async fn around(State(state): State<Arc<AppState>>, request: Request<Body>, next
             .or_insert(HeaderValue::from_static(value));
     }
     response
+}
+
+/// The answer, once the replica has what it shows, if reads are strict. Its own state and that of the replica are told
+/// as they are; a stream of events tells what is durable anyway.
+async fn answered(state: &Arc<AppState>, request: Request<Body>, next: Next) -> Response<Body> {
+    let path = request.uri().path();
+    let as_is = ["/api/health", "/api/replication", "/api/realtime", "/api/info", "/status"].contains(&path)
+        || path.starts_with("/assets/");
+    let strict = state.config.strict_reads && !as_is;
+    if !strict || !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return next.run(request).await;
+    }
+    let seen = state.db.seen();
+    let response = next.run(request).await;
+    match state.db.settled::<ApiError>(seen).await {
+        Ok(_) => response,
+        Err(_) => answer::error(&ApiError::unavailable(
+            "unknown",
+            "The replica does not have yet what there is to show. Try again",
+            2,
+        )),
+    }
 }
 
 /// Counts a page like a guest's request to the API: it costs as much, and no token makes it another page.

@@ -54,4 +54,6 @@ pub struct Config {
     pub approve_wallets: bool,
     /// `/api/batch` is on.
     pub batch: bool,
+    /// A GET waits until the replica has what it shows.
+    pub strict_reads: bool,
 }

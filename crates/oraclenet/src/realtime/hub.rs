@@ -260,6 +260,15 @@ impl Hub {
         self.publish(Vec::new()); // wakes the task
     }
 
+    /// Ends every stream. Whoever comes back may listen again.
+    pub fn send_away(&self) {
+        let mut connected = self.clients.lock();
+        if !connected.by_id.is_empty() {
+            tracing::info!(clients = connected.by_id.len(), "those who listen are sent away");
+        }
+        connected.remove_all();
+    }
+
     /// How many clients are connected.
     pub fn clients(&self) -> usize {
         self.clients.lock().by_id.len()

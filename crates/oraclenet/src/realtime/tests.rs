@@ -2,7 +2,7 @@
 
 use super::{ClientId, Hub, Receiver, limits};
 use crate::db::rows::{self, Record};
-use crate::db::{Change, Db, Durability, Gate, adopt, open, tables};
+use crate::db::{Change, Db, Keeping, adopt, open, tables};
 use crate::filter::AuthRecord;
 use crate::random;
 use crate::schema::Schema;
@@ -37,15 +37,11 @@ impl World {
         let clock = SimClock::new();
         let hub = Arc::new(Hub::new(Arc::clone(&schema), source, Arc::new(clock.clone())));
         let listener: Weak<Hub> = Arc::downgrade(&hub);
-        let gate = Gate::start(
-            None,
-            Durability::Local,
-            Arc::new(clock.clone()),
-            Box::new(move |changes: Vec<Change>| {
-                listener.upgrade().into_iter().for_each(|hub| hub.publish(changes.clone()))
-            }),
-        );
-        let db = Db::start(&path, gate, Duration::from_secs(10)).unwrap();
+        let keeping = Keeping::alone(Arc::new(clock.clone()));
+        keeping.gate.listen(Box::new(move |changes: Vec<Change>| {
+            listener.upgrade().into_iter().for_each(|hub| hub.publish(changes.clone()))
+        }));
+        let db = Db::start(&path, keeping, Duration::from_secs(10)).unwrap();
         Self { hub, db, schema, clock, _dir: dir }
     }
 

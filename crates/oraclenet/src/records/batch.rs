@@ -6,7 +6,10 @@
 //! the same password twice is refused, since the second comparison is with what the first one makes; PocketBase, which
 //! does that work in its transaction, allows it.
 
-use super::{Context, Passwords, create, delete, input, json, pick, show_one, still_signed_in, update};
+use super::{
+    Context, Passwords, Prepared, account_is_there, check_create, check_delete, check_update, create, delete,
+    input, json, pick, show_one, still_signed_in, update,
+};
 use crate::auth::password::{Stored, has_good_length};
 use crate::db::Change;
 use crate::db::rows::{self, Record};
@@ -128,6 +131,25 @@ impl Batch {
         Ok(work)
     }
 
+    /// Checks what can be checked before the transaction: the first request to its end, and of the others, which may
+    /// speak of what those before them make, that they make sense and may be made at all.
+    ///
+    /// # Errors
+    /// As [`Batch::run`].
+    pub fn check(&self, connection: &Connection, passwords: &[(usize, Passwords)]) -> Result<(), ApiError> {
+        for (at, step) in self.steps.iter().enumerate() {
+            let checked = match at {
+                0 => step.check(connection, &known(passwords, at)),
+                _ => step.allowed().map(drop),
+            };
+            match checked {
+                Err(error) if error.status < 500 => return Err(failed(at, &error)),
+                checked => checked?,
+            }
+        }
+        Ok(())
+    }
+
     /// Applies all requests, in the caller's transaction, and gives the answers. `passwords` is what the work for each
     /// request came to, for as many as had any.
     ///
@@ -145,9 +167,7 @@ impl Batch {
         }
         let mut answers = Vec::with_capacity(self.steps.len());
         for (at, step) in self.steps.iter().enumerate() {
-            let known = passwords.iter().find(|(request, _)| *request == at).map(|(_, known)| known);
-            let known = known.cloned().unwrap_or_default();
-            match step.run(connection, &known, changes) {
+            match step.run(connection, &known(passwords, at), changes) {
                 Ok(Some(body)) => answers.push(json!({ "body": body, "status": 200 })),
                 Ok(None) => answers.push(json!({ "body": null, "status": 204 })),
                 Err(error) if error.status >= 500 => return Err(error),
@@ -156,6 +176,12 @@ impl Batch {
         }
         Ok(Value::Array(answers))
     }
+}
+
+/// What is known of the passwords of a request.
+fn known(passwords: &[(usize, Passwords)], at: usize) -> Passwords {
+    let known = passwords.iter().find(|(request, _)| *request == at).map(|(_, known)| known);
+    known.cloned().unwrap_or_default()
 }
 
 /// The answer to a batch of which this request failed.
@@ -274,6 +300,58 @@ impl Step {
         self.context.request.body.get(name).map(input::text).unwrap_or_default()
     }
 
+    /// What it is about, if that makes sense and its caller may do it to any record at all.
+    fn allowed(&self) -> Result<(&Target, &Collection), ApiError> {
+        let target = self.target.as_ref().ok_or_else(ApiError::unreadable)?;
+        let collection = self.context.collection(&target.collection)?;
+        let rules = &collection.rules;
+        let closed = match &target.operation {
+            Operation::Create => rules.create.is_none(),
+            Operation::Update(_) => rules.update.is_none(),
+            Operation::Delete(_) => rules.delete.is_none(),
+            Operation::Put => rules.create.is_none() && rules.update.is_none(),
+        };
+        if closed && !self.context.is_superuser() {
+            return Err(ApiError::superusers_only());
+        }
+        Ok((target, collection))
+    }
+
+    /// Checks it on a connection that only reads, as if nothing came before it.
+    fn check(&self, connection: &Connection, passwords: &Passwords) -> Result<(), ApiError> {
+        let (target, collection) = self.allowed()?;
+        let mut context = self.context.clone();
+        let update_of = match &target.operation {
+            Operation::Delete(id) => return check_delete(connection, &context, collection, id),
+            operation => self.update_of(connection, collection, operation)?,
+        };
+        context.request.method = if update_of.is_some() { "PATCH" } else { "POST" }.to_owned();
+        if let Some(id) = update_of {
+            return check_update(connection, &context, collection, &id, Some(passwords)).map(drop);
+        }
+        match check_create(connection, &context, collection)? {
+            Prepared::Account(_) if passwords.old_opened.is_none() => Err(account_is_there()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The record that it changes; `None` if it makes one.
+    fn update_of(
+        &self,
+        connection: &Connection,
+        collection: &Collection,
+        operation: &Operation,
+    ) -> Result<Option<String>, ApiError> {
+        Ok(match operation {
+            Operation::Update(id) => Some(id.clone()),
+            Operation::Put => {
+                let id = self.text("id");
+                find(connection, collection, &id)?.map(|_| id)
+            }
+            Operation::Create | Operation::Delete(_) => None,
+        })
+    }
+
     /// Applies it; the record that there is now, none after a delete.
     fn run(
         &self,
@@ -289,12 +367,7 @@ impl Step {
                 delete(connection, &context, collection, id, changes)?;
                 return Ok(None);
             }
-            Operation::Create => None,
-            Operation::Update(id) => Some(id.clone()),
-            Operation::Put => {
-                let id = self.text("id");
-                find(connection, collection, &id)?.map(|_| id)
-            }
+            operation => self.update_of(connection, collection, operation)?,
         };
         if collection.is_auth() && passwords.new_hash.is_none() && has_good_length(&self.text("password")) {
             return Err(ApiError::internal(&"BUG: the new password of a batch was not hashed before it"));

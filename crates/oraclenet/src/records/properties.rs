@@ -1,7 +1,8 @@
 //! Whatever is asked, in whatever order and by whomever: counters and karma follow from the votes, and nobody acts as
 //! somebody else.
 
-use super::{Context, Passwords, Target, create, delete, prepare_create, still_signed_in, update, vote};
+use super::write::prepare_create;
+use super::{Context, Passwords, Target, create, delete, still_signed_in, update, vote};
 use crate::db::rows::{self, Record};
 use crate::db::{adopt, tables};
 use crate::filter::{AuthRecord, RequestInfo};

@@ -89,7 +89,7 @@ pub fn still_signed_in(connection: &Connection, context: &Context) -> Result<(),
 ///
 /// # Errors
 /// 403 where only superusers may, 404 where there is no such row, or none for the caller.
-pub fn visible(
+pub(super) fn visible(
     connection: &Connection,
     context: &Context,
     collection: &Collection,

@@ -57,16 +57,9 @@ pub fn vote(
     value: i64,
     changes: &mut Vec<Change>,
 ) -> Result<Value, ApiError> {
-    let oracle = voter(context)?;
-    still_signed_in(connection, context)?;
-    let approved = "id = ?1 AND approved = TRUE";
-    if rows::find(connection, context.schema.get("oracles"), approved, &[&oracle])?.is_none() {
-        return Err(not_approved());
-    }
+    let oracle = check_vote(connection, context, target, id)?;
     let collection = context.schema.get(target.collection());
     let votes = context.schema.get("votes");
-    rows::find(connection, collection, "id = ?1", &[&id])?
-        .ok_or_else(|| ApiError::new(404, "Target not found"))?;
     let condition = format!("oracle = ?1 AND {} = ?2", target.field());
     let old = rows::find(connection, votes, &condition, &[&oracle, &id])?;
     let value = match &old {
@@ -104,6 +97,26 @@ pub fn vote(
     };
     let after = rows::find(connection, collection, "id = ?1", &[&id])?.ok_or_else(ApiError::not_found)?;
     Ok(answer(&after, value))
+}
+
+/// Checks a vote; who votes.
+///
+/// # Errors
+/// As [`vote`].
+pub fn check_vote<'a>(
+    connection: &Connection,
+    context: &'a Context,
+    target: Target,
+    id: &str,
+) -> Result<&'a str, ApiError> {
+    let oracle = voter(context)?;
+    still_signed_in(connection, context)?;
+    let approved = "id = ?1 AND approved = TRUE";
+    if rows::find(connection, context.schema.get("oracles"), approved, &[&oracle])?.is_none() {
+        return Err(not_approved());
+    }
+    let there = rows::find(connection, context.schema.get(target.collection()), "id = ?1", &[&id])?;
+    there.map(|_| oracle).ok_or_else(|| ApiError::new(404, "Target not found"))
 }
 
 /// What a vote has come to, for a request that is the repetition of one whose outcome was not known: nothing is

@@ -9,7 +9,7 @@ use crate::db::rows::{self, Record};
 use crate::http::error::{ApiError, FieldErrors, field_error};
 use crate::random;
 use crate::schema::{Collection, FieldKind};
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params_from_iter};
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -37,7 +37,7 @@ pub enum Prepared {
 ///
 /// # Errors
 /// 400 and 403 in PocketBase's words; SQLite's.
-pub fn prepare_create(
+pub(super) fn prepare_create(
     connection: &Connection,
     context: &Context,
     collection: &Collection,
@@ -135,6 +135,53 @@ fn existing(
     Ok(same.then_some(Prepared::Existing(found)))
 }
 
+/// Checks a create to its end: [`prepare_create`], and whether the unique indexes will take the record.
+///
+/// # Errors
+/// As [`create`], for as far as it does not depend on passwords.
+pub fn check_create(
+    connection: &Connection,
+    context: &Context,
+    collection: &Collection,
+) -> Result<Prepared, ApiError> {
+    let prepared = prepare_create(connection, context, collection)?;
+    if let Prepared::New(record) = &prepared {
+        fits(connection, collection, record, "Failed to create record")?;
+    }
+    Ok(prepared)
+}
+
+/// Whether the unique indexes will take a record, in the words of their refusal.
+fn fits(
+    connection: &Connection,
+    collection: &Collection,
+    record: &Record,
+    message: &str,
+) -> Result<(), ApiError> {
+    for index in collection.indexes.iter().filter(|index| index.unique) {
+        let columns = index.columns.iter().enumerate();
+        let equal: Vec<String> = columns.map(|(at, column)| format!("\"{column}\" = ?{}", at + 2)).collect();
+        let predicate = if index.predicate.is_empty() { "TRUE" } else { index.predicate };
+        let text = format!(
+            "SELECT 1 FROM main.\"{}\" WHERE {} AND id != ?1 AND ({predicate}) LIMIT 1",
+            collection.name,
+            equal.join(" AND ")
+        );
+        let values = ["id"].iter().chain(&index.columns);
+        let values = values.map(|name| rows::sql(record.get(*name).unwrap_or(&Value::Null)));
+        let mut statement = connection.prepare_cached(&text)?;
+        if statement.query_row(params_from_iter(values), |_| Ok(())).optional()?.is_some() {
+            return Err(ApiError::bad_request(message).with(not_unique(&index.columns)));
+        }
+    }
+    Ok(())
+}
+
+/// 400 for a create of an account that is there, by somebody who does not have its password.
+pub fn account_is_there() -> ApiError {
+    ApiError::bad_request("Failed to create record").with(not_unique(&["email"]))
+}
+
 /// Creates within the caller's transaction.
 ///
 /// # Errors
@@ -154,9 +201,7 @@ pub fn create(
         {
             return Ok(record);
         }
-        Prepared::Account(_) => {
-            return Err(ApiError::bad_request("Failed to create record").with(not_unique(&["email"])));
-        }
+        Prepared::Account(_) => return Err(account_is_there()),
         Prepared::Existing(record) => return Ok(record),
     };
     if let Some(hash) = &passwords.new_hash {
@@ -175,7 +220,7 @@ pub fn create(
 ///
 /// # Errors
 /// 400, 403 and 404 in PocketBase's words; SQLite's.
-pub fn prepare_update(
+pub(super) fn prepare_update(
     connection: &Connection,
     context: &Context,
     collection: &Collection,
@@ -216,6 +261,23 @@ pub fn prepare_update(
     if errors.is_empty() { Ok((old, record)) } else { Err(failed().with(errors)) }
 }
 
+/// Checks an update to its end: [`prepare_update`] with what is known of the passwords, and whether the unique indexes
+/// will take the record.
+///
+/// # Errors
+/// As [`update`].
+pub fn check_update(
+    connection: &Connection,
+    context: &Context,
+    collection: &Collection,
+    id: &str,
+    passwords: Option<&Passwords>,
+) -> Result<Record, ApiError> {
+    let (old, record) = prepare_update(connection, context, collection, id, passwords)?;
+    fits(connection, collection, &record, "Failed to update record")?;
+    Ok(old)
+}
+
 /// Updates within the caller's transaction.
 ///
 /// # Errors
@@ -246,6 +308,39 @@ pub fn update(
     Ok(record)
 }
 
+/// A record that the caller may delete, as far as it is no matter of what points at it.
+fn deletable(
+    connection: &Connection,
+    context: &Context,
+    collection: &Collection,
+    id: &str,
+) -> Result<Record, ApiError> {
+    let record = visible(connection, context, collection, collection.rules.delete, id)?;
+    if collection.is_superusers() {
+        let others: i64 =
+            connection
+                .query_row("SELECT count(*) FROM main._superusers WHERE id != ?1", [id], |row| row.get(0))?;
+        if others == 0 {
+            return Err(ApiError::bad_request("You can't delete the only existing superuser"));
+        }
+    }
+    Ok(record)
+}
+
+/// Checks a delete.
+///
+/// # Errors
+/// As [`delete`].
+pub fn check_delete(
+    connection: &Connection,
+    context: &Context,
+    collection: &Collection,
+    id: &str,
+) -> Result<(), ApiError> {
+    deletable(connection, context, collection, id)?;
+    references::check(connection, context, collection, id)
+}
+
 /// Deletes within the caller's transaction.
 ///
 /// # Errors
@@ -257,15 +352,7 @@ pub fn delete(
     id: &str,
     changes: &mut Vec<Change>,
 ) -> Result<(), ApiError> {
-    let record = visible(connection, context, collection, collection.rules.delete, id)?;
-    if collection.is_superusers() {
-        let others: i64 =
-            connection
-                .query_row("SELECT count(*) FROM main._superusers WHERE id != ?1", [id], |row| row.get(0))?;
-        if others == 0 {
-            return Err(ApiError::bad_request("You can't delete the only existing superuser"));
-        }
-    }
+    let record = deletable(connection, context, collection, id)?;
     references::release(connection, context, collection, id)?;
     rows::delete(connection, collection, id)?;
     note(changes, collection, "delete", &record);
@@ -300,7 +387,28 @@ pub fn create_for_wallet(
     changes: &mut Vec<Change>,
 ) -> Result<Record, ApiError> {
     let collection = context.schema.get("oracles");
-    let mut record = hooks::blank(collection);
+    let record = of_wallet(context, account);
+    rows::insert(connection, collection, &record)
+        .map_err(|error| refused(error, "Failed to create record"))?;
+    note(changes, collection, "create", &record);
+    Ok(record)
+}
+
+/// Checks [`create_for_wallet`].
+///
+/// # Errors
+/// The same.
+pub fn check_for_wallet(
+    connection: &Connection,
+    context: &Context,
+    account: &WalletAccount,
+) -> Result<(), ApiError> {
+    let collection = context.schema.get("oracles");
+    fits(connection, collection, &of_wallet(context, account), "Failed to create record")
+}
+
+fn of_wallet(context: &Context, account: &WalletAccount) -> Record {
+    let mut record = hooks::blank(context.schema.get("oracles"));
     let digits = account.address.trim_start_matches("0x");
     for (name, value) in [
         ("id", random::record_id(&*context.source)),
@@ -313,10 +421,7 @@ pub fn create_for_wallet(
         record.insert(name.to_owned(), value.into());
     }
     record.insert("approved".to_owned(), account.approve.into());
-    rows::insert(connection, collection, &record)
-        .map_err(|error| refused(error, "Failed to create record"))?;
-    note(changes, collection, "create", &record);
-    Ok(record)
+    record
 }
 
 /// PocketBase's checks of an account's form, which run before and without those of the fields.

@@ -1,43 +1,34 @@
-//! The steps before the first request, each with its evidence: restore, open, own, migrate.
+//! The steps before the first request, each with its evidence: restore, open, follow; or own and migrate, where there
+//! is nothing to follow.
 //!
 //! A restore that fails ends the start. Only a replica that was positively found empty lets a new database be made.
 
+use super::marker::Marker;
+use super::migrate::{self, Migration};
 use super::options::{Options, Replica};
-use super::{Trouble, World, exit};
-use crate::auth::password;
-use crate::db::adopt::{self, AdoptError, Found, Superuser};
-use crate::db::{open, tables};
+use super::{Trouble, World, exit, node};
+use crate::db::adopt::{self, AdoptError, Found};
+use crate::db::{Durability, Gate, Keeping, Owning, Standing, open, tables};
 use crate::random::{self, Source};
 use crate::schema::Schema;
 use crate::time;
 use crate::web::{LastRestore, Place};
-use litekeep::error::{KeepError, KeepErrorKind};
 use litekeep::files::{Files, RealFiles};
-use litekeep::jobs::Threads;
-use litekeep::keeper::Keeper;
-use litekeep::replicator::Env;
+use litekeep::local;
+use litekeep::node::Node;
 use litekeep::restore::{self, Note, Outcome, Progress, RestoreEnv, RestoreError, Restored, Skipped};
-use litekeep::{local, settings};
-use litekeep_core::decisions::Decisions;
-use litekeep_formats::Txid;
+use litekeep_store::Store;
 use litekeep_store::location::{self, ReplicaUrl};
-use litekeep_store::{ErrorKind, Store};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// How long the replica may be in trouble before the start is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How often that is looked at.
-const LOOK: Duration = Duration::from_secs(2);
-/// How long the engine may take to end when the start is given up; what it began stays good for the next start.
-const GIVE_UP: Duration = Duration::from_secs(5);
 /// How soon a signal is noticed.
-const NOTICE: Duration = Duration::from_millis(100);
-/// The least time between two slots: answers wait for them, so it only bounds the rate of requests.
-const SYNC_INTERVAL: Duration = Duration::from_millis(10);
+pub(super) const NOTICE: Duration = Duration::from_millis(20);
+/// How often the boot begins again because others were faster with an empty replica.
+const FRESH_STARTS: usize = 5;
 
 /// The replica, opened.
 pub(super) struct Opened {
@@ -50,9 +41,11 @@ pub(super) struct Opened {
 pub(super) struct Booted {
     pub(super) database: PathBuf,
     pub(super) schema: Schema,
-    pub(super) keeper: Option<Arc<Keeper>>,
+    pub(super) keeping: Keeping,
+    pub(super) node: Option<Arc<Node>>,
     pub(super) replica: Option<Opened>,
     pub(super) restore: Option<LastRestore>,
+    pub(super) marker: Arc<Marker>,
 }
 
 /// Says whether a signal has asked for the end.
@@ -68,24 +61,161 @@ pub(super) fn boot(
     std::fs::create_dir_all(&options.dir).map_err(|error| {
         Trouble::new(exit::FAILED, format!("cannot make the folder {}: {error}", options.dir.display()))
     })?;
+    let marker = Arc::new(Marker::take(world, &options.dir)?);
+    let superuser = migrate::first_superuser(world)?;
     let database = options.dir.join("data.db");
-    let replica = open_replica(world, options)?;
-    let mut restored = None;
-    if let Some(opened) = &replica {
-        let Some(step) = restore_step(world, options, opened, &database, stopped)? else { return Ok(None) };
-        restored = step.0;
+    let migration =
+        Migration { database, clock: Arc::clone(&world.clock), source: Arc::clone(source), superuser };
+    let Some(opened) = open_replica(world, options)? else {
+        return alone(world, &marker, migration).map(Some);
+    };
+    let mut boot = Boot { world, options, stopped, opened, migration, marker };
+    for _ in 0..FRESH_STARTS {
+        match boot.attempt()? {
+            Attempt::Done(booted) => return Ok(Some(booted.into_booted(boot.opened, boot.marker))),
+            Attempt::Stopped => return Ok(None),
+            Attempt::Overtaken => boot.take_back()?,
+        }
     }
+    let what = format!("{} was found empty, and then begun by others, again and again", boot.opened.location);
+    Err(Trouble::new(exit::BESIDE, what).hint("do several servers begin with this replica at once?"))
+}
+
+/// The boot of a server without a replica.
+fn alone(world: &World, marker: &Arc<Marker>, migration: Migration) -> Result<Booted, Trouble> {
+    let database = migration.database.clone();
     if !is_there(&database)? {
-        create(world, &database, &**source)?;
+        create(world, &database, &*migration.source)?;
     }
-    let found = open_step(&database, &**source)?;
-    let mut keeper = None;
-    if let Some(opened) = &replica {
-        let Some(owner) = own_step(world, opened, &database, stopped)? else { return Ok(None) };
-        keeper = Some(owner);
+    let found = open_step(&database, &*migration.source)?;
+    migration.run()?;
+    marker.set(true);
+    let keeping = Keeping::alone(Arc::clone(&world.clock));
+    let (schema, marker) = (found.schema, Arc::clone(marker));
+    Ok(Booted { database, schema, keeping, node: None, replica: None, restore: None, marker })
+}
+
+/// What the steps share.
+struct Boot<'a> {
+    world: &'a World,
+    options: &'a Options,
+    stopped: &'a Stopped,
+    opened: Opened,
+    migration: Migration,
+    marker: Arc<Marker>,
+}
+
+/// What came of the steps.
+enum Attempt {
+    Done(Box<Done>),
+    Stopped,
+    /// Somebody else has begun the replica since it was found empty.
+    Overtaken,
+}
+
+struct Done {
+    database: PathBuf,
+    schema: Schema,
+    keeping: Keeping,
+    node: Arc<Node>,
+    restore: Option<LastRestore>,
+}
+
+impl Done {
+    fn into_booted(self, opened: Opened, marker: Arc<Marker>) -> Booted {
+        let Self { database, schema, keeping, node, restore } = self;
+        Booted { database, schema, keeping, node: Some(node), replica: Some(opened), restore, marker }
     }
-    migrate_step(world, &database, &found, &**source)?;
-    Ok(Some(Booted { database, schema: found.schema, keeper, replica, restore: restored }))
+}
+
+impl Boot<'_> {
+    /// Restore, open, follow, or own where there is nothing to follow.
+    fn attempt(&mut self) -> Result<Attempt, Trouble> {
+        let (world, database) = (self.world, self.migration.database.clone());
+        let Some(Step(restore)) = restore_step(world, self.options, &self.opened, &database, self.stopped)?
+        else {
+            return Ok(Attempt::Stopped);
+        };
+        let fresh = !is_there(&database)?;
+        if fresh {
+            create(world, &database, &*self.migration.source)?;
+        }
+        let found = open_step(&database, &*self.migration.source)?;
+        // What lacks a table that is read cannot be served before it is brought up.
+        let own = fresh || found.plan.changes_tables();
+        let clock = Arc::clone(&world.clock);
+        let gate = match self.options.durability {
+            Durability::Replicated => Gate::shut(Arc::clone(&clock)),
+            Durability::Local => Gate::free(Arc::clone(&clock)),
+        };
+        let standing = Arc::new(Standing::starting());
+        let owning = Arc::new(self.owning(&standing, &gate));
+        let node = node::start(world, self.options, &self.opened, &database, fresh, owning)?;
+        let node = match node::ready(world, node, &standing, (fresh, own), self.stopped)? {
+            node::Ready::Yes(node) => Arc::new(node),
+            node::Ready::Stopped => return Ok(Attempt::Stopped),
+            node::Ready::Overtaken => return Ok(Attempt::Overtaken),
+        };
+        let replica: Arc<dyn crate::db::Replica> = Arc::clone(&node) as _;
+        let keeping = Keeping { standing, gate, replica: Some(replica), clock };
+        Ok(Attempt::Done(Box::new(Done { database, schema: found.schema, keeping, node, restore })))
+    }
+
+    /// What happens at a change of hands.
+    fn owning(&self, standing: &Arc<Standing>, gate: &Arc<Gate>) -> Owning {
+        let (migration, before, after) =
+            (self.migration.clone(), Arc::clone(&self.marker), Arc::clone(&self.marker));
+        let database = self.migration.database.clone();
+        Owning {
+            standing: Arc::clone(standing),
+            gate: Arc::clone(gate),
+            before: Box::new(move |_| {
+                migration.run().map_err(|trouble| trouble.what)?;
+                before.set(true);
+                Ok(())
+            }),
+            after: Box::new(move || {
+                after.set(false);
+                // Whoever has read before that this server owns, and writes, ends first.
+                let passed =
+                    open::writer(&database).and_then(|it| it.execute_batch("BEGIN IMMEDIATE; ROLLBACK"));
+                if let Err(error) = passed {
+                    tracing::warn!(%error, "another program holds the database while it is handed over");
+                }
+            }),
+        }
+    }
+
+    /// Removes the database that this very start has made, and nothing else: the replica has another one by now.
+    fn take_back(&self) -> Result<(), Trouble> {
+        let database = &self.migration.database;
+        tracing::warn!("another server has begun the replica meanwhile: starting again from that");
+        let failed = |path: &Path, error: std::io::Error| {
+            Trouble::new(exit::FAILED, format!("cannot remove {}: {error}", path.display()))
+        };
+        let state = local::directory(database, None);
+        match std::fs::remove_dir_all(&state) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(&state, error)),
+            _ => {}
+        }
+        for suffix in ["-wal", "-shm", ""] {
+            let path = beside(database, suffix);
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(failed(&path, error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file beside the database.
+fn beside(database: &Path, suffix: &str) -> PathBuf {
+    let mut name = database.file_name().unwrap_or_default().to_owned();
+    name.push(suffix);
+    database.with_file_name(name)
 }
 
 /// Whether a file is there. One that cannot be looked at is not one that is not there.
@@ -295,12 +425,7 @@ pub(super) fn create(world: &World, database: &Path, source: &dyn Source) -> Res
     let failed = |error: &dyn std::fmt::Display| {
         Trouble::new(exit::FAILED, format!("cannot make {}: {error}", database.display()))
     };
-    let beside = |suffix: &str| {
-        let mut name = database.file_name().unwrap_or_default().to_owned();
-        name.push(suffix);
-        database.with_file_name(name)
-    };
-    for left in ["-wal", "-shm", "-journal"].map(beside) {
+    for left in ["-wal", "-shm", "-journal"].map(|suffix| beside(database, suffix)) {
         if is_there(&left)? {
             return Err(failed(&format!("{} of an older database is still there", left.display())).hint(
                 "it may hold that database's last changes: put data.db back beside it, or, to begin anew, move it away",
@@ -344,162 +469,4 @@ fn open_step(database: &Path, source: &dyn Source) -> Result<Found, Trouble> {
     found.remarks.iter().for_each(|remark| tracing::warn!("{remark}"));
     tracing::info!(path = %database.display(), "initialized db");
     Ok(found)
-}
-
-/// Starts the engine and waits until the replica has what the file holds: then this process owns it. `None` when a
-/// signal came first.
-fn own_step(
-    world: &World,
-    opened: &Opened,
-    database: &Path,
-    stopped: &Stopped,
-) -> Result<Option<Arc<Keeper>>, Trouble> {
-    let env = Env {
-        clock: Arc::clone(&world.clock),
-        random: Arc::clone(&world.random),
-        files: Arc::new(RealFiles),
-        vfs: None,
-        store: Arc::clone(&opened.store),
-        spawner: Arc::new(Threads),
-        decisions: Decisions::RIGHT,
-    };
-    let settings = settings::Settings { sync_interval: SYNC_INTERVAL, ..settings::Settings::default() };
-    let keeper = Keeper::start(env, settings, database).map_err(|error| kept(&error))?;
-    tracing::info!(replica = %opened.location, "replicating to");
-    let mut troubled: Option<Duration> = None;
-    while !*stopped.borrow() {
-        match keeper.sync(LOOK) {
-            Ok(txid) => {
-                owned(&keeper, txid);
-                return Ok(Some(Arc::new(keeper)));
-            }
-            Err(KeepError::Timeout(_)) => {
-                let now = world.clock.boot();
-                let since = *troubled.get_or_insert(now);
-                match keeper.status().trouble {
-                    Some(error) if now.saturating_sub(since) >= PATIENCE => return Err(kept(&error)),
-                    Some(_) => {}
-                    None => troubled = None,
-                }
-            }
-            Err(error) => return Err(kept(&error)),
-        }
-    }
-    give_up(keeper);
-    Ok(None)
-}
-
-/// Says what is owned now. The engine tells its epoch at the end of a step, and answers within one: a second answer
-/// comes after that.
-fn owned(keeper: &Keeper, txid: Option<Txid>) {
-    let told = |what: Option<String>| what.unwrap_or_else(|| "none".to_owned());
-    let _ = keeper.sync(LOOK); // only for the line below; trouble shows when it matters
-    let epoch = told(keeper.status().epoch.map(|epoch| epoch.to_string()));
-    tracing::info!(txid = %told(txid.map(|txid| txid.to_string())), %epoch, "owning the replica");
-}
-
-/// Ends the engine, which may be waiting for a store that does not answer: then without waiting for it.
-fn give_up(keeper: Keeper) {
-    keeper.begin_stop(GIVE_UP);
-    let ended = keeper.when_ended();
-    let (tell, told) = mpsc::channel();
-    let waiting = std::thread::Builder::new().name("ended".to_owned()).spawn(move || {
-        let _ = tell.send(ended().is_none());
-    });
-    if waiting.is_err() || told.recv_timeout(GIVE_UP * 2).is_err() {
-        tracing::warn!("the replication did not end in time; it ends with the process");
-        std::mem::forget(keeper); // dropping it would wait
-    }
-}
-
-/// An error of the engine, with its exit code.
-pub(super) fn kept(error: &KeepError) -> Trouble {
-    let code = match (error, error.kind()) {
-        (KeepError::Ended(Some(inner)), _) => return kept(inner),
-        (KeepError::Unsent { .. } | KeepError::Uncaptured { .. }, _) => exit::NOT_SYNCED,
-        (_, KeepErrorKind::Fenced) => exit::FENCED,
-        (KeepError::Wiped { .. }, _) => restore::exit::WIPED,
-        (KeepError::Beside { .. } | KeepError::Behind { .. }, _) => exit::BESIDE,
-        (KeepError::Store(error), _) if error.kind() == ErrorKind::DataDamaged => restore::exit::DAMAGED,
-        (KeepError::Store(_), _) => restore::exit::UNREACHABLE,
-        _ => exit::FAILED,
-    };
-    let trouble = Trouble::new(code, error.to_string());
-    match error.hint() {
-        Some(hint) => trouble.hint(hint),
-        None => trouble,
-    }
-}
-
-/// Writes what this version needs, and the first superuser. Only the owner gets here.
-fn migrate_step(world: &World, database: &Path, found: &Found, source: &dyn Source) -> Result<(), Trouble> {
-    let failed = |error: &dyn std::fmt::Display| {
-        Trouble::new(exit::FAILED, format!("cannot prepare {}: {error}", database.display()))
-    };
-    let now = time::format(time::now(&*world.clock));
-    let superuser = first_superuser(world)?;
-    let mut connection = open::writer(database).map_err(|error| failed(&error))?;
-    // Immediate: it reads before it writes, and another process's commit in between would make it fail.
-    let transaction = connection
-        .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
-        .map_err(|error| failed(&error))?;
-    let key = || random::token_key(source);
-    if found.plan != adopt::Plan::default() {
-        let renewed = adopt::apply(&transaction, found, &now, &key).map_err(|error| failed(&error))?;
-        tracing::info!(plan = ?found.plan, "schema brought up to this version");
-        if renewed > 0 {
-            tracing::warn!(
-                accounts = renewed,
-                "accounts with a wallet address got a new token key: their tokens end here"
-            );
-        }
-    }
-    if let Some((email, password)) = superuser {
-        let schema = &found.schema;
-        let known = crate::db::rows::find(&transaction, schema.get("_superusers"), "email = ?1", &[&email]);
-        if known.map_err(|error| failed(&error))?.is_none() {
-            let hash = password::hash_now(&password, source).map_err(|error| failed(&error))?;
-            let id = random::record_id(source);
-            let account = Superuser { email: &email, password_hash: &hash, id: &id, token_key: &key() };
-            adopt::upsert_superuser(&transaction, schema, &account, &now).map_err(|error| failed(&error))?;
-            tracing::info!(%email, "created the superuser from the environment");
-        }
-    }
-    transaction.commit().map_err(|error| failed(&error))
-}
-
-/// The superuser that the environment names, in this order of names.
-fn first_superuser(world: &World) -> Result<Option<(String, String)>, Trouble> {
-    for (email, password) in [
-        ("ORACLENET_SUPERUSER_EMAIL", "ORACLENET_SUPERUSER_PASSWORD"),
-        ("PB_ADMIN_EMAIL", "PB_ADMIN_PASSWORD"),
-    ] {
-        let file = format!("{password}_FILE");
-        let secret = match (world.env(password), world.env(&file)) {
-            (Some(secret), _) => Some(secret),
-            (None, Some(path)) => {
-                let text = std::fs::read_to_string(&path)
-                    .map_err(|error| Trouble::usage(format!("{file}: cannot read {path}: {error}")))?;
-                Some(text.trim_end_matches(['\r', '\n']).to_owned())
-            }
-            (None, None) => None,
-        };
-        match (world.env(email), secret) {
-            (Some(address), Some(secret)) => {
-                if !crate::records::formats::is_email(&address) {
-                    return Err(Trouble::usage(format!("{email} is no e-mail address")));
-                }
-                if !password::has_good_length(&secret) {
-                    return Err(Trouble::usage(format!(
-                        "{password} must have 8 characters or more, and 71 bytes at most"
-                    )));
-                }
-                return Ok(Some((address, secret)));
-            }
-            (None, None) => {}
-            (Some(_), None) => return Err(Trouble::usage(format!("{email} is set, and {password} is not"))),
-            (None, Some(_)) => return Err(Trouble::usage(format!("{password} is set, and {email} is not"))),
-        }
-    }
-    Ok(None)
 }

@@ -1,6 +1,7 @@
 //! `oraclenet serve`: the server, from its flags to its end, and `oraclenet superuser`.
 //!
-//! Boot is a line of named steps with evidence in the log: restore, open, own, migrate, serve. A step that fails ends
+//! Boot is a line of named steps with evidence in the log: restore, open, follow, serve; own and migrate come at the
+//! first write, or before serving where there is nothing to follow. A step that fails ends
 //! the start with an exit code of its own; nothing is served from a database that was not restored and verified, or
 //! positively found to be a first one.
 
@@ -8,6 +9,9 @@ mod boot;
 mod commands;
 mod listen;
 mod log;
+mod marker;
+mod migrate;
+mod node;
 mod options;
 mod run;
 mod superuser;

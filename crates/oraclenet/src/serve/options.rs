@@ -17,7 +17,7 @@ use std::time::Duration;
 pub type Row = (&'static str, &'static str, &'static str);
 
 /// The flags of `serve`.
-pub(super) const FLAGS: [Row; 14] = [
+pub(super) const FLAGS: [Row; 17] = [
     ("http", "ADDR", "listen here (default 127.0.0.1:8090); plain HTTP, TLS is a proxy's business"),
     ("dir", "DIR", "the folder of the database (default pb_data beside the program)"),
     (
@@ -36,6 +36,24 @@ pub(super) const FLAGS: [Row; 14] = [
         "ack-timeout",
         "SECONDS",
         "how long a write waits for the replica before it is answered with 503 (default 10)",
+    ),
+    (
+        "hand-over",
+        "SECONDS",
+        "how long another server may take to hand the data over before it is taken from it; less than\n\
+         --ack-timeout (default 5, or half of --ack-timeout if that is less)",
+    ),
+    (
+        "single-writer",
+        "",
+        "go on with a store that replaces what is to be created only: you say that no other server\n\
+         writes there, and nothing protects the data from one that does",
+    ),
+    (
+        "strict-reads",
+        "",
+        "let a GET wait until the replica has what it shows, as a write does (default: it may show a\n\
+         write that is not answered yet)",
     ),
     ("shutdown-timeout", "SECONDS", "how long the last changes may take to reach the replica (default 60)"),
     (
@@ -61,6 +79,9 @@ pub(super) const FLAGS: [Row; 14] = [
     ("log", "LEVEL", "debug, info (default), warn or error; the log goes to stderr"),
 ];
 
+/// How long a newcomer waits for the one before.
+const HAND_OVER: Duration = Duration::from_secs(5);
+
 /// App Platform's routers, as its containers see them.
 const APP_PLATFORM: [&str; 4] = ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "fc00::/7"];
 
@@ -84,6 +105,8 @@ pub(super) struct Options {
     pub(super) require_backup: bool,
     pub(super) durability: Durability,
     pub(super) ack_timeout: Duration,
+    pub(super) hand_over: Duration,
+    pub(super) single_writer: bool,
     pub(super) shutdown_timeout: Duration,
     pub(super) rate_limits: Setting,
     pub(super) config: Config,
@@ -165,6 +188,16 @@ impl Options {
                 return Err(Trouble::usage(format!("--durability is {other:?}, not replicated or local")));
             }
         };
+        let ack_timeout = given.seconds("ack-timeout", 10)?;
+        let hand_over = match given.get("hand-over") {
+            Some(_) => given.seconds("hand-over", 0)?,
+            None => HAND_OVER.min(ack_timeout / 2),
+        };
+        if hand_over >= ack_timeout {
+            return Err(Trouble::usage("--hand-over is not below --ack-timeout").hint(
+                "the first write waits for both: else it is answered with 503 whenever another server was killed",
+            ));
+        }
         let rate_limits = given.get("rate-limits").unwrap_or("default").parse();
         let origins = given.get("origins").unwrap_or("*");
         let config = Config {
@@ -180,6 +213,7 @@ impl Options {
             connecting_ip,
             approve_wallets: given.on("auto-approve-wallets"),
             batch: given.on("batch"),
+            strict_reads: given.on("strict-reads"),
         };
         Ok(Self {
             http,
@@ -187,7 +221,9 @@ impl Options {
             replica,
             require_backup: given.on("require-backup"),
             durability,
-            ack_timeout: given.seconds("ack-timeout", 10)?,
+            ack_timeout,
+            hand_over,
+            single_writer: given.on("single-writer"),
             shutdown_timeout: given.seconds("shutdown-timeout", 60)?,
             rate_limits: rate_limits
                 .map_err(|_| Trouble::usage("--rate-limits is neither default nor off"))?,
@@ -342,6 +378,19 @@ mod tests {
     }
 
     #[test]
+    fn the_hand_over_is_shorter_than_the_wait_for_an_answer() {
+        for (words, seconds) in [
+            ("", 5.0),
+            ("--ack-timeout 3", 1.5),
+            ("--ack-timeout 60", 5.0),
+            ("--hand-over 0.5", 0.5),
+            ("--hand-over 9.9", 9.9),
+        ] {
+            assert_eq!(read(words, &[]).expect(words).hand_over, Duration::from_secs_f64(seconds), "{words}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_used_is_named() {
         for (words, wanted) in [
             ("--nope", "there is no flag --nope"),
@@ -353,6 +402,9 @@ mod tests {
             ("--trusted-proxy 10.0.0.0/99", "--trusted-proxy"),
             ("example.com", "serve takes no \"example.com\""),
             ("--batch=perhaps", "--batch takes no value"),
+            ("--hand-over 10", "--hand-over is not below"),
+            ("--hand-over 2 --ack-timeout 2", "--hand-over is not below"),
+            ("--ack-timeout 0", "--hand-over is not below"),
             ("--log loud", "--log is \"loud\""),
         ] {
             let told = read(words, &[]).expect_err(words);

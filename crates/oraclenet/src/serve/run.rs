@@ -2,10 +2,10 @@
 
 use super::boot::{self, Booted};
 use super::options::Options;
-use super::{Trouble, World, exit, listen, log};
+use super::{Trouble, World, exit, listen, log, node};
 use crate::auth::password::{Limits, Passwords};
 use crate::auth::wallet::Nonces;
-use crate::db::{Db, Gate, Replica};
+use crate::db::{Db, Replica, State};
 use crate::http::doubts::Doubts;
 use crate::http::rate_limit::{MAX_WINDOWS, RateLimits};
 use crate::http::router;
@@ -13,13 +13,13 @@ use crate::http::state::AppState;
 use crate::limits;
 use crate::random::{Source, System};
 use crate::realtime::Hub;
-use crate::replication::{Kept, Replication};
+use crate::replication::{Kept, Replication, Told};
 use crate::web::{self, Place};
-use litekeep::keeper::Keeper;
+use litekeep::node::Node;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
@@ -45,7 +45,8 @@ fn serve(world: &World, words: &[OsString]) -> Result<(), Trouble> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "oraclenet");
     let (stop, stopped) = watch::channel(false);
     let stop = Arc::new(stop);
-    on_signal(&stop)?;
+    let asked = Arc::new(OnceLock::new());
+    on_signal(&stop, &asked)?;
     let source: Arc<dyn Source> =
         Arc::new(System::open().map_err(|error| Trouble::new(exit::FAILED, error.to_string()))?);
     let socket = reserve(options.http)?;
@@ -53,7 +54,10 @@ fn serve(world: &World, words: &[OsString]) -> Result<(), Trouble> {
         tracing::info!("stopped before serving");
         return Ok(());
     };
-    let keeper = booted.keeper.clone();
+    let (node, _marker) = (booted.node.clone(), Arc::clone(&booted.marker));
+    if let Some(node) = &node {
+        let _ = asked.set(Arc::clone(node)); // the only one
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Trouble::new(exit::FAILED, format!("no runtime: {error}")))?;
     let served = runtime.block_on(async {
@@ -64,10 +68,10 @@ fn serve(world: &World, words: &[OsString]) -> Result<(), Trouble> {
         }
         let state = state(world, &options, booted, &source)?;
         tell(&format!("Server started at http://{address}"));
-        live(&state, listener, &stop, stopped, &options, keeper.as_ref()).await
+        live(&state, listener, &stop, stopped, &options, node.as_ref()).await
     });
     runtime.shutdown_timeout(FINISH);
-    let ended = end(keeper, options.shutdown_timeout);
+    let ended = end(node, options.shutdown_timeout);
     served.and(ended)
 }
 
@@ -94,16 +98,23 @@ fn tell(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}"); // nobody reads it: no reason to stop
 }
 
-fn on_signal(stop: &Arc<watch::Sender<bool>>) -> Result<(), Trouble> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
+/// SIGTERM and SIGINT end the server. SIGUSR1 asks for the ownership: `oraclenet superuser` sends it.
+fn on_signal(stop: &Arc<watch::Sender<bool>>, asked: &Arc<OnceLock<Arc<Node>>>) -> Result<(), Trouble> {
+    use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
     let failed =
         |error: std::io::Error| Trouble::new(exit::FAILED, format!("cannot listen for signals: {error}"));
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
-    let stop = Arc::clone(stop);
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGUSR1]).map_err(failed)?;
+    let (stop, asked) = (Arc::clone(stop), Arc::clone(asked));
     let thread = std::thread::Builder::new().name("signals".to_owned());
     thread
         .spawn(move || {
             for signal in signals.forever() {
+                if signal == SIGUSR1 {
+                    if let Some(node) = asked.get() {
+                        node.ask_to_own();
+                    }
+                    continue;
+                }
                 if stop.send_replace(true) {
                     tracing::warn!("second signal received, ending at once");
                     std::process::exit(128 + signal);
@@ -124,24 +135,24 @@ fn state(
     let schema = Arc::new(booted.schema);
     let hub = Arc::new(Hub::new(Arc::clone(&schema), Arc::clone(source), Arc::clone(&world.clock)));
     let listener = Arc::clone(&hub);
-    let replica = booted.keeper.clone().map(|keeper| -> Arc<dyn Replica> { keeper });
-    let gate = Gate::start(
-        replica,
-        options.durability,
-        Arc::clone(&world.clock),
-        Box::new(move |changes| listener.publish(changes)),
-    );
-    let db = Db::start(&booted.database, Arc::clone(&gate), options.ack_timeout).map_err(|error| {
+    let keeping = booted.keeping;
+    let gate = Arc::clone(&keeping.gate);
+    gate.listen(Box::new(move |changes| listener.publish(changes)));
+    if let Some(node) = &booted.node {
+        gate.ask(Arc::clone(node) as Arc<dyn Replica>);
+    }
+    let standing = Arc::clone(&keeping.standing);
+    let db = Db::start(&booted.database, keeping, options.ack_timeout).map_err(|error| {
         Trouble::new(exit::FAILED, format!("cannot open {}: {error}", booted.database.display()))
     })?;
     let place = booted.replica.as_ref().map_or(Place::Nowhere, |opened| opened.place);
-    let kept = booted.keeper.zip(booted.replica).map(|(keeper, opened)| Kept {
-        keeper,
+    let kept = booted.node.zip(booted.replica).map(|(node, opened)| Kept {
+        node,
         store: opened.store,
         location: opened.location,
     });
-    let replication =
-        Replication::new(kept, place, options.durability, booted.restore, gate, Arc::clone(&world.clock));
+    let told = Told { place, durability: options.durability, restore: booted.restore };
+    let replication = Replication::new(kept, told, standing, gate, Arc::clone(&world.clock));
     let at_once = std::thread::available_parallelism().map_or(1, usize::from);
     let queue = Limits { at_once, waiting: limits::PASSWORDS_WAITING };
     Ok(Arc::new(AppState {
@@ -166,7 +177,7 @@ async fn live(
     stop: &Arc<watch::Sender<bool>>,
     stopped: watch::Receiver<bool>,
     options: &Options,
-    keeper: Option<&Arc<Keeper>>,
+    node: Option<&Arc<Node>>,
 ) -> Result<(), Trouble> {
     let replication = Arc::clone(&state.replication);
     let site = web::Site {
@@ -186,8 +197,9 @@ async fn live(
             sampled.sample();
         }
     });
-    if let Some(keeper) = keeper {
-        stop_with(keeper, stop)?;
+    if let Some(node) = node {
+        stop_with(node, stop)?;
+        tokio::spawn(follow_roles(Arc::clone(node), Arc::clone(&state.hub), state.db.watch()));
     }
     let router = router::router(Arc::clone(state), Arc::new(site));
     let mut ending = stopped.clone();
@@ -202,9 +214,25 @@ async fn live(
     Ok(())
 }
 
+/// Says each change of the role in the log. When the writing is handed over, those who listen are sent away: what the
+/// next owner writes is told there, and a proxy leads them to it when they come back.
+async fn follow_roles(node: Arc<Node>, hub: Arc<Hub>, mut states: watch::Receiver<State>) {
+    let mut known = *states.borrow_and_update();
+    while states.changed().await.is_ok() {
+        let state = *states.borrow_and_update();
+        if state.handed_over != known.handed_over {
+            hub.send_away();
+        }
+        if state.role != known.role {
+            node::evidence(&node, state.role);
+        }
+        known = state;
+    }
+}
+
 /// A server whose replication has ended serves nobody: what it would accept could not be kept.
-fn stop_with(keeper: &Arc<Keeper>, stop: &Arc<watch::Sender<bool>>) -> Result<(), Trouble> {
-    let (ended, stop) = (keeper.when_ended(), Arc::clone(stop));
+fn stop_with(node: &Arc<Node>, stop: &Arc<watch::Sender<bool>>) -> Result<(), Trouble> {
+    let (ended, stop) = (node.when_ended(), Arc::clone(stop));
     let thread = std::thread::Builder::new().name("ended".to_owned());
     let spawned = thread.spawn(move || {
         if let Some(error) = ended() {
@@ -215,20 +243,21 @@ fn stop_with(keeper: &Arc<Keeper>, stop: &Arc<watch::Sender<bool>>) -> Result<()
     spawned.map(drop).map_err(|error| Trouble::new(exit::FAILED, format!("no thread: {error}")))
 }
 
-/// The last sync. The gate, the pages and the state have let go of the engine by now, or never will.
-fn end(keeper: Option<Arc<Keeper>>, limit: Duration) -> Result<(), Trouble> {
-    let Some(keeper) = keeper else { return Ok(()) };
-    let ended = keeper.when_ended();
-    keeper.begin_stop(limit);
+/// The end of the node: an owner brings its last changes up and closes its epoch. The gate, the pages and the state have
+/// let go of it by now, or never will.
+fn end(node: Option<Arc<Node>>, limit: Duration) -> Result<(), Trouble> {
+    let Some(node) = node else { return Ok(()) };
+    let ended = node.when_ended();
+    node.begin_stop(limit);
     match ended() {
         None => {
-            let txid = keeper.status().durable.map_or_else(String::new, |txid| txid.to_string());
+            let txid = node.status().txid.map_or_else(String::new, |txid| txid.to_string());
             tracing::info!(%txid, "replica sync complete");
             Ok(())
         }
         Some(error) => {
             tracing::error!(%error, "final sync failed");
-            Err(boot::kept(&error))
+            Err(node::kept(&error))
         }
     }
 }

@@ -1,8 +1,10 @@
 //! `oraclenet superuser`: accounts of superusers, while the server runs or not.
 //!
-//! It writes to the database like any other SQLite program; a running server replicates that commit like its own. It
-//! makes a database only where it was told that there is no replica, for a replica might hold another one.
+//! It writes to the database like any other SQLite program; a running server replicates that commit like its own. A
+//! server that is a standby is asked to become the owner first: what is written beside a standby would be on no replica.
+//! It makes a database only where it was told that there is no replica, for a replica might hold another one.
 
+use super::marker::{self, Holder, Serving};
 use super::options::{self, Given, Row};
 use super::{Trouble, World, boot, exit};
 use crate::auth::password;
@@ -14,6 +16,14 @@ use crate::time;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// How long a standby may take to become the owner: a hand-over, and what may lie before it.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often it is asked.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// The pause between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The flags of `superuser`.
 pub(super) const FLAGS: [Row; 2] = [
@@ -58,7 +68,7 @@ fn change(world: &World, words: &[OsString]) -> Result<String, Trouble> {
         }
         ["delete", email] => {
             there(world, &database, given.get("replica"))?;
-            delete(&database, email)
+            delete(world, &database, email)
         }
         _ => Err(Trouble::usage("the arguments make no command")
             .hint("`oraclenet help superuser` shows what can be said")),
@@ -71,7 +81,7 @@ fn set(world: &World, database: &Path, action: &str, email: &str, password: &str
     let (id, token_key) = (random::record_id(&source), random::token_key(&source));
     let now = time::format(time::now(&*world.clock));
     let account = Superuser { email, password_hash: &hash, id: &id, token_key: &token_key };
-    let was_there = write(database, &source, |connection, schema| {
+    let was_there = write(world, database, &source, |connection, schema| {
         let known = rows::find(connection, schema.get("_superusers"), "email = ?1", &[&email])?;
         match (action, known) {
             ("create", Some(_)) => Ok(Err(format!("there is a superuser {email:?} already"))),
@@ -86,9 +96,9 @@ fn set(world: &World, database: &Path, action: &str, email: &str, password: &str
     })
 }
 
-fn delete(database: &Path, email: &str) -> Result<String, Trouble> {
+fn delete(world: &World, database: &Path, email: &str) -> Result<String, Trouble> {
     let source = System::open().map_err(|error| Trouble::new(exit::FAILED, error.to_string()))?;
-    write(database, &source, |connection, _| {
+    write(world, database, &source, |connection, _| {
         let gone = connection.execute("DELETE FROM main._superusers WHERE email = ?1", [email])?;
         Ok(if gone == 0 { Err(format!("there is no superuser {email:?}")) } else { Ok(true) })
     })?;
@@ -120,7 +130,50 @@ fn there(world: &World, database: &Path, replica: Option<&str>) -> Result<(), Tr
     boot::create(world, database, &source)
 }
 
+/// Waits until the database may be written to: no server runs, or the one that does owns the replica.
+fn writable(world: &World, database: &Path) -> Result<Holder, Trouble> {
+    let dir = database.parent().unwrap_or(database);
+    let begun = world.clock.boot();
+    let mut asked = None;
+    loop {
+        let now = world.clock.boot();
+        let serving = match marker::who(dir)? {
+            Holder::Server(serving) if !serving.may_write => serving,
+            holder => return Ok(holder),
+        };
+        if now.saturating_sub(begun) >= PATIENCE {
+            return Err(standby(&serving));
+        }
+        if asked.is_none_or(|asked| now.saturating_sub(asked) >= ASK_EVERY) {
+            asked = Some(now);
+            ask(&serving);
+        }
+        world.clock.sleep(PAUSE);
+    }
+}
+
+/// Asks a server to become the owner. The lock on its marker says that the process lives, so the number is still its.
+fn ask(serving: &Serving) {
+    if let Some(pid) = rustix::process::Pid::from_raw(serving.pid) {
+        // One that is not ours to ask stays what it is, and the wait ends with a word about it.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::USR1);
+    }
+}
+
+fn standby(serving: &Serving) -> Trouble {
+    let what = format!(
+        "the server here (process {}) is a standby: another one writes to the replica, and this one did not become the \
+         owner in {} s",
+        serving.pid,
+        PATIENCE.as_secs()
+    );
+    Trouble::new(exit::FAILED, what).hint(
+        "run this beside the server that owns (`/status` shows the role), or try again; nothing was changed",
+    )
+}
+
 fn write<T>(
+    world: &World,
     database: &Path,
     source: &dyn Source,
     work: impl FnOnce(&rusqlite::Connection, &crate::schema::Schema) -> rusqlite::Result<Result<T, String>>,
@@ -128,6 +181,7 @@ fn write<T>(
     let failed = |error: &dyn std::fmt::Display| {
         Trouble::new(exit::FAILED, format!("{}: {error}", database.display()))
     };
+    let mut holder = writable(world, database)?;
     // Another program's file is refused before anything is written to it.
     let looking = open::look(database).map_err(|error| failed(&error))?;
     let found = adopt::look(&looking, &|| random::secret(source)).map_err(|error| failed(&error))?;
@@ -136,6 +190,12 @@ fn write<T>(
     let transaction = connection
         .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
         .map_err(|error| failed(&error))?;
+    // A server that hands the data over says so first, and waits for this transaction after that.
+    if let Holder::Server(serving) = &mut holder
+        && !serving.again().map_err(|error| failed(&error))?.may_write
+    {
+        return Err(standby(serving));
+    }
     let done = work(&transaction, &found.schema).map_err(|error| failed(&error))?;
     let value = done.map_err(|why| Trouble::new(exit::FAILED, why))?;
     transaction.commit().map_err(|error| failed(&error))?;

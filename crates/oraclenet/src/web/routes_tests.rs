@@ -1,5 +1,5 @@
 use super::*;
-use crate::db::{Durability, Gate};
+use crate::db::Keeping;
 use crate::net::sample;
 use crate::web::status;
 use std::time::Duration;
@@ -28,9 +28,8 @@ async fn served(dir: &std::path::Path) -> String {
     sample::post(&connection, "p1", "ada", 5, (1.0, 0.0));
     sample::comment(&connection, "c1", ("p1", ""), "ada", 3);
     drop(connection);
-    let gate = Gate::start(None, Durability::Local, Arc::new(litekeep::clock::SystemClock), Box::new(|_| {}));
     let site = Site {
-        db: Db::start(&path, gate, Duration::from_secs(5)).unwrap(),
+        db: Db::start(&path, Keeping::alone(Arc::new(Noon)), Duration::from_secs(5)).unwrap(),
         clock: Arc::new(Noon),
         schema: Arc::new(Schema::new(crate::schema::collections())),
         base_url: "https://oracles.example".to_owned(),

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
+use litekeep::node::Role;
 use litekeep_formats::TimestampMs;
 
 use super::pages::{Chrome, Figure, count};
@@ -14,8 +15,8 @@ use crate::time;
 /// What the status page knows.
 #[derive(Debug, Clone)]
 pub struct ReplicationView {
-    /// `owner`, `standby`, or what else this process is.
-    pub role: String,
+    /// What this process is to the replica.
+    pub role: Role,
     /// What it is doing, as its log says it: `replicating`, `following`, `restoring`.
     pub state: String,
     /// Where the replica is.
@@ -26,6 +27,8 @@ pub struct ReplicationView {
     pub lag_ms: Option<u64>,
     /// The newest transaction that the replica has.
     pub txid: Option<u64>,
+    /// The epoch that is owned.
+    pub epoch: Option<u64>,
     /// What the database came from when this process started.
     pub restore: Option<LastRestore>,
     /// The first and the last moment that can be restored.
@@ -137,7 +140,7 @@ pub fn page(view: &ReplicationView, lag: &LagRing, now: TimestampMs) -> askama::
         verdict: verdict(view),
         figures: vec![
             Figure::new("state", &view.state),
-            Figure::new("role", &view.role),
+            Figure::new("role", crate::replication::role(view.role)),
             Figure::new("lag", view.lag_ms.map_or_else(|| "unknown".to_owned(), duration)),
         ],
         plot: plot(lag, now),
@@ -191,6 +194,7 @@ fn groups(view: &ReplicationView) -> Vec<Group> {
             },
         ),
     ];
+    replica.push(Figure::new("This server", role(view)));
     replica.extend(view.txid.map(|txid| Figure::new("Newest transaction", count(txid))));
     if let Some((first, last)) = view.range {
         replica.push(Figure::new(
@@ -211,6 +215,24 @@ fn groups(view: &ReplicationView) -> Vec<Group> {
         )],
     };
     vec![Group { name: "Replica", facts: replica }, Group { name: "Last restore", facts: restore }]
+}
+
+/// The role and the epoch in words.
+fn role(view: &ReplicationView) -> String {
+    let text = match view.role {
+        _ if view.place == Place::Nowhere => "writes, and nobody else can",
+        Role::Starting => "is starting",
+        Role::Standby => "follows what another one writes; its first write makes it the owner",
+        Role::Acquiring => "is about to become the owner",
+        Role::Owner => "owns the data: what is written is written here",
+        Role::Leaving => "is handing the data over to another one",
+        Role::Returning => "was overtaken by another one, and returns to what is in the replica",
+        Role::Ended => "has ended",
+    };
+    match view.epoch {
+        Some(epoch) => format!("{text} (epoch {})", count(epoch)),
+        None => text.to_owned(),
+    }
 }
 
 // ---- The plot.
@@ -318,12 +340,13 @@ pub(crate) mod tests {
 
     pub(crate) fn view() -> ReplicationView {
         ReplicationView {
-            role: "owner".to_owned(),
+            role: Role::Owner,
             state: "replicating".to_owned(),
             place: Place::Elsewhere,
             durability: Durability::Replicated,
             lag_ms: Some(42),
             txid: Some(12_345),
+            epoch: Some(7),
             restore: Some(LastRestore {
                 from: "s3://bucket/oraclenet".to_owned(),
                 txid: 12_000,
@@ -367,7 +390,7 @@ pub(crate) mod tests {
         let page = page(&view(), &LagRing::default(), NOON).unwrap();
         for text in [
             "replicating",
-            "owner",
+            "owns the data: what is written is written here (epoch 7)",
             "42 ms",
             "12,345",
             "s3://bucket/oraclenet",
@@ -377,6 +400,25 @@ pub(crate) mod tests {
             "Nothing measured yet.",
         ] {
             assert!(page.contains(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_role_has_words_of_its_own() {
+        let mut told = std::collections::HashSet::new();
+        for role in [
+            Role::Starting,
+            Role::Standby,
+            Role::Acquiring,
+            Role::Owner,
+            Role::Leaving,
+            Role::Returning,
+            Role::Ended,
+        ] {
+            let view = ReplicationView { role, epoch: None, ..view() };
+            let words = super::role(&view);
+            assert!(page(&view, &LagRing::default(), NOON).unwrap().contains(&words), "{role:?}");
+            assert!(told.insert(words), "{role:?}");
         }
     }
 

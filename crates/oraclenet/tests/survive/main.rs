@@ -5,6 +5,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod hand_over;
 mod hostile;
 mod refuse;
 mod rig;
@@ -167,7 +168,7 @@ fn while_the_bucket_is_away_writes_are_503_reads_work_and_a_repeat_makes_no_doub
     let (place, bucket) = Place::in_process();
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("pb_data");
-    let server = start(&data, &place, &["--ack-timeout", "0.3"]).unwrap();
+    let server = start(&data, &place, &["--ack-timeout", "0.3", "--hand-over", "0.1"]).unwrap();
     let (oracle, token) = server.oracle("ada");
     let (_, bob) = server.oracle("bob");
     let voted = id(1, 9);
@@ -288,13 +289,19 @@ fn a_superuser_made_by_command_while_the_server_runs_survives_the_disk() {
     let told = server.call("GET", "/api/replication", &token, &Value::Null).body;
     assert_eq!(told["place"], json!("same disk"));
     assert_eq!(told["lastRestore"]["from"], json!(place.url));
+    assert_eq!((&told["role"], &told["epoch"]), (&json!("standby"), &Value::Null), "nothing was written yet");
+    assert!(server.said().contains("standby: following the replica"), "{}", server.said());
+    // The first write.
+    server.oracle("bob");
+    let told = server.call("GET", "/api/replication", &token, &Value::Null).body;
     let epoch = format!("epoch={}", told["epoch"].as_str().unwrap());
     let said = server.said();
     let owning = said.lines().find(|line| line.contains("owning the replica")).unwrap();
     assert!(owning.contains(&epoch), "{owning}: {epoch}");
     let public = server.call("GET", "/api/replication", "", &Value::Null).body;
     let keys: Vec<&String> = public.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["durability", "lag", "place", "role", "state"]);
+    let wanted = ["durability", "epoch", "lag", "looked", "place", "role", "state", "txid"];
+    assert_eq!(keys, wanted);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::common::wait_for;
 use crate::rig::{Place, begin, start, terminate};
-use s3test::{Fault, Rule};
+use s3test::{Fault, Profile, Rule};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -157,5 +157,29 @@ fn a_start_that_waits_for_its_replica_ends_at_a_signal() {
         assert_eq!(ended.code(), Some(0), "{}", said());
         assert!(said().contains("stopped before serving"), "{}", said());
         bucket.clear_rules();
+    }
+}
+
+#[test]
+fn a_store_that_protects_from_nobody_is_refused_unless_the_user_says_that_there_is_one_writer() {
+    for profile in [Profile::IgnoresConditions, Profile::RefusesConditions] {
+        let (place, bucket) = Place::with_habits(profile);
+        let folder = tempfile::tempdir().unwrap();
+        let Err(refused) = start(&folder.path().join("first"), &place, &[]) else {
+            panic!("{profile:?} was taken")
+        };
+        assert_eq!(refused.code, Some(1), "{}", refused.said);
+        assert!(refused.said.contains("--single-writer"), "{}", refused.said);
+        assert!(!bucket.keys().iter().any(|key| key.ends_with(".ltx")), "{:?}", bucket.keys());
+        let server = start(&folder.path().join("second"), &place, &["--single-writer"]).unwrap();
+        server.oracle("ada");
+        assert_eq!(server.stop().code(), Some(0));
+        // As a standby it finds out at its first write, and ends rather than write unprotected.
+        let mut server = start(&folder.path().join("third"), &place, &[]).unwrap();
+        let body = serde_json::json!({ "name": "bob", "email": "bob@x.io", "password": "12345678", "passwordConfirm": "12345678" });
+        let reply = server.call("POST", "/api/collections/oracles/records", "", &body);
+        assert_eq!(reply.body["data"]["outcome"], "not_applied", "{reply:?}");
+        assert_eq!(server.ended().code(), Some(1), "{}", server.said());
+        assert!(server.said().contains("--single-writer"), "{}", server.said());
     }
 }

@@ -1,6 +1,7 @@
 //! A server that can be killed, a disk that can be wiped, and a client that keeps a ledger of what was answered.
 
 use crate::common::{ADMIN, wait_for};
+use rustix::process::{Pid, Signal, kill_process};
 use s3test::Profile;
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -34,9 +35,14 @@ impl Place {
         Self { url, env }
     }
 
-    /// The S3 server of the tests.
+    /// The S3 server of the tests, as Spaces behaves.
     pub(crate) fn in_process() -> (Self, s3test::Server) {
-        let server = s3test::Server::start(Profile::Ceph).expect("an S3 server");
+        Self::with_habits(Profile::Ceph)
+    }
+
+    /// The S3 server of the tests.
+    pub(crate) fn with_habits(profile: Profile) -> (Self, s3test::Server) {
+        let server = s3test::Server::start(profile).expect("an S3 server");
         let bucket = Bucket {
             endpoint: server.endpoint().to_owned(),
             access_key_id: s3test::ACCESS_KEY.to_owned(),
@@ -68,7 +74,9 @@ pub(crate) fn begin(data: &Path, place: &Place, more: &[&str]) -> (Child, PathBu
     let file = File::create(&log).expect("a log");
     let mut command = Command::new(env!("CARGO_BIN_EXE_oraclenet"));
     command.args(["serve", "--http", "127.0.0.1:0", "--rate-limits", "off", "--dir"]).arg(data);
-    command.args(["--replica", &place.url]).args(more);
+    // A server that was killed has not handed over; who comes after it does not wait for that for long here.
+    let hand_over: &[&str] = if more.contains(&"--hand-over") { &[] } else { &["--hand-over", "0.5"] };
+    command.args(["--replica", &place.url]).args(hand_over).args(more);
     for name in ["LITESTREAM_ACCESS_KEY_ID", "LITESTREAM_SECRET_ACCESS_KEY", "ORACLENET_REPLICA_URL"] {
         command.env_remove(name);
     }
@@ -97,8 +105,11 @@ pub(crate) fn start(data: &Path, place: &Place, more: &[&str]) -> Result<Running
 
 /// Asks a process to end.
 pub(crate) fn terminate(child: &Child) {
-    let pid = rustix::process::Pid::from_child(child);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
+    signal(child, Signal::TERM);
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).expect("a signal");
 }
 
 impl Running {
@@ -112,6 +123,10 @@ impl Running {
     pub(crate) fn stop(mut self) -> ExitStatus {
         self.terminate();
         self.ended()
+    }
+
+    pub(crate) fn signal(&self, which: Signal) {
+        signal(&self.child, which);
     }
 
     pub(crate) fn terminate(&self) {
@@ -163,6 +178,9 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            crate::common::say(&format!("{} said:\n{}", self.log.display(), self.said()));
+        }
     }
 }
 

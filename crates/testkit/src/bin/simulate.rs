@@ -5,9 +5,9 @@
 //! be found out), `--right` (the right engine in the wrong one's scenario), `--twice` (each seed twice, with equal histories).
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
 
-use litekeep_core::decisions::Decisions;
 use std::process::ExitCode;
-use testkit::sim::{self, Fate, Report, Scenario, wrong};
+use testkit::party;
+use testkit::sim::{self, Fate, Flaws, Report, Scenario, wrong};
 
 struct Args {
     seeds: u64,
@@ -60,6 +60,9 @@ fn simulate(args: &Args) -> Result<u64, String> {
             Some(found.ok_or_else(|| format!("no wrong engine is called {name}"))?)
         }
     };
+    if args.scenario == "party" {
+        return Ok(gather(args));
+    }
     let mut total = Report::default();
     let mut findings = 0;
     for seed in args.from..args.from + args.seeds {
@@ -67,6 +70,7 @@ fn simulate(args: &Args) -> Result<u64, String> {
             Some(variant) => (variant.scenario)(seed),
             None => match args.scenario.as_str() {
                 "smoke" => Scenario::smoke(seed),
+                "bulk" => Scenario::bulk(seed),
                 "long" => Scenario::long(seed),
                 "survives" => Scenario::short(seed, Fate::Survives),
                 "wiped" => Scenario::short(seed, Fate::Wiped),
@@ -74,11 +78,11 @@ fn simulate(args: &Args) -> Result<u64, String> {
             },
         };
         if args.right {
-            scenario.decisions = Decisions::RIGHT;
+            scenario.flaws = Flaws::NONE;
         }
         let result = if args.twice { sim::run_twice(&scenario) } else { sim::run(&scenario) };
         match result {
-            Ok(report) => add(&mut total, &report),
+            Ok(report) => total.add(&report),
             Err(finding) => {
                 findings += 1;
                 println!("{finding}");
@@ -89,13 +93,21 @@ fn simulate(args: &Args) -> Result<u64, String> {
     Ok(findings)
 }
 
-fn add(total: &mut Report, report: &Report) {
-    total.commits += report.commits;
-    total.acknowledgements += report.acknowledgements;
-    total.crashes += report.crashes;
-    total.kills += report.kills;
-    total.restores += report.restores;
-    total.slots += report.slots;
-    total.breaks += report.breaks;
-    total.stops += report.stops;
+/// Several nodes on one bucket.
+fn gather(args: &Args) -> u64 {
+    let mut total = party::Report::default();
+    let mut findings = 0;
+    for seed in args.from..args.from + args.seeds {
+        let scenario = party::Scenario::any(seed);
+        let result = if args.twice { party::run_twice(&scenario) } else { party::run(&scenario) };
+        match result {
+            Ok(report) => total.add(&report),
+            Err(finding) => {
+                findings += 1;
+                println!("{finding}");
+            }
+        }
+    }
+    println!("{total:#?}");
+    findings
 }

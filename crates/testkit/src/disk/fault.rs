@@ -1,6 +1,7 @@
 //! Planned trouble: the call at which the power goes, and calls that fail.
 
 use super::Pid;
+use std::collections::BTreeMap;
 use std::io;
 
 /// A kind of call to the disk.
@@ -8,6 +9,8 @@ use std::io;
 pub enum Call {
     /// Bytes or properties are read; never counted.
     Read,
+    /// A lock is taken, given back or asked for; never counted, and no plan makes it fail: on a local disk none does.
+    Lock,
     /// Bytes are written.
     Write,
     /// The length is set.
@@ -55,7 +58,8 @@ pub struct Fault {
     pub skip: u64,
     /// How many then fail.
     pub times: u64,
-    /// As what: `StorageFull` for ENOSPC, `Other` for EIO.
+    /// As what: `StorageFull` for ENOSPC, `Other` for EIO; `UnexpectedEof` for a read that gives fewer bytes than
+    /// there are.
     pub error: io::ErrorKind,
 }
 
@@ -77,6 +81,8 @@ pub(super) struct Faults {
     trap: Option<Trap>,
     planned: Vec<Fault>,
     calls: u64,
+    /// How many calls of each process failed as planned.
+    failures: BTreeMap<Pid, u64>,
 }
 
 impl Faults {
@@ -97,17 +103,27 @@ impl Faults {
         self.calls
     }
 
+    pub(super) fn failures(&self, pid: Pid) -> u64 {
+        self.failures.get(&pid).copied().unwrap_or(0)
+    }
+
+    pub(super) fn note_failure(&mut self, pid: Pid) {
+        *self.failures.entry(pid).or_default() += 1;
+    }
+
     /// Counts a call and says whether it may happen.
     pub(super) fn enter(&mut self, call: Call, pid: Pid, path: &str) -> Result<(), Stop> {
-        if !matches!(call, Call::Read | Call::Barrier) {
+        if !matches!(call, Call::Read | Call::Lock | Call::Barrier) {
             self.calls += 1;
         }
-        if call != Call::Read
+        if !matches!(call, Call::Read | Call::Lock)
             && let Some(dead) = self.spring(call, pid)
         {
             return Err(Stop::Dies(dead));
         }
-        self.fail(call, path).map_or(Ok(()), |kind| Err(Stop::Error(kind)))
+        let Some(kind) = self.fail(call, path) else { return Ok(()) };
+        self.note_failure(pid);
+        Err(Stop::Error(kind))
     }
 
     fn spring(&mut self, call: Call, pid: Pid) -> Option<Dead> {

@@ -99,6 +99,11 @@ impl Disk {
         Self::from_state(state.after_power_loss(&SeededRandom::new(seed)), self.clock.clone())
     }
 
+    /// What was written to a file is durable, as some time after its writer was killed.
+    pub fn flush(&self, path: impl AsRef<Path>) {
+        self.state().flush(path.as_ref());
+    }
+
     /// Everything written so far is durable, as after a clean unmount.
     pub fn sync_all(&self) {
         self.state().sync_all();
@@ -177,6 +182,11 @@ impl Process {
     /// Its number.
     pub fn pid(&self) -> Pid {
         self.pid
+    }
+
+    /// How many of its calls failed because that was planned, or for want of room.
+    pub fn failures(&self) -> u64 {
+        self.disk.state().faults.failures(self.pid)
     }
 
     /// Whether it still runs.

@@ -280,9 +280,10 @@ impl State {
     }
 
     /// Whether `more` bytes still fit.
-    pub(super) fn room_for(&self, more: u64) -> io::Result<()> {
+    pub(super) fn room_for(&mut self, pid: Pid, more: u64) -> io::Result<()> {
         match self.capacity {
             Some(capacity) if more > 0 && self.used().saturating_add(more) > capacity => {
+                self.faults.note_failure(pid);
                 Err(io::ErrorKind::StorageFull.into())
             }
             _ => Ok(()),
@@ -296,6 +297,13 @@ impl State {
     }
 
     // For scenes and judges.
+
+    pub(super) fn flush(&mut self, path: &Path) {
+        let node = self.find(path).ok().flatten().and_then(|ino| self.nodes.get_mut(&ino));
+        if let Some(node) = node {
+            node.content.sync();
+        }
+    }
 
     pub(super) fn sync_all(&mut self) {
         for (ino, node) in &mut self.nodes {

@@ -124,6 +124,11 @@ impl FaultyStore {
         self.state().records.clone()
     }
 
+    /// How many operations there were.
+    pub fn count(&self) -> usize {
+        self.state().records.len()
+    }
+
     /// A digest of everything that was asked and answered.
     pub fn history(&self) -> u64 {
         self.state().history.digest()
@@ -208,6 +213,13 @@ impl FaultyStore {
                 apply()?;
                 Err(trouble(ErrorKind::Retry, verb, key, "the answer was lost"))
             }
+            Some(Fault::Twice(by)) => {
+                let due = self.clock.boot().saturating_add(by);
+                let answer = apply()?;
+                self.state().late.push(Late { due, ..late });
+                Ok(answer)
+            }
+            Some(Fault::Repeated) => apply().map(|_| Created::Exists),
             Some(Fault::Vanishes) => {
                 let answer = apply()?;
                 if answer == Created::Yes {

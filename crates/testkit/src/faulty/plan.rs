@@ -58,6 +58,10 @@ pub enum Fault {
     Flipped,
     /// The write is answered with success, and the object is gone.
     Vanishes,
+    /// The write is answered, and arrives once more this much later.
+    Twice(Duration),
+    /// A create happens, and is answered with 412 all the same: the network repeated it.
+    Repeated,
 }
 
 /// A fault for chosen operations.
@@ -92,16 +96,38 @@ pub struct Weather {
     pub stale: u64,
     /// Short reads.
     pub truncated: u64,
+    /// Writes that arrive twice.
+    pub twice: u64,
+    /// Creates that are answered with 412 although they happened.
+    pub repeated: u64,
 }
 
 impl Weather {
     /// No trouble.
-    pub const CLEAR: Self =
-        Self { refused: 0, busy: 0, lost: 0, held_back: 0, slow: 0, stale: 0, truncated: 0 };
+    pub const CLEAR: Self = Self {
+        refused: 0,
+        busy: 0,
+        lost: 0,
+        held_back: 0,
+        slow: 0,
+        stale: 0,
+        truncated: 0,
+        twice: 0,
+        repeated: 0,
+    };
 
     /// Much of everything that a store may do and still be a store.
-    pub const STORM: Self =
-        Self { refused: 60, busy: 40, lost: 60, held_back: 20, slow: 100, stale: 100, truncated: 0 };
+    pub const STORM: Self = Self {
+        refused: 60,
+        busy: 40,
+        lost: 60,
+        held_back: 20,
+        slow: 100,
+        stale: 100,
+        truncated: 0,
+        twice: 40,
+        repeated: 40,
+    };
 }
 
 #[derive(Debug)]
@@ -147,6 +173,8 @@ impl Planner {
             (weather.held_back, verb.writes(), Fault::HeldBack(delay * 10)),
             (weather.stale, verb == Verb::List, Fault::Stale),
             (weather.truncated, verb == Verb::Read, Fault::Truncated),
+            (weather.twice, verb.writes(), Fault::Twice(delay * 10)),
+            (weather.repeated, verb == Verb::Create, Fault::Repeated),
         ];
         let mut bound = 0;
         for (rate, fits, fault) in faults {

@@ -34,6 +34,8 @@ fn a_create_meets_each_fault_as_it_says() {
         (Fault::HeldBack(Duration::from_secs(9)), Err(Retry), false),
         (Fault::Slow(Duration::from_secs(9)), Ok(Created::Yes), true),
         (Fault::Vanishes, Ok(Created::Yes), false),
+        (Fault::Twice(Duration::from_secs(9)), Ok(Created::Yes), true),
+        (Fault::Repeated, Ok(Created::Exists), true),
     ] {
         let store = store(1);
         store.plan(next(fault));
@@ -114,6 +116,8 @@ fn equal_seeds_have_equal_weather_and_a_storm_has_some_of_everything() {
     some(|fault| matches!(fault, Fault::Slow(_)));
     some(|fault| matches!(fault, Fault::Stale));
     some(|fault| matches!(fault, Fault::Truncated));
+    some(|fault| matches!(fault, Fault::Twice(_)));
+    some(|fault| matches!(fault, Fault::Repeated));
 }
 
 #[test]

@@ -49,7 +49,7 @@ impl Desk {
         let started = Application::start(disk, path, self.shape, random, &mut self.ledger);
         match started {
             Ok(app) => self.app = Some(app),
-            Err(trouble) => self.note(Err(trouble)),
+            Err(trouble) => self.note(&Err(trouble)),
         }
     }
 
@@ -67,17 +67,21 @@ impl Desk {
             poke();
             self.poked = true;
         }
+        if matches!(result, Err(Trouble::Failed)) {
+            app.process().kill();
+            app.tool().kill();
+        }
         if !app.process().alive() {
             // At once: closing its connections puts shared memory back to what it was when it died.
             self.app = None;
             self.died = true;
         }
-        self.note(result);
+        self.note(&result);
     }
 
-    fn note(&mut self, result: Result<(), Trouble>) {
+    fn note(&mut self, result: &Result<(), Trouble>) {
         if let Err(Trouble::Finding(finding)) = result {
-            self.finding.get_or_insert(finding);
+            self.finding.get_or_insert_with(|| finding.clone());
         }
     }
 }

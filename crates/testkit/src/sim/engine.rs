@@ -1,10 +1,10 @@
 //! The engine under simulation: one process with its replicator, whose jobs wait in a queue until the simulation
 //! picks one.
 
-use super::Scenario;
-use super::kept::KeepsFrames;
+use super::flaws::{Flaws, bucket, files};
+use super::machine::DATABASE;
+use crate::disk::Process;
 use crate::disk::vfs::Vfs;
-use crate::disk::{Disk, Process};
 use crate::faulty::FaultyStore;
 use crate::random::SeededRandom;
 use litekeep::error::KeepError;
@@ -12,6 +12,7 @@ use litekeep::jobs::{Job, Spawner};
 use litekeep::replicator::{Env, Health, Replicator, Status};
 use litekeep::settings::Settings;
 use litekeep_core::env::Clock;
+use litekeep_formats::Txid;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -54,32 +55,27 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// Starts on a disk.
+    /// Starts as a process of a machine.
     pub(super) fn start(
-        disk: &Disk,
+        process: Process,
         store: &FaultyStore,
         random: &SeededRandom,
         settings: Settings,
-        scenario: &Scenario,
-        database: &str,
+        flaws: &Flaws,
     ) -> Result<Self, KeepError> {
-        let process = disk.process();
         let vfs = Vfs::new(&process);
         let queue = Queue::default();
+        let clock = Arc::new(process.disk().clock().clone());
         let env = Env {
-            clock: Arc::new(disk.clock().clone()),
+            clock: clock.clone(),
             random: Arc::new(random.fork("engine")),
-            files: if scenario.keeps_frames {
-                Arc::new(KeepsFrames::new(process.clone()))
-            } else {
-                Arc::new(process.clone())
-            },
+            files: files(process.clone(), flaws.files),
             vfs: Some(vfs.name().to_owned()),
-            store: Arc::new(store.clone()),
+            store: bucket(Arc::new(store.clone()), flaws.bucket, clock),
             spawner: Arc::new(queue.clone()),
-            decisions: scenario.decisions,
+            decisions: flaws.decisions,
         };
-        let mut replicator = Replicator::open(env, settings, Path::new(database))?;
+        let mut replicator = Replicator::open(env, settings, Path::new(DATABASE))?;
         replicator.set_polling(random.chance(1, 2));
         Ok(Self { replicator, queue, process, _vfs: vfs, due: Duration::ZERO })
     }
@@ -120,6 +116,18 @@ impl Engine {
     /// It is called soon, whatever it said.
     pub(super) fn hurry(&mut self) {
         self.due = Duration::ZERO;
+    }
+
+    /// From here on it learns of changes by notification.
+    pub(super) fn notified(&mut self) {
+        self.replicator.set_polling(false);
+        self.due = Duration::ZERO;
+    }
+
+    /// The newest transactions that were built, and that the replica holds.
+    pub(super) fn reached(&self) -> (Option<u64>, Option<u64>) {
+        let status = self.replicator.status();
+        (status.built.map(Txid::get), status.durable.map(Txid::get))
     }
 
     pub(super) fn ask(&mut self) -> u64 {

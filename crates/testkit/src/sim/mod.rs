@@ -6,16 +6,21 @@
 
 mod desk;
 mod engine;
+mod flaws;
 mod intervals;
-mod kept;
+mod judge;
+mod machine;
+mod rest;
+mod trouble;
 mod world;
 pub mod wrong;
+
+pub use flaws::{BucketFlaw, FilesFlaw, Flaws, PromiseFlaw};
 
 use crate::disk::vfs::SeededSqlite;
 use crate::faulty::Weather;
 use crate::random::SeededRandom;
 use crate::workload::Shape;
-use litekeep_core::decisions::Decisions;
 use std::fmt;
 use world::World;
 
@@ -38,10 +43,14 @@ pub struct Scenario {
     pub disk: Fate,
     /// The application acts once in so many of the engine's own calls, 0 for never; from the seed if `None`.
     pub interrupts: Option<u64>,
-    /// The engine's verdicts.
-    pub decisions: Decisions,
-    /// Whether the engine reads through files that keep each frame of the WAL as it was when they first saw it.
-    pub keeps_frames: bool,
+    /// In so many of a thousand turns the disk begins to be full, or to fail calls.
+    pub disk_trouble: u64,
+    /// In so many of a thousand turns the machine's wall clock jumps by up to ten minutes.
+    pub clock_jumps: u64,
+    /// Whether a long idle time comes at the end, and an hour of it is watched.
+    pub idle: bool,
+    /// What is wrong about the engine.
+    pub flaws: Flaws,
 }
 
 /// When the power goes.
@@ -78,8 +87,10 @@ impl Scenario {
             kills: false,
             disk: Fate::Either,
             interrupts: None,
-            decisions: Decisions::RIGHT,
-            keeps_frames: false,
+            disk_trouble: 0,
+            clock_jumps: 0,
+            idle: false,
+            flaws: Flaws::NONE,
         }
     }
 
@@ -96,6 +107,27 @@ impl Scenario {
         }
     }
 
+    /// A short scene with some of everything, for runs of very many seeds: most mistakes need few steps.
+    pub fn bulk(seed: u64) -> Self {
+        let random = SeededRandom::new(seed ^ 0x0002_0000);
+        let some = |of: &[u64]| random.pick(of).copied().unwrap_or(0);
+        let held_back = some(&[0, 0, 20]);
+        Self {
+            shape: Some(Shape::small(&random)),
+            weather: match random.chance(1, 3) {
+                true => Weather { held_back, ..Weather::CLEAR },
+                false => Weather { held_back, ..Weather::STORM },
+            },
+            turns: some(&[60, 120, 120, 250, 400]),
+            crash: Crash::Times(random.below(4)),
+            kills: random.chance(1, 2),
+            disk_trouble: some(&[0, 0, 10, 40]),
+            clock_jumps: some(&[0, 0, 20]),
+            idle: random.chance(1, 10),
+            ..Self::smoke(seed)
+        }
+    }
+
     /// Everything at once, for long runs.
     pub fn long(seed: u64) -> Self {
         let random = SeededRandom::new(seed ^ 0x0001_0000);
@@ -104,6 +136,9 @@ impl Scenario {
             turns: random.between(200, 3000),
             crash: Crash::Times(random.below(5)),
             kills: random.chance(1, 2),
+            disk_trouble: if random.chance(1, 2) { 10 } else { 0 },
+            clock_jumps: if random.chance(1, 2) { 5 } else { 0 },
+            idle: random.chance(1, 2),
             ..Self::smoke(seed)
         }
     }
@@ -122,14 +157,38 @@ pub struct Report {
     pub crashes: u64,
     /// Processes killed.
     pub kills: u64,
-    /// Restores that were judged.
+    /// Times that the disk or the clock gave trouble.
+    pub troubles: u64,
+    /// Restores of the newest state that were judged.
     pub restores: u64,
+    /// Other restore points that were restored.
+    pub points: u64,
+    /// Idle hours in which nothing was asked.
+    pub idle_hours: u64,
     /// Slots that went up.
     pub slots: u64,
     /// Breaks of the frame chain that were mended.
     pub breaks: u64,
     /// Times that the engine ended because the replica had gone another way (a late put of its former life).
     pub stops: u64,
+}
+
+impl Report {
+    /// Adds what another simulation did; the histories do not add up.
+    pub fn add(&mut self, other: &Self) {
+        self.history = 0;
+        self.commits += other.commits;
+        self.acknowledgements += other.acknowledgements;
+        self.crashes += other.crashes;
+        self.kills += other.kills;
+        self.troubles += other.troubles;
+        self.restores += other.restores;
+        self.points += other.points;
+        self.idle_hours += other.idle_hours;
+        self.slots += other.slots;
+        self.breaks += other.breaks;
+        self.stops += other.stops;
+    }
 }
 
 /// A promise that was broken.

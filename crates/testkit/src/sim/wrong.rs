@@ -1,6 +1,6 @@
 //! Engines that are wrong on purpose: each decides one thing as somebody once did, and the checker must notice.
 
-use super::{Crash, Fate, Scenario};
+use super::{Crash, Fate, FilesFlaw, Flaws, Scenario};
 use crate::faulty::Weather;
 use crate::workload::Shape;
 use litekeep_core::assess::{Advance, Facts, Position, Resume};
@@ -24,7 +24,7 @@ fn busy(seed: u64, decisions: Decisions) -> Scenario {
         weather: Weather::CLEAR,
         crash: Crash::Never,
         interrupts: Some(30),
-        decisions,
+        flaws: Flaws { decisions, ..Flaws::NONE },
         ..Scenario::smoke(seed)
     }
 }
@@ -94,7 +94,10 @@ pub fn variants() -> Vec<Variant> {
         Variant {
             name: "keep-uncommitted-frames",
             why: "keeps pages that it read before their transaction committed; SQLite writes over such frames",
-            scenario: |seed| Scenario { keeps_frames: true, ..busy(seed, RIGHT) },
+            scenario: |seed| Scenario {
+                flaws: Flaws { files: FilesFlaw::KeepsFrames, ..Flaws::NONE },
+                ..busy(seed, RIGHT)
+            },
         },
         Variant {
             name: "drop-before-stage",
@@ -106,7 +109,7 @@ pub fn variants() -> Vec<Variant> {
             why: "calls a slot durable when its put was sent",
             scenario: |seed| {
                 let decisions = Decisions { durable_after_put: false, ..RIGHT };
-                Scenario { decisions, ..Scenario::smoke(seed) }
+                Scenario { flaws: Flaws { decisions, ..Flaws::NONE }, ..Scenario::smoke(seed) }
             },
         },
         Variant {

@@ -3,45 +3,78 @@
 use super::ledger::Content;
 use crate::history::fold;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Result};
+use rusqlite::{Connection, OptionalExtension, Result};
 
-/// Everything about a database.
-pub(super) fn content(conn: &Connection) -> Result<Content> {
-    let (exact, pages) = pages(conn)?;
-    Ok(Content { exact: Some(exact), pages: Some(pages), rows: rows(conn)? })
+/// The digests of a database's pages.
+pub(super) struct Image {
+    /// Of every page, ascending, page 1 first.
+    pages: Vec<u64>,
+    /// Of page 1 without the change counters that SQLite sets as it commits, and without the journal mode.
+    first: u64,
 }
 
-/// What a transaction will leave, seen before it commits.
-pub(super) fn prospect(conn: &Connection) -> Result<Content> {
-    Ok(Content { exact: None, ..content(conn)? })
-}
-
-/// Digests of all pages: of every byte, and without the change counters that SQLite sets as it commits.
-fn pages(conn: &Connection) -> Result<(u64, u64)> {
-    let mut statement = conn.prepare_cached("SELECT pgno, data FROM sqlite_dbpage ORDER BY pgno")?;
-    let mut rows = statement.query([])?;
-    let (mut exact, mut without) = (0, 0);
-    while let Some(row) = rows.next()? {
-        let data = row.get_ref(1)?.as_blob()?;
-        let digest = fold(0, data);
-        exact = fold(exact, &digest.to_le_bytes());
-        if row.get::<_, i64>(0)? == 1 && data.len() >= 100 {
-            let mut first = data.to_vec();
-            first[24..28].fill(0);
-            first[92..100].fill(0);
-            without = fold(without, &fold(0, &first).to_le_bytes());
-        } else {
-            without = fold(without, &digest.to_le_bytes());
+impl Image {
+    /// Reads every page.
+    pub(super) fn read(conn: &Connection) -> Result<Self> {
+        let mut statement = conn.prepare_cached("SELECT pgno, data FROM sqlite_dbpage ORDER BY pgno")?;
+        let mut rows = statement.query([])?;
+        let mut image = Self { pages: Vec::new(), first: 0 };
+        while let Some(row) = rows.next()? {
+            let data = row.get_ref(1)?.as_blob()?;
+            image.pages.push(fold(0, data));
+            if row.get::<_, i64>(0)? == 1 {
+                image.first = without_counters(data);
+            }
         }
+        Ok(image)
     }
-    Ok((exact, without))
+
+    /// Of a transaction that will commit now: it will leave these pages.
+    pub(super) fn prospect(&self) -> Content {
+        Content { exact: None, ..self.content() }
+    }
+
+    /// Of what is committed.
+    pub(super) fn content(&self) -> Content {
+        let all = |first: u64| {
+            let rest = self.pages.iter().skip(1);
+            rest.fold(fold(0, &first.to_le_bytes()), |digest, page| fold(digest, &page.to_le_bytes()))
+        };
+        let first = self.pages.first().copied().unwrap_or(0);
+        Content { exact: Some(all(first)), pages: Some(all(self.first)), rows: None }
+    }
+
+    /// After the commit: of all pages only the first one's counters are others. Reading every page again for them is
+    /// what most of a simulation's time once went into.
+    pub(super) fn committed(mut self, conn: &Connection) -> Result<Content> {
+        let mut statement = conn.prepare_cached("SELECT data FROM sqlite_dbpage WHERE pgno = 1")?;
+        let first: Option<Vec<u8>> = statement.query_row([], |row| row.get(0)).optional()?;
+        let Some(data) = first.filter(|data| without_counters(data) == self.first) else {
+            return Ok(Self::read(conn)?.content());
+        };
+        if let Some(digest) = self.pages.first_mut() {
+            *digest = fold(0, &data);
+        }
+        Ok(self.content())
+    }
 }
 
-fn rows(conn: &Connection) -> Result<u64> {
+fn without_counters(page: &[u8]) -> u64 {
+    let mut page = page.to_vec();
+    if page.len() >= 100 {
+        page[18..20].fill(0);
+        page[24..28].fill(0);
+        page[92..100].fill(0);
+    }
+    fold(0, &page)
+}
+
+/// The digest of every row; 0 for a database without tables.
+pub(super) fn rows(conn: &Connection) -> Result<u64> {
     let mut tables =
         conn.prepare_cached("SELECT name FROM sqlite_schema WHERE type='table' ORDER BY name")?;
     let names: Vec<String> = tables.query_map([], |row| row.get(0))?.collect::<Result<_>>()?;
-    let mut digest = 0;
+    let mut digest = NO_ROWS;
     for name in names {
         digest = fold(digest, name.as_bytes());
         let mut statement = conn.prepare(&format!("SELECT * FROM \"{name}\" ORDER BY 1"))?;
@@ -60,3 +93,6 @@ fn rows(conn: &Connection) -> Result<u64> {
     }
     Ok(digest)
 }
+
+/// What [`rows`] gives for a database without tables.
+pub(super) const NO_ROWS: u64 = 0;

@@ -1,6 +1,6 @@
 //! What was committed, in order, so that a restored file can be judged: is it exactly one of these states, and which?
 
-use super::image;
+use super::image::{self, Image};
 use crate::history::fold;
 use rusqlite::Connection;
 
@@ -9,10 +9,23 @@ use rusqlite::Connection;
 pub struct Content {
     /// Digest of every byte; `None` for a commit whose answer never came.
     pub exact: Option<u64>,
-    /// Digest of every byte but the change counters of page 1; `None` where a commit moves pages by itself.
+    /// Digest of every byte but the change counters and the journal mode in page 1; `None` where a commit moves pages by
+    /// itself.
     pub pages: Option<u64>,
-    /// Digest of every row.
-    pub rows: u64,
+    /// Digest of every row; known only where the pages are not.
+    pub rows: Option<u64>,
+}
+
+impl Content {
+    /// What is known of a commit that moves pages by itself, before its answer.
+    pub fn of_rows(rows: u64) -> Self {
+        Self { exact: None, pages: None, rows: Some(rows) }
+    }
+
+    /// A database in which nothing was made yet: nothing, or a page without a table.
+    pub fn unborn() -> Self {
+        Self::of_rows(image::NO_ROWS)
+    }
 }
 
 /// How a commit ended.
@@ -92,12 +105,13 @@ impl Ledger {
     /// # Errors
     /// If it is none of the states that a sound disk may hold.
     pub fn found(&mut self, conn: &Connection, lost: usize) -> Result<(), String> {
-        let content = image::content(conn).map_err(|error| error.to_string())?;
+        let content = self.look(conn)?;
         if newest(&self.commits, &content).is_none() {
             // The engine may have brought the file forward, by a put that had been on its way. SQLite wrote it then, and
-            // counted that in page 1, so it is known by its pages but for those counters.
+            // counted that in page 1, so it is known by its pages but for those counters. So is one that was left in
+            // another journal mode.
             match self.place(&content).or_else(|| self.place_by(&content, same_pages)) {
-                Some(place) if place.at == self.last() => self.go_back(place),
+                Some(place) if place.at >= self.last_confirmed() || lost > 0 => self.go_back(place),
                 _ => {
                     return Err(format!(
                         "the application found {content:x?}, which nobody committed: {self}"
@@ -105,16 +119,19 @@ impl Ledger {
                 }
             }
         }
-        let exactly = newest(&self.commits, &content);
-        let brought = || self.commits.iter().rposition(|commit| same_pages(&commit.content, &content));
-        let Some(at) = exactly.or_else(brought) else { return Err("BUG: found above".to_owned()) };
+        let is_this =
+            |commit: &Commit| matches(&commit.content, &content) || same_pages(&commit.content, &content);
+        let Some(at) = self.commits.iter().rposition(is_this) else {
+            return Err("BUG: found above".to_owned());
+        };
         let oldest = self.last_confirmed().unwrap_or(0);
         if at.saturating_add(lost) < oldest {
             return Err(format!("the application found commit {at} and missed {oldest}: {self}"));
         }
         self.leave(Some(at));
-        // The file's counters are its own now, and the replica has those of before: both are this state.
-        self.commits[at].content = Content { exact: content.exact.filter(|_| exactly.is_some()), ..content };
+        // Where the file's counters are its own now, the replica has those of before: both are this state.
+        let exact = content.exact.filter(|_| self.commits[at].content.exact == content.exact);
+        self.commits[at].content = Content { exact, rows: None, ..content };
         self.commits[at].outcome = Outcome::Committed;
         Ok(())
     }
@@ -142,9 +159,28 @@ impl Ledger {
         }
     }
 
+    /// The counters and the journal mode of what came since `before` are not known: who found another mode than WAL may
+    /// have changed it.
+    pub fn blur_since(&mut self, before: Option<usize>) {
+        for commit in self.commits.iter_mut().skip(before.map_or(0, |at| at + 1)) {
+            commit.content.exact = None;
+        }
+    }
+
     /// A digest of all that is recorded.
     pub fn digest(&self) -> u64 {
         self.commits.iter().fold(0, |digest, commit| fold(digest, format!("{commit:?}").as_bytes()))
+    }
+
+    /// What a connection sees, as far as the commits can be told by it.
+    fn look(&self, conn: &Connection) -> Result<Content, String> {
+        let told_by_rows = |commit: &Commit| commit.content.pages.is_none();
+        let all = || self.commits.iter().chain(self.branches.iter().flat_map(|branch| &branch.commits));
+        let read = || {
+            let rows = all().any(told_by_rows).then(|| image::rows(conn)).transpose()?;
+            Ok(Content { rows, ..Image::read(conn)?.content() })
+        };
+        read().map_err(|error: rusqlite::Error| error.to_string())
     }
 
     fn place(&self, content: &Content) -> Option<Place> {
@@ -166,12 +202,12 @@ impl Ledger {
     /// # Errors
     /// If none is; the text tells which one it resembles.
     pub fn identify(&self, conn: &Connection) -> Result<Place, String> {
-        let content = image::content(conn).map_err(|error| error.to_string())?;
+        let content = self.look(conn)?;
         if let Some(place) = self.place(&content) {
             return Ok(place);
         }
-        let alike = self.commits.iter().rposition(|commit| commit.content.rows == content.rows);
-        let alike = alike.map_or("no commit has its rows".into(), |at| format!("it has the rows of {at}"));
+        let alike = self.commits.iter().rposition(|commit| same_pages(&commit.content, &content));
+        let alike = alike.map_or("no commit has its pages".into(), |at| format!("it has the pages of {at}"));
         Err(format!("no commit is {content:x?} ({alike}): {self}"))
     }
 }
@@ -182,7 +218,7 @@ fn newest(commits: &[Commit], content: &Content) -> Option<usize> {
 
 /// The same pages, but for what SQLite counts in the first one.
 fn same_pages(recorded: &Content, seen: &Content) -> bool {
-    recorded.pages.is_some() && recorded.pages == seen.pages && recorded.rows == seen.rows
+    recorded.pages.is_some() && recorded.pages == seen.pages
 }
 
 fn matches(recorded: &Content, seen: &Content) -> bool {

@@ -1,9 +1,9 @@
 //! An application that writes to a SQLite database as applications do, from a seed, and keeps a ledger of what it
 //! committed.
 //!
-//! One connection writes; a tool in a process of its own checkpoints, reads for long and vacuums now and then. Errors
-//! that any application must live with (busy, disk full) end an action; a death ends the application; everything else
-//! is a finding.
+//! One connection writes, vacuums, and changes the journal mode and the page size now and then; a second one reads for
+//! long; a tool in a process of its own checkpoints. Errors that any application must live with (busy, disk full, a
+//! planned I/O error) end an action or make it leave; a death ends it; everything else is a finding.
 
 mod image;
 mod ledger;
@@ -16,6 +16,7 @@ pub use ledger::{Commit, Content, Ledger, Outcome, Place};
 use crate::disk::vfs::Vfs;
 use crate::disk::{Disk, Process};
 use crate::random::SeededRandom;
+use image::Image;
 use rusqlite::{Connection, ErrorCode, params};
 
 /// What kind of application it is.
@@ -33,6 +34,10 @@ pub struct Shape {
     pub vacuums: bool,
     /// The greatest blob, bytes.
     pub blob: u64,
+    /// Above so many bytes of content rows are deleted: a scene's cost is mostly its database's size.
+    pub limit: u32,
+    /// Whether it leaves WAL mode now and then, and comes back with another page size.
+    pub modes: bool,
 }
 
 impl Shape {
@@ -46,13 +51,30 @@ impl Shape {
             autocheckpoint: of(&[0, 1, 7, 50, 1000]),
             cache: of(&[5, 5, 200]),
             vacuums: random.chance(1, 2),
-            blob: u64::from(page_size) * 3,
+            blob: u64::from(page_size).min(16_384) * 3,
+            limit: of(&[60_000, 150_000, 400_000]).max(page_size * 8),
+            modes: random.chance(1, 3),
         }
     }
 
+    /// A small one from a seed, for many short scenes.
+    pub fn small(random: &SeededRandom) -> Self {
+        let shape = Self::any(random);
+        let page_size = shape.page_size.min(4096);
+        Self { page_size, blob: u64::from(page_size) * 3, limit: (page_size * 10).max(20_000), ..shape }
+    }
+
     /// A small, plain one.
-    pub const PLAIN: Self =
-        Self { page_size: 4096, synced: true, autocheckpoint: 1000, cache: 200, vacuums: false, blob: 6000 };
+    pub const PLAIN: Self = Self {
+        page_size: 4096,
+        synced: true,
+        autocheckpoint: 1000,
+        cache: 200,
+        vacuums: false,
+        blob: 6000,
+        limit: 200_000,
+        modes: false,
+    };
 }
 
 /// Why an action did not end well.
@@ -60,8 +82,10 @@ impl Shape {
 pub enum Trouble {
     /// The process or its machine is dead.
     Dead,
-    /// Somebody holds a lock, or the disk is full; nothing was changed.
+    /// Somebody holds a lock, the disk is full, or a call failed as planned; nothing was changed.
     Later,
+    /// A planned failure left it in doubt whether a commit happened: it gives up, as if it were killed.
+    Failed,
     /// What no application should see.
     Finding(String),
 }
@@ -81,10 +105,12 @@ enum Action {
     Incremental,
     Checkpoint,
     Reader,
+    Mode,
+    Shrink,
 }
 
 /// How often each action comes.
-const ACTIONS: [(u64, Action); 12] = [
+const ACTIONS: [(u64, Action); 13] = [
     (30, Action::Insert),
     (15, Action::Update),
     (10, Action::Delete),
@@ -97,6 +123,7 @@ const ACTIONS: [(u64, Action); 12] = [
     (4, Action::Incremental),
     (8, Action::Checkpoint),
     (3, Action::Reader),
+    (4, Action::Mode),
 ];
 
 /// A running application.
@@ -105,12 +132,14 @@ pub struct Application {
     tool: Process,
     shape: Shape,
     random: SeededRandom,
+    path: String,
     // Connections before the VFS they use.
     writer: Connection,
-    reader: Connection,
-    foreign: Connection,
-    _vfs: Vfs,
-    _tool_vfs: Vfs,
+    /// These two only from their first use on, and not while the journal mode changes.
+    reader: Option<Connection>,
+    foreign: Option<Connection>,
+    vfs: Vfs,
+    tool_vfs: Vfs,
 }
 
 impl Application {
@@ -127,35 +156,27 @@ impl Application {
         ledger: &mut Ledger,
     ) -> Result<Self, Trouble> {
         let (process, tool) = (disk.process(), disk.process());
-        let sort = |error: rusqlite::Error| sort(&process, &error);
         let (vfs, tool_vfs) = (Vfs::new(&process), Vfs::new(&tool));
-        let writer = vfs.open(path).map_err(sort)?;
-        writer
-            .execute_batch(&format!("PRAGMA page_size={}; PRAGMA synchronous=EXTRA", shape.page_size))
-            .map_err(sort)?;
-        let empty = writer.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0)).map_err(sort)? == 0;
-        if empty {
-            writer
-                .execute_batch(&format!("PRAGMA auto_vacuum={}", if shape.vacuums { 2 } else { 0 }))
-                .map_err(sort)?;
-        }
-        let mode: String = writer.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0)).map_err(sort)?;
-        if mode != "wal" {
-            return Err(Trouble::Finding(format!("journal mode stays {mode}")));
-        }
-        settle(&writer, shape).map_err(sort)?;
-        let (reader, foreign) = (vfs.open(path).map_err(sort)?, tool_vfs.open(path).map_err(sort)?);
-        foreign.execute_batch("PRAGMA wal_autocheckpoint=0").map_err(sort)?;
-        for connection in [&writer, &reader, &foreign] {
-            connection.busy_timeout(std::time::Duration::ZERO).map_err(sort)?;
-        }
-        if ledger.commits().is_empty() {
-            let content = image::content(&writer).map_err(sort)?;
-            ledger.add(Commit { content, outcome: Outcome::Committed, what: "start".to_owned() });
+        let first = ledger.commits().is_empty();
+        let opened = prepare(&vfs, path, shape, ledger);
+        let writer = opened.map_err(|error| sort(&process, &error, process.failures() > 0))?;
+        let settled = if first {
+            let content =
+                Image::read(&writer).map(|image| image.content()).map_err(|error| error.to_string());
+            content.map(|content| {
+                ledger.add(Commit { content, outcome: Outcome::Committed, what: "start".to_owned() });
+            })
         } else {
-            ledger.found(&writer, if shape.synced { 0 } else { usize::MAX / 2 }).map_err(Trouble::Finding)?;
+            ledger.found(&writer, if shape.synced { 0 } else { usize::MAX / 2 })
+        };
+        match settled {
+            Ok(()) => {}
+            Err(_) if !process.alive() => return Err(Trouble::Dead),
+            Err(_) if process.failures() > 0 => return Err(Trouble::Failed),
+            Err(finding) => return Err(Trouble::Finding(finding)),
         }
-        Ok(Self { process, tool, shape, random, writer, reader, foreign, _vfs: vfs, _tool_vfs: tool_vfs })
+        let path = path.to_owned();
+        Ok(Self { process, tool, shape, random, path, writer, reader: None, foreign: None, vfs, tool_vfs })
     }
 
     /// Its process, to kill it.
@@ -173,39 +194,66 @@ impl Application {
     /// # Errors
     /// See [`Trouble`]. The application goes on after [`Trouble::Later`].
     pub fn step(&mut self, ledger: &mut Ledger) -> Result<(), Trouble> {
-        let action = self.choose();
-        let before = ledger.commits().len();
-        let result = self.act(action, ledger);
+        let before = ledger.last();
+        let failures = self.failures();
+        let (action, result) = match self.choose() {
+            Ok(action @ Action::Mode) => (action, self.change_mode(ledger)),
+            Ok(action) => (action, self.open_others().and_then(|()| self.act(action, ledger))),
+            Err(error) => (Action::Reader, Err(error)),
+        };
         // A failure leaves no transaction behind.
         if !self.writer.is_autocommit() {
             let _ = self.writer.execute_batch("ROLLBACK");
         }
-        match result {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                let trouble = sort(&self.process, &error);
-                if matches!(trouble, Trouble::Later) && ledger.commits().len() > before {
-                    return Err(Trouble::Finding(format!(
-                        "{action:?}: {error} after a commit was under way"
-                    )));
-                }
-                Err(match trouble {
-                    Trouble::Finding(error) => Trouble::Finding(format!("{action:?}: {error}")),
-                    other => other,
-                })
+        let Err(error) = result else { return Ok(()) };
+        let in_doubt = ledger.last() > before;
+        match sort(&self.process, &error, self.failures() > failures) {
+            Trouble::Finding(error) => Err(Trouble::Finding(format!("{action:?}: {error}"))),
+            Trouble::Later if in_doubt && action == Action::Mode => Err(Trouble::Failed),
+            Trouble::Later if in_doubt => {
+                Err(Trouble::Finding(format!("{action:?}: {error} after a commit was under way")))
             }
+            Trouble::Failed if in_doubt && action != Action::Mode && self.random.chance(1, 2) => {
+                // It goes on; SQLite has rolled back, and what comes next takes the place of what failed.
+                ledger.go_back(Place::on_the_way(before));
+                Err(Trouble::Later)
+            }
+            Trouble::Failed if !in_doubt => Err(Trouble::Later),
+            other => Err(other),
         }
     }
 
-    fn choose(&self) -> Action {
+    /// Calls that failed as planned.
+    fn failures(&self) -> u64 {
+        self.process.failures() + self.tool.failures()
+    }
+
+    fn choose(&self) -> rusqlite::Result<Action> {
+        let number = |pragma: &str| self.writer.query_row(pragma, [], |row| row.get::<_, u32>(0));
+        let pages = number("PRAGMA page_count")?.saturating_sub(number("PRAGMA freelist_count")?);
+        if pages.saturating_mul(number("PRAGMA page_size")?) > self.shape.limit && self.random.chance(2, 3) {
+            return Ok(Action::Shrink);
+        }
         let mut drawn = self.random.below(ACTIONS.iter().map(|(weight, _)| weight).sum());
         for (weight, action) in ACTIONS {
             if drawn < weight {
-                return action;
+                return Ok(if action == Action::Mode && !self.shape.modes { Action::Insert } else { action });
             }
             drawn -= weight;
         }
-        Action::Insert
+        Ok(Action::Insert)
+    }
+
+    fn open_others(&mut self) -> rusqlite::Result<()> {
+        if self.reader.is_none() {
+            self.reader = Some(patient(self.vfs.open(&self.path)?)?);
+        }
+        if self.foreign.is_none() {
+            let foreign = patient(self.tool_vfs.open(&self.path)?)?;
+            foreign.execute_batch("PRAGMA wal_autocheckpoint=0")?;
+            self.foreign = Some(foreign);
+        }
+        Ok(())
     }
 
     fn act(&self, action: Action, ledger: &mut Ledger) -> rusqlite::Result<()> {
@@ -238,14 +286,52 @@ impl Application {
             Action::Vacuum => self.vacuum(ledger),
             Action::Incremental => self.transaction("incremental vacuum", ledger, |app| {
                 app.delete(20)?;
-                let mut statement = app.writer.prepare("PRAGMA incremental_vacuum(30)")?;
-                let mut rows = statement.query([])?;
-                while rows.next()?.is_some() {}
-                Ok(())
+                to_the_end(&app.writer, "PRAGMA incremental_vacuum(30)")
             }),
             Action::Checkpoint => self.checkpoint(),
             Action::Reader => self.read(),
+            Action::Shrink => self.transaction("shrink", ledger, |app| app.delete(60)),
+            // Not with the others open.
+            Action::Mode => Ok(()),
         }
+    }
+
+    /// Out of WAL mode and back; between the two perhaps a commit, and a VACUUM that changes the page size. Refused
+    /// while anybody else has the database open, as an engine has.
+    fn change_mode(&mut self, ledger: &mut Ledger) -> rusqlite::Result<()> {
+        (self.reader, self.foreign) = (None, None);
+        let before = ledger.last();
+        if self.shape.synced {
+            // A rollback journal that is not synced away comes back.
+            self.writer.execute_batch("PRAGMA synchronous=EXTRA")?;
+        }
+        let rows = Content::of_rows(image::rows(&self.writer)?);
+        self.commit("journal_mode=DELETE", rows, ledger, "PRAGMA journal_mode=DELETE", None)?;
+        let result = self.without_wal(ledger);
+        ledger.blur_since(before);
+        if result.is_ok() {
+            self.writer.execute_batch(synchronous(self.shape))?;
+        }
+        if result.is_err() && self.process.alive() {
+            // Who comes next may find the one mode or the other, and changes it himself.
+            let rows = Content::of_rows(image::rows(&self.writer).unwrap_or(image::NO_ROWS));
+            let what = "journal mode in doubt".to_owned();
+            ledger.add(Commit { content: rows, outcome: Outcome::Unknown, what });
+        }
+        result
+    }
+
+    fn without_wal(&self, ledger: &mut Ledger) -> rusqlite::Result<()> {
+        if self.random.chance(1, 2) {
+            self.transaction("insert without WAL", ledger, |app| app.insert(3))?;
+        }
+        if self.random.chance(1, 2) {
+            let page_size = self.random.pick(&[512, 1024, 4096, 8192]).copied().unwrap_or(4096);
+            self.writer.execute_batch(&format!("PRAGMA page_size={page_size}"))?;
+            self.vacuum(ledger)?;
+        }
+        let rows = Content::of_rows(image::rows(&self.writer)?);
+        self.commit("journal_mode=WAL", rows, ledger, "PRAGMA journal_mode=WAL", None)
     }
 
     /// A write transaction: what it will leave is in the ledger before it commits, as a commit of unknown outcome.
@@ -258,29 +344,43 @@ impl Application {
         self.writer.execute_batch("BEGIN IMMEDIATE")?;
         self.writer.execute_batch(SCHEMA)?;
         write(self)?;
-        let content = image::prospect(&self.writer)?;
-        self.commit(what, content, ledger, "COMMIT")
+        let image = Image::read(&self.writer)?;
+        self.commit(what, image.prospect(), ledger, "COMMIT", Some(image))
     }
 
     fn vacuum(&self, ledger: &mut Ledger) -> rusqlite::Result<()> {
-        let content = Content { exact: None, pages: None, rows: image::content(&self.writer)?.rows };
-        self.commit("vacuum", content, ledger, "VACUUM")
+        let content = Content::of_rows(image::rows(&self.writer)?);
+        self.commit("vacuum", content, ledger, "VACUUM", None)
     }
 
-    fn commit(&self, what: &str, content: Content, ledger: &mut Ledger, sql: &str) -> rusqlite::Result<()> {
+    /// `image` is what will be there, where that is known before.
+    fn commit(
+        &self,
+        what: &str,
+        content: Content,
+        ledger: &mut Ledger,
+        sql: &str,
+        image: Option<Image>,
+    ) -> rusqlite::Result<()> {
         let mut commit = Commit { content, outcome: Outcome::Unknown, what: what.to_owned() };
-        match self.writer.execute_batch(sql) {
+        let failures = self.failures();
+        match to_the_end(&self.writer, sql) {
             Ok(()) => {
                 commit.outcome = Outcome::Committed;
+                let left = match image {
+                    Some(image) => image.committed(&self.writer),
+                    None => Image::read(&self.writer).map(|image| image.content()),
+                };
                 // The answer came; a power loss before the next look leaves the prospect as the record.
-                if let Ok(content) = image::content(&self.writer) {
+                if let Ok(content) = left {
                     commit.content = content;
                 }
                 ledger.add(commit);
                 Ok(())
             }
             Err(error) => {
-                if matches!(sort(&self.process, &error), Trouble::Dead) {
+                let trouble = sort(&self.process, &error, self.failures() > failures);
+                if matches!(trouble, Trouble::Dead | Trouble::Failed) {
                     ledger.add(commit);
                 }
                 Err(error)
@@ -330,16 +430,18 @@ impl Application {
     fn checkpoint(&self) -> rusqlite::Result<()> {
         let modes = ["PASSIVE", "FULL", "RESTART", "TRUNCATE"];
         let mode = self.random.pick(&modes).copied().unwrap_or("PASSIVE");
-        let connection = if self.random.chance(1, 2) { &self.writer } else { &self.foreign };
+        let foreign = self.foreign.as_ref().filter(|_| self.random.chance(1, 2));
+        let connection = foreign.unwrap_or(&self.writer);
         connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
     }
 
     /// A reader that stays for some actions, or ends.
     fn read(&self) -> rusqlite::Result<()> {
-        if self.reader.is_autocommit() {
-            self.reader.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")
+        let Some(reader) = &self.reader else { return Ok(()) };
+        if reader.is_autocommit() {
+            reader.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")
         } else {
-            self.reader.execute_batch("ROLLBACK")
+            reader.execute_batch("ROLLBACK")
         }
     }
 }
@@ -347,13 +449,45 @@ impl Application {
 const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, name TEXT, body BLOB);
                       CREATE INDEX IF NOT EXISTS t_name ON t(name)";
 
-fn settle(conn: &Connection, shape: Shape) -> rusqlite::Result<()> {
-    let synchronous = if shape.synced { "FULL" } else { "NORMAL" };
-    conn.execute_batch(&format!("PRAGMA synchronous={synchronous}; PRAGMA cache_size={}", shape.cache))?;
-    conn.query_row(&format!("PRAGMA wal_autocheckpoint={}", shape.autocheckpoint), [], |_| Ok(()))
+/// The writer's connection, to a database in WAL mode.
+fn prepare(vfs: &Vfs, path: &str, shape: Shape, ledger: &mut Ledger) -> rusqlite::Result<Connection> {
+    let writer = patient(vfs.open(path)?)?;
+    writer.execute_batch(&format!("PRAGMA page_size={}; PRAGMA synchronous=EXTRA", shape.page_size))?;
+    let empty = writer.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0))? == 0;
+    if empty {
+        writer.execute_batch(&format!("PRAGMA auto_vacuum={}", if shape.vacuums { 2 } else { 0 }))?;
+    }
+    if ledger.commits().is_empty() {
+        // From here on there may be a page, and whoever comes first finds it.
+        let what = "birth".to_owned();
+        ledger.add(Commit { content: Content::unborn(), outcome: Outcome::Unknown, what });
+    }
+    to_the_end(&writer, "PRAGMA journal_mode=WAL")?;
+    writer.execute_batch(&format!("{}; PRAGMA cache_size={}", synchronous(shape), shape.cache))?;
+    writer.query_row(&format!("PRAGMA wal_autocheckpoint={}", shape.autocheckpoint), [], |_| Ok(()))?;
+    Ok(writer)
 }
 
-fn sort(process: &Process, error: &rusqlite::Error) -> Trouble {
+/// Some pragmas give a row before they do what may fail: only the last step tells.
+fn to_the_end(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
+}
+
+/// In WAL mode.
+fn synchronous(shape: Shape) -> &'static str {
+    if shape.synced { "PRAGMA synchronous=FULL" } else { "PRAGMA synchronous=NORMAL" }
+}
+
+fn patient(connection: Connection) -> rusqlite::Result<Connection> {
+    connection.busy_timeout(std::time::Duration::ZERO)?;
+    Ok(connection)
+}
+
+/// `failed`: one of its calls was made to fail meanwhile.
+fn sort(process: &Process, error: &rusqlite::Error, failed: bool) -> Trouble {
     if !process.alive() {
         return Trouble::Dead;
     }
@@ -365,6 +499,8 @@ fn sort(process: &Process, error: &rusqlite::Error) -> Trouble {
             | ErrorCode::DiskFull
             | ErrorCode::FileLockingProtocolFailed,
         ) => Trouble::Later,
+        // A read that fails has many names: the schema is "malformed" where it could not be read.
+        _ if failed => Trouble::Failed,
         _ => Trouble::Finding(error.to_string()),
     }
 }

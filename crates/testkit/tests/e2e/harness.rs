@@ -249,6 +249,14 @@ impl Daemon {
         Self { child, log }
     }
 
+    /// The same with stdout in a file of its own.
+    pub(crate) fn start_apart(mut command: Command, log: PathBuf, out: &Path) -> Self {
+        let file = fs::OpenOptions::new().create(true).append(true).open(&log).expect("open the log");
+        let out = fs::File::create(out).expect("make a file");
+        let child = command.stdout(out).stderr(file).spawn().expect("start litekeep");
+        Self { child, log }
+    }
+
     /// A power cut, as far as a process can have one.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("kill litekeep");

@@ -1,5 +1,5 @@
-use testkit::sim::run;
 use testkit::sim::wrong::variants;
+use testkit::sim::{Flaws, Scenario, run};
 
 /// How many seeds a wrong engine may survive.
 const SEEDS: u64 = 400;
@@ -19,11 +19,7 @@ fn the_right_engine_passes_where_the_wrong_ones_fail() {
     let mut findings = Vec::new();
     for variant in variants() {
         for seed in 0..10 {
-            let scenario = testkit::sim::Scenario {
-                decisions: litekeep_core::decisions::Decisions::RIGHT,
-                keeps_frames: false,
-                ..(variant.scenario)(seed)
-            };
+            let scenario = Scenario { flaws: Flaws::NONE, ..(variant.scenario)(seed) };
             if let Err(finding) = run(&scenario) {
                 findings.push(format!("scenario of {}: {finding}", variant.name));
             }

@@ -414,7 +414,7 @@ unsafe extern "C" fn x_shm_map(
         *out = null_mut();
         inner(file)
     };
-    let Ok(mut state) = inner.process().enter(Call::Read, &inner.handle.path) else {
+    let Ok(mut state) = inner.process().enter(Call::Lock, &inner.handle.path) else {
         return ffi::SQLITE_IOERR_SHMMAP;
     };
     let Some(node) = state.nodes.get_mut(&inner.handle.ino) else { return ffi::SQLITE_IOERR_SHMMAP };
@@ -441,7 +441,7 @@ unsafe extern "C" fn x_shm_lock(
 ) -> c_int {
     // SAFETY: `file` is open.
     let inner = unsafe { inner(file) };
-    if inner.process().enter(Call::Read, &inner.handle.path).is_err() {
+    if inner.process().enter(Call::Lock, &inner.handle.path).is_err() {
         return ffi::SQLITE_IOERR_SHMLOCK;
     }
     let Some(shared) = &inner.shared else { return ffi::SQLITE_IOERR_SHMLOCK };

@@ -1,9 +1,9 @@
-//! The files of an engine that is wrong about the WAL: what they once showed of a frame is what they show of it for
-//! as long as the WAL lives, although SQLite writes over frames that are not committed.
+//! The files of an engine that is wrong about them.
 //!
-//! Only single pages are kept. Whoever verifies a chain of frames reads what is really there, so that nothing but the
-//! judgement of a restore can notice.
+//! Of the WAL only single pages are shown otherwise. Whoever verifies a chain of frames reads what is really there, so
+//! that nothing but the judgement of a restore can notice.
 
+use super::FilesFlaw;
 use crate::disk::Process;
 use litekeep::files::{File, FileId, Files, Open};
 use litekeep_formats::Salts;
@@ -13,21 +13,26 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// A process's files with a mistake in front of them.
+pub(in crate::sim) fn files(process: Process, flaw: FilesFlaw) -> Arc<dyn Files> {
+    match flaw {
+        FilesFlaw::None => Arc::new(process),
+        flaw => Arc::new(Mistaken { process, flaw, frames: Arc::default() }),
+    }
+}
+
+/// By the life of the WAL and the place in it: of the frame, or (as a page number) of its page.
 type Frames = HashMap<(Salts, u64), Vec<u8>>;
 
-/// See the module's text.
 #[derive(Clone)]
-pub(super) struct KeepsFrames {
+struct Mistaken {
     process: Process,
+    flaw: FilesFlaw,
     frames: Arc<Mutex<Frames>>,
 }
 
-impl KeepsFrames {
-    pub(super) fn new(process: Process) -> Self {
-        Self { process, frames: Arc::default() }
-    }
-
-    /// Keeps every frame of this life of the WAL that was not there before.
+impl Mistaken {
+    /// Keeps every frame, or page, of this life of the WAL that was not there before.
     fn look(&self, file: &dyn File) -> io::Result<()> {
         let Some(header) = header(file)? else { return Ok(()) };
         let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
@@ -37,9 +42,14 @@ impl KeepsFrames {
             if file.read_at(&mut frame, at)? < frame.len() {
                 break;
             }
-            if FrameHeader::parse(&frame).is_ok_and(|frame| frame.salts == header.salts) {
+            let Ok(of) = FrameHeader::parse(&frame) else { break };
+            if of.salts == header.salts {
                 let page = frame.split_off(FrameHeader::LEN);
-                frames.entry((header.salts, at + FrameHeader::LEN as u64)).or_insert(page);
+                let place = match self.flaw {
+                    FilesFlaw::FirstVersion => u64::from(of.page.get()),
+                    _ => at + FrameHeader::LEN as u64,
+                };
+                frames.entry((header.salts, place)).or_insert(page);
             }
         }
         Ok(())
@@ -56,19 +66,35 @@ fn is_wal(path: &Path) -> bool {
     path.to_string_lossy().ends_with("-wal")
 }
 
-/// The WAL, with old pages in it.
-struct KeptFile {
+struct MistakenFile {
     inner: Arc<dyn File>,
-    frames: Arc<Mutex<Frames>>,
+    flaw: FilesFlaw,
+    /// For the WAL: what is shown instead of what is there.
+    frames: Option<Arc<Mutex<Frames>>>,
 }
 
-impl File for KeptFile {
+impl MistakenFile {
+    /// The page that is shown where a single page is read.
+    fn shown(&self, len: usize, offset: u64) -> io::Result<Option<Vec<u8>>> {
+        let Some(frames) = &self.frames else { return Ok(None) };
+        let Some(header) = header(&*self.inner)?.filter(|header| header.page_size.bytes() == len) else {
+            return Ok(None);
+        };
+        let mut place = offset;
+        if self.flaw == FilesFlaw::FirstVersion {
+            let mut frame = [0; FrameHeader::LEN];
+            let Some(at) = offset.checked_sub(frame.len() as u64) else { return Ok(None) };
+            self.inner.read_at(&mut frame, at)?;
+            place = FrameHeader::parse(&frame).map_or(0, |frame| u64::from(frame.page.get()));
+        }
+        let frames = frames.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(frames.get(&(header.salts, place)).cloned())
+    }
+}
+
+impl File for MistakenFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let kept = header(&*self.inner)?.and_then(|header| {
-            let frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
-            frames.get(&(header.salts, offset)).filter(|page| page.len() == buf.len()).cloned()
-        });
-        match kept {
+        match self.shown(buf.len(), offset)? {
             Some(page) => {
                 buf.copy_from_slice(&page);
                 Ok(page.len())
@@ -77,7 +103,14 @@ impl File for KeptFile {
         }
     }
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.inner.write_at(buf, offset)
+        match self.inner.write_at(buf, offset) {
+            Err(error)
+                if error.kind() == io::ErrorKind::StorageFull && self.flaw == FilesFlaw::FullIsWritten =>
+            {
+                Ok(())
+            }
+            result => result,
+        }
     }
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
@@ -86,7 +119,7 @@ impl File for KeptFile {
         self.inner.set_len(len)
     }
     fn sync(&self) -> io::Result<()> {
-        self.inner.sync()
+        if self.flaw == FilesFlaw::NeverSyncs { Ok(()) } else { self.inner.sync() }
     }
     fn id(&self) -> io::Result<FileId> {
         self.inner.id()
@@ -96,14 +129,16 @@ impl File for KeptFile {
     }
 }
 
-impl Files for KeepsFrames {
+impl Files for Mistaken {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
         let inner = self.process.open(path, how)?;
-        Ok(if is_wal(path) { Arc::new(KeptFile { inner, frames: Arc::clone(&self.frames) }) } else { inner })
+        let frames = is_wal(path).then(|| Arc::clone(&self.frames));
+        Ok(Arc::new(MistakenFile { inner, flaw: self.flaw, frames }))
     }
     fn id(&self, path: &Path) -> io::Result<Option<FileId>> {
         // Every look at the WAL begins by asking whether it is still the same file.
-        if is_wal(path)
+        if matches!(self.flaw, FilesFlaw::KeepsFrames | FilesFlaw::FirstVersion)
+            && is_wal(path)
             && let Ok(file) = self.process.open(path, Open::Read)
         {
             self.look(&*file)?;

@@ -1,0 +1,246 @@
+//! Two nodes on one replica: following, handing over, losing, coming back.
+
+use crate::faults::{DOWN, FINE, moody_way};
+use crate::rig::{LONG, Rig, app};
+use litekeep::error::KeepError;
+use litekeep::local::record_restored;
+use litekeep::node::{Application, Left, Node, NodeSettings, Role};
+use litekeep::restore::{Options, Outcome, restore};
+use litekeep::settings::Settings;
+use litekeep_core::ownership::Times;
+use litekeep_formats::{Epoch, Level, Txid};
+use litekeep_store::{Scope, Store};
+use rusqlite::Connection;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// An application that writes only while it may.
+#[derive(Default)]
+struct App {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    connection: Option<Connection>,
+    path: PathBuf,
+    role: Role,
+    left: Vec<Left>,
+}
+
+impl Application for App {
+    fn role(&self, role: Role) {
+        self.state.lock().unwrap().role = role;
+        self.changed.notify_all();
+    }
+
+    fn start_writing(&self, _epoch: Option<Epoch>) -> Result<(), String> {
+        let mut state = self.state.lock().unwrap();
+        let connection = app(&state.path);
+        connection
+            .execute_batch("CREATE TABLE IF NOT EXISTS t (v TEXT)")
+            .map_err(|error| error.to_string())?;
+        state.connection = Some(connection);
+        drop(state);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    fn stop_writing(&self) {
+        self.state.lock().unwrap().connection = None;
+    }
+
+    fn left(&self, how: Left) {
+        self.state.lock().unwrap().left.push(how);
+        self.changed.notify_all();
+    }
+}
+
+struct Member {
+    rig: Rig,
+    app: Arc<App>,
+    node: Option<Node>,
+}
+
+const TIMES: Times = Times {
+    tenure: Duration::from_millis(100),
+    hand_over: Duration::from_millis(300),
+    horizon: Duration::from_secs(60),
+};
+
+impl Member {
+    /// A fresh machine: what the replica holds is restored; where it is empty, a database is made.
+    fn join(store: &Arc<dyn Store>) -> Self {
+        let rig = Rig::on(Arc::clone(store));
+        let env = rig.restore_env();
+        let state_dir = Some(rig.meta());
+        let options = Options { if_replica_exists: true, state_dir, ..Options::new(rig.path()) };
+        let outcome = restore(&env, &options, &mut |_| {}).unwrap();
+        let fresh = !matches!(outcome, Outcome::Restored(_));
+        if let Outcome::Restored(restored) = &outcome {
+            let record = restored.record(store.location()).unwrap();
+            record_restored(&env.files, &rig.path(), Some(&rig.meta()), &record).unwrap();
+        }
+        if fresh {
+            app(&rig.path()).execute_batch("CREATE TABLE t (v TEXT)").unwrap();
+        }
+        let application = Arc::new(App::default());
+        application.state.lock().unwrap().path = rig.path();
+        let settings = NodeSettings {
+            replication: Settings { sync_interval: Duration::from_millis(5), ..Settings::default() },
+            times: TIMES,
+            look_every: Duration::from_millis(50),
+            fresh,
+            ..NodeSettings::default()
+        };
+        let path = rig.path();
+        let node = Node::start(rig.env(), settings, &path, Arc::clone(&application) as Arc<dyn Application>);
+        Self { rig, app: application, node: Some(node.unwrap()) }
+    }
+
+    fn node(&self) -> &Node {
+        self.node.as_ref().unwrap()
+    }
+
+    /// Waits until the application may write.
+    fn own(&self) {
+        let deadline = Instant::now() + LONG;
+        let mut state = self.app.state.lock().unwrap();
+        while state.connection.is_none() {
+            assert!(Instant::now() < deadline, "no owner: {:?}", self.node().status());
+            self.node().ask_to_own();
+            state = self.app.changed.wait_timeout(state, Duration::from_millis(20)).unwrap().0;
+        }
+    }
+
+    /// One row, committed here and no more.
+    fn commit(&self, row: &str) {
+        let state = self.app.state.lock().unwrap();
+        state.connection.as_ref().unwrap().execute("INSERT INTO t VALUES (?1)", [row]).unwrap();
+    }
+
+    /// One row, acknowledged by the replica; `false` when the epoch ended before that was known.
+    fn write(&self, row: &str) -> bool {
+        loop {
+            self.own();
+            let state = self.app.state.lock().unwrap();
+            let Some(connection) = &state.connection else { continue };
+            connection.execute("INSERT INTO t VALUES (?1)", [row]).unwrap();
+            let before = state.left.len();
+            drop(state);
+            return match self.node().sync(LONG) {
+                Ok(_) => true,
+                Err(_) => {
+                    let state = self.app.state.lock().unwrap();
+                    let ended = |state: &mut State| state.left.len() == before;
+                    let state = self.app.changed.wait_timeout_while(state, LONG, ended).unwrap().0;
+                    matches!(state.left[before], Left::Closed(_))
+                }
+            };
+        }
+    }
+
+    fn rows(&self) -> Vec<String> {
+        self.node().look(LONG).unwrap();
+        rows(&self.rig.path())
+    }
+
+    fn wait_for(&self, role: Role) {
+        let state = self.app.state.lock().unwrap();
+        let other = |state: &mut State| state.role != role;
+        let (state, waited) = self.app.changed.wait_timeout_while(state, LONG, other).unwrap();
+        drop(state);
+        assert!(!waited.timed_out(), "no {role:?}: {:?}", self.node().status());
+    }
+}
+
+fn rows(path: &std::path::Path) -> Vec<String> {
+    let connection = Connection::open(path).unwrap();
+    let mut rows = connection.prepare("SELECT v FROM t ORDER BY v").unwrap();
+    rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+#[test]
+fn r23_ownership_goes_back_and_forth_and_every_acknowledged_row_is_there_once() {
+    let store = Rig::new().store;
+    let first = Member::join(&store);
+    let mut written = Vec::new();
+    let mut write = |member: &Member, row: String| {
+        assert!(member.write(&row), "{row}");
+        written.push(row);
+    };
+    write(&first, "0".to_owned());
+    let second = Member::join(&store);
+    second.wait_for(Role::Standby);
+    for round in 1..4 {
+        for (name, member, other) in [("second", &second, &first), ("first", &first, &second)] {
+            for row in 0..3 {
+                write(member, format!("{round} {name} {row}"));
+            }
+            other.wait_for(Role::Standby);
+            assert_eq!(other.rows(), member.rows(), "{name}");
+        }
+    }
+    written.sort();
+    assert_eq!(first.rows(), written);
+    let (restored, _) = second.rig.restored();
+    assert_eq!(rows(&restored), written);
+}
+
+#[test]
+fn r25_an_owner_that_was_fenced_answers_truthfully_keeps_aside_what_is_lost_and_follows() {
+    let store = Rig::new().store;
+    let (way, mood, _) = moody_way(&store);
+    let first = Member::join(&way);
+    assert!(first.write("kept"));
+    let second = Member::join(&store);
+    second.wait_for(Role::Standby);
+    mood.store(DOWN, Ordering::SeqCst);
+    first.commit("lost");
+    // Nobody closes: after the hand-over time the second one fences.
+    assert!(second.write("after"));
+    assert_eq!(first.app.state.lock().unwrap().left, []);
+    mood.store(FINE, Ordering::SeqCst);
+    first.wait_for(Role::Standby);
+    assert_eq!(first.app.state.lock().unwrap().left, [Left::Lost]);
+    assert_eq!(first.rows(), ["after", "kept"]);
+    let aside = first.node().status().aside;
+    assert_eq!(aside.len(), 1, "{aside:?}");
+    assert_eq!(rows(&aside[0]), ["kept", "lost"]);
+    assert!(first.write("again"), "it may own again");
+    second.wait_for(Role::Standby);
+    assert_eq!(second.rows(), ["after", "again", "kept"]);
+}
+
+#[test]
+fn r24_two_that_begin_at_once_on_an_empty_replica_do_not_mix() {
+    let store = Rig::new().store;
+    let one = Member::join(&store);
+    let other = Member::join(&store);
+    assert!(one.write("one"));
+    // The other one's file was made for an empty replica, which is not empty any more: that is for its application.
+    let ended = other.node().when_ended()();
+    assert!(matches!(ended.as_deref(), Some(KeepError::Beside { .. })), "{ended:?}");
+    drop(other);
+    let other = Member::join(&store);
+    assert!(other.write("other"));
+    assert_eq!(other.rows(), ["one", "other"]);
+}
+
+#[test]
+fn an_end_in_order_closes_the_epoch_and_the_next_one_does_not_wait() {
+    let store = Rig::new().store;
+    let first = Member::join(&store);
+    assert!(first.write("a"));
+    first.node().begin_stop(LONG);
+    assert!(first.node().when_ended()().is_none());
+    assert_eq!(first.app.state.lock().unwrap().left, [Left::Closed(Txid::new(2))]);
+    let slots = store.list(&Scope::Level(Level::SLOTS)).unwrap().len();
+    let second = Member::join(&store);
+    second.own();
+    assert_eq!(store.list(&Scope::Level(Level::SLOTS)).unwrap().len(), slots, "no fence");
+    assert!(second.write("b"));
+}

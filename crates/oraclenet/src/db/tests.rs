@@ -1,0 +1,330 @@
+//! The database under a node that a test plays: roles change, writes wait, come through, or are told that they did not.
+
+use super::*;
+use litekeep::clock::SystemClock;
+use litekeep::error::KeepError;
+use litekeep::node::{Application as _, Left};
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Mutex, mpsc};
+use testkit::clock::SimClock;
+
+/// How long a test waits for what must come.
+const LONG: Duration = Duration::from_secs(30);
+
+type Looked = Result<Option<Txid>, KeepError>;
+
+/// A node that does what the test says.
+struct Fake {
+    asked: AtomicUsize,
+    looks: AtomicUsize,
+    /// What a look answers; without a sender any more, at once.
+    look: Mutex<mpsc::Receiver<Looked>>,
+    /// Whether the replica takes what it is given.
+    syncs: AtomicBool,
+}
+
+impl Replica for Fake {
+    fn ask_to_own(&self) {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn look(&self, _limit: Duration) -> Looked {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        self.look.lock().unwrap().recv().unwrap_or(Ok(None))
+    }
+
+    fn sync(&self, _limit: Duration) -> Looked {
+        std::thread::yield_now();
+        if self.syncs.load(Ordering::SeqCst) { Ok(None) } else { Err(KeepError::NotOwner) }
+    }
+}
+
+struct Rig {
+    db: Db,
+    owning: Owning,
+    fake: Arc<Fake>,
+    clock: SimClock,
+    answer_look: mpsc::Sender<Looked>,
+    _dir: tempfile::TempDir,
+}
+
+impl Rig {
+    /// A standby.
+    fn new(ack_timeout: Duration) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data.db");
+        let connection = open::writer(&path).unwrap();
+        open::use_wal(&connection).unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE t (id INTEGER PRIMARY KEY); CREATE TABLE oracles (id TEXT PRIMARY KEY);
+                 INSERT INTO oracles VALUES ('ada');
+                 CREATE TABLE heartbeats (id TEXT PRIMARY KEY, oracle TEXT, status TEXT, created TEXT, updated TEXT);",
+            )
+            .unwrap();
+        let (answer_look, look) = mpsc::channel();
+        let clock = SimClock::new();
+        let (asked, looks) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let fake = Arc::new(Fake { asked, looks, look: Mutex::new(look), syncs: AtomicBool::new(true) });
+        let standing = Arc::new(Standing::starting());
+        let gate = Gate::shut(Arc::new(SystemClock));
+        let replica: Arc<dyn Replica> = Arc::clone(&fake) as _;
+        gate.ask(Arc::clone(&replica));
+        let owning = Owning {
+            standing: Arc::clone(&standing),
+            gate: Arc::clone(&gate),
+            before: Box::new(|_| Ok(())),
+            after: Box::new(|| ()),
+        };
+        owning.role(Role::Standby);
+        let keeping = Keeping { standing, gate, replica: Some(replica), clock: Arc::new(clock.clone()) };
+        let db = Db::start(&path, keeping, ack_timeout).unwrap();
+        Self { db, owning, fake, clock, answer_look, _dir: dir }
+    }
+
+    fn own(&self) {
+        self.owning.role(Role::Acquiring);
+        self.owning.start_writing(None).unwrap();
+        self.owning.role(Role::Owner);
+    }
+
+    fn stop_writing(&self) {
+        self.owning.stop_writing();
+        self.owning.role(Role::Leaving);
+    }
+
+    fn leave(&self, how: Left) {
+        self.stop_writing();
+        self.owning.left(how);
+        self.owning.role(Role::Standby);
+    }
+
+    fn asked(&self) -> usize {
+        self.fake.asked.load(Ordering::SeqCst)
+    }
+
+    async fn until_asked(&self) {
+        let asked = async {
+            while self.asked() == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LONG, asked).await.expect("nobody asked for the ownership");
+    }
+
+    async fn rows(&self) -> BTreeSet<i64> {
+        let rows = self.db.read_as_is(|connection| {
+            let mut statement = connection.prepare("SELECT id FROM t")?;
+            let rows = statement.query_map([], |row| row.get(0))?;
+            rows.collect::<rusqlite::Result<BTreeSet<i64>>>()
+        });
+        rows.await.unwrap()
+    }
+}
+
+async fn insert(db: &Db, id: i64) -> Result<(), WriteError<rusqlite::Error>> {
+    let written =
+        db.write(move |connection, _| connection.execute("INSERT INTO t VALUES (?1)", [id]).map(drop));
+    written.await.map(|written| written.value)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_at_a_standby_asks_for_ownership_and_waits_for_it() {
+    let rig = Rig::new(LONG);
+    let db = rig.db.clone();
+    let first = tokio::spawn(async move { insert(&db, 1).await });
+    rig.until_asked().await;
+    assert!(rig.rows().await.is_empty(), "written by a standby");
+    rig.own();
+    assert!(matches!(first.await.unwrap(), Ok(())));
+    assert_eq!(rig.rows().await, [1].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_whose_server_does_not_become_the_owner_is_not_applied_and_never_will_be() {
+    let rig = Rig::new(Duration::from_millis(50));
+    assert!(matches!(insert(&rig.db, 1).await, Err(WriteError::NotApplied(_))));
+    assert!(rig.asked() > 0);
+    rig.own();
+    assert!(matches!(insert(&rig.db, 2).await, Ok(())));
+    assert_eq!(rig.rows().await, [2].into());
+    rig.leave(Left::Closed(None));
+    rig.owning.role(Role::Ended);
+    let Err(WriteError::NotApplied(why)) = insert(&rig.db, 3).await else { panic!("taken after the end") };
+    assert!(why.contains("ended"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_writes_wait_for_ownership_and_one_more_is_told_so() {
+    let rig = Rig::new(LONG);
+    let waiting: Vec<_> = (0..limits::OWNERSHIP_WAITING as i64)
+        .map(|id| {
+            let db = rig.db.clone();
+            tokio::spawn(async move { insert(&db, id).await })
+        })
+        .collect();
+    while rig.asked() < limits::OWNERSHIP_WAITING {
+        tokio::task::yield_now().await;
+    }
+    let Err(WriteError::NotApplied(why)) = insert(&rig.db, -1).await else { panic!("one too many") };
+    assert!(why.contains("too many"), "{why}");
+    drop(waiting);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_owner_had_committed_is_answered_by_what_became_of_its_epoch() {
+    for (how, told) in [(Left::Closed(None), true), (Left::Lost, false)] {
+        let rig = Rig::new(LONG);
+        rig.own();
+        rig.fake.syncs.store(false, Ordering::SeqCst);
+        let seen = rig.db.seen();
+        let db = rig.db.clone();
+        let waiting = tokio::spawn(async move { insert(&db, 1).await });
+        while rig.rows().await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // The gate comes right after the commit; who stops the writing has waited for both.
+        rig.leave(how);
+        let written = waiting.await.unwrap();
+        assert_eq!(written.is_ok(), told, "{how:?}: {written:?}");
+        assert!(told || matches!(written, Err(WriteError::Unknown)), "{written:?}");
+        let settled = rig.db.settled::<()>(seen).await;
+        assert_eq!(settled.is_ok(), told, "{how:?}: what was read may be gone: {settled:?}");
+        assert!(rig.db.settled::<()>(rig.db.seen()).await.is_ok(), "what is read now is durable");
+    }
+}
+
+/// Hands change while many write: nothing begins or ends outside an ownership, and each answer is true.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_written_by_who_has_been_told_to_stop_however_busy() {
+    let rig = Rig::new(LONG);
+    let may = Arc::new(AtomicBool::new(false));
+    let done = Arc::new(AtomicUsize::new(0));
+    let writers: Vec<_> = (0..8)
+        .map(|writer: i64| {
+            let (db, may, done) = (rig.db.clone(), Arc::clone(&may), Arc::clone(&done));
+            tokio::spawn(async move {
+                for number in 0..100 {
+                    let (id, allowed) = (writer * 1000 + number, Arc::clone(&may));
+                    let written = db.write(move |connection, _| {
+                        assert!(allowed.load(Ordering::SeqCst), "begun by a standby");
+                        connection.execute("INSERT INTO t VALUES (?1)", [id])?;
+                        std::thread::yield_now();
+                        assert!(allowed.load(Ordering::SeqCst), "not waited for");
+                        Ok::<_, rusqlite::Error>(())
+                    });
+                    written.await.expect("it waited for the next ownership");
+                    done.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        })
+        .collect();
+    let mut hand_overs = 0;
+    while done.load(Ordering::SeqCst) < 800 {
+        assert!(
+            !writers.iter().all(tokio::task::JoinHandle::is_finished) || done.load(Ordering::SeqCst) == 800
+        );
+        may.store(true, Ordering::SeqCst);
+        rig.own();
+        let before = done.load(Ordering::SeqCst);
+        while done.load(Ordering::SeqCst) < (before + 10).min(800) {
+            tokio::task::yield_now().await;
+        }
+        rig.owning.stop_writing();
+        may.store(false, Ordering::SeqCst);
+        rig.owning.left(Left::Closed(None));
+        rig.owning.role(Role::Standby);
+        hand_overs += 1;
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert!(hand_overs > 1, "{hand_overs}");
+    assert_eq!(rig.rows().await.len(), 800);
+}
+
+async fn read(db: &Db) {
+    let one = db.read(|connection| connection.query_row("SELECT 1", [], |row| row.get::<_, i64>(0)));
+    assert_eq!(one.await, Ok(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_readers_of_a_standby_share_a_look_and_an_owner_never_looks() {
+    let rig = Rig::new(LONG);
+    let looks = || rig.fake.looks.load(Ordering::SeqCst);
+    let readers: Vec<_> = (0..50)
+        .map(|_| {
+            let db = rig.db.clone();
+            tokio::spawn(async move { read(&db).await })
+        })
+        .collect();
+    while looks() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(readers.iter().all(|reader| !reader.is_finished()), "somebody did not wait for the look");
+    rig.answer_look.send(Ok(None)).unwrap();
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    assert_eq!(looks(), 1);
+    rig.clock.advance(limits::LOOK_AGE);
+    read(&rig.db).await;
+    assert_eq!(looks(), 1, "as old as it may be");
+    rig.clock.advance(Duration::from_millis(1));
+    rig.answer_look.send(Ok(None)).unwrap();
+    read(&rig.db).await;
+    assert_eq!(looks(), 2);
+    rig.own();
+    rig.clock.advance(LONG);
+    read(&rig.db).await;
+    assert_eq!(looks(), 2, "what an owner serves is its own");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_away_makes_readers_wait_once_and_is_noticed_when_it_is_back() {
+    let rig = Rig::new(LONG);
+    let looks = || rig.fake.looks.load(Ordering::SeqCst);
+    rig.answer_look.send(Err(KeepError::Timeout(1.0))).unwrap();
+    read(&rig.db).await;
+    read(&rig.db).await;
+    assert_eq!(looks(), 1, "it is away, and that is remembered");
+    rig.clock.advance(limits::LOOK_AGAIN);
+    read(&rig.db).await; // this look has no answer yet, and the read does not wait for it
+    while looks() < 2 {
+        tokio::task::yield_now().await;
+    }
+    read(&rig.db).await;
+    assert_eq!(looks(), 2);
+    rig.answer_look.send(Ok(None)).unwrap();
+    let flight = tokio::time::timeout(LONG, rig.db.looks.landed()).await;
+    assert!(flight.is_ok());
+    read(&rig.db).await;
+    assert_eq!(looks(), 2, "fresh again");
+    rig.clock.advance(limits::LOOK_AGE * 2);
+    rig.answer_look.send(Ok(None)).unwrap();
+    read(&rig.db).await;
+    assert_eq!(looks(), 3, "reads look again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heartbeats_wait_in_memory_for_an_owner_and_ask_for_nothing() {
+    let rig = Rig::new(LONG);
+    let text = str::to_owned;
+    let beat =
+        Beat { id: text("b"), oracle: text("ada"), status: text("online"), created: text("2026-11-25") };
+    rig.db.beats().beat(beat).unwrap();
+    let (seen, written) = ("SELECT count(*) FROM heartbeats", "SELECT count(*) FROM main.heartbeats");
+    let count = |text: &'static str| {
+        let rows =
+            rig.db.read_as_is(move |connection| connection.query_row(text, [], |row| row.get::<_, i64>(0)));
+        async move { rows.await.unwrap() }
+    };
+    assert_eq!((count(seen).await, count(written).await, rig.asked()), (1, 0, 0));
+    rig.own();
+    insert(&rig.db, 1).await.unwrap();
+    while count(written).await == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(count(seen).await, 1);
+}

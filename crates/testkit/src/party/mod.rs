@@ -1,0 +1,120 @@
+//! The second simulation: two or three machines on one bucket, each a node (`litekeep::node`) with an application that
+//! wants to write now and then. Machines are wiped, killed, put to sleep and cut off; puts arrive after their sender's death.
+//!
+//! The judge knows nothing of the protocol. Every row carries the digest of the row before it, so what a restore gives is one
+//! line of history or is found out to be a mix; every row that was acknowledged must be in it, and none twice.
+
+mod judge;
+mod member;
+mod world;
+
+use crate::disk::vfs::SeededSqlite;
+use crate::faulty::Weather;
+use crate::random::SeededRandom;
+use crate::sim::Finding;
+use litekeep_core::decisions::Decisions;
+use world::World;
+
+/// What happens, besides what the seed decides.
+#[derive(Clone)]
+pub struct Scenario {
+    /// Decides everything else.
+    pub seed: u64,
+    /// How many machines.
+    pub members: usize,
+    /// Turns of everybody together before it all comes to rest.
+    pub turns: u64,
+    /// The store's behaviour until then.
+    pub weather: Weather,
+    /// In so many of a thousand turns: a process is killed or its machine wiped.
+    pub deaths: u64,
+    /// In so many of a thousand turns: a machine sleeps, or is cut off from the store, for longer than the protocol waits.
+    pub sleeps: u64,
+    /// The engine's verdicts.
+    pub decisions: Decisions,
+    /// Whether an application goes on writing when it is told to stop: a wrong one.
+    pub writes_on: bool,
+    /// Whether everything committed counts as acknowledged when an epoch ends, however it ends: a wrong one.
+    pub believes_all: bool,
+}
+
+impl Scenario {
+    /// Some of everything.
+    pub fn any(seed: u64) -> Self {
+        let random = SeededRandom::new(seed ^ 0x0003_0000);
+        let some = |of: &[u64]| random.pick(of).copied().unwrap_or(0);
+        let held_back = some(&[0, 20, 60]);
+        let weather = if random.chance(1, 2) { Weather::CLEAR } else { Weather::STORM };
+        Self {
+            seed,
+            members: if random.chance(1, 4) { 3 } else { 2 },
+            turns: some(&[150, 300, 600]),
+            weather: Weather { held_back, ..weather },
+            deaths: some(&[0, 5, 15]),
+            sleeps: some(&[0, 5, 15]),
+            decisions: Decisions::RIGHT,
+            writes_on: false,
+            believes_all: false,
+        }
+    }
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Digest of everything that reached the disks and the store, in order.
+    pub history: u64,
+    /// Rows committed.
+    pub commits: u64,
+    /// Rows acknowledged.
+    pub acknowledged: u64,
+    /// Times that somebody began to own.
+    pub terms: u64,
+    /// Times that an owner closed its epoch.
+    pub closed: u64,
+    /// Times that an owner was fenced.
+    pub lost: u64,
+    /// Processes killed and machines wiped.
+    pub deaths: u64,
+    /// Restores that were judged.
+    pub restores: u64,
+}
+
+impl Report {
+    /// Adds what another run did.
+    pub fn add(&mut self, other: &Self) {
+        self.commits += other.commits;
+        self.acknowledged += other.acknowledged;
+        self.terms += other.terms;
+        self.closed += other.closed;
+        self.lost += other.lost;
+        self.deaths += other.deaths;
+        self.restores += other.restores;
+    }
+}
+
+/// Runs a scenario to its end.
+///
+/// # Errors
+/// [`Finding`], the first one.
+pub fn run(scenario: &Scenario) -> Result<Report, Box<Finding>> {
+    let _alone = SeededSqlite::new(scenario.seed);
+    let mut world = World::new(scenario);
+    match world.run() {
+        Ok(()) => Ok(world.report()),
+        Err(what) => Err(Box::new(Finding { seed: scenario.seed, what, trail: world.trail() })),
+    }
+}
+
+/// Runs a scenario twice.
+///
+/// # Errors
+/// [`Finding`], also when the two runs differ.
+pub fn run_twice(scenario: &Scenario) -> Result<Report, Box<Finding>> {
+    let (first, second) = (run(scenario)?, run(scenario)?);
+    if first == second {
+        return Ok(first);
+    }
+    let what = format!("two runs of one seed differ: {first:?} and {second:?}");
+    Err(Box::new(Finding { seed: scenario.seed, what, trail: Vec::new() }))
+}

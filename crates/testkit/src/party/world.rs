@@ -1,0 +1,434 @@
+//! The bucket, the members, and what comes between them, turn by turn.
+
+use super::judge::{self, Line};
+use super::member::{DATABASE, DIRECTORY, Member, SharedDesk, Start, make};
+use super::{Report, Scenario};
+use crate::clock::SimClock;
+use crate::disk::Disk;
+use crate::disk::vfs::Vfs;
+use crate::faulty::{FaultyStore, Weather};
+use crate::history::{History, fold};
+use crate::random::SeededRandom;
+use litekeep::error::KeepError;
+use litekeep::local;
+use litekeep::node::{NodeSettings, Role};
+use litekeep::restore::{Options, Outcome, RestoreEnv, RestoreError, restore};
+use litekeep::settings::Settings;
+use litekeep_core::env::Clock;
+use litekeep_core::ownership::Times;
+use litekeep_store::Store;
+use litekeep_store::memory::MemoryStore;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Turns that it may take until somebody who wants to write has an acknowledgement, once all trouble is over.
+const REST: u64 = 6_000;
+
+/// How many events of each kind a finding shows.
+const TRAIL: usize = 40;
+
+pub(super) struct World {
+    scenario: Scenario,
+    random: SeededRandom,
+    clock: SimClock,
+    bucket: Arc<dyn Store>,
+    members: Vec<Member>,
+    acknowledged: BTreeSet<i64>,
+    next_id: i64,
+    report: Report,
+    turns: History,
+    settings: NodeSettings,
+}
+
+type Turn = Result<(), String>;
+
+impl World {
+    pub(super) fn new(scenario: &Scenario) -> Self {
+        let random = SeededRandom::new(scenario.seed);
+        let clock = SimClock::new();
+        let bucket: Arc<dyn Store> = Arc::new(MemoryStore::new(Arc::new(clock.clone())));
+        let members = (0..scenario.members).map(|number| {
+            let own = clock.apart();
+            own.jump_wall(i64::try_from(random.below(1_200_000)).unwrap_or(0) - 600_000);
+            Member {
+                disk: empty_disk(&own, scenario.seed + number as u64),
+                store: FaultyStore::new(Arc::clone(&bucket), clock.clone(), random.fork("way")),
+                clock: own,
+                desk: SharedDesk::default(),
+                running: None,
+                asleep: 0,
+                cut_off: 0,
+                past: 0,
+            }
+        });
+        let members = members.collect();
+        let settings = settings(&random.fork("settings"));
+        Self {
+            scenario: scenario.clone(),
+            clock,
+            bucket,
+            members,
+            acknowledged: BTreeSet::new(),
+            next_id: 1,
+            report: Report::default(),
+            turns: History::default(),
+            settings,
+            random,
+        }
+    }
+
+    pub(super) fn report(&self) -> Report {
+        let parts = self
+            .members
+            .iter()
+            .flat_map(|member| [member.past, member.disk.history(), member.store.history()]);
+        let history = parts.chain([self.turns.digest()]);
+        let history = history.fold(0, |digest, part| fold(digest, &part.to_le_bytes()));
+        Report { history, ..self.report.clone() }
+    }
+
+    pub(super) fn trail(&self) -> Vec<String> {
+        let newest = |mut lines: Vec<String>| lines.split_off(lines.len().saturating_sub(TRAIL));
+        let mut trail = newest(self.turns.last());
+        for (number, member) in self.members.iter().enumerate() {
+            trail.push(format!("member {number}: {:?}", member.status()));
+            trail.extend(newest(
+                member.store.records().iter().map(|record| format!("{number} {record:?}")).collect(),
+            ));
+        }
+        trail
+    }
+
+    fn note(&mut self, what: impl Into<String>) {
+        let what = format!("{} ms: {}", self.clock.boot().as_millis(), what.into());
+        self.turns.note(what, &[]);
+    }
+
+    pub(super) fn run(&mut self) -> Turn {
+        self.set_weather(self.scenario.weather);
+        for _ in 0..self.scenario.turns {
+            self.turn()?;
+        }
+        self.come_to_rest()?;
+        self.last_judgement()
+    }
+
+    fn set_weather(&self, weather: Weather) {
+        self.members.iter().for_each(|member| member.store.set_weather(weather));
+    }
+
+    fn turn(&mut self) -> Turn {
+        let at = self.random.index(self.members.len());
+        let trouble = self.random.below(1000);
+        if trouble < self.scenario.deaths {
+            self.death(at);
+        } else if trouble < self.scenario.deaths + self.scenario.sleeps {
+            self.sleep(at);
+        } else {
+            match self.random.below(100) {
+                0..18 => self.write(at)?,
+                18..58 => self.step(at)?,
+                58..80 => self.job(at),
+                80..95 => self.pass_time(),
+                95..97 => self.spot_check()?,
+                _ => self.clock.advance(Duration::from_millis(self.random.between(1, 3000))),
+            }
+        }
+        self.clock.advance(Duration::from_micros(self.random.between(10, 3000)));
+        self.count_down();
+        Ok(())
+    }
+
+    fn count_down(&mut self) {
+        let weather = self.scenario.weather;
+        for member in &mut self.members {
+            member.asleep = member.asleep.saturating_sub(1);
+            if member.cut_off == 1 {
+                member.store.set_weather(weather);
+            }
+            member.cut_off = member.cut_off.saturating_sub(1);
+        }
+    }
+
+    /// A process dies, with or without its disk.
+    fn death(&mut self, at: usize) {
+        let wiped = self.random.chance(2, 3);
+        self.note(format!("member {at} dies{}", if wiped { ", and its disk with it" } else { "" }));
+        self.report.deaths += 1;
+        let seed = self.random.below(u64::MAX);
+        let member = &mut self.members[at];
+        member.kill();
+        if wiped {
+            member.past = fold(member.past, &member.disk.history().to_le_bytes());
+            member.disk = empty_disk(&member.clock, seed);
+        }
+    }
+
+    /// A machine stands still, or has no way to the store.
+    fn sleep(&mut self, at: usize) {
+        let turns = self.random.between(20, 150);
+        let cut_off = self.random.chance(1, 2);
+        self.note(format!("member {at} {} for {turns} turns", if cut_off { "is cut off" } else { "sleeps" }));
+        let member = &mut self.members[at];
+        if cut_off {
+            member.cut_off = turns;
+            member.store.set_weather(Weather { refused: 1000, ..Weather::CLEAR });
+        } else {
+            member.asleep = turns;
+        }
+    }
+
+    fn write(&mut self, at: usize) -> Turn {
+        let filler = self.random.pick(&[10, 100, 3000, 9000]).copied().unwrap_or(10);
+        let id = self.next_id;
+        let member = &mut self.members[at];
+        let Some(running) = member.running.as_mut().filter(|_| member.asleep == 0) else { return Ok(()) };
+        if running.write(&member.desk, id, filler)? {
+            self.next_id += 1;
+            self.report.commits += 1;
+            self.note(format!("member {at} commits {id}"));
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, at: usize) -> Turn {
+        let hurry = self.random.chance(1, 10);
+        let now = self.clock.boot();
+        let member = &mut self.members[at];
+        if member.asleep > 0 {
+            return Ok(());
+        }
+        let Some(running) = &mut member.running else { return self.join(at) };
+        let goes_on = running.step(now, hurry);
+        self.hear(at);
+        if goes_on { Ok(()) } else { self.ended(at) }
+    }
+
+    fn hear(&mut self, at: usize) {
+        let member = &mut self.members[at];
+        if let Some(running) = &member.running {
+            running.hear(&member.desk);
+        }
+        let mut desk = member.desk.get();
+        let acknowledged = std::mem::take(&mut desk.acknowledged);
+        self.report.terms += std::mem::take(&mut desk.terms);
+        self.report.closed += std::mem::take(&mut desk.closed);
+        self.report.lost += std::mem::take(&mut desk.lost);
+        drop(desk);
+        if !acknowledged.is_empty() {
+            self.report.acknowledged += acknowledged.len() as u64;
+            self.note(format!("member {at} acknowledges {acknowledged:?}"));
+            self.acknowledged.extend(acknowledged);
+        }
+    }
+
+    fn job(&mut self, at: usize) {
+        let random = self.random.fork("job");
+        let member = &mut self.members[at];
+        if let Some(running) = member.running.as_mut().filter(|_| member.asleep == 0) {
+            running.run_job(&random);
+        }
+    }
+
+    /// Until somebody has something to do.
+    fn pass_time(&mut self) {
+        let awake = self.members.iter().filter(|member| member.asleep == 0);
+        let due = awake.filter_map(|member| member.running.as_ref()).map(|running| running.due()).min();
+        if let Some(due) = due.filter(|due| *due < Duration::MAX) {
+            self.clock.advance_to(due);
+        }
+    }
+
+    /// A node that ends by itself: only one that was to begin a chain, and came too late.
+    fn ended(&mut self, at: usize) -> Turn {
+        let member = &mut self.members[at];
+        let failure = member.status().and_then(|status| status.failure);
+        let late = matches!(failure.as_deref(), Some(KeepError::Beside { .. }));
+        member.kill();
+        if !late {
+            return Err(format!("member {at} ended: {failure:?}"));
+        }
+        let seed = self.random.below(u64::MAX);
+        let member = &mut self.members[at];
+        member.past = fold(member.past, &member.disk.history().to_le_bytes());
+        member.disk = empty_disk(&member.clock, seed);
+        self.note(format!("member {at} came too late to begin, and begins again"));
+        Ok(())
+    }
+
+    /// Restores, or begins, and starts the node.
+    fn join(&mut self, at: usize) -> Turn {
+        let there = self.members[at].disk.peek(DATABASE).is_some();
+        let mut fresh = false;
+        if !there {
+            let member = &self.members[at];
+            match bring(&member.disk, &member.store, &member.clock) {
+                Ok(Some(line)) => self.judge(&line)?,
+                Ok(None) => {
+                    make(&member.disk).map_err(|error| error.to_string())?;
+                    fresh = true;
+                }
+                Err(RestoreError::Unreachable(_) | RestoreError::Unsettled { .. }) => return Ok(()),
+                Err(error) => return Err(format!("member {at} cannot restore: {error}")),
+            }
+        }
+        self.note(format!("member {at} joins{}", if fresh { ", to begin" } else { "" }));
+        let random = self.random.fork("member");
+        let start = Start {
+            random: &random,
+            settings: NodeSettings { fresh, ..self.settings.clone() },
+            decisions: self.scenario.decisions,
+            writes_on: self.scenario.writes_on,
+            believes_all: self.scenario.believes_all,
+        };
+        self.members[at].start(start).map_err(|error| format!("member {at} does not start: {error}"))
+    }
+
+    /// A restore from the bucket as it is now.
+    fn spot_check(&mut self) -> Turn {
+        let scratch = empty_disk(&self.clock, 1);
+        let fair = FaultyStore::new(Arc::clone(&self.bucket), self.clock.clone(), SeededRandom::new(1));
+        match bring(&scratch, &fair, &self.clock) {
+            Ok(Some(line)) => self.judge(&line),
+            Ok(None) if self.acknowledged.is_empty() => Ok(()),
+            Ok(None) => Err(format!("the replica is empty; {:?} were acknowledged", self.acknowledged)),
+            Err(error) => Err(format!("spot check: {error}")),
+        }
+    }
+
+    /// A restored history holds everything acknowledged.
+    fn judge(&mut self, line: &Line) -> Turn {
+        self.report.restores += 1;
+        let there: BTreeSet<i64> = line.ids.iter().copied().collect();
+        let missing: Vec<_> = self.acknowledged.difference(&there).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(format!("{missing:?} were acknowledged and are not there; the history is {:?}", line.ids))
+    }
+
+    /// All trouble ends; everybody who wants to write gets an acknowledgement.
+    fn come_to_rest(&mut self) -> Turn {
+        self.set_weather(Weather::CLEAR);
+        self.scenario.weather = Weather::CLEAR;
+        for member in &mut self.members {
+            (member.asleep, member.cut_off) = (0, 0);
+        }
+        for at in 0..self.members.len() {
+            self.note(format!("member {at} writes at rest"));
+            let before = self.next_id;
+            let mut wrote = false;
+            let mut turns = 0;
+            while !(wrote && self.acknowledged.range(before..).next().is_some()) {
+                turns += 1;
+                if turns > REST {
+                    return Err(format!(
+                        "member {at} gets no acknowledgement: {:?}",
+                        self.members[at].status()
+                    ));
+                }
+                // One row of its own; it is written again if it was undone.
+                if !wrote || self.members[at].desk.get().waiting.is_empty() {
+                    wrote = self.next_id > before;
+                    self.write(at)?;
+                }
+                self.settle_turn()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn settle_turn(&mut self) -> Turn {
+        for at in 0..self.members.len() {
+            self.step(at)?;
+            self.job(at);
+        }
+        self.pass_time();
+        self.clock.advance(Duration::from_millis(1));
+        Ok(())
+    }
+
+    /// Everybody leaves in order; what is restored then is everything, and every file is a part of it.
+    fn last_judgement(&mut self) -> Turn {
+        for at in 0..self.members.len() {
+            for _ in 0..REST {
+                let Some(running) = &mut self.members[at].running else { break };
+                running.stop(Duration::from_secs(60));
+                let goes_on = running.step(self.clock.boot(), true);
+                self.hear(at);
+                if !goes_on {
+                    break;
+                }
+                self.job(at);
+                self.pass_time();
+            }
+            let status = self.members[at].status();
+            if status.as_ref().is_some_and(|status| status.role != Role::Ended || status.failure.is_some()) {
+                return Err(format!("member {at} does not end in order: {status:?}"));
+            }
+        }
+        self.spot_check()?;
+        let scratch = empty_disk(&self.clock, 2);
+        let fair = FaultyStore::new(Arc::clone(&self.bucket), self.clock.clone(), SeededRandom::new(1));
+        let all = bring(&scratch, &fair, &self.clock).map_err(|error| error.to_string())?.unwrap_or_default();
+        for (at, member) in self.members.iter().enumerate() {
+            let Some(running) = &member.running else { continue };
+            let line = running.line().map_err(|what| format!("member {at}: {what}"))?;
+            if !all.ids.starts_with(&line.ids) {
+                return Err(format!("member {at} holds {:?}, the replica {:?}", line.ids, all.ids));
+            }
+        }
+        let broken: Vec<_> = self.members.iter().flat_map(|member| member.disk.violations()).collect();
+        if broken.is_empty() { Ok(()) } else { Err(broken.join("; ")) }
+    }
+}
+
+/// Restores as the command does, records it for the node, and reads what came; `None`: there is nothing yet.
+fn bring(disk: &Disk, store: &FaultyStore, clock: &SimClock) -> Result<Option<Line>, RestoreError> {
+    let process = disk.process();
+    let vfs = Vfs::new(&process);
+    let env = RestoreEnv {
+        store: Arc::new(store.clone()),
+        files: Arc::new(process.clone()),
+        clock: Arc::new(clock.clone()),
+        vfs: Some(vfs.name().to_owned()),
+    };
+    let state_dir = Some(local::directory(Path::new(DATABASE), None));
+    let options = Options { parallelism: 1, if_replica_exists: true, state_dir, ..Options::new(DATABASE) };
+    let Outcome::Restored(restored) = restore(&env, &options, &mut |_| {})? else { return Ok(None) };
+    let wrong = |what: String| RestoreError::Sqlite(what);
+    if let Some(record) = restored.record(env.store.location()) {
+        local::record_restored(&env.files, &restored.output, None, &record)
+            .map_err(|error| wrong(error.to_string()))?;
+    }
+    let connection = vfs.open(DATABASE).map_err(|error| wrong(error.to_string()))?;
+    let line = judge::read(&connection).map_err(wrong)?;
+    drop(connection);
+    disk.sync_all();
+    Ok(Some(line))
+}
+
+fn settings(random: &SeededRandom) -> NodeSettings {
+    let some = |of: &[u64]| Duration::from_millis(random.pick(of).copied().unwrap_or(0));
+    NodeSettings {
+        replication: Settings {
+            sync_interval: some(&[0, 10, 1000]),
+            levels: vec![some(&[1000, 5000, 30_000]), some(&[10_000, 60_000])],
+            l0_retention: Some(some(&[0, 60_000])),
+            ..Settings::default()
+        },
+        times: Times { tenure: some(&[500, 2000]), hand_over: some(&[100, 1000, 5000]), ..Times::USUAL },
+        look_every: some(&[100, 1000]),
+        parallelism: 1,
+        ..NodeSettings::default()
+    }
+}
+
+fn empty_disk(clock: &SimClock, seed: u64) -> Disk {
+    let disk = Disk::new(clock.clone(), seed);
+    let placed = disk.place(format!("{DIRECTORY}/here"), b"");
+    debug_assert!(placed.is_ok());
+    disk
+}
