@@ -161,20 +161,18 @@ impl Drop for Container {
 async fn sample(address: SocketAddr, clock: Clock, roles: Arc<Mutex<Vec<(Ms, String)>>>) {
     let Ok(api) = Api::new(&format!("http://{address}")) else { return };
     loop {
-        let asked = tokio::time::timeout(SILENT, api.get("/api/replication", "")).await;
-        let role = match asked {
-            Err(_) => "silent".to_owned(),
-            Ok(Err(_)) => "unknown".to_owned(),
-            Ok(Ok(told)) => told["role"].as_str().unwrap_or("unknown").to_owned(),
-        };
-        note(&roles, clock.ms(), role);
+        match tokio::time::timeout(SILENT, api.get("/api/replication", "")).await {
+            Err(_) => note(&roles, clock.ms(), "silent"),
+            Ok(Ok(told)) => note(&roles, clock.ms(), told["role"].as_str().unwrap_or("unknown")),
+            Ok(Err(_)) => {} // it is on its way out, or has no such route
+        }
         tokio::time::sleep(SAMPLE).await;
     }
 }
 
-fn note(roles: &Mutex<Vec<(Ms, String)>>, at: Ms, role: String) {
+fn note(roles: &Mutex<Vec<(Ms, String)>>, at: Ms, role: &str) {
     let mut roles = roles.lock().unwrap_or_else(PoisonError::into_inner);
     if roles.last().is_none_or(|(_, last)| *last != role) {
-        roles.push((at, role));
+        roles.push((at, role.to_owned()));
     }
 }
