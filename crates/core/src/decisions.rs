@@ -41,8 +41,6 @@ pub struct Decisions {
     pub stage_before_release: bool,
     /// Whether a page differs from what the replica has of it (`None`: nothing), when a broken chain is mended.
     pub differs: fn(Option<Checksum>, Checksum) -> bool,
-    /// Whether a file that grows the database carries every page that it adds (R05).
-    pub carries_growth: bool,
     /// See [`agenda::next`].
     pub agenda: fn(&Catalog, &Schedule, &Settled) -> Option<(Chore, TimestampMs)>,
 }
@@ -59,7 +57,6 @@ impl Decisions {
         create_only: true,
         stage_before_release: true,
         differs: |known, found| known != Some(found),
-        carries_growth: true,
         agenda: agenda::next,
     };
 }

@@ -72,6 +72,23 @@ pub(crate) static EXEC: Flag = Flag::taking(
     "run a command while replicating and end with it, with its exit code; signals are passed on,\n\
      and the last sync is made whatever the command's end was",
 );
+pub(crate) static READY_URL: Flag = Flag::taking(
+    "ready-url",
+    "URL",
+    "with -exec: the command is well once this http address answers with a 2xx, not once it has\n\
+     stayed up for 5 s",
+);
+pub(crate) static HAND_OVER: Flag = Flag::taking(
+    "hand-over",
+    "DURATION",
+    "with -exec: how long an older instance may take to stop its command and bring its changes up;\n\
+     an instance that was asked to leave kills its command 2 s before that",
+)
+.or("10s");
+pub(crate) static SINGLE_WRITER: Flag = Flag::switch(
+    "single-writer",
+    "with -exec: go on where the store cannot create only; you say that nobody else writes",
+);
 pub(crate) static ONCE: Flag = Flag::switch("once", "replicate what is there and exit");
 pub(crate) static FORCE_SNAPSHOT: Flag =
     Flag::switch("force-snapshot", "with -once: have a snapshot of what is there as well");
@@ -142,6 +159,9 @@ pub(crate) static VERBS: &[Verb] = &[
             &CONFIG,
             &NO_EXPAND_ENV,
             &EXEC,
+            &READY_URL,
+            &HAND_OVER,
+            &SINGLE_WRITER,
             &ONCE,
             &FORCE_SNAPSHOT,
             &RESTORE_IF_DB_NOT_EXISTS,

@@ -1,8 +1,10 @@
 //! One file per verb, and the way from the arguments to it.
 
 pub(crate) mod databases;
+mod exec;
 pub(crate) mod follow;
 pub(crate) mod ltx;
+mod ready;
 pub(crate) mod replicate;
 pub(crate) mod restore;
 pub(crate) mod status;

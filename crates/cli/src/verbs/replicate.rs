@@ -5,13 +5,12 @@
 //! only tell it what happened. Whatever ends the run, the last sync is made, and what it could not bring up decides
 //! the exit code.
 
-use super::{open, restore};
-use crate::child::{self, Running};
+use super::{exec, open, ready, restore};
 use crate::config::{self, Config, Database, SHUTDOWN_TIMEOUT};
 use crate::flags::{self, Parsed};
 use crate::log;
 use crate::signals;
-use crate::text::words;
+use crate::text::{duration, words};
 use crate::trouble::{Exit, Trouble};
 use crate::world::World;
 use litekeep::error::KeepError;
@@ -26,14 +25,12 @@ use litekeep_core::env::Clock;
 use litekeep_formats::{Level, TxidRange};
 use litekeep_store::location::{ReplicaUrl, Settings};
 use litekeep_store::{Entry, ErrorKind, Key, Scope, Store};
-use std::io;
-use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
 /// What "one try" at the end may take at least: a timeout of zero would give up before the first answer.
-const ONE_TRY: Duration = Duration::from_secs(5);
+pub(super) const ONE_TRY: Duration = Duration::from_secs(5);
 
 /// How long `-once` bears trouble without progress.
 const ONCE_PATIENCE: Duration = Duration::from_secs(30);
@@ -42,22 +39,16 @@ const ONCE_PATIENCE: Duration = Duration::from_secs(30);
 enum Event {
     Signal(i32),
     Ended(usize, Option<Arc<KeepError>>),
-    Child(io::Result<ExitStatus>),
     Synced(Result<(), Trouble>),
 }
 
 /// A run, after its start.
 struct Run {
     keepers: Vec<Kept>,
-    child: Option<Running>,
     tell: Sender<Event>,
     told: Receiver<Event>,
-    /// Signals that were passed on to the child.
-    passed_on: Vec<i32>,
     /// How many signals came.
     signals: u32,
-    /// What to end with, if all else goes well.
-    exit: Exit,
     /// The first thing that went wrong.
     trouble: Option<Trouble>,
 }
@@ -91,23 +82,15 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
             restore_first(world, database)?;
         }
     }
+    if let Some(words) = command {
+        return exec::run(world, config.databases, exec_command(parsed, words)?);
+    }
     let (tell, told) = mpsc::channel();
     let signal = tell.clone();
     signals::listen(move |number| drop(signal.send(Event::Signal(number))))
         .map_err(|error| Trouble::new("can't listen for signals").because(&error))?;
-    let mut run = Run {
-        keepers: Vec::new(),
-        child: None,
-        tell,
-        told,
-        passed_on: Vec::new(),
-        signals: 0,
-        exit: Exit::OK,
-        trouble: None,
-    };
-    let begun = config.databases.into_iter().try_for_each(|database| run.keep(world, database));
-    let begun = begun.and_then(|()| command.map_or(Ok(()), |words| run.start(&words)));
-    match begun {
+    let mut run = Run { keepers: Vec::new(), tell, told, signals: 0, trouble: None };
+    match config.databases.into_iter().try_for_each(|database| run.keep(world, database)) {
         Ok(()) if once => run.sync_once(world, parsed.on(&flags::FORCE_SNAPSHOT)),
         Ok(()) => run.wait(),
         Err(trouble) => run.blame(trouble),
@@ -160,6 +143,21 @@ fn plan(world: &World, parsed: &Parsed) -> Result<(Config, Option<Vec<String>>),
         return Err(Trouble::new("there is no database to replicate").hint("list them under `dbs:`"));
     }
     Ok((config, command))
+}
+
+/// What the flags say of the command.
+fn exec_command(parsed: &Parsed, words: Vec<String>) -> Result<exec::Command, Trouble> {
+    let ready_url = parsed.given(&flags::READY_URL).map(ready::Address::parse).transpose()?;
+    let text = parsed.text(&flags::HAND_OVER).unwrap_or_default();
+    let wrong = |why: String| Trouble::new(format!("-hand-over: `{text}`: {why}"));
+    let hand_over = match duration::parse(text).map_err(wrong)? {
+        short if short < exec::LEAST_HAND_OVER => {
+            return Err(wrong(format!("it takes {:?} at least", exec::LEAST_HAND_OVER)));
+        }
+        enough => enough,
+    };
+    let single_writer = parsed.on(&flags::SINGLE_WRITER);
+    Ok(exec::Command { words, ready_url, hand_over, single_writer })
 }
 
 /// Restores a database that is not there. Only a replica that is confirmed empty lets it start fresh (R26b).
@@ -215,73 +213,24 @@ impl Run {
         thread("ended", move || drop(tell.send(Event::Ended(index, ended()))))
     }
 
-    /// Starts the command.
-    fn start(&mut self, words: &[String]) -> Result<(), Trouble> {
-        let tell = self.tell.clone();
-        let running =
-            Running::start(words, move |end| drop(tell.send(Event::Child(end)))).map_err(|error| {
-                Trouble::new(format!("can't start the command `{}`", words.join(" "))).because(&error)
-            })?;
-        self.child = Some(running);
-        Ok(())
-    }
-
-    /// Waits for the reason to end: a signal, the command's end, or trouble.
+    /// Waits for the reason to end: a signal, or trouble with every database.
     fn wait(&mut self) {
         while let Ok(event) = self.told.recv() {
             match event {
                 Event::Signal(signal) => {
                     self.signals += 1;
-                    tracing::info!(signal = signals::name(signal), "signal received, litekeep shutting down");
-                    return self.end_child(Some(signal));
+                    let signal = signals::name(signal);
+                    tracing::info!(signal, "signal received, litekeep shutting down");
+                    return;
                 }
-                Event::Child(end) => return self.child_ended(end),
                 Event::Ended(index, why) => {
                     self.ended(index, why);
-                    if self.child.is_some() || self.keepers.iter().all(|kept| kept.ended) {
-                        // A command never goes on without its backup; a database that still has one does.
-                        return self.end_child(None);
+                    if self.keepers.iter().all(|kept| kept.ended) {
+                        return;
                     }
                 }
                 Event::Synced(..) => {}
             }
-        }
-    }
-
-    /// Passes the signal on, SIGTERM if it was none, and waits for the command to end; so with each further signal.
-    fn end_child(&mut self, signal: Option<i32>) {
-        if self.child.is_none() {
-            return;
-        }
-        self.pass_on(signal.unwrap_or(signal_hook::consts::SIGTERM));
-        while let Ok(event) = self.told.recv() {
-            match event {
-                Event::Signal(signal) => {
-                    self.signals += 1;
-                    self.pass_on(signal);
-                }
-                Event::Child(end) => return self.child_ended(end),
-                Event::Ended(index, why) => self.ended(index, why),
-                Event::Synced(..) => {}
-            }
-        }
-    }
-
-    fn pass_on(&mut self, signal: i32) {
-        self.passed_on.push(signal);
-        if let Some(child) = &self.child {
-            child.signal(signal);
-        }
-    }
-
-    fn child_ended(&mut self, end: io::Result<ExitStatus>) {
-        self.child = None;
-        match end {
-            Ok(status) => {
-                tracing::info!(%status, "the command has ended, litekeep shutting down");
-                self.exit = Exit(child::exit_code(status, &self.passed_on));
-            }
-            Err(error) => self.blame(Trouble::new("can't tell how the command ended").because(&error)),
         }
     }
 
@@ -346,7 +295,6 @@ impl Run {
                     self.ended(index, why);
                     return;
                 }
-                Event::Child(_) => {}
             }
         }
     }
@@ -372,16 +320,11 @@ impl Run {
                     }
                 }
                 Event::Ended(index, why) => self.ended(index, why),
-                Event::Child(_) | Event::Synced(..) => {}
+                Event::Synced(..) => {}
             }
         }
         tracing::info!("litekeep shut down");
-        match self.trouble {
-            // The command's own code says more to whoever started it, and it is not 0 either.
-            Some(trouble) if self.exit != Exit::OK => Err(trouble.exit(self.exit)),
-            Some(trouble) => Err(trouble),
-            None => Ok(self.exit),
-        }
+        self.trouble.map_or(Ok(Exit::OK), Err)
     }
 }
 
@@ -434,7 +377,7 @@ fn snapshotted(keeper: &Keeper, store: &dyn Store, clock: &dyn Clock) -> Result<
 }
 
 /// The line that people look for at a start.
-fn replicating_to(database: &Database) {
+pub(super) fn replicating_to(database: &Database) {
     let path = database.path.display();
     let interval = format!("{:?}", database.settings.sync_interval);
     match &database.replica {
@@ -475,7 +418,7 @@ pub(super) fn keep_trouble(what: &str, error: &KeepError) -> Trouble {
     }
 }
 
-fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Trouble> {
+pub(super) fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Trouble> {
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(work)

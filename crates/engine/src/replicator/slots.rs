@@ -80,9 +80,7 @@ impl Replicator {
 
     /// Turns everything pending into the next slot.
     fn build_slot(&mut self) -> Result<(), KeepError> {
-        if self.env.decisions.carries_growth {
-            self.fill_growth()?;
-        }
+        self.fill_growth()?;
         let txid = self.state().txid.next();
         let pages: Vec<PageNo> = self.pending().pages().collect();
         let (pending, state) = self.parts();

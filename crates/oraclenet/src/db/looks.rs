@@ -85,6 +85,7 @@ impl Looks {
     /// Looks on a thread of its own, which keeps the flight also if nobody waits any more.
     fn look(&self, replica: &Arc<dyn Replica>, flight: OwnedMutexGuard<()>) -> tokio::task::JoinHandle<()> {
         let (replica, clock, known) = (Arc::clone(replica), Arc::clone(&self.clock), Arc::clone(&self.known));
+        let standing = Arc::clone(&self.standing);
         tokio::task::spawn_blocking(move || {
             let sent = clock.boot();
             let looked = replica.look(limits::LOOK_TIME);
@@ -93,7 +94,8 @@ impl Looks {
             match looked {
                 Ok(_) => *known = Known { good: Some(sent), failed: None },
                 Err(error) => {
-                    if known.failed.is_none() {
+                    // On its way to own, a node may be waiting for its turn, which says nothing of the store.
+                    if known.failed.is_none() && standing.now().role == Role::Standby {
                         tracing::warn!(%error, "the replica does not answer: reads may be behind what others write");
                     }
                     known.failed = Some(now);

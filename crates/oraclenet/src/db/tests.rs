@@ -46,7 +46,7 @@ struct Rig {
     fake: Arc<Fake>,
     clock: SimClock,
     answer_look: mpsc::Sender<Looked>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Rig {
@@ -80,7 +80,7 @@ impl Rig {
         owning.role(Role::Standby);
         let keeping = Keeping { standing, gate, replica: Some(replica), clock: Arc::new(clock.clone()) };
         let db = Db::start(&path, keeping, ack_timeout).unwrap();
-        Self { db, owning, fake, clock, answer_look, _dir: dir }
+        Self { db, owning, fake, clock, answer_look, dir }
     }
 
     fn own(&self) {
@@ -327,4 +327,36 @@ async fn heartbeats_wait_in_memory_for_an_owner_and_ask_for_nothing() {
         tokio::task::yield_now().await;
     }
     assert_eq!(count(seen).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heartbeats_that_were_undone_are_written_again_by_the_next_owner() {
+    let rig = Rig::new(LONG);
+    let text = str::to_owned;
+    let beat =
+        Beat { id: text("b"), oracle: text("ada"), status: text("online"), created: text("2026-11-25") };
+    rig.db.beats().beat(beat).unwrap();
+    let written = || {
+        let text = "SELECT count(*) FROM main.heartbeats";
+        let rows = rig.db.read_as_is(move |it| it.query_row(text, [], |row| row.get::<_, i64>(0)));
+        async move { rows.await.unwrap() }
+    };
+    rig.own();
+    rig.fake.syncs.store(false, Ordering::SeqCst);
+    let db = rig.db.clone();
+    let unknown = tokio::spawn(async move { insert(&db, 1).await });
+    while written().await == 0 {
+        tokio::task::yield_now().await;
+    }
+    rig.leave(Left::Lost);
+    assert!(matches!(unknown.await.unwrap(), Err(WriteError::Unknown)));
+    // The node brings the file back to what is durable.
+    let connection = rusqlite::Connection::open(rig.dir.path().join("data.db")).unwrap();
+    connection.execute_batch("DELETE FROM heartbeats; DELETE FROM t").unwrap();
+    rig.fake.syncs.store(true, Ordering::SeqCst);
+    rig.own();
+    insert(&rig.db, 2).await.unwrap();
+    while written().await == 0 {
+        tokio::task::yield_now().await;
+    }
 }

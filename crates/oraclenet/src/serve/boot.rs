@@ -27,6 +27,8 @@ use tokio::sync::watch;
 
 /// How soon a signal is noticed.
 pub(super) const NOTICE: Duration = Duration::from_millis(20);
+/// How long a hand-over waits for a command of ours that is writing: a few rows.
+const COMMAND: Duration = Duration::from_secs(2);
 /// How often the boot begins again because others were faster with an empty replica.
 const FRESH_STARTS: usize = 5;
 
@@ -177,8 +179,10 @@ impl Boot<'_> {
             after: Box::new(move || {
                 after.set(false);
                 // Whoever has read before that this server owns, and writes, ends first.
-                let passed =
-                    open::writer(&database).and_then(|it| it.execute_batch("BEGIN IMMEDIATE; ROLLBACK"));
+                let passed = open::writer(&database).and_then(|connection| {
+                    connection.busy_timeout(COMMAND)?;
+                    connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK")
+                });
                 if let Err(error) = passed {
                     tracing::warn!(%error, "another program holds the database while it is handed over");
                 }

@@ -41,8 +41,9 @@ pub static COMMANDS: [Command; 3] = [
         ],
         summary: "make, change or delete the accounts that approve others",
         doc: "Makes, changes (update), makes or changes (upsert) or deletes the account of a superuser,\n\
-              while the server runs or not. The database is made, or restored, by the first serve; only\n\
-              --replica none makes one here. It takes away the tokens of an account whose password changes.",
+              while the server runs or not; one that is a standby becomes the owner for it. The database\n\
+              is made, or restored, by the first serve; only --replica none makes one here. It takes away\n\
+              the tokens of an account whose password changes.",
         flags: &superuser::FLAGS,
         notes: SUPERUSER_NOTES,
     },
@@ -77,8 +78,8 @@ Environment:
 It ends with 0 after SIGTERM or SIGINT, 1 when something failed, 2 when the arguments or the
 environment make no sense, 10 when the replica is empty and --require-backup was given. It starts
 nothing fresh when the replica was wiped (11), is damaged (12) or out of reach (13). 20 says that
-the last changes did not reach the replica, 21 that another server has taken the replica over,
-22 that the database and the replica do not belong together.
+the last changes did not reach the replica, 21 that another server took the replica over while
+this one ended, 22 that the database and the replica do not belong together.
 ";
 
 const SUPERUSER_NOTES: &str = "\

@@ -122,7 +122,7 @@ pub(super) fn evidence(node: &Node, role: Role) {
         Role::Owner => tracing::info!(%txid, %epoch, "owning the replica"),
         Role::Leaving => tracing::info!(%txid, %epoch, "handing the replica over: no more writes are taken"),
         Role::Returning => {
-            tracing::warn!(%txid, aside = ?status.aside, "the replica was taken over: returning to what is durable");
+            tracing::warn!(%txid, "the replica was taken over: returning to what is durable");
         }
         Role::Ended => tracing::info!(%txid, "the replication has ended"),
     }

@@ -61,7 +61,13 @@ struct Load {
 }
 
 impl Load {
-    fn begin(writers: std::ops::Range<usize>, target: SocketAddr, token: &str, ledger: &Ledger) -> Self {
+    /// `patient`: 503 with `not_applied` is an answer, too.
+    fn begin(
+        writers: std::ops::Range<usize>,
+        target: SocketAddr,
+        (token, patient): (&str, bool),
+        ledger: &Ledger,
+    ) -> Self {
         let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let target = Arc::new(Mutex::new(target));
         let thread = |writer: usize| {
@@ -73,9 +79,13 @@ impl Load {
                     let body = json!({ "id": id, "title": id, "content": "x" });
                     let address = *target.lock().unwrap();
                     let reply = try_call(address, "POST", POSTS, &token, &body).expect("an answer");
-                    assert_eq!(reply.status, 200, "{reply:?}");
-                    ledger.lock().unwrap().insert(id.clone(), id);
-                    answered.fetch_add(1, Ordering::Relaxed);
+                    if reply.status == 200 {
+                        ledger.lock().unwrap().insert(id.clone(), id);
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    } else {
+                        assert!(patient && reply.status == 503, "{reply:?}");
+                        assert_eq!(reply.body["data"]["outcome"], json!("not_applied"), "{reply:?}");
+                    }
                     if stop.load(Ordering::Relaxed) {
                         return;
                     }
@@ -110,7 +120,7 @@ fn the_data_changes_hands_under_load_and_no_request_notices() {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::directory(&folder.path().join("bucket"));
     let Pair { folder: _folder, first, second, token, ledger } = pair(&place, &["--hand-over", "5"]);
-    let load = Load::begin(0..4, first.address, &token, &ledger);
+    let load = Load::begin(0..4, first.address, (&token, false), &ledger);
     load.more(50);
     load.turn_to(&second);
     load.more(50);
@@ -118,14 +128,23 @@ fn the_data_changes_hands_under_load_and_no_request_notices() {
     load.turn_to(&first);
     load.more(50);
     assert_eq!(role(&first), "owner");
-    // Both at once: they take turns.
-    let other = Load::begin(4..8, second.address, &token, &ledger);
-    other.more(20);
-    load.more(20);
-    other.more(20);
+    load.end();
+    // Both at once: they take turns. Who waits too long for his is told that nothing was changed.
+    let load = Load::begin(10..14, first.address, (&token, true), &ledger);
+    let other = Load::begin(14..18, second.address, (&token, true), &ledger);
+    for _ in 0..2 {
+        other.more(20);
+        load.more(20);
+    }
     load.end();
     other.end();
     for server in [&first, &second] {
+        let all = ledger.lock().unwrap().len();
+        wait_for("the standby to follow", || {
+            let target = format!("{POSTS}?perPage=1");
+            let total = server.call("GET", &target, "", &Value::Null).body["totalItems"].as_u64();
+            (total >= Some(all as u64)).then_some(())
+        });
         check(server, &ledger);
     }
     let epochs = told(&first)["epochs"].as_array().cloned().unwrap_or_default();
@@ -157,7 +176,7 @@ fn an_owner_that_is_killed_while_a_standby_waits_loses_nothing() {
 }
 
 #[test]
-fn an_owner_that_slept_through_its_succession_answers_truthfully_and_follows() {
+fn r25_an_owner_that_slept_through_its_succession_answers_truthfully_and_follows() {
     let (place, bucket) = Place::in_process();
     let Pair { folder, first, second, token, ledger } =
         pair(&place, &["--hand-over", "1", "--ack-timeout", "3"]);
@@ -292,4 +311,53 @@ fn a_rollback_serves_what_a_later_version_lets_it_serve() {
     let Err(ended) = start(&data, &place, &[]) else { panic!("served, though it must not be") };
     assert_eq!(ended.code, Some(1), "{}", ended.said);
     assert!(ended.said.contains("later version"), "{}", ended.said);
+}
+
+#[test]
+fn of_several_that_find_the_replica_empty_one_begins_it_and_the_others_start_from_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::directory(&folder.path().join("bucket"));
+    let servers: Vec<Running> = std::thread::scope(|scope| {
+        let begin = |name: &'static str| {
+            let (data, place) = (folder.path().join(name), &place);
+            scope.spawn(move || start(&data, place, &[]).unwrap_or_else(|refused| panic!("{refused:?}")))
+        };
+        let starting: Vec<_> = ["first", "second", "third"].into_iter().map(begin).collect();
+        starting.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let roles = || servers.iter().map(role).filter(|role| role == "owner").count();
+    wait_for("one owner", || (roles() <= 1).then_some(()));
+    let (_, token) = servers[0].oracle("ada");
+    for server in &servers {
+        let me = server.call("GET", "/api/oracles/me", &token, &Value::Null);
+        assert_eq!((me.status, &me.body["name"]), (200, &json!("ada")), "one database: {}", server.said());
+    }
+}
+
+#[test]
+fn a_strict_read_waits_for_what_it_shows_and_a_plain_one_does_not() {
+    let (place, bucket) = Place::in_process();
+    for (more, waits) in [(&["--strict-reads"][..], true), (&[], false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let more = [&["--ack-timeout", "0.5", "--hand-over", "0.2"], more].concat();
+        let server = start(&folder.path().join("pb_data"), &place, &more).unwrap();
+        let (_, token) = server.oracle("ada");
+        bucket.add_rule(Rule::always(
+            "PUT",
+            "",
+            Fault::Answer { status: 503, code: "SlowDown", retry_after: None },
+        ));
+        let unknown = post(&server, &token, &id(1, 1), &Ledger::default());
+        assert_eq!(unknown.body["data"]["outcome"], json!("unknown"), "{unknown:?}");
+        let shown = server.call("GET", &format!("{POSTS}/{}", id(1, 1)), "", &Value::Null);
+        assert_eq!(shown.status, if waits { 503 } else { 200 }, "{shown:?}");
+        for as_is in ["/api/health", "/api/replication"] {
+            assert_eq!(server.call("GET", as_is, "", &Value::Null).status, 200, "{as_is}");
+        }
+        bucket.clear_rules();
+        let target = format!("{POSTS}/{}", id(1, 1));
+        wait_for("the read", || (server.call("GET", &target, "", &Value::Null).status == 200).then_some(()));
+        drop(server);
+        bucket.keys().iter().for_each(|key| assert!(bucket.remove(key)));
+    }
 }

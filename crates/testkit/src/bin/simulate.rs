@@ -1,13 +1,15 @@
-//! Runs many simulations: `cargo run -p testkit --bin simulate -- --seeds 5000 --from 0`.
+//! Runs many simulations in one process: `cargo run --release -p testkit --bin simulate -- --seeds 5000 --from 0`.
+//! `cargo xtask sim` runs several of these beside each other, since SQLite keeps one source of randomness for a process.
 //!
-//! Options: `--seeds N`, `--from N`, `--scenario smoke|long|survives|wiped` (the last two: the short scene with a
-//! power loss at call `--from` and the following ones, after which the disk is kept or wiped), `--wrong NAME` (a deliberately wrong engine, which must
-//! be found out), `--right` (the right engine in the wrong one's scenario), `--twice` (each seed twice, with equal histories).
+//! Options: `--seeds N`, `--from N`, `--scenario party|bulk|smoke|long|survives|wiped` (party: several nodes on one bucket; the last two: the short scene with a
+//! power loss at call `--from` and the following ones, after which the disk is kept or wiped), `--wrong NAME` (a
+//! deliberately wrong engine; ends at the first seed that finds it out), `--right` (the right engine in the wrong one's
+//! scenario), `--twice` (each seed twice, with equal histories), `--list` (the wrong engines' names).
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
 
 use std::process::ExitCode;
 use testkit::party;
-use testkit::sim::{self, Fate, Flaws, Report, Scenario, wrong};
+use testkit::sim::{self, Fate, Report, Scenario, wrong};
 
 struct Args {
     seeds: u64,
@@ -16,11 +18,13 @@ struct Args {
     twice: bool,
     right: bool,
     wrong: Option<String>,
+    list: bool,
 }
 
 fn args() -> Result<Args, String> {
+    let scenario = "smoke".to_owned();
     let mut args =
-        Args { seeds: 200, from: 0, scenario: "smoke".to_owned(), twice: false, right: false, wrong: None };
+        Args { seeds: 200, from: 0, scenario, twice: false, right: false, wrong: None, list: false };
     let mut given = std::env::args().skip(1);
     while let Some(name) = given.next() {
         let mut value = || given.next().ok_or(format!("{name} needs a value"));
@@ -32,6 +36,7 @@ fn args() -> Result<Args, String> {
             "--wrong" => args.wrong = Some(value()?),
             "--right" => args.right = true,
             "--twice" => args.twice = true,
+            "--list" => args.list = true,
             other => return Err(format!("unknown option {other}")),
         }
     }
@@ -53,34 +58,19 @@ fn main() -> ExitCode {
 }
 
 fn simulate(args: &Args) -> Result<u64, String> {
-    let variant = match &args.wrong {
-        None => None,
-        Some(name) => {
-            let found = wrong::variants().into_iter().find(|variant| variant.name == name);
-            Some(found.ok_or_else(|| format!("no wrong engine is called {name}"))?)
-        }
-    };
     if args.scenario == "party" {
         return Ok(gather(args));
     }
+    if args.list {
+        wrong::variants().iter().for_each(|variant| println!("{}: {}", variant.name, variant.why));
+        return Ok(0);
+    }
     let mut total = Report::default();
-    let mut findings = 0;
+    let (mut seeds, mut findings) = (0, 0);
     for seed in args.from..args.from + args.seeds {
-        let mut scenario = match &variant {
-            Some(variant) => (variant.scenario)(seed),
-            None => match args.scenario.as_str() {
-                "smoke" => Scenario::smoke(seed),
-                "bulk" => Scenario::bulk(seed),
-                "long" => Scenario::long(seed),
-                "survives" => Scenario::short(seed, Fate::Survives),
-                "wiped" => Scenario::short(seed, Fate::Wiped),
-                other => return Err(format!("no scenario is called {other}")),
-            },
-        };
-        if args.right {
-            scenario.flaws = Flaws::NONE;
-        }
+        let scenario = scenario(args, seed)?;
         let result = if args.twice { sim::run_twice(&scenario) } else { sim::run(&scenario) };
+        seeds += 1;
         match result {
             Ok(report) => total.add(&report),
             Err(finding) => {
@@ -88,18 +78,22 @@ fn simulate(args: &Args) -> Result<u64, String> {
                 println!("{finding}");
             }
         }
+        if findings > 0 && args.wrong.is_some() && !args.right {
+            break;
+        }
     }
-    println!("{total:#?}");
+    println!("totals seeds={seeds} findings={findings} {total}");
     Ok(findings)
 }
 
 /// Several nodes on one bucket.
 fn gather(args: &Args) -> u64 {
     let mut total = party::Report::default();
-    let mut findings = 0;
+    let (mut seeds, mut findings) = (0, 0);
     for seed in args.from..args.from + args.seeds {
         let scenario = party::Scenario::any(seed);
         let result = if args.twice { party::run_twice(&scenario) } else { party::run(&scenario) };
+        seeds += 1;
         match result {
             Ok(report) => total.add(&report),
             Err(finding) => {
@@ -108,6 +102,25 @@ fn gather(args: &Args) -> u64 {
             }
         }
     }
-    println!("{total:#?}");
+    println!("totals seeds={seeds} findings={findings} {total}");
     findings
+}
+
+fn scenario(args: &Args, seed: u64) -> Result<Scenario, String> {
+    if let Some(name) = &args.wrong {
+        let found = wrong::variants().into_iter().find(|variant| variant.name == name);
+        let variant = found.ok_or_else(|| format!("no wrong engine is called {name}"))?;
+        return Ok(if args.right { variant.right(seed) } else { variant.scenario(seed) });
+    }
+    Ok(match args.scenario.as_str() {
+        "bulk" => Scenario::bulk(seed),
+        "smoke" => Scenario::smoke(seed),
+        "long" => Scenario::long(seed),
+        "survives" => Scenario::short(seed, Fate::Survives),
+        "wiped" => Scenario::short(seed, Fate::Wiped),
+        other => {
+            let variant = wrong::variants().into_iter().find(|variant| variant.name == other);
+            variant.ok_or_else(|| format!("no scenario is called {other}"))?.right(seed)
+        }
+    })
 }

@@ -99,7 +99,7 @@ impl Disk {
         Self::from_state(state.after_power_loss(&SeededRandom::new(seed)), self.clock.clone())
     }
 
-    /// What was written to a file is durable, as some time after its writer was killed.
+    /// What was written to a file is durable, and so are the names beside it, as some time after its writer was killed.
     pub fn flush(&self, path: impl AsRef<Path>) {
         self.state().flush(path.as_ref());
     }

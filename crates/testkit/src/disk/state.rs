@@ -303,6 +303,9 @@ impl State {
         if let Some(node) = node {
             node.content.sync();
         }
+        if let Ok((dir, _)) = self.slot(path) {
+            self.names.sync(dir);
+        }
     }
 
     pub(super) fn sync_all(&mut self) {

@@ -13,6 +13,7 @@ use crate::faulty::Weather;
 use crate::random::SeededRandom;
 use crate::sim::Finding;
 use litekeep_core::decisions::Decisions;
+use std::fmt;
 use world::World;
 
 /// What happens, besides what the seed decides.
@@ -93,6 +94,17 @@ impl Report {
     }
 }
 
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { commits, acknowledged, terms, closed, lost, deaths, restores, .. } = self;
+        write!(
+            f,
+            "commits={commits} acknowledgements={acknowledged} terms={terms} closed={closed} lost={lost} "
+        )?;
+        write!(f, "deaths={deaths} restores={restores}")
+    }
+}
+
 /// Runs a scenario to its end.
 ///
 /// # Errors
@@ -102,7 +114,12 @@ pub fn run(scenario: &Scenario) -> Result<Report, Box<Finding>> {
     let mut world = World::new(scenario);
     match world.run() {
         Ok(()) => Ok(world.report()),
-        Err(what) => Err(Box::new(Finding { seed: scenario.seed, what, trail: world.trail() })),
+        Err(what) => Err(Box::new(Finding {
+            seed: scenario.seed,
+            what,
+            trail: world.trail(),
+            replay: replay(scenario.seed),
+        })),
     }
 }
 
@@ -116,5 +133,9 @@ pub fn run_twice(scenario: &Scenario) -> Result<Report, Box<Finding>> {
         return Ok(first);
     }
     let what = format!("two runs of one seed differ: {first:?} and {second:?}");
-    Err(Box::new(Finding { seed: scenario.seed, what, trail: Vec::new() }))
+    Err(Box::new(Finding { seed: scenario.seed, what, trail: Vec::new(), replay: replay(scenario.seed) }))
+}
+
+fn replay(seed: u64) -> String {
+    format!("--scenario party --from {seed}")
 }

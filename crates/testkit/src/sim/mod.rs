@@ -27,6 +27,8 @@ use world::World;
 /// What happens in a simulation, besides what the seed decides.
 #[derive(Clone)]
 pub struct Scenario {
+    /// What people call it.
+    pub name: &'static str,
     /// Decides everything else.
     pub seed: u64,
     /// The application; from the seed if `None`.
@@ -37,8 +39,8 @@ pub struct Scenario {
     pub turns: u64,
     /// When the power goes.
     pub crash: Crash,
-    /// Whether single processes are killed as well.
-    pub kills: bool,
+    /// In so many of a hundred turns the death of a single process is planned, once the power stays.
+    pub kills: u64,
     /// What the machine finds after the power came back.
     pub disk: Fate,
     /// The application acts once in so many of the engine's own calls, 0 for never; from the seed if `None`.
@@ -76,15 +78,25 @@ pub enum Fate {
 }
 
 impl Scenario {
+    /// What to tell `simulate` to see this again.
+    fn replay(&self) -> String {
+        let from = match self.crash {
+            Crash::At(call) => call,
+            _ => self.seed,
+        };
+        format!("--scenario {} --from {from}", self.name)
+    }
+
     /// One writer, one crash, a store in bad weather.
     pub fn smoke(seed: u64) -> Self {
         Self {
+            name: "smoke",
             seed,
             shape: None,
             weather: Weather { held_back: 0, ..Weather::STORM },
             turns: 400,
             crash: Crash::Times(1),
-            kills: false,
+            kills: 0,
             disk: Fate::Either,
             interrupts: None,
             disk_trouble: 0,
@@ -97,6 +109,7 @@ impl Scenario {
     /// A short scene in fair weather, for placing a power loss at each of its calls in turn.
     pub fn short(call: u64, disk: Fate) -> Self {
         Self {
+            name: if disk == Fate::Wiped { "wiped" } else { "survives" },
             shape: Some(Shape { autocheckpoint: 7, cache: 5, blob: 3000, ..Shape::PLAIN }),
             weather: Weather::CLEAR,
             turns: 150,
@@ -113,6 +126,7 @@ impl Scenario {
         let some = |of: &[u64]| random.pick(of).copied().unwrap_or(0);
         let held_back = some(&[0, 0, 20]);
         Self {
+            name: "bulk",
             shape: Some(Shape::small(&random)),
             weather: match random.chance(1, 3) {
                 true => Weather { held_back, ..Weather::CLEAR },
@@ -120,7 +134,7 @@ impl Scenario {
             },
             turns: some(&[60, 120, 120, 250, 400]),
             crash: Crash::Times(random.below(4)),
-            kills: random.chance(1, 2),
+            kills: random.below(2),
             disk_trouble: some(&[0, 0, 10, 40]),
             clock_jumps: some(&[0, 0, 20]),
             idle: random.chance(1, 10),
@@ -132,10 +146,11 @@ impl Scenario {
     pub fn long(seed: u64) -> Self {
         let random = SeededRandom::new(seed ^ 0x0001_0000);
         Self {
+            name: "long",
             weather: if random.chance(1, 4) { Weather::CLEAR } else { Weather::STORM },
             turns: random.between(200, 3000),
             crash: Crash::Times(random.below(5)),
-            kills: random.chance(1, 2),
+            kills: random.below(2),
             disk_trouble: if random.chance(1, 2) { 10 } else { 0 },
             clock_jumps: if random.chance(1, 2) { 5 } else { 0 },
             idle: random.chance(1, 2),
@@ -191,6 +206,15 @@ impl Report {
     }
 }
 
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { commits, acknowledgements, crashes, kills, troubles, restores, points, .. } = self;
+        write!(f, "commits={commits} acknowledgements={acknowledgements} crashes={crashes} kills={kills} ")?;
+        write!(f, "troubles={troubles} restores={restores} points={points} idle_hours={} ", self.idle_hours)?;
+        write!(f, "slots={} breaks={} stops={}", self.slots, self.breaks, self.stops)
+    }
+}
+
 /// A promise that was broken.
 #[derive(Debug, Clone)]
 pub struct Finding {
@@ -200,6 +224,8 @@ pub struct Finding {
     pub what: String,
     /// The last turns and calls.
     pub trail: Vec<String>,
+    /// What to tell `simulate` to see it again.
+    pub replay: String,
 }
 
 impl fmt::Display for Finding {
@@ -208,7 +234,7 @@ impl fmt::Display for Finding {
         for line in &self.trail {
             writeln!(f, "    {line}")?;
         }
-        write!(f, "  replay: cargo run -p testkit --bin simulate -- --from {} --seeds 1", self.seed)
+        write!(f, "  replay: cargo run -p testkit --bin simulate -- {} --seeds 1", self.replay)
     }
 }
 
@@ -221,7 +247,12 @@ pub fn run(scenario: &Scenario) -> Result<Report, Box<Finding>> {
     let mut world = World::new(scenario);
     match world.run() {
         Ok(()) => Ok(world.report()),
-        Err(what) => Err(Box::new(Finding { seed: scenario.seed, what, trail: world.trail() })),
+        Err(what) => Err(Box::new(Finding {
+            seed: scenario.seed,
+            what,
+            trail: world.trail(),
+            replay: scenario.replay(),
+        })),
     }
 }
 
@@ -235,5 +266,5 @@ pub fn run_twice(scenario: &Scenario) -> Result<Report, Box<Finding>> {
         return Ok(first);
     }
     let what = format!("two runs of one seed differ: {first:?} and {second:?}");
-    Err(Box::new(Finding { seed: scenario.seed, what, trail: Vec::new() }))
+    Err(Box::new(Finding { seed: scenario.seed, what, trail: Vec::new(), replay: scenario.replay() }))
 }

@@ -12,6 +12,9 @@ use std::time::Duration;
 const REST: u64 = 20_000;
 const REST_TIME: Duration = Duration::from_secs(15 * 60);
 
+/// Jobs that everything may take that is due while nothing happens: compaction, snapshots, retention, and their retries.
+const JOBS: u64 = 2000;
+
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl World {
@@ -92,7 +95,14 @@ impl World {
     /// The engine is called when it asked to be, and not before.
     fn let_pass(&mut self, time: Duration) -> Turn {
         let end = self.clock.boot() + time;
+        let mut jobs = 0;
         while let Some(engine) = &mut self.machine.engine {
+            if jobs > JOBS {
+                return Err(format!("{jobs} jobs while nothing happens: {:?}", engine.status()));
+            }
+            if engine.has_jobs() {
+                jobs += 1;
+            }
             if engine.run_job(&self.random) {
                 continue;
             }

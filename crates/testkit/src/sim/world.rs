@@ -132,10 +132,12 @@ impl World {
             89..96 => self.machine.sleep_until_due(),
             96..97 => self.clock.advance(Duration::from_secs(self.random.between(1, 600))),
             97..98 => self.spot_check()?,
-            98..99 if self.scenario.kills => self.kill_someone(),
             _ => self.machine.ask(),
         }
         self.clock.advance(Duration::from_micros(self.random.between(10, 3000)));
+        if self.random.chance(self.scenario.kills, 100) {
+            self.kill_someone();
+        }
         if let Some(what) = trouble::turn(&mut self.machine, &self.scenario, &self.random) {
             self.report.troubles += 1;
             self.note(what);

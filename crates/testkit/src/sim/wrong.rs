@@ -1,9 +1,11 @@
-//! Engines that are wrong on purpose: each decides one thing as somebody once did, and the checker must notice.
+//! Engines that are wrong on purpose: each does one thing as somebody once did, and the checker must notice, within the
+//! number of seeds that stands beside it.
 
-use super::{Crash, Fate, FilesFlaw, Flaws, Scenario};
+use super::{BucketFlaw, Crash, Fate, FilesFlaw, Flaws, PromiseFlaw, Scenario};
 use crate::faulty::Weather;
 use crate::workload::Shape;
-use litekeep_core::assess::{Advance, Facts, Position, Resume};
+use litekeep_core::agenda::{self, Settled};
+use litekeep_core::assess::{self, Advance, Facts, FrameAt, Position, Resume};
 use litekeep_core::decisions::{Decisions, Handover};
 
 /// A wrong engine.
@@ -13,113 +15,319 @@ pub struct Variant {
     pub name: &'static str,
     /// What it does, and what that costs.
     pub why: &'static str,
-    /// A scenario that goes for it, with the wrong decision in it.
-    pub scenario: fn(u64) -> Scenario,
+    /// How many seeds may pass, from 0 on, before one of them finds it out.
+    pub seeds: u64,
+    flaws: Flaws,
+    scene: fn(u64) -> Scenario,
+}
+
+impl Variant {
+    /// The scenario that goes for it, with the wrong engine in it.
+    pub fn scenario(&self, seed: u64) -> Scenario {
+        Scenario { flaws: self.flaws, ..self.right(seed) }
+    }
+
+    /// The same scenario with the right engine. (To see it again: `--wrong NAME --right`.)
+    pub fn right(&self, seed: u64) -> Scenario {
+        Scenario { name: self.name, ..(self.scene)(seed) }
+    }
 }
 
 /// Much work between the engine's calls and many checkpoints: for mistakes about the life of the WAL.
-fn busy(seed: u64, decisions: Decisions) -> Scenario {
+fn busy(seed: u64) -> Scenario {
     Scenario {
-        shape: Some(Shape { autocheckpoint: 7, cache: 5, ..Shape::PLAIN }),
+        shape: Some(Shape { autocheckpoint: 7, cache: 5, limit: 100_000, ..Shape::PLAIN }),
         weather: Weather::CLEAR,
         crash: Crash::Never,
         interrupts: Some(30),
-        flaws: Flaws { decisions, ..Flaws::NONE },
         ..Scenario::smoke(seed)
     }
 }
 
 /// Processes that die and stay down for a while: for mistakes about the start.
-fn restless(seed: u64, decisions: Decisions) -> Scenario {
-    Scenario { turns: 1500, kills: true, ..busy(seed, decisions) }
+fn restless(seed: u64) -> Scenario {
+    Scenario { turns: 1500, kills: 1, ..busy(seed) }
 }
 
 /// Power losses that leave the disk: for mistakes about what is durable.
-fn brittle(seed: u64, decisions: Decisions) -> Scenario {
-    Scenario { turns: 800, crash: Crash::Times(6), disk: Fate::Survives, ..busy(seed, decisions) }
+fn brittle(seed: u64) -> Scenario {
+    Scenario { turns: 800, crash: Crash::Times(6), disk: Fate::Survives, ..busy(seed) }
+}
+
+/// The same without syncs of the application's own: after a power loss the WAL is another one.
+fn careless(seed: u64) -> Scenario {
+    let shape = Shape { synced: false, autocheckpoint: 0, cache: 5, limit: 60_000, ..Shape::PLAIN };
+    Scenario { shape: Some(shape), crash: Crash::Times(12), ..brittle(seed) }
 }
 
 /// Wiped disks, and puts that arrive after their sender's death: for mistakes about names in the store.
-fn late(seed: u64, decisions: Decisions) -> Scenario {
+fn late(seed: u64) -> Scenario {
+    let shape = Shape { autocheckpoint: 7, cache: 5, limit: 20_000, blob: 3000, ..Shape::PLAIN };
     Scenario {
-        turns: 1200,
+        shape: Some(shape),
+        turns: 500,
         weather: Weather { held_back: 150, ..Weather::CLEAR },
         crash: Crash::Times(6),
         disk: Fate::Wiped,
-        ..busy(seed, decisions)
+        ..busy(seed)
     }
 }
 
 /// Writers that die at a commit while the engine keeps the index alive: for mistakes about what is committed.
-fn deadly(seed: u64, decisions: Decisions) -> Scenario {
-    let shape = Shape { autocheckpoint: 0, cache: 5, ..Shape::PLAIN };
-    Scenario { shape: Some(shape), ..restless(seed, decisions) }
+fn deadly(seed: u64) -> Scenario {
+    let shape = Shape { autocheckpoint: 0, cache: 5, limit: 40_000, ..Shape::PLAIN };
+    Scenario { shape: Some(shape), turns: 600, kills: 6, ..busy(seed) }
+}
+
+/// A store in bad weather, and a wiped disk: for mistakes about answers.
+fn stormy(seed: u64) -> Scenario {
+    let shape = Shape { limit: 60_000, ..Shape::PLAIN };
+    Scenario { shape: Some(shape), crash: Crash::Times(3), disk: Fate::Wiped, ..Scenario::smoke(seed) }
+}
+
+/// Much time, and a wall clock that jumps: for mistakes about retention and compaction.
+fn old(seed: u64) -> Scenario {
+    let shape = Shape { limit: 40_000, ..Shape::PLAIN };
+    Scenario { turns: 600, clock_jumps: 20, shape: Some(shape), crash: Crash::Never, ..stormy(seed) }
+}
+
+/// An hour of which nothing is asked.
+fn idle(seed: u64) -> Scenario {
+    Scenario { turns: 120, idle: true, crash: Crash::Never, ..stormy(seed) }
+}
+
+/// A disk that is full now and then, and processes that die.
+fn cramped(seed: u64) -> Scenario {
+    Scenario { disk_trouble: 60, crash: Crash::Times(4), disk: Fate::Survives, turns: 600, ..busy(seed) }
 }
 
 const RIGHT: Decisions = Decisions::RIGHT;
 
+type Scene = fn(u64) -> Scenario;
+
+fn decides(name: &'static str, seeds: u64, decisions: Decisions, scene: Scene, why: &'static str) -> Variant {
+    Variant { name, why, seeds, flaws: Flaws { decisions, ..Flaws::NONE }, scene }
+}
+
+fn bucket(name: &'static str, seeds: u64, bucket: BucketFlaw, scene: Scene, why: &'static str) -> Variant {
+    Variant { name, why, seeds, flaws: Flaws { bucket, ..Flaws::NONE }, scene }
+}
+
+fn files(name: &'static str, seeds: u64, files: FilesFlaw, scene: Scene, why: &'static str) -> Variant {
+    Variant { name, why, seeds, flaws: Flaws { files, ..Flaws::NONE }, scene }
+}
+
+fn promises(
+    name: &'static str,
+    seeds: u64,
+    promise: PromiseFlaw,
+    scene: Scene,
+    why: &'static str,
+) -> Variant {
+    Variant { name, why, seeds, flaws: Flaws { promise, ..Flaws::NONE }, scene }
+}
+
 /// All of them.
 pub fn variants() -> Vec<Variant> {
+    [about_the_wal(), about_slots(), about_the_bucket()].concat()
+}
+
+fn about_the_wal() -> Vec<Variant> {
+    let gap = Decisions { handover: Handover::Gap, ..RIGHT };
+    let nocap = Decisions { handover: Handover::Blind, ..RIGHT };
+    let always_survives = Decisions { survives_release: |_, _| true, ..RIGHT };
+    let trust_restart = Decisions { resume: |_, _, _| Resume::Intact, ..RIGHT };
+    let no_checksum = Decisions { resume: without_checksum, ..RIGHT };
+    let same_size = Decisions { advance: same_size, ..RIGHT };
+    let chain_only = Decisions { committed: |_, chain| chain(), ..RIGHT };
     vec![
-        Variant {
-            name: "gap",
-            why: "ends the old read transaction before the new one begins: the WAL restarts in between",
-            scenario: |seed| busy(seed, Decisions { handover: Handover::Gap, ..RIGHT }),
-        },
-        Variant {
-            name: "nocap",
-            why: "hands protection over without taking what was committed meanwhile",
-            scenario: |seed| busy(seed, Decisions { handover: Handover::Blind, ..RIGHT }),
-        },
-        Variant {
-            name: "always-survives",
-            why: "believes that frames it has not taken outlive the end of its read transaction",
-            scenario: |seed| busy(seed, Decisions { survives_release: |_, _| true, ..RIGHT }),
-        },
-        Variant {
-            name: "trust-restart",
-            why: "after a downtime, takes a WAL with other salts for the next life of the one it knew",
-            scenario: |seed| restless(seed, Decisions { resume: |_, _, _| Resume::Intact, ..RIGHT }),
-        },
-        Variant {
-            name: "same-size",
-            why: "R04: takes a WAL that is no longer than before for unchanged",
-            scenario: |seed| busy(seed, Decisions { advance: same_size, ..RIGHT }),
-        },
-        Variant {
-            name: "chain-only",
-            why: "believes every commit to which the checksums lead, whatever the index of the WAL says",
-            scenario: |seed| deadly(seed, Decisions { committed: |_, chain| chain(), ..RIGHT }),
-        },
-        Variant {
-            name: "keep-uncommitted-frames",
-            why: "keeps pages that it read before their transaction committed; SQLite writes over such frames",
-            scenario: |seed| Scenario {
-                flaws: Flaws { files: FilesFlaw::KeepsFrames, ..Flaws::NONE },
-                ..busy(seed, RIGHT)
-            },
-        },
-        Variant {
-            name: "drop-before-stage",
-            why: "lets WAL frames go before their copies are on the disk",
-            scenario: |seed| brittle(seed, Decisions { stage_before_release: false, ..RIGHT }),
-        },
-        Variant {
-            name: "ack-before-put",
-            why: "calls a slot durable when its put was sent",
-            scenario: |seed| {
-                let decisions = Decisions { durable_after_put: false, ..RIGHT };
-                Scenario { flaws: Flaws { decisions, ..Flaws::NONE }, ..Scenario::smoke(seed) }
-            },
-        },
-        Variant {
-            name: "overwrite-slot",
-            why: "puts slots without asking whether the name is free",
-            scenario: |seed| late(seed, Decisions { create_only: false, ..RIGHT }),
-        },
+        decides(
+            "gap",
+            400,
+            gap,
+            busy,
+            "ends the old read transaction before the new one begins: the WAL restarts in between",
+        ),
+        decides(
+            "nocap",
+            400,
+            nocap,
+            busy,
+            "hands protection over without taking what was committed meanwhile",
+        ),
+        decides(
+            "always-survives",
+            400,
+            always_survives,
+            busy,
+            "believes that frames it has not taken outlive the end of its read transaction",
+        ),
+        decides(
+            "trust-restart",
+            400,
+            trust_restart,
+            restless,
+            "after a downtime, takes a WAL with other salts for the next life of the one it knew",
+        ),
+        decides(
+            "no-checksum",
+            400,
+            no_checksum,
+            careless,
+            "after a downtime, does not look whether its last frame is still the one it took",
+        ),
+        decides(
+            "same-size",
+            400,
+            same_size,
+            busy,
+            "R04: takes a WAL that is no longer than before for unchanged",
+        ),
+        decides(
+            "chain-only",
+            400,
+            chain_only,
+            deadly,
+            "believes every commit to which the checksums lead, whatever the index of the WAL says",
+        ),
+        files(
+            "keep-uncommitted-frames",
+            400,
+            FilesFlaw::KeepsFrames,
+            busy,
+            "keeps pages that it read before their transaction committed; SQLite writes over such frames",
+        ),
+        files(
+            "first-version",
+            400,
+            FilesFlaw::FirstVersion,
+            busy,
+            "takes the first version of a page in the WAL for the last one",
+        ),
+    ]
+}
+
+fn about_slots() -> Vec<Variant> {
+    let drop_before_stage = Decisions { stage_before_release: false, ..RIGHT };
+    let only_new_pages = Decisions { differs: |known, _| known.is_none(), ..RIGHT };
+    vec![
+        decides(
+            "drop-before-stage",
+            400,
+            drop_before_stage,
+            brittle,
+            "lets WAL frames go before their copies are on the disk",
+        ),
+        decides(
+            "only-new-pages",
+            400,
+            only_new_pages,
+            restless,
+            "after a broken chain, ships the pages that are new and not those that differ",
+        ),
+        files(
+            "never-syncs",
+            400,
+            FilesFlaw::NeverSyncs,
+            brittle,
+            "saves its state and its slots without a sync",
+        ),
+        files(
+            "full-is-written",
+            400,
+            FilesFlaw::FullIsWritten,
+            cramped,
+            "takes the refusal of a full disk for a success",
+        ),
+        promises(
+            "built-is-durable",
+            400,
+            PromiseFlaw::Built,
+            stormy,
+            "acknowledges what is built, not what is put",
+        ),
+        promises(
+            "hasty-answer",
+            400,
+            PromiseFlaw::Hasty,
+            stormy,
+            "acknowledges without a look at what was committed since the last one",
+        ),
+    ]
+}
+
+fn about_the_bucket() -> Vec<Variant> {
+    let ack_before_put = Decisions { durable_after_put: false, ..RIGHT };
+    let overwrite_slot = Decisions { create_only: false, ..RIGHT };
+    let never_settled = Decisions {
+        agenda: |catalog, schedule, _| agenda::next(catalog, schedule, &Settled::default()),
+        ..RIGHT
+    };
+    vec![
+        decides("ack-before-put", 400, ack_before_put, stormy, "calls a slot durable when its put was sent"),
+        decides(
+            "overwrite-slot",
+            400,
+            overwrite_slot,
+            late,
+            "puts slots without asking whether the name is free",
+        ),
+        decides(
+            "never-settled",
+            400,
+            never_settled,
+            idle,
+            "looks again and again for something to compact or to delete where nothing has changed",
+        ),
+        bucket(
+            "refused-is-mine",
+            400,
+            BucketFlaw::RefusedIsMine,
+            late,
+            "takes every name that is taken for one that it took itself",
+        ),
+        bucket(
+            "silence-is-consent",
+            400,
+            BucketFlaw::SilenceIsConsent,
+            stormy,
+            "takes the put of a slot that had no answer for done",
+        ),
+        bucket(
+            "deletes-sources-first",
+            400,
+            BucketFlaw::DeletesSourcesFirst,
+            old,
+            "deletes what it merges before the merged file is confirmed",
+        ),
+        bucket(
+            "deletes-one-too-many",
+            400,
+            BucketFlaw::DeletesOneTooMany,
+            old,
+            "retention that goes one slot too far, without proving its plan",
+        ),
+        bucket(
+            "own-clock",
+            400,
+            BucketFlaw::OwnClock,
+            old,
+            "R65: reckons ages by this machine's clock, which jumps",
+        ),
+        bucket(
+            "list-is-truth",
+            400,
+            BucketFlaw::ListIsTruth,
+            stormy,
+            "R60: what a listing that lags does not show is not there, for a start and for a restore",
+        ),
     ]
 }
 
 fn same_size(facts: &Facts, position: &Position) -> Advance {
-    if facts.mx_frame <= position.frame { Advance::Nothing } else { (RIGHT.advance)(facts, position) }
+    if facts.mx_frame <= position.frame { Advance::Nothing } else { assess::advance(facts, position) }
+}
+
+fn without_checksum(facts: &Facts, _: FrameAt, position: &Position) -> Resume {
+    assess::resume(facts, Some((position.salts, position.checksum)), position)
 }

@@ -106,11 +106,12 @@ enum Action {
     Checkpoint,
     Reader,
     Mode,
+    Grow,
     Shrink,
 }
 
 /// How often each action comes.
-const ACTIONS: [(u64, Action); 13] = [
+const ACTIONS: [(u64, Action); 14] = [
     (30, Action::Insert),
     (15, Action::Update),
     (10, Action::Delete),
@@ -124,6 +125,7 @@ const ACTIONS: [(u64, Action); 13] = [
     (8, Action::Checkpoint),
     (3, Action::Reader),
     (4, Action::Mode),
+    (4, Action::Grow),
 ];
 
 /// A running application.
@@ -290,6 +292,12 @@ impl Application {
             }),
             Action::Checkpoint => self.checkpoint(),
             Action::Reader => self.read(),
+            // The pages that it adds are free when it commits, and SQLite does not write them (R05).
+            Action::Grow => self.transaction("grow", ledger, |app| {
+                let last = app.last_id()?;
+                app.insert(app.random.between(20, 40))?;
+                app.writer.execute("DELETE FROM t WHERE id > ?1", [last]).map(drop)
+            }),
             Action::Shrink => self.transaction("shrink", ledger, |app| app.delete(60)),
             // Not with the others open.
             Action::Mode => Ok(()),
@@ -410,9 +418,12 @@ impl Application {
         self.writer.prepare_cached(sql)?.execute([self.any_id()?, i64::try_from(rows).unwrap_or(1)]).map(drop)
     }
 
+    fn last_id(&self) -> rusqlite::Result<i64> {
+        self.writer.query_row("SELECT coalesce(max(id), 0) FROM t", [], |row| row.get(0))
+    }
+
     fn any_id(&self) -> rusqlite::Result<i64> {
-        let last: i64 = self.writer.query_row("SELECT coalesce(max(id), 0) FROM t", [], |row| row.get(0))?;
-        Ok(i64::try_from(self.random.below(last.unsigned_abs())).unwrap_or(0))
+        Ok(i64::try_from(self.random.below(self.last_id()?.unsigned_abs())).unwrap_or(0))
     }
 
     fn table(&self) -> rusqlite::Result<()> {
