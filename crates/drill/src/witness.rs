@@ -129,8 +129,9 @@ impl Official {
     pub fn at(env: &dyn Fn(&str) -> Option<String>, file: &Path) -> Result<Self, DrillError> {
         let shown = file.display();
         if file.extension().is_some_and(|ending| ending == "so") {
-            let python =
-                in_path(env, "python3").ok_or_else(|| DrillError::usage(format!("{shown} needs python3")))?;
+            let needs =
+                || DrillError::usage(format!("{shown} needs a python3 whose sqlite3 loads extensions"));
+            let python = python(env).ok_or_else(needs)?;
             return Ok(Self::Vfs { python, library: file.to_owned() });
         }
         match version(file) {
