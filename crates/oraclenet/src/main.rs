@@ -25,6 +25,7 @@ fn main() -> ExitCode {
     match words.first().and_then(|word| word.to_str()) {
         Some("serve") => serve::run(&server(), &words[1..]),
         Some("superuser") => serve::superuser(&server(), &words[1..]),
+        Some("prove") => prove(&words[1..]),
         _ => {
             let world = client::World {
                 env: Box::new(|name| std::env::var_os(name)?.into_string().ok()),
@@ -52,4 +53,14 @@ fn server() -> serve::World {
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom::default()),
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+fn prove(words: &[OsString]) -> ExitCode {
+    let world = drill::World {
+        env: Box::new(|name| std::env::var_os(name)?.into_string().ok()),
+        executable: std::env::current_exe().unwrap_or_else(|_| "oraclenet".into()),
+        directory: std::env::current_dir().unwrap_or_else(|_| "/".into()),
+    };
+    drill::run(&world, words)
 }

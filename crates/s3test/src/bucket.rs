@@ -286,6 +286,33 @@ impl S3 for Bucket {
         }))
     }
 
+    /// The older listing, which Litestream 0.3 asks for: the same answer in other words.
+    async fn list_objects(
+        &self,
+        req: S3Request<ListObjectsInput>,
+    ) -> S3Result<S3Response<ListObjectsOutput>> {
+        let marker = req.input.marker.clone();
+        let newer = self.list_objects_v2(req.map_input(|input| ListObjectsV2Input {
+            bucket: input.bucket,
+            prefix: input.prefix,
+            delimiter: input.delimiter,
+            max_keys: input.max_keys,
+            start_after: input.marker,
+            ..Default::default()
+        }));
+        Ok(newer.await?.map_output(|newer| ListObjectsOutput {
+            name: newer.name,
+            prefix: newer.prefix,
+            marker,
+            is_truncated: newer.is_truncated,
+            next_marker: newer.next_continuation_token,
+            contents: newer.contents,
+            common_prefixes: newer.common_prefixes,
+            delimiter: newer.delimiter,
+            ..Default::default()
+        }))
+    }
+
     async fn create_multipart_upload(
         &self,
         req: S3Request<CreateMultipartUploadInput>,

@@ -21,7 +21,7 @@ pub struct Command {
 }
 
 /// All commands of the server.
-pub static COMMANDS: [Command; 2] = [
+pub static COMMANDS: [Command; 3] = [
     Command {
         name: "serve",
         operands: &["[FLAGS]"],
@@ -46,6 +46,16 @@ pub static COMMANDS: [Command; 2] = [
               the tokens of an account whose password changes.",
         flags: &superuser::FLAGS,
         notes: SUPERUSER_NOTES,
+    },
+    Command {
+        name: "prove",
+        operands: &["[SCENARIO]... [FLAGS]"],
+        summary: "show that nothing is lost: redeploys, kills and wiped disks under load",
+        doc: "Runs this program on a simulated platform, writes to it, redeploys, kills and wipes it, and compares\n\
+              what was acknowledged with what is there. It ends with a table and a verdict, and leaves the\n\
+              evidence as JSON and as one HTML page.",
+        flags: &drill::options::FLAGS,
+        notes: drill::options::NOTES,
     },
 ];
 

@@ -1,0 +1,347 @@
+//! A good case holds, and each kind of violation is seen where it is the only thing that is wrong.
+
+use super::*;
+use crate::expect::{TABLE, find};
+use crate::facts::{Boot, End, Post, Refusal, Restored};
+
+/// One scenario's ledger and facts, in which everything is right.
+#[derive(Clone)]
+struct Good {
+    entries: Vec<Entry>,
+    facts: Facts,
+}
+
+fn post(number: u64, sent: Ms, answer: Answer) -> Entry {
+    let deed = Deed::Post { id: format!("p{number}"), title: format!("title {number}") };
+    Entry { writer: "w0".to_owned(), deed, sent, answer: Some((sent + 10, answer)) }
+}
+
+fn vote(oracle: &str, number: u64, sent: Ms) -> Entry {
+    let deed = Deed::Vote { oracle: oracle.to_owned(), post: format!("p{number}") };
+    Entry { writer: "w1".to_owned(), deed, sent, answer: Some((sent + 10, Answer::Acknowledged)) }
+}
+
+fn unavailable(retry_after: bool) -> Answer {
+    Answer::Refused { status: 503, retry_after, said: String::new() }
+}
+
+fn seen(by: &str, integrity: Option<&str>) -> Seen {
+    let post = |number: u64, upvotes| Post {
+        id: format!("p{number}"),
+        title: format!("title {number}"),
+        author: "ada".to_owned(),
+        upvotes,
+    };
+    Seen {
+        by: by.to_owned(),
+        posts: vec![post(1, 1), post(2, 0), post(3, 0)],
+        votes: vec![("bob".to_owned(), "p1".to_owned())],
+        karma: vec![("ada".to_owned(), 1), ("bob".to_owned(), 0)],
+        totals: integrity.is_none().then_some((3, 1)),
+        integrity: integrity.map(str::to_owned),
+    }
+}
+
+fn container(name: &str, boot: Boot) -> Container {
+    Container {
+        name: name.to_owned(),
+        fresh: true,
+        healthy: Some(1),
+        end: Some(End { at: 9_000, code: Some(0), signal: None, why: Why::Asked }),
+        boot,
+        ..Container::default()
+    }
+}
+
+fn restored() -> Restored {
+    Restored { from: "s3://b/p".to_owned(), txid: "05".to_owned(), bytes: 100, milliseconds: 3 }
+}
+
+/// Two containers, three posts and a vote, a disturbance from 1000 to 2000, success again at 3000.
+fn good() -> Good {
+    let first = container("c1", Boot { empty: true, ..Boot::default() });
+    let second = container(
+        "c2",
+        Boot { restored: Some(restored()), placed: true, told: Some(restored()), ..Boot::default() },
+    );
+    let entries = vec![
+        post(1, 100, Answer::Acknowledged),
+        vote("bob", 1, 200),
+        post(2, 300, Answer::Acknowledged),
+        post(3, 2_990, Answer::Acknowledged),
+    ];
+    let facts = Facts {
+        load: (0, 4_000),
+        disturbed: Some((1_000, 2_000)),
+        containers: vec![first, second],
+        seen: vec![seen("the API", None), seen("SQLite", Some("ok"))],
+        witnesses: 2,
+        ..Facts::default()
+    };
+    Good { entries, facts }
+}
+
+/// A good case for a row: with the refusals that the row wants.
+fn good_for(row: &Row) -> Good {
+    let mut good = good();
+    let listing = vec![("0000/1.ltx".to_owned(), "sum".to_owned())];
+    let bucket = Listings { before: listing.clone(), after: listing };
+    let what = "a start".to_owned();
+    let refusal = Refusal { what, wanted: 13, code: Some(13), served: false, said: String::new(), bucket };
+    good.facts.refusals = vec![refusal; row.refusals];
+    good
+}
+
+fn kinds(good: &Good, row: &Row) -> BTreeSet<Kind> {
+    judge(&good.entries, &good.facts, row).violations.into_iter().map(|violation| violation.kind).collect()
+}
+
+#[test]
+fn a_good_case_holds_in_every_row() {
+    for row in TABLE {
+        let good = good_for(&row);
+        let verdict = judge(&good.entries, &good.facts, &row);
+        assert_eq!(verdict.violations, [], "{}", row.name);
+        assert!(verdict.held);
+        let measures = verdict.measures;
+        assert_eq!((measures.sent, measures.acknowledged, measures.lost, measures.restores), (4, 4, 0, 1));
+        assert_eq!((measures.longest_gap, measures.recovery), (2_690, Some(1_000)), "from 310 to 3000");
+    }
+}
+
+/// The row, what is wrong, how it must be called, and how it comes about.
+type Case = (&'static str, &'static str, Kind, fn(&mut Good));
+
+/// Writes that are not there, there twice, or there without having been sent.
+const LOST_OR_WRONG: &[Case] = &[
+    ("redeploy", "an acknowledged post that nobody sees", Kind::Lost, |it| {
+        it.entries.push(post(4, 400, Answer::Acknowledged));
+    }),
+    ("redeploy", "an acknowledged vote that nobody sees", Kind::Lost, |it| {
+        it.entries.push(vote("eve", 2, 400));
+    }),
+    ("crash", "a post that is there under another title", Kind::Twice, |it| {
+        it.facts.seen.iter_mut().for_each(|seen| seen.posts[0].title = "other".to_owned());
+    }),
+    ("wipe", "a title that is there under two ids", Kind::Twice, |it| {
+        it.entries.push(post(4, 1_500, Answer::Cut(String::new())));
+        for seen in &mut it.facts.seen {
+            let again = Post { id: "p4".to_owned(), title: "title 4".to_owned(), ..seen.posts[1].clone() };
+            seen.posts.push(again.clone());
+            seen.totals = seen.totals.map(|(posts, votes)| (posts + 2, votes));
+            seen.posts.push(again);
+        }
+    }),
+    ("redeploy", "a post that nobody wrote", Kind::Phantom, |it| {
+        for seen in &mut it.facts.seen {
+            let more = Post { id: "x".to_owned(), title: "x".to_owned(), ..seen.posts[1].clone() };
+            seen.posts.push(more);
+            seen.totals = seen.totals.map(|(posts, votes)| (posts + 1, votes));
+        }
+    }),
+    ("straggler", "an acknowledgement to the straggler that is not kept", Kind::Lost, |it| {
+        it.facts.straggler = Some("late".to_owned());
+        let entry = post(4, 3_500, Answer::Acknowledged);
+        it.entries.push(Entry { writer: "late".to_owned(), ..entry });
+    }),
+];
+
+/// Counters that do not add up, witnesses that disagree.
+const NOT_THE_SAME: &[Case] = &[
+    ("redeploy", "a post whose counter is not its votes", Kind::Counters, |it| {
+        it.facts.seen.iter_mut().for_each(|seen| seen.posts[0].upvotes = 2);
+    }),
+    ("redeploy", "an account whose karma is not its votes", Kind::Counters, |it| {
+        it.facts.seen[0].karma[0].1 = 2;
+    }),
+    ("redeploy", "totals that are not the number of records", Kind::Counters, |it| {
+        it.facts.seen[0].totals = Some((4, 1));
+    }),
+    ("redeploy", "a damaged file", Kind::Witness, |it| {
+        it.facts.seen[1].integrity = Some("row 3 missing from index".to_owned());
+    }),
+    ("wipe", "an unknown post that one witness sees and the other does not", Kind::Witness, |it| {
+        it.entries.push(post(4, 1_500, Answer::Cut(String::new())));
+        let more =
+            Post { id: "p4".to_owned(), title: "title 4".to_owned(), ..it.facts.seen[1].posts[1].clone() };
+        it.facts.seen[1].posts.push(more);
+    }),
+];
+
+/// Restores without evidence.
+const NOT_SHOWN: &[Case] = &[
+    ("wipe", "a container that serves without a restore", Kind::Unverified, |it| {
+        it.facts.containers[1].boot = Boot::default();
+    }),
+    ("wipe", "a container that began empty", Kind::Unverified, |it| {
+        it.facts.containers[1].boot.empty = true;
+    }),
+    ("redeploy", "a restore without a TXID", Kind::Unverified, |it| {
+        it.facts.containers[1].boot.restored = Some(Restored { txid: String::new(), ..restored() });
+    }),
+    ("redeploy", "a restore that was not put in place", Kind::Unverified, |it| {
+        it.facts.containers[1].boot.placed = false;
+    }),
+    ("redeploy", "a log and an API that tell of two restores", Kind::Unverified, |it| {
+        it.facts.containers[1].boot.told = Some(Restored { bytes: 1, ..restored() });
+    }),
+    ("crash", "a kept disk that nobody spoke of", Kind::Unverified, |it| {
+        it.facts.containers[1].fresh = false;
+        it.facts.containers[1].boot = Boot::default();
+    }),
+];
+
+/// Failures that clients must not see.
+const FAILED: &[Case] = &[
+    ("redeploy", "a 503 where no failure is allowed", Kind::Failure, |it| {
+        it.entries.push(post(4, 1_500, unavailable(true)));
+    }),
+    ("two-at-once", "a cut connection where no failure is allowed", Kind::Failure, |it| {
+        it.entries.push(post(4, 1_500, Answer::Cut(String::new())));
+    }),
+    ("crash", "a cut connection before the window", Kind::Failure, |it| {
+        it.entries.push(post(4, 500, Answer::Cut(String::new())));
+    }),
+    ("crash", "a 503 after the first success", Kind::Failure, |it| {
+        it.entries.push(post(4, 3_100, unavailable(true)));
+    }),
+    ("crash", "a 503 without Retry-After inside the window", Kind::Failure, |it| {
+        it.entries.push(post(4, 1_500, unavailable(false)));
+    }),
+    ("crash", "a 500 inside the window", Kind::Failure, |it| {
+        let answer = Answer::Refused { status: 500, retry_after: true, said: String::new() };
+        it.entries.push(post(4, 1_500, answer));
+    }),
+    ("crash", "a 400 inside the window", Kind::Failure, |it| {
+        let answer = Answer::Refused { status: 400, retry_after: false, said: String::new() };
+        it.entries.push(post(4, 1_500, answer));
+    }),
+    ("redeploy", "a request that was never answered", Kind::Failure, |it| {
+        it.entries.push(Entry { answer: None, ..post(4, 3_500, Answer::Acknowledged) });
+    }),
+    ("straggler", "a 500 to the straggler", Kind::Failure, |it| {
+        it.facts.straggler = Some("late".to_owned());
+        let answer = Answer::Refused { status: 500, retry_after: true, said: String::new() };
+        it.entries.push(Entry { writer: "late".to_owned(), ..post(4, 3_500, answer) });
+    }),
+    ("wipe", "a first success that comes too late", Kind::Late, |it| {
+        it.entries[3] = post(3, 12_001, Answer::Acknowledged);
+    }),
+    ("wipe", "no success after the disturbance", Kind::Late, |it| {
+        it.entries[3] = post(3, 500, Answer::Acknowledged);
+    }),
+];
+
+/// Ends that a platform must not see.
+const ENDED: &[Case] = &[
+    ("redeploy", "a container that ends by itself", Kind::Ended, |it| {
+        let end = End { at: 2, code: Some(21), signal: None, why: Why::Itself };
+        it.facts.containers[0].end = Some(end);
+    }),
+    ("redeploy", "a container that ends by itself, and well", Kind::Ended, |it| {
+        it.facts.containers[0].end = Some(End { at: 2, code: Some(0), signal: None, why: Why::Itself });
+    }),
+    ("redeploy", "an orderly end with an exit code", Kind::Ended, |it| {
+        it.facts.containers[0].end = Some(End { at: 2, code: Some(20), signal: None, why: Why::Asked });
+    }),
+    ("redeploy", "an end that took longer than the grace time", Kind::Ended, |it| {
+        let end = End { at: 2, code: None, signal: Some(9), why: Why::Overdue };
+        it.facts.containers[0].end = Some(end);
+    }),
+    ("redeploy", "a container that never became healthy", Kind::Ended, |it| {
+        it.facts.containers[1].healthy = None;
+    }),
+];
+
+/// Refusals that were none, and runs that show nothing.
+const REFUSED: &[Case] = &[
+    ("wrong-key", "a refusal with another exit code", Kind::Refusal, |it| {
+        it.facts.refusals[0].code = Some(1);
+    }),
+    ("wrong-key", "a refusal that did not end", Kind::Refusal, |it| {
+        it.facts.refusals[0].code = None;
+    }),
+    ("fresh-over-backup", "a start that served", Kind::Refusal, |it| {
+        it.facts.refusals[1].served = true;
+    }),
+    ("wrong-key", "an object that changed", Kind::Bucket, |it| {
+        it.facts.refusals[0].bucket.after[0].1 = "another".to_owned();
+    }),
+    ("wrong-key", "an object that went", Kind::Bucket, |it| it.facts.refusals[0].bucket.after.clear()),
+    ("fresh-over-backup", "an object that came", Kind::Bucket, |it| {
+        it.facts.refusals[0].bucket.after.push(("epochs/2.json".to_owned(), "sum".to_owned()));
+    }),
+    ("wrong-key", "a bucket in which nothing was at stake", Kind::NotRun, |it| {
+        it.facts.refusals[0].bucket = Listings::default();
+    }),
+    ("fresh-over-backup", "a start that was not tried", Kind::NotRun, |it| {
+        it.facts.refusals.pop();
+    }),
+    ("crash", "a disturbance that did not take place", Kind::NotRun, |it| it.facts.disturbed = None),
+    ("redeploy", "one witness only", Kind::NotRun, |it| {
+        it.facts.seen.pop();
+    }),
+    ("redeploy", "a step that could not be done", Kind::NotRun, |it| {
+        it.facts.troubles.push("no container has traffic".to_owned());
+    }),
+    ("redeploy", "nothing was acknowledged, so nothing was shown", Kind::NotRun, |it| {
+        it.entries.clear();
+        for seen in &mut it.facts.seen {
+            (seen.posts, seen.votes) = (Vec::new(), Vec::new());
+            seen.karma = Vec::new();
+            seen.totals = seen.totals.map(|_| (0, 0));
+        }
+    }),
+];
+
+#[test]
+fn each_violation_is_seen_and_nothing_else() {
+    let mut shown = BTreeSet::new();
+    for (name, what, kind, harm) in [LOST_OR_WRONG, NOT_THE_SAME, NOT_SHOWN, FAILED, ENDED, REFUSED].concat()
+    {
+        let row = find(name).expect("a row");
+        let mut case = good_for(row);
+        harm(&mut case);
+        assert_eq!(kinds(&case, row), BTreeSet::from([kind]), "{name}: {what}");
+        shown.insert(kind);
+    }
+    assert_eq!(shown.len(), 12, "a kind of violation has no case");
+}
+
+#[test]
+fn what_is_allowed_is_no_violation() {
+    type Mildness = fn(&mut Good);
+    let rows: &[(&str, &str, Mildness)] = &[
+        ("crash", "a 503 with Retry-After inside the window", |it| {
+            it.entries.push(post(4, 1_500, unavailable(true)));
+        }),
+        ("wipe", "a cut connection that began before the window", |it| {
+            let entry = post(4, 900, Answer::Cut(String::new()));
+            it.entries.push(Entry { answer: Some((1_000, Answer::Cut(String::new()))), ..entry });
+        }),
+        ("bucket-outage", "a 503 before the first success", |it| {
+            it.entries.push(post(4, 2_999, unavailable(true)));
+        }),
+        ("straggler", "a 503 to the straggler at any time", |it| {
+            it.facts.straggler = Some("late".to_owned());
+            it.entries.push(Entry { writer: "late".to_owned(), ..post(4, 3_900, unavailable(true)) });
+        }),
+        ("crash", "a write without an answer that is there after all", |it| {
+            it.entries.push(post(4, 1_500, Answer::Cut(String::new())));
+            for seen in &mut it.facts.seen {
+                let more = Post { id: "p4".to_owned(), title: "title 4".to_owned(), ..seen.posts[1].clone() };
+                seen.posts.push(more);
+                seen.totals = seen.totals.map(|(posts, votes)| (posts + 1, votes));
+            }
+        }),
+        ("crash", "a container that the scenario killed", |it| {
+            it.facts.containers[0].end = Some(End { at: 2, code: None, signal: Some(9), why: Why::Killed });
+        }),
+    ];
+    for (name, what, mild) in rows {
+        let row = find(name).expect("a row");
+        let mut case = good_for(row);
+        mild(&mut case);
+        assert_eq!(kinds(&case, row), BTreeSet::new(), "{name}: {what}");
+    }
+}

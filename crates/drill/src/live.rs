@@ -1,0 +1,157 @@
+//! The same proof against a live deployment, which others use as well.
+//!
+//! It writes with an approved account, marks what it writes, removes it at the end, and says what it could not remove.
+//! Containers are out of sight there; what is not seen is said.
+
+use crate::api::Api;
+use crate::clock::Clock;
+use crate::error::DrillError;
+use crate::expect::TABLE;
+use crate::facts::{Event, Facts, Seen};
+use crate::ledger::{Deed, Entry, Ledger};
+use crate::load::{Account, Load, POSTS, Pen, base36, sign_in};
+use crate::report::{Outcome, Report, Scenario};
+use crate::{World, judge, tell, witness};
+use reqwest::Method;
+use serde_json::Value;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+/// Between two writes of one: a guest is modest, and the usual limit is 20 new records in 5 s.
+const PACE: Duration = Duration::from_secs(1);
+/// How many writers, all with the one account.
+const WRITERS: usize = 2;
+/// Load before the redeploy.
+const LEAD: Duration = Duration::from_secs(5);
+/// Load after its command has ended; the platform may still be switching then.
+const TRAIL: Duration = Duration::from_secs(60);
+/// Tries to remove one post.
+const TRIES: u32 = 3;
+
+/// Runs `redeploy` against `url`.
+///
+/// # Errors
+/// It could not begin.
+pub async fn run(
+    world: &World,
+    url: &str,
+    redeploy: &str,
+    out: &Path,
+    clock: Clock,
+) -> Result<Report, DrillError> {
+    let need = |name: &str| {
+        let value = (world.env)(name).filter(|value| !value.is_empty());
+        value.ok_or_else(|| {
+            DrillError::usage(format!("--url needs {name}: an approved account to write with"))
+        })
+    };
+    let api = Api::new(url)?;
+    let account = sign_in(&api, "oracles", &need("ORACLENET_EMAIL")?, &need("ORACLENET_PASSWORD")?).await?;
+    let ledger = Ledger::create(&out.join("ledger.jsonl"), clock);
+    let ledger = ledger.map_err(|error| DrillError::machine("the ledger", &error))?;
+    let posted = std::sync::Arc::default();
+    let pen = Pen { api: api.clone(), ledger: ledger.clone(), pace: PACE, mark: clock.mark(), posted };
+    let mark = format!("oraclenet prove {}", base36(pen.mark));
+    tell(&format!("writing to {url}; every title begins with {mark:?}"));
+    let mut facts = Facts { witnesses: 1, ..Facts::default() };
+    let mut event = |what: String| {
+        tell(&what);
+        facts.events.push(Event { at: clock.ms(), what });
+    };
+    let before = restore(world, &api).await;
+    let began = clock.ms();
+    // Shift 1: posts only. A vote would change counters that are not ours.
+    let load = Load::start(&pen, &vec![account.clone(); WRITERS], 1);
+    tokio::time::sleep(LEAD).await;
+    event(format!("redeploying: {redeploy}"));
+    let status = shell(redeploy).await;
+    event(format!("the command has ended: {}", status.as_ref().map_or_else(Clone::clone, Clone::clone)));
+    tokio::time::sleep(TRAIL).await;
+    load.end().await;
+    facts.load = (began, clock.ms());
+    if let Err(why) = status {
+        facts.troubles.push(format!("the redeploy failed: {why}"));
+    }
+    facts.notes.push(match (before, restore(world, &api).await) {
+        (Some(before), Some(after)) if before != after => format!("the new container restored: {after}"),
+        (Some(_), Some(_)) => {
+            facts.troubles.push("no restore since the redeploy: was it one?".to_owned());
+            "lastRestore is what it was before".to_owned()
+        }
+        _ => "where the database came from was not seen: that needs a superuser's account".to_owned(),
+    });
+    match witness::by_api(&api, format!("the API of {url}")).await {
+        Ok(seen) => facts.seen.push(ours(seen, &mark)),
+        Err(error) => facts.troubles.push(error.to_string()),
+    }
+    let entries = ledger.entries().map_err(|error| DrillError::machine("the ledger", &error))?;
+    let verdict = judge::judge(&entries, &facts, &TABLE[0]);
+    let mut report = Report::new("a live deployment", url, "none", clock);
+    report.notes = clean(&api, &account, &entries).await;
+    report
+        .scenarios
+        .push(Scenario::new(&TABLE[0], Outcome::Judged { entries, facts: Box::new(facts), verdict }));
+    Ok(report)
+}
+
+/// `lastRestore` as a superuser may see it.
+async fn restore(world: &World, api: &Api) -> Option<String> {
+    let get = |name: &str| (world.env)(name).filter(|value| !value.is_empty());
+    let (email, password) = (get("ORACLENET_SUPERUSER_EMAIL")?, get("ORACLENET_SUPERUSER_PASSWORD")?);
+    let superuser = sign_in(api, "_superusers", &email, &password).await.ok()?;
+    let told = api.get("/api/replication", &superuser.token).await.ok()?;
+    Some(told["lastRestore"].to_string())
+}
+
+async fn shell(line: &str) -> Result<String, String> {
+    let mut command = tokio::process::Command::new("/bin/sh");
+    // Its words are progress, not data.
+    command.arg("-c").arg(line).stdin(Stdio::null()).stdout(std::io::stderr());
+    match command.status().await {
+        Ok(status) if status.success() => Ok(status.to_string()),
+        Ok(status) => Err(status.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// What this run wrote, of all that is there.
+fn ours(mut seen: Seen, mark: &str) -> Seen {
+    seen.posts.retain(|post| post.title.starts_with(mark));
+    seen.votes.clear();
+    seen.karma.clear();
+    seen.totals = None;
+    // Somebody may have voted for what we wrote; that is no counter of ours.
+    seen.posts.iter_mut().for_each(|post| post.upvotes = 0);
+    seen
+}
+
+/// Removes every post that may be there; what could not be removed is named.
+async fn clean(api: &Api, account: &Account, entries: &[Entry]) -> Vec<String> {
+    let (mut removed, mut left) = (0, Vec::new());
+    for entry in entries {
+        let Deed::Post { id, .. } = &entry.deed else { continue };
+        let path = format!("{POSTS}/{id}");
+        let mut last = String::new();
+        for _ in 0..TRIES {
+            match api.send(Method::DELETE, &path, &account.token, &Value::Null).await {
+                Ok(reply) if reply.status == 404 => last.clear(),
+                Ok(reply) if (200..300).contains(&reply.status) => {
+                    removed += 1;
+                    last.clear();
+                }
+                Ok(reply) => last = format!("{} {}", reply.status, reply.said()),
+                Err(why) => last = why,
+            }
+            if last.is_empty() {
+                break;
+            }
+            tokio::time::sleep(PACE).await;
+        }
+        if !last.is_empty() {
+            left.push(format!("could not remove post {id}: {last}"));
+        }
+    }
+    left.insert(0, format!("removed {removed} posts"));
+    left
+}

@@ -1,0 +1,203 @@
+//! The command line of `oraclenet prove`.
+
+use crate::error::DrillError;
+use crate::expect::{self, Row, TABLE};
+use std::ffi::OsString;
+
+/// A flag: its name, what it takes, what it is for. The program that has this verb shows them in its help.
+pub type Flag = (&'static str, &'static str, &'static str);
+
+/// All flags but the one by which the run starts its own small application.
+pub const FLAGS: [Flag; 8] = [
+    (
+        "replica",
+        "URL",
+        "a bucket or directory to run against: s3://BUCKET/PATH?endpoint=.. or file:///DIR\n(default: an S3 server in this process)",
+    ),
+    ("url", "URL", "run against a live deployment instead; needs --redeploy and an approved account"),
+    ("redeploy", "COMMAND", "what redeploys the live deployment, for a shell"),
+    (
+        "engine",
+        "oraclenet|litestream",
+        "what runs in the containers (default oraclenet); litestream is version 0.3.13\nbeside an application that writes to SQLite",
+    ),
+    ("litestream", "PROGRAM", "Litestream 0.3.13 for --engine litestream (default: litestream in the PATH)"),
+    (
+        "official",
+        "FILE",
+        "an official Litestream 0.5.16 or newer as second witness: the program, or the VFS\nextension (default: the extension or the program, where it is installed)",
+    ),
+    (
+        "previous",
+        "PROGRAM",
+        "an older oraclenet, which is deployed first and rolled back to (default: this one)",
+    ),
+    ("out", "DIR", "where the evidence goes (default oraclenet-proof-TIME)"),
+];
+
+/// The flag of the small application.
+const PLAIN: Flag = ("serve-plain", "DIR", "");
+
+/// What stands below the flags in the help.
+pub const NOTES: &str = "\
+Scenarios, all by default:
+
+    redeploy, rollback, crash, wipe, slow-bucket, bucket-outage, straggler, two-at-once,
+    fresh-over-backup, wrong-key
+
+Environment:
+
+    LITESTREAM_ACCESS_KEY_ID, LITESTREAM_SECRET_ACCESS_KEY
+        the keys of the bucket in --replica
+    ORACLENET_EMAIL, ORACLENET_PASSWORD
+        the approved account with which --url writes
+    ORACLENET_SUPERUSER_EMAIL, ORACLENET_SUPERUSER_PASSWORD
+        with them --url also asks where the new container's database came from
+
+It ends with 0 when everything held, 1 when something did not, 2 when the arguments make no sense,
+3 when everything that could be run held and something could not be run.
+";
+
+/// Where the run takes place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Where {
+    /// On the platform of this process.
+    Here {
+        /// The bucket; nothing for the S3 server in this process.
+        replica: Option<String>,
+    },
+    /// On a deployment that others use as well.
+    Live {
+        /// Its address.
+        url: String,
+        /// What redeploys it.
+        redeploy: String,
+    },
+    /// Not a run: the small application, on this directory.
+    Plain(String),
+}
+
+/// What to do.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where.
+    pub place: Where,
+    /// Which rows.
+    pub rows: Vec<Row>,
+    /// Whether Litestream runs in the containers.
+    pub litestream: bool,
+    /// Litestream 0.3.13.
+    pub program: Option<String>,
+    /// The official second witness.
+    pub official: Option<String>,
+    /// The release before.
+    pub previous: Option<String>,
+    /// Where evidence goes.
+    pub out: Option<String>,
+}
+
+impl Options {
+    /// Reads the words after the verb.
+    ///
+    /// # Errors
+    /// A word is unknown, or flags do not go together.
+    pub fn read(words: &[OsString]) -> Result<Self, DrillError> {
+        let (mut given, mut rows) = (Vec::new(), Vec::new());
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let word =
+                word.to_str().ok_or_else(|| DrillError::usage(format!("{} is not UTF-8", word.display())))?;
+            let Some(flag) = word.strip_prefix("--") else {
+                rows.push(*expect::find(word).ok_or_else(|| unknown(word))?);
+                continue;
+            };
+            let (name, value) =
+                flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
+            let known = FLAGS.iter().chain([&PLAIN]).find(|known| known.0 == name);
+            let (name, takes, _) =
+                known.ok_or_else(|| DrillError::usage(format!("there is no flag --{name}")))?;
+            let value = value.or_else(|| words.next().and_then(|word| word.to_str()));
+            let value = value.ok_or_else(|| DrillError::usage(format!("--{name} needs {takes}")))?;
+            given.push((*name, value.to_owned()));
+        }
+        let get =
+            |name: &str| given.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
+        let litestream = match get("engine").as_deref().unwrap_or("oraclenet") {
+            "oraclenet" => false,
+            "litestream" => true,
+            other => {
+                return Err(DrillError::usage(format!("--engine is {other:?}, not oraclenet or litestream")));
+            }
+        };
+        let place = match (get("serve-plain"), get("url"), get("redeploy")) {
+            (Some(directory), ..) => Where::Plain(directory),
+            (None, None, None) => Where::Here { replica: get("replica") },
+            (None, Some(url), Some(redeploy)) => Where::Live { url, redeploy },
+            (None, Some(_), None) => return Err(DrillError::usage("--url needs --redeploy COMMAND")),
+            (None, None, Some(_)) => return Err(DrillError::usage("--redeploy needs --url URL")),
+        };
+        let live = matches!(place, Where::Live { .. });
+        if live && (litestream || rows.iter().any(|row: &Row| row.name != "redeploy")) {
+            return Err(DrillError::usage("a live deployment has one scenario: redeploy"));
+        }
+        if rows.is_empty() {
+            rows = if live { vec![TABLE[0]] } else { TABLE.to_vec() };
+        }
+        Ok(Self {
+            place,
+            rows,
+            litestream,
+            program: get("litestream"),
+            official: get("official"),
+            previous: get("previous"),
+            out: get("out"),
+        })
+    }
+}
+
+fn unknown(word: &str) -> DrillError {
+    let names = TABLE.map(|row| row.name).join(", ");
+    DrillError::usage(format!("there is no scenario {word:?}; there are {names}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_become_a_run_or_a_reason() {
+        let here = |replica: Option<&str>| Where::Here { replica: replica.map(str::to_owned) };
+        let live = Where::Live { url: "https://x".to_owned(), redeploy: "make deploy".to_owned() };
+        for (words, wanted) in [
+            (vec![], Ok((here(None), 10))),
+            (vec!["wipe", "crash"], Ok((here(None), 2))),
+            (vec!["--replica", "file:///d", "wipe"], Ok((here(Some("file:///d")), 1))),
+            (vec!["--replica=s3://b/p"], Ok((here(Some("s3://b/p")), 10))),
+            (vec!["--url=https://x", "--redeploy", "make deploy"], Ok((live, 1))),
+            (vec!["--serve-plain", "d"], Ok((Where::Plain("d".to_owned()), 10))),
+            (vec!["--url=https://x"], Err("needs --redeploy")),
+            (vec!["--redeploy=x"], Err("needs --url")),
+            (vec!["--url=https://x", "--redeploy=y", "wipe"], Err("one scenario")),
+            (vec!["storm"], Err("there is no scenario \"storm\"")),
+            (vec!["--storm"], Err("there is no flag --storm")),
+            (vec!["--out"], Err("--out needs DIR")),
+            (vec!["--engine=mysql"], Err("--engine is \"mysql\"")),
+        ] {
+            let given: Vec<OsString> = words.iter().map(OsString::from).collect();
+            match (Options::read(&given), wanted) {
+                (Ok(options), Ok(wanted)) => {
+                    assert_eq!((options.place, options.rows.len()), wanted, "{words:?}")
+                }
+                (Err(error), Err(wanted)) => {
+                    assert!(error.to_string().contains(wanted), "{words:?}: {error}")
+                }
+                (got, _) => panic!("{words:?}: {got:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_notes_name_every_scenario() {
+        assert!(TABLE.iter().all(|row| NOTES.contains(row.name)));
+    }
+}

@@ -1,0 +1,311 @@
+//! The evidence: a table and a verdict for the terminal, JSON for programs, and one HTML page that needs nothing else.
+
+use crate::clock::{Clock, date};
+use crate::error::DrillError;
+use crate::exit;
+use crate::expect::{ALWAYS, Row};
+use crate::facts::{Container, Facts};
+use crate::judge::{Measures, Verdict};
+use crate::ledger::Entry;
+use crate::platform::{APP_PLATFORM, SHORT, Timings};
+use crate::timeline;
+use askama::Template;
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// A run and all that was seen.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// The version of the harness.
+    pub version: &'static str,
+    /// When the run began, UTC.
+    pub began: String,
+    /// What ran in the containers.
+    pub engine: String,
+    /// Where the bucket was.
+    pub bucket: String,
+    /// Which official program looked at the replica.
+    pub official: String,
+    /// The platform's times, milliseconds.
+    pub timings: Timings,
+    /// App Platform's defaults.
+    pub app_platform: Timings,
+    /// What holds in every scenario.
+    pub always: &'static str,
+    /// One after the other.
+    pub scenarios: Vec<Scenario>,
+    /// What else is to be said.
+    pub notes: Vec<String>,
+}
+
+/// A scenario and what became of it.
+#[derive(Debug, Serialize)]
+pub struct Scenario {
+    /// Its name.
+    pub name: String,
+    /// What was done.
+    pub about: String,
+    /// Its row of the table, in words.
+    pub expected: String,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What became of a scenario.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It ran, and was judged.
+    Judged {
+        /// The ledger.
+        entries: Vec<Entry>,
+        /// What was seen.
+        facts: Box<Facts>,
+        /// The verdict.
+        verdict: Verdict,
+    },
+    /// It could not even begin.
+    Failed {
+        /// Why.
+        why: String,
+    },
+    /// It needs something that is not there.
+    NotRun {
+        /// What.
+        why: String,
+    },
+}
+
+impl Scenario {
+    /// A scenario by its row.
+    #[must_use]
+    pub fn new(row: &Row, outcome: Outcome) -> Self {
+        Self { name: row.name.to_owned(), about: row.about.to_owned(), expected: row.words(), outcome }
+    }
+
+    /// Whether it ran and everything held.
+    #[must_use]
+    pub fn held(&self) -> bool {
+        matches!(&self.outcome, Outcome::Judged { verdict, .. } if verdict.held)
+    }
+
+    /// Its result in one word.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match &self.outcome {
+            Outcome::NotRun { .. } => "not run",
+            _ if self.held() => "held",
+            _ => "BROKEN",
+        }
+    }
+
+    /// Its measures, if it was judged.
+    #[must_use]
+    pub fn measures(&self) -> Option<&Measures> {
+        match &self.outcome {
+            Outcome::Judged { verdict, .. } => Some(&verdict.measures),
+            _ => None,
+        }
+    }
+
+    /// What was broken, or why it did not run.
+    #[must_use]
+    pub fn complaints(&self) -> Vec<String> {
+        match &self.outcome {
+            Outcome::Judged { verdict, .. } => verdict.violations.iter().map(|it| it.what.clone()).collect(),
+            Outcome::Failed { why } => vec![why.clone()],
+            Outcome::NotRun { why } => vec![format!("not run: {why}")],
+        }
+    }
+
+    /// One line of progress.
+    #[must_use]
+    pub fn short(&self) -> String {
+        let mut text = self.word().to_owned();
+        if let Some(measures) = self.measures() {
+            let _ = write!(text, ", {} of {} writes acknowledged", measures.acknowledged, measures.sent);
+            let _ = write!(text, ", {} lost, {} restores verified", measures.lost, measures.restores);
+        }
+        text
+    }
+
+    /// The timeline as SVG, if there is one.
+    #[must_use]
+    pub fn svg(&self) -> String {
+        match &self.outcome {
+            Outcome::Judged { entries, facts, .. } => timeline::svg(entries, facts),
+            _ => String::new(),
+        }
+    }
+
+    /// What was seen, if it ran.
+    #[must_use]
+    pub fn facts(&self) -> Option<&Facts> {
+        match &self.outcome {
+            Outcome::Judged { facts, .. } => Some(facts),
+            _ => None,
+        }
+    }
+}
+
+impl Container {
+    /// A restore in words: what the container said and what it told.
+    #[must_use]
+    pub fn restore_words(&self) -> String {
+        match &self.boot.restored {
+            Some(it) => format!(
+                "{} bytes up to TXID {} in {} ms from {}",
+                it.bytes, it.txid, it.milliseconds, it.from
+            ),
+            None if self.boot.empty => "a confirmed empty replica".to_owned(),
+            None if self.boot.kept => "its own disk".to_owned(),
+            None => "nothing was said".to_owned(),
+        }
+    }
+
+    /// Its end in words.
+    #[must_use]
+    pub fn end_words(&self) -> String {
+        let Some(end) = &self.end else { return "runs".to_owned() };
+        let how = match end.code {
+            Some(code) => format!("exit code {code}"),
+            None => format!("signal {}", end.signal.unwrap_or_default()),
+        };
+        format!("{how} at {} ms", end.at)
+    }
+}
+
+#[derive(Template)]
+#[template(path = "evidence.html")]
+struct Page<'a> {
+    report: &'a Report,
+    verdict: String,
+    rpo: String,
+    rto: String,
+}
+
+impl Report {
+    /// A report without scenarios.
+    #[must_use]
+    pub fn new(engine: &str, bucket: &str, official: &str, clock: Clock) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            began: date(clock.began()),
+            engine: engine.to_owned(),
+            bucket: bucket.to_owned(),
+            official: official.to_owned(),
+            timings: SHORT,
+            app_platform: APP_PLATFORM,
+            always: ALWAYS,
+            scenarios: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// 0 only if every scenario ran and held.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        let broken = |it: &&Scenario| it.word() == "BROKEN";
+        if self.scenarios.is_empty() || self.scenarios.iter().any(|it| broken(&it)) {
+            exit::FAILED
+        } else if self.scenarios.iter().all(Scenario::held) {
+            0
+        } else {
+            exit::INCOMPLETE
+        }
+    }
+
+    /// The verdict in words.
+    #[must_use]
+    pub fn verdict(&self) -> String {
+        let named = |word: &str| {
+            let those = self.scenarios.iter().filter(|it| it.word() == word).map(|it| it.name.as_str());
+            those.collect::<Vec<_>>().join(", ")
+        };
+        match (self.exit_code(), named("BROKEN"), named("not run")) {
+            (0, ..) => format!("everything held, in {} scenarios", self.scenarios.len()),
+            (exit::INCOMPLETE, _, not_run) => format!("what ran held; not run: {not_run}"),
+            (_, broken, not_run) if not_run.is_empty() => format!("broken: {broken}"),
+            (_, broken, not_run) => format!("broken: {broken}; not run: {not_run}"),
+        }
+    }
+
+    /// RPO: acknowledged writes that were lost.
+    #[must_use]
+    pub fn rpo(&self) -> String {
+        let all = self.scenarios.iter().filter_map(Scenario::measures);
+        let (lost, of) = all.fold((0, 0), |(lost, of), it| (lost + it.lost, of + it.acknowledged));
+        format!("{lost} of {of} acknowledged writes lost")
+    }
+
+    /// RTO: the longest time without a write succeeding.
+    #[must_use]
+    pub fn rto(&self) -> String {
+        let all = self.scenarios.iter().filter_map(|it| Some((it.measures()?.longest_gap, &it.name)));
+        all.max().map_or_else(
+            || "not measured".to_owned(),
+            |(gap, name)| format!("{gap} ms without a write succeeding at the longest ({name})"),
+        )
+    }
+
+    /// The table and the verdict.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = format!(
+            "\n{:<18} {:<8} {:>7} {:>7} {:>5} {:>6} {:>10} {:>9} {:>7} {:>11}\n",
+            "scenario",
+            "verdict",
+            "sent",
+            "acked",
+            "lost",
+            "twice",
+            "unverified",
+            "forbidden",
+            "failed",
+            "longest gap"
+        );
+        for scenario in &self.scenarios {
+            let _ = write!(out, "{:<18} {:<8}", scenario.name, scenario.word());
+            if let Some(it) = scenario.measures() {
+                let _ = write!(
+                    out,
+                    " {:>7} {:>7} {:>5} {:>6} {:>10} {:>9} {:>7} {:>8} ms",
+                    it.sent,
+                    it.acknowledged,
+                    it.lost,
+                    it.twice,
+                    it.unverified,
+                    it.forbidden,
+                    it.refused + it.cut,
+                    it.longest_gap
+                );
+            }
+            out.push('\n');
+        }
+        for scenario in self.scenarios.iter().filter(|it| !it.held()) {
+            for complaint in scenario.complaints() {
+                let _ = writeln!(out, "  {}: {complaint}", scenario.name);
+            }
+        }
+        let notes = self.scenarios.iter().filter_map(Scenario::facts).flat_map(|facts| &facts.notes);
+        for note in self.notes.iter().chain(notes) {
+            let _ = writeln!(out, "note: {note}");
+        }
+        let _ = writeln!(out, "\nRPO: {}\nRTO: {}\nverdict: {}", self.rpo(), self.rto(), self.verdict());
+        out
+    }
+
+    /// Writes `evidence.json` and `evidence.html`.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<(), DrillError> {
+        let failed = |error: &dyn std::fmt::Display| DrillError::machine(folder.display().to_string(), error);
+        let json = serde_json::to_vec_pretty(self).map_err(|error| failed(&error))?;
+        std::fs::write(folder.join("evidence.json"), json).map_err(|error| failed(&error))?;
+        let page = Page { report: self, verdict: self.verdict(), rpo: self.rpo(), rto: self.rto() };
+        let html = page.render().map_err(|error| failed(&error))?;
+        std::fs::write(folder.join("evidence.html"), html).map_err(|error| failed(&error))
+    }
+}

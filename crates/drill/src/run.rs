@@ -1,0 +1,161 @@
+//! A run from its beginning to its report: which bucket, which witness, one scenario after the other.
+
+use crate::bucket::Bucket;
+use crate::clock::{Clock, date};
+use crate::engine::{Engine, Release};
+use crate::error::DrillError;
+use crate::expect::Row;
+use crate::options::{Options, Where};
+use crate::platform::{APP_PLATFORM, SHORT};
+use crate::remote::Remote;
+use crate::report::{Outcome, Report, Scenario};
+use crate::witness::Official;
+use crate::{World, judge, live, scenario, tell};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How many writers.
+const WRITERS: usize = 4;
+/// Between two writes of one: with four of them, 80 writes a second are offered.
+const PACE: Duration = Duration::from_millis(50);
+
+/// Runs, reports, and gives the exit code.
+///
+/// # Errors
+/// The run could not be carried out.
+pub async fn run(world: &World, options: &Options) -> Result<u8, DrillError> {
+    let clock = Clock::start();
+    let stamp: String = date(clock.began()).chars().filter(|c| !matches!(c, '-' | ':')).collect();
+    let out = options.out.clone().unwrap_or_else(|| format!("oraclenet-proof-{stamp}"));
+    let out = world.directory.join(out);
+    std::fs::create_dir_all(&out).map_err(|error| DrillError::machine(out.display().to_string(), &error))?;
+    if std::fs::read_dir(&out).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(DrillError::usage(format!(
+            "{} is not empty: evidence of two runs must not mix",
+            out.display()
+        )));
+    }
+    let report = match &options.place {
+        Where::Live { url, redeploy } => live::run(world, url, redeploy, &out, clock).await?,
+        Where::Here { replica } => here(world, options, replica.as_deref(), &out, clock).await?,
+        Where::Plain(_) => return Err(DrillError::usage("--serve-plain is no run")),
+    };
+    report.write(&out)?;
+    let _ = std::io::stdout().write_all(report.text().as_bytes()); // a reader that has seen enough is no failure
+    tell(&format!("evidence: {}", out.join("evidence.html").display()));
+    Ok(report.exit_code())
+}
+
+async fn here(
+    world: &World,
+    options: &Options,
+    replica: Option<&str>,
+    out: &Path,
+    clock: Clock,
+) -> Result<Report, DrillError> {
+    let engine = if options.litestream { litestream(world, options)? } else { Engine::OracleNet };
+    let release =
+        |name: &str, program: PathBuf| Release { name: name.to_owned(), program, flags: Vec::new() };
+    let previous =
+        options.previous.as_ref().map_or_else(|| world.executable.clone(), |path| world.directory.join(path));
+    let bucket = match replica {
+        None => Bucket::here().await?,
+        Some(url) => match url.strip_prefix("file://") {
+            Some(path) => Bucket::Directory(world.directory.join(path)),
+            None => Bucket::Remote(Remote::open(url, &*world.env, clock).await?),
+        },
+    };
+    let official = match &options.official {
+        Some(path) => Some(Official::at(&*world.env, &world.directory.join(path))?),
+        None => Official::find(&*world.env),
+    };
+    let stage = scenario::World {
+        clock,
+        engine,
+        bucket,
+        official,
+        out: out.to_owned(),
+        release: release("v2", world.executable.clone()),
+        previous: release("v1", previous),
+        timings: SHORT,
+        writers: WRITERS,
+        pace: PACE,
+    };
+    let location = match &stage.bucket {
+        Bucket::Here { .. } => "an S3 server in this process, with the habits of Ceph".to_owned(),
+        Bucket::Directory(path) => format!("file://{}", path.display()),
+        Bucket::Remote(remote) => remote.location(),
+    };
+    let witness = stage.official.as_ref().map_or("none", Official::name);
+    tell(&format!("engine: {}; bucket: {location}; official witness: {witness}", stage.engine.name()));
+    tell(&format!("the platform's times, ms: {SHORT:?}; App Platform's defaults: {APP_PLATFORM:?}"));
+    let mut report = Report::new(stage.engine.name(), &location, witness, clock);
+    for row in &options.rows {
+        report.scenarios.push(one(&stage, row).await);
+    }
+    if let Bucket::Remote(remote) = &stage.bucket {
+        for left in remote.clear().await? {
+            report.notes.push(format!("still in the bucket: {left}"));
+        }
+    }
+    Ok(report)
+}
+
+async fn one(stage: &scenario::World, row: &Row) -> Scenario {
+    let mut row = *row;
+    if row.disturbs && stage.bucket.wire().is_none() {
+        let why = "needs a bucket that can be disturbed".to_owned();
+        tell(&format!("{:<18} not run: {why}", row.name));
+        return Scenario::new(&row, Outcome::NotRun { why });
+    }
+    if stage.bucket.wire().is_none() {
+        row.refusals = row.refusals.min(1); // a directory cannot be told to deny its listing
+    }
+    tell(&format!("{:<18} {} ..", row.name, row.about));
+    let began = stage.clock.ms();
+    let outcome = match scenario::run(stage, &row).await {
+        Ok((entries, facts)) => {
+            let verdict = judge::judge(&entries, &facts, &row);
+            Outcome::Judged { entries, facts: Box::new(facts), verdict }
+        }
+        Err(error) => Outcome::Failed { why: error.to_string() },
+    };
+    let seconds = (stage.clock.ms() - began) / 1000;
+    let scenario = Scenario::new(&row, outcome);
+    tell(&format!("{:<18} {} ({seconds} s)", "", scenario.short()));
+    if scenario.held() {
+        let _ = std::fs::remove_dir_all(stage.out.join(row.name).join("disks")); // kept only where there is something to find
+    }
+    scenario
+}
+
+/// Litestream 0.3.13, where the user says or in the PATH.
+fn litestream(world: &World, options: &Options) -> Result<Engine, DrillError> {
+    let found = match &options.program {
+        Some(program) => Some(world.directory.join(program)),
+        None => in_path(&*world.env, "litestream"),
+    };
+    let program =
+        found.ok_or_else(|| DrillError::usage("--engine litestream needs --litestream PROGRAM (0.3.13)"))?;
+    match version(&program) {
+        Some(version) if version.contains("0.3.13") => Ok(Engine::Litestream(program)),
+        Some(other) => {
+            Err(DrillError::usage(format!("{} is Litestream {other}, not 0.3.13", program.display())))
+        }
+        None => Err(DrillError::usage(format!("{} does not say its version", program.display()))),
+    }
+}
+
+/// What `PROGRAM version` says.
+pub(crate) fn version(program: &Path) -> Option<String> {
+    let output = std::process::Command::new(program).arg("version").output().ok()?;
+    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    (!said.is_empty()).then_some(said)
+}
+
+/// A program in the PATH.
+pub(crate) fn in_path(env: &dyn Fn(&str) -> Option<String>, name: &str) -> Option<PathBuf> {
+    let path = env("PATH")?;
+    path.split(':').map(|folder| Path::new(folder).join(name)).find(|file| file.is_file())
+}
