@@ -3,30 +3,21 @@
 //! Everything that reads or writes the store outside of replication runs on the caller's thread, one question at a time, so
 //! that a simulation decides what comes between two of them.
 
-use super::{Application, Current, Left, NodeSettings, NodeStatus, Role, Shared};
+use super::{Application, NodeSettings, NodeStatus, Role, Shared};
 use crate::error::{KeepError, KeepErrorKind};
 use crate::follow::{Followed, Follower, Manner};
-use crate::local::State;
-use crate::ownership::{self, Claim, moment};
-use crate::replicator::{Entry, Env, Replicator, Step, closed_without};
-use crate::settings::Settings;
-use crate::slot::{self, SlotHead};
+use crate::ownership::moment;
+use crate::replicator::{Env, Replicator, Step};
 use crate::wake::Watcher;
-use litekeep_core::ownership::{Acquire, Do, Heard, Moment, Tenancy};
-use litekeep_formats::ltx::{Marks, WalSpan};
-use litekeep_formats::{Epoch, Level, TimestampMs, Txid, TxidRange};
-use litekeep_store::{Created, EpochRecord, Key};
+use litekeep_core::ownership::{Acquire, Moment};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long an owner that hands over tries to bring its tail up: until somebody fences it, which is much sooner.
-const UNTIL_FENCED: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// How soon a database that somebody keeps locked is tried again.
-const BUSY: Duration = Duration::from_millis(5);
+pub(super) const BUSY: Duration = Duration::from_millis(5);
 
-enum Stage {
+pub(super) enum Stage {
     /// The follower is to be opened at this time.
     Open(Duration),
     Following(Box<Follower>),
@@ -37,31 +28,31 @@ enum Stage {
     Ended,
 }
 
-struct Owning {
-    replicator: Replicator,
-    _watcher: Option<Watcher>,
+pub(super) struct Owning {
+    pub(super) replicator: Replicator,
+    pub(super) _watcher: Option<Watcher>,
     /// The application writes, or may.
-    writing: bool,
-    leaving: bool,
+    pub(super) writing: bool,
+    pub(super) leaving: bool,
     /// The file came from the chain, so that it can go back there.
-    from_chain: bool,
+    pub(super) from_chain: bool,
 }
 
 /// See the module's text.
 pub struct Machine {
-    env: Env,
-    settings: NodeSettings,
-    database: PathBuf,
-    application: Arc<dyn Application>,
-    owner: String,
-    stage: Stage,
-    shared: Arc<Shared>,
+    pub(super) env: Env,
+    pub(super) settings: NodeSettings,
+    pub(super) database: PathBuf,
+    pub(super) application: Arc<dyn Application>,
+    pub(super) owner: String,
+    pub(super) stage: Stage,
+    pub(super) shared: Arc<Shared>,
     /// Nothing before this time, after a failure; and how many there were in a row.
-    not_before: Duration,
-    failures: u32,
+    pub(super) not_before: Duration,
+    pub(super) failures: u32,
     /// When to look next without being asked.
-    next_look: Duration,
-    ending: bool,
+    pub(super) next_look: Duration,
+    pub(super) ending: bool,
 }
 
 impl Machine {
@@ -177,13 +168,13 @@ impl Machine {
         Step { wait, ended: matches!(self.stage, Stage::Ended) }
     }
 
-    fn end(&mut self, error: Option<KeepError>) {
+    pub(super) fn end(&mut self, error: Option<KeepError>) {
         self.stage = Stage::Ended;
         self.shared.ended(error);
         self.application.role(Role::Ended);
     }
 
-    fn role(&self, role: Role) {
+    pub(super) fn role(&self, role: Role) {
         let changed = self.shared.update(|inner| std::mem::replace(&mut inner.status.role, role) != role);
         if changed {
             tracing::info!(db = %self.database.display(), ?role, "role");
@@ -191,11 +182,11 @@ impl Machine {
         }
     }
 
-    fn now(&self) -> Moment {
+    pub(super) fn now(&self) -> Moment {
         moment(&*self.env.clock, &*self.env.store)
     }
 
-    fn wishes_to_own(&self) -> bool {
+    pub(super) fn wishes_to_own(&self) -> bool {
         let now = self.env.clock.boot();
         self.shared.update(|inner| {
             inner.wanted = inner.wanted.filter(|until| *until > now);
@@ -203,22 +194,22 @@ impl Machine {
         })
     }
 
-    fn is_asked_to_look(&self) -> bool {
+    pub(super) fn is_asked_to_look(&self) -> bool {
         let inner = self.shared.inner();
         inner.looks_asked > inner.looks_done
     }
 
-    fn stop_asked(&self) -> bool {
+    pub(super) fn stop_asked(&self) -> bool {
         self.shared.inner().stop.is_some()
     }
 
-    fn follower(&self) -> Result<Follower, KeepError> {
+    pub(super) fn follower(&self) -> Result<Follower, KeepError> {
         let manner = Manner { parallelism: self.settings.parallelism, ..Manner::default() };
         Follower::open(self.env.clone(), &self.settings.replication, manner, &self.database)
     }
 
     /// A pause after a failure that may pass; any other ends the node.
-    fn pause(&mut self, error: KeepError) -> Result<Duration, KeepError> {
+    pub(super) fn pause(&mut self, error: KeepError) -> Result<Duration, KeepError> {
         if error.kind() != KeepErrorKind::Retry {
             return Err(error);
         }
@@ -237,12 +228,12 @@ impl Machine {
         Ok(pause)
     }
 
-    fn went_well(&mut self) {
+    pub(super) fn went_well(&mut self) {
         self.failures = 0;
         self.shared.update(|inner| inner.status.trouble = None);
     }
 
-    fn open(&mut self, at: Duration) -> Result<(Stage, Duration), KeepError> {
+    pub(super) fn open(&mut self, at: Duration) -> Result<(Stage, Duration), KeepError> {
         let now = self.env.clock.boot();
         if self.stop_asked() {
             self.end(None);
@@ -255,7 +246,7 @@ impl Machine {
     }
 
     /// A standby's step.
-    fn follow(&mut self, mut follower: Box<Follower>) -> Result<(Stage, Duration), KeepError> {
+    pub(super) fn follow(&mut self, mut follower: Box<Follower>) -> Result<(Stage, Duration), KeepError> {
         if self.stop_asked() {
             let closed = follower.close();
             self.end(None);
@@ -297,7 +288,7 @@ impl Machine {
     }
 
     /// One step of a follower; `asked` are the looks that were asked for before it.
-    fn look(&mut self, follower: &mut Follower, asked: u64) -> Result<Looked, KeepError> {
+    pub(super) fn look(&mut self, follower: &mut Follower, asked: u64) -> Result<Looked, KeepError> {
         let looked = match follower.step() {
             Ok(Followed::Ahead) => return Ok(Looked::Ahead),
             // Nothing is there, and nobody ever opened an epoch: the file is to begin a chain, or began one in a former life
@@ -322,338 +313,10 @@ impl Machine {
         });
         Ok(looked)
     }
-
-    /// One question on the way to an epoch.
-    fn acquire(
-        &mut self,
-        follower: Box<Follower>,
-        mut acquire: Box<Acquire>,
-    ) -> Result<(Stage, Duration), KeepError> {
-        let now = self.now();
-        if now.boot < self.not_before {
-            return Ok((Stage::Acquiring(follower, acquire), self.not_before - now.boot));
-        }
-        if self.stop_asked() || (acquire.epoch().is_none() && !self.wishes_to_own()) {
-            self.close_unopened(acquire.epoch(), &follower);
-            self.role(Role::Standby);
-            return Ok((Stage::Following(follower), Duration::ZERO));
-        }
-        let heard = match acquire.next(&now) {
-            Do::CatchUp => return self.catch_up(follower, acquire, now),
-            // Whoever reads meanwhile gets his look.
-            Do::Wait(_) if self.is_asked_to_look() => return self.catch_up(follower, acquire, now),
-            Do::Wait(wait) => return Ok((Stage::Acquiring(follower, acquire), wait)),
-            Do::Own(epoch, proof) => {
-                return self.enter(*follower, Tenancy::new(self.settings.times, epoch, proof));
-            }
-            Do::GiveUp { ours, theirs } => {
-                tracing::info!(?ours, ?theirs, "somebody else has claimed; following");
-                self.close_unopened(ours, &follower);
-                self.role(Role::Standby);
-                return Ok((Stage::Following(follower), Duration::ZERO));
-            }
-            Do::Damaged(epoch) => {
-                return Err(KeepError::EpochDamaged { epoch, replica: self.env.store.location() });
-            }
-            Do::Lost { epoch, closed, tip } => {
-                return Err(closed_without(&*self.env.store, epoch, closed, tip));
-            }
-            question => self.ask_store(question, &acquire, &follower),
-        };
-        match heard {
-            Ok(Some(heard)) => {
-                self.went_well();
-                acquire.hear(heard, now, &self.now());
-                Ok((Stage::Acquiring(follower, acquire), Duration::ZERO))
-            }
-            // Nothing is exclusive here, and the user said that nobody else writes.
-            Ok(None) => self.enter_unprotected(*follower),
-            Err(error) => {
-                let pause = self.pause(error)?;
-                Ok((Stage::Acquiring(follower, acquire), pause))
-            }
-        }
-    }
-
-    /// Puts a question to the store; `None` when it turns out to create nothing exclusively, and that is accepted.
-    fn ask_store(
-        &self,
-        question: Do,
-        acquire: &Acquire,
-        follower: &Follower,
-    ) -> Result<Option<Heard>, KeepError> {
-        let store = &*self.env.store;
-        let heard = match question {
-            Do::ListEpochs => {
-                let sealed = follower.epoch();
-                Heard::Epochs(ownership::list_epochs(store, sealed, follower.local().former())?)
-            }
-            Do::Claim(epoch) => {
-                let io = |error| KeepError::Io {
-                    what: "note the owner beside",
-                    path: self.database.clone(),
-                    error,
-                };
-                follower.local().set_owner(&self.owner).map_err(io)?;
-                let from = follower.tip().map(|state| state.txid);
-                match ownership::claim(store, epoch, &self.owner, from, self.env.clock.wall())? {
-                    Claim::Made => Heard::Claimed(true),
-                    Claim::Taken => Heard::Claimed(false),
-                    Claim::NoCreateOnly if self.settings.single_writer => return Ok(None),
-                    Claim::NoCreateOnly => return Err(KeepError::NoCreateOnly(store.location())),
-                }
-            }
-            Do::Prove(n) => {
-                let epoch = acquire.epoch().unwrap_or(Epoch::FIRST);
-                Heard::Looked(ownership::look(store, epoch, n)?)
-            }
-            Do::Fence(epoch, n) => Heard::Fenced(self.fence(epoch, n, follower)?),
-            _ => return Ok(None), // the others are no questions
-        };
-        Ok(Some(heard))
-    }
-
-    fn catch_up(
-        &mut self,
-        mut follower: Box<Follower>,
-        mut acquire: Box<Acquire>,
-        now: Moment,
-    ) -> Result<(Stage, Duration), KeepError> {
-        let asked = self.shared.inner().looks_asked;
-        let wait = match self.look(&mut follower, asked)? {
-            Looked::Later(wait) => wait,
-            Looked::AtTip => {
-                let tip = follower.tip().map(|state| state.txid);
-                acquire.hear(Heard::CaughtUp { tip, epoch: follower.epoch() }, now, &self.now());
-                Duration::ZERO
-            }
-            Looked::Ahead => {
-                self.close_unopened(acquire.epoch(), &follower);
-                return Ok((Stage::Returning(follower), Duration::ZERO));
-            }
-        };
-        Ok((Stage::Acquiring(follower, acquire), wait))
-    }
-
-    /// Creates the slot without pages that keeps late ones out. `false`: something late stands there.
-    fn fence(&self, epoch: Epoch, n: Txid, follower: &Follower) -> Result<bool, KeepError> {
-        let Some(tip) = follower.tip() else { return Err(KeepError::JobLost("fence")) };
-        let head = fence_head(tip, epoch, n, self.env.clock.wall());
-        let (bytes, file) = slot::empty(head, self.settings.replication.encoding)
-            .map_err(|error| KeepError::build(n, &error))?;
-        let (key, size) = (Key::Ltx(Level::SLOTS, TxidRange::single(n)), bytes.len() as u64);
-        match self.env.store.create(&key, bytes, head.timestamp)? {
-            Created::Yes => Ok(true),
-            Created::Exists => Ok(ownership::is_ours(&*self.env.store, n, size, file)?),
-        }
-    }
-
-    /// A claim that never opened closes with what it had reached, so that nobody waits for it.
-    fn close_unopened(&self, ours: Option<Epoch>, follower: &Follower) {
-        let (Some(epoch), Some(tip)) = (ours, follower.tip()) else { return };
-        let (store, now) = (&*self.env.store, self.env.clock.wall());
-        let written = ownership::write_record(store, epoch, EpochRecord::Closed, &self.owner, tip.txid, now);
-        if let Err(error) = written {
-            tracing::warn!(%error, "the closing record of a claim could not be written; the next one waits for it");
-        }
-    }
-
-    /// The epoch is ours: the follower's last look may lie before the fence, so it goes on to that first.
-    fn enter(&mut self, mut follower: Follower, tenancy: Tenancy) -> Result<(Stage, Duration), KeepError> {
-        let _ = follower.step();
-        let opened = follower.epoch() == Some(tenancy.epoch());
-        let local = follower.into_local()?;
-        let entry = Entry { local, owner: self.owner.clone(), tenancy: Some(tenancy), opened };
-        self.replicate(entry, true)
-    }
-
-    fn enter_unprotected(&mut self, follower: Follower) -> Result<(Stage, Duration), KeepError> {
-        let entry =
-            Entry { local: follower.into_local()?, owner: self.owner.clone(), tenancy: None, opened: false };
-        self.replicate(entry, true)
-    }
-
-    fn replicate(&mut self, entry: Entry, from_chain: bool) -> Result<(Stage, Duration), KeepError> {
-        let settings: Settings = self.settings.replication.clone();
-        let replicator = Replicator::enter(self.env.clone(), settings, &self.database, entry);
-        Ok((self.owning(replicator, from_chain), Duration::ZERO))
-    }
-
-    /// Replicates a file that does not come from the chain, or is past it: the replicator compares, and claims by itself.
-    fn begin_alone(&mut self, from_chain: bool) -> Result<Stage, KeepError> {
-        self.role(Role::Acquiring);
-        let settings: Settings = self.settings.replication.clone();
-        let replicator = Replicator::open(self.env.clone(), settings, &self.database)?;
-        Ok(self.owning(replicator, from_chain))
-    }
-
-    fn owning(&mut self, mut replicator: Replicator, from_chain: bool) -> Stage {
-        let poke: Arc<dyn Fn() + Send + Sync> = Arc::new(replicator.poker());
-        let current = Current { shared: replicator.shared(), poke };
-        self.shared.update(|inner| inner.current = Some(current));
-        let watcher = match &self.env.vfs {
-            None => Watcher::start(&self.database, replicator.poker())
-                .inspect_err(|error| tracing::warn!(%error, "no file notification here: polling"))
-                .ok(),
-            // A simulated disk notifies by itself.
-            Some(_) => None,
-        };
-        replicator.set_polling(watcher.is_none());
-        let owning = Owning { replicator, _watcher: watcher, writing: false, leaving: false, from_chain };
-        Stage::Owning(Box::new(owning))
-    }
-
-    /// An owner's step.
-    fn own(&mut self, mut owning: Box<Owning>) -> Result<(Stage, Duration), KeepError> {
-        if let Some(limit) = self.shared.update(|inner| inner.stop.take()) {
-            self.ending = true;
-            self.leave(&mut owning, limit);
-        }
-        let step = owning.replicator.step();
-        if step.ended {
-            return self.owned(owning);
-        }
-        if owning.replicator.successor().is_some() && !owning.leaving {
-            self.leave(&mut owning, UNTIL_FENCED);
-            return Ok((Stage::Owning(owning), Duration::ZERO));
-        }
-        if owning.replicator.is_running() && !owning.writing && !owning.leaving {
-            self.begin_writing(&mut owning)?;
-            return Ok((Stage::Owning(owning), Duration::ZERO));
-        }
-        Ok((Stage::Owning(owning), step.wait))
-    }
-
-    fn begin_writing(&mut self, owning: &mut Owning) -> Result<(), KeepError> {
-        let epoch = owning.replicator.status().epoch;
-        owning.writing = true;
-        self.shared.update(|inner| {
-            inner.status.epoch = epoch;
-            inner.wanted = None;
-            inner.looks_done = inner.looks_asked;
-        });
-        match self.application.start_writing(epoch) {
-            Ok(()) => {
-                self.role(Role::Owner);
-                Ok(())
-            }
-            Err(why) => {
-                self.shared.update(|inner| {
-                    inner.status.failure = Some(Arc::new(KeepError::Application(why)));
-                });
-                self.ending = true;
-                self.leave(owning, self.settings.times.hand_over);
-                Ok(())
-            }
-        }
-    }
-
-    fn leave(&mut self, owning: &mut Owning, limit: Duration) {
-        if !owning.leaving {
-            owning.leaving = true;
-            // A wish from before would take the replica back at once from whoever is next.
-            self.shared.update(|inner| inner.wanted = None);
-            self.role(Role::Leaving);
-            self.application.stop_writing();
-        }
-        owning.replicator.stop(limit);
-    }
-
-    /// The replicator has ended.
-    fn owned(&mut self, owning: Box<Owning>) -> Result<(Stage, Duration), KeepError> {
-        let status = owning.replicator.status();
-        let (from_chain, writing) = (owning.from_chain || owning.writing, owning.writing);
-        if !owning.leaving && writing {
-            self.shared.update(|inner| inner.wanted = None);
-            self.application.stop_writing();
-        }
-        drop(owning);
-        self.shared.update(|inner| {
-            inner.current = None;
-            inner.status.epoch = None;
-            inner.status.txid = status.durable.or(inner.status.txid);
-        });
-        let lost = status.failure.as_ref().is_some_and(|error| {
-            matches!(**error, KeepError::Fenced { .. })
-                || (from_chain && matches!(**error, KeepError::Beside { .. } | KeepError::Behind { .. }))
-        });
-        if writing {
-            let how = if status.failure.is_none() { Left::Closed(status.durable) } else { Left::Lost };
-            self.application.left(how);
-        }
-        match status.failure {
-            Some(error) if !lost || self.ending => {
-                self.stage = Stage::Ended;
-                self.shared.update(|inner| {
-                    inner.status.failure.get_or_insert(error);
-                });
-                self.end(None);
-                Ok((Stage::Ended, Duration::MAX))
-            }
-            None if self.ending => {
-                self.end(None);
-                Ok((Stage::Ended, Duration::MAX))
-            }
-            failure => {
-                if let Some(error) = failure {
-                    tracing::warn!(db = %self.database.display(), %error, "the replica was lost to another instance");
-                    self.role(Role::Returning);
-                }
-                Ok((Stage::Open(Duration::ZERO), Duration::ZERO))
-            }
-        }
-    }
-
-    /// Back to the chain, with what it lacks kept aside.
-    fn come_back(&mut self, mut follower: Box<Follower>) -> Result<(Stage, Duration), KeepError> {
-        if self.stop_asked() {
-            self.end(None);
-            return Ok((Stage::Ended, Duration::MAX));
-        }
-        let now = self.env.clock.boot();
-        if now < self.not_before {
-            return Ok((Stage::Returning(follower), self.not_before - now));
-        }
-        match follower.bring_back() {
-            Ok(aside) => {
-                self.went_well();
-                if let Some(aside) = aside {
-                    self.shared.update(|inner| inner.status.aside.push(aside));
-                }
-                Ok((Stage::Following(follower), Duration::ZERO))
-            }
-            Err(KeepError::Sqlite { error, .. }) if crate::sqlite::is_busy(&error) => {
-                Ok((Stage::Returning(follower), BUSY))
-            }
-            // Whoever claimed above us has not written anything yet either: the file may still be the one that begins.
-            Err(KeepError::Emptied { .. }) => {
-                drop(follower);
-                Ok((self.begin_alone(false)?, Duration::ZERO))
-            }
-            Err(error) => {
-                let pause = self.pause(error)?;
-                Ok((Stage::Returning(follower), pause))
-            }
-        }
-    }
 }
 
-enum Looked {
+pub(super) enum Looked {
     AtTip,
     Later(Duration),
     Ahead,
-}
-
-fn fence_head(tip: &State, epoch: Epoch, txid: Txid, wall: TimestampMs) -> SlotHead {
-    SlotHead {
-        txid,
-        epoch: Some(epoch),
-        page_size: tip.page_size,
-        commit: tip.commit,
-        timestamp: wall.max(tip.timestamp),
-        predecessor: tip.slot,
-        database: tip.database,
-        marks: Marks::NONE,
-        wal: WalSpan::default(),
-    }
 }

@@ -4,7 +4,9 @@
 //! claims the next epoch, waits until the other has brought up what it had accepted, and goes on from there. Nothing is
 //! written by a node that does not own; the application is told when it may, and when it must have stopped.
 
+mod acquire;
 mod machine;
+mod own;
 
 pub use machine::Machine;
 
