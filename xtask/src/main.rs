@@ -7,6 +7,7 @@
 mod ci;
 mod clock;
 mod peers;
+mod sim;
 mod stage;
 mod tidy;
 
@@ -19,6 +20,8 @@ usage: cargo xtask <command>
   ci [STAGE..]   everything that gates: fmt, tidy, clippy, docs, tests (or only the stages named);
                  with CI=true it is an error if something could not be run
   tidy           only the rules of the house
+  sim [--seeds N] [--from K] [--scenario S] [--jobs J]
+                 many simulations beside each other, in release; exit code 1 if one finds something
   demo           replicate, kill, wipe, restore, compare: the proof on one screen
   help           this
 ";
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
     match words.as_slice() {
         ["ci", stages @ ..] => ci::run(&machine, stages),
         ["tidy"] => ci::run(&machine, &["tidy"]),
+        ["sim", rest @ ..] => sim::run(&machine, rest),
         ["demo", rest @ ..] => demo(&machine, rest),
         [] | ["help" | "-h" | "--help"] => {
             print!("{USAGE}");

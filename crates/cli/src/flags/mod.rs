@@ -85,6 +85,13 @@ pub(crate) static HAND_OVER: Flag = Flag::taking(
      an instance that was asked to leave kills its command 2 s before that",
 )
 .or("10s");
+pub(crate) static READY_TIMEOUT: Flag = Flag::taking(
+    "ready-timeout",
+    "DURATION",
+    "with -exec: how long a newer instance may take until its command is well; then this one takes the\n\
+     databases back and starts its own command again",
+)
+.or("60s");
 pub(crate) static SINGLE_WRITER: Flag = Flag::switch(
     "single-writer",
     "with -exec: go on where the store cannot create only; you say that nobody else writes",
@@ -160,6 +167,7 @@ pub(crate) static VERBS: &[Verb] = &[
             &NO_EXPAND_ENV,
             &EXEC,
             &READY_URL,
+            &READY_TIMEOUT,
             &HAND_OVER,
             &SINGLE_WRITER,
             &ONCE,

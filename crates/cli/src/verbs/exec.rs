@@ -31,16 +31,17 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How old a claim must be before another: a command starts and stops in seconds, not in milliseconds.
+/// How old a claim must be before another: a command starts and stops in seconds, not in milliseconds. Half of what a
+/// successor gets to become well, where that is less.
 const TENURE: Duration = Duration::from_secs(30);
 /// A command needs some time to end, and the tail some to go up.
 pub(super) const LEAST_HAND_OVER: Duration = Duration::from_secs(3);
 /// What of that is left for the tail once the command has been killed.
 const FOR_THE_TAIL: Duration = Duration::from_secs(2);
+/// A successor without an address to ask needs [`UP`] alone, and the start of a program.
+pub(super) const LEAST_READY: Duration = Duration::from_secs(10);
 /// How long a command must have stayed up to count as well, without an address to ask.
 const UP: Duration = Duration::from_secs(5);
-/// How long a successor may take until it says that its command is well.
-const UNTIL_WELL: Duration = Duration::from_secs(60);
 /// How often a successor, and the time, are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(100);
@@ -144,6 +145,8 @@ pub(super) struct Command {
     pub(super) words: Vec<String>,
     pub(super) ready_url: Option<ready::Address>,
     pub(super) hand_over: Duration,
+    /// How long a successor may take until it says that its command is well.
+    pub(super) ready_timeout: Duration,
     pub(super) single_writer: bool,
 }
 
@@ -204,13 +207,10 @@ impl House {
             spawner: Arc::new(Threads),
             decisions: Decisions::RIGHT,
         };
+        let tenure = TENURE.min(self.command.ready_timeout / 2);
         let settings = NodeSettings {
             replication: Settings { open_when_confirmed: true, ..database.settings.clone() },
-            times: Times {
-                tenure: TENURE,
-                hand_over: self.command.hand_over,
-                horizon: limits::REUSE_HORIZON,
-            },
+            times: Times { tenure, hand_over: self.command.hand_over, horizon: limits::REUSE_HORIZON },
             look_every: LOOK_EVERY,
             // The command makes it, then.
             fresh: !database.path.exists(),
@@ -393,7 +393,7 @@ impl House {
         if well {
             tracing::info!("the other instance is up; this one follows, and can be stopped");
             self.stage = Stage::Retired;
-        } else if now - since >= UNTIL_WELL {
+        } else if now - since >= self.command.ready_timeout {
             self.take_back("the other instance did not become well in time");
         }
     }
@@ -417,6 +417,9 @@ impl House {
             (false, false) => {
                 tracing::info!(signal = name, "signal received, litekeep shutting down");
                 self.end(None);
+            }
+            (true, false) if self.signals == 1 => {
+                tracing::info!(signal = name, "signal received, the last sync is under way");
             }
             (true, false) => {
                 tracing::warn!(signal = name, "second signal received, giving the last sync up");

@@ -7,7 +7,7 @@
 
 use super::{exec, open, ready, restore};
 use crate::config::{self, Config, Database, SHUTDOWN_TIMEOUT};
-use crate::flags::{self, Parsed};
+use crate::flags::{self, Flag, Parsed};
 use crate::log;
 use crate::signals;
 use crate::text::{duration, words};
@@ -148,16 +148,19 @@ fn plan(world: &World, parsed: &Parsed) -> Result<(Config, Option<Vec<String>>),
 /// What the flags say of the command.
 fn exec_command(parsed: &Parsed, words: Vec<String>) -> Result<exec::Command, Trouble> {
     let ready_url = parsed.given(&flags::READY_URL).map(ready::Address::parse).transpose()?;
-    let text = parsed.text(&flags::HAND_OVER).unwrap_or_default();
-    let wrong = |why: String| Trouble::new(format!("-hand-over: `{text}`: {why}"));
-    let hand_over = match duration::parse(text).map_err(wrong)? {
-        short if short < exec::LEAST_HAND_OVER => {
-            return Err(wrong(format!("it takes {:?} at least", exec::LEAST_HAND_OVER)));
-        }
-        enough => enough,
+    let time = |flag: &'static Flag, least: Duration| {
+        let text = parsed.text(flag).unwrap_or_default();
+        let wrong = |why: String| Trouble::new(format!("-{}: `{text}`: {why}", flag.name));
+        let time = duration::parse(text).map_err(wrong)?;
+        if time < least { Err(wrong(format!("it takes {least:?} at least"))) } else { Ok(time) }
     };
-    let single_writer = parsed.on(&flags::SINGLE_WRITER);
-    Ok(exec::Command { words, ready_url, hand_over, single_writer })
+    Ok(exec::Command {
+        words,
+        ready_url,
+        hand_over: time(&flags::HAND_OVER, exec::LEAST_HAND_OVER)?,
+        ready_timeout: time(&flags::READY_TIMEOUT, exec::LEAST_READY)?,
+        single_writer: parsed.on(&flags::SINGLE_WRITER),
+    })
 }
 
 /// Restores a database that is not there. Only a replica that is confirmed empty lets it start fresh (R26b).

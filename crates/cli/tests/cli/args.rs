@@ -42,7 +42,7 @@ fn an_unknown_flag_names_the_nearest() {
         .exits(1)
         .err_has("Error: flag provided but not defined: -if-replica-exist")
         .err_has("Hint: did you mean -if-replica-exists?");
-    dir.litekeep(["restore", "-f", "x"]).exits(1).err_has("not defined: -f");
+    dir.litekeep(["restore", "-g", "x"]).exits(1).err_has("not defined: -g");
 }
 
 #[test]

@@ -246,11 +246,14 @@ fn r55_a_second_signal_ends_the_waiting() {
 #[test]
 fn r55_the_first_signal_does_not_cut_the_last_sync_short_after_a_command_has_ended() {
     let dir = with_database();
-    let mut running = dir
-        .litekeep(["replicate", "-exec", "true", "a.db", "s3://b/p?endpoint=http://127.0.0.1:9&region=x"])
-        .env("AWS_ACCESS_KEY_ID", "id")
-        .env("AWS_SECRET_ACCESS_KEY", "key")
-        .starts();
+    let command = "sh -c 'until [ -e go ]; do sleep 0.05; done'";
+    let mut running = dir.litekeep(["replicate", "-exec", command, "a.db", &url(&dir.path("r"))]).starts();
+    running.until("initialized db");
+    // The replica is away from here on.
+    fs::rename(dir.path("r"), dir.path("away")).expect("moved");
+    dir.write("r", "");
+    insert(&dir.path("a.db"), 2);
+    dir.write("go", "");
     running.until("the command has ended").signal(Signal::TERM);
     running.until("the last sync is under way").signal(Signal::TERM);
     running.ends(20).out_has("second signal received").err_has("the last changes of ");

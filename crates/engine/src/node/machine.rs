@@ -203,6 +203,11 @@ impl Machine {
         })
     }
 
+    fn is_asked_to_look(&self) -> bool {
+        let inner = self.shared.inner();
+        inner.looks_asked > inner.looks_done
+    }
+
     fn stop_asked(&self) -> bool {
         self.shared.inner().stop.is_some()
     }
@@ -271,8 +276,7 @@ impl Machine {
             return Ok((Stage::Acquiring(follower, Box::new(acquire)), Duration::ZERO));
         }
         let asked = self.shared.inner().looks_asked;
-        let done = self.shared.inner().looks_done;
-        if met && asked == done && now < self.next_look {
+        if met && !self.is_asked_to_look() && now < self.next_look {
             return Ok((Stage::Following(follower), self.next_look - now));
         }
         match self.look(&mut follower, asked)? {
@@ -286,7 +290,8 @@ impl Machine {
             Looked::AtTip => {
                 self.role(Role::Standby);
                 self.next_look = self.env.clock.boot() + self.settings.look_every;
-                Ok((Stage::Following(follower), self.settings.look_every))
+                let wait = if self.wishes_to_own() { Duration::ZERO } else { self.settings.look_every };
+                Ok((Stage::Following(follower), wait))
             }
         }
     }
@@ -335,6 +340,8 @@ impl Machine {
         }
         let heard = match acquire.next(&now) {
             Do::CatchUp => return self.catch_up(follower, acquire, now),
+            // Whoever reads meanwhile gets his look.
+            Do::Wait(_) if self.is_asked_to_look() => return self.catch_up(follower, acquire, now),
             Do::Wait(wait) => return Ok((Stage::Acquiring(follower, acquire), wait)),
             Do::Own(epoch, proof) => {
                 return self.enter(*follower, Tenancy::new(self.settings.times, epoch, proof));

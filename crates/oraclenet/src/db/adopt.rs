@@ -90,10 +90,7 @@ pub fn look(connection: &Connection, secret: &dyn Fn() -> String) -> Result<Foun
     if there != 2 {
         return Err(AdoptError::Foreign);
     }
-    let mark = mark(connection)?;
-    if let Some(mark) = mark.filter(|mark| mark.compatible > VERSION) {
-        return Err(AdoptError::Newer(mark.schema));
-    }
+    let mark = served(connection)?;
     let mut schema = Schema::new(collections());
     let mut plan = Plan { first_time: mark.is_none(), ..Plan::default() };
     let mut remarks = Vec::new();
@@ -172,6 +169,21 @@ pub fn set_mark(connection: &Connection, now: &str) -> rusqlite::Result<()> {
 struct Mark {
     schema: i64,
     compatible: i64,
+}
+
+/// Whether this version may still serve the file, which another server may have changed since it was looked at.
+///
+/// # Errors
+/// [`AdoptError::Newer`] if not; SQLite's.
+pub fn check(connection: &Connection) -> Result<(), AdoptError> {
+    served(connection).map(drop)
+}
+
+fn served(connection: &Connection) -> Result<Option<Mark>, AdoptError> {
+    match mark(connection)? {
+        Some(mark) if mark.compatible > VERSION => Err(AdoptError::Newer(mark.schema)),
+        mark => Ok(mark),
+    }
 }
 
 /// A mark without the second number is of the first version, which did not write it.

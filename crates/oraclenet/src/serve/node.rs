@@ -27,6 +27,9 @@ const SYNC_INTERVAL: Duration = Duration::from_millis(10);
 /// How often an idle owner looks for a claim above its own, and a standby for the next slot.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// How long one question for what the replica has may take, before signals are looked at again.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// What came of waiting.
 pub(super) enum Ready {
     /// It follows or owns.
@@ -86,7 +89,9 @@ pub(super) fn ready(
                 None => Err(Trouble::new(exit::FAILED, "the replication ended at the start")),
             };
         }
-        if state.open && state.role == Role::Owner || state.role == Role::Standby && !own {
+        // An owner serves when the replica has what the file holds.
+        let owns = state.open && state.role == Role::Owner && node.sync(LOOK).is_ok();
+        if owns || state.role == Role::Standby && !own {
             evidence(&node, state.role);
             return Ok(Ready::Yes(node));
         }
@@ -94,7 +99,8 @@ pub(super) fn ready(
             node.ask_to_own();
         }
         let now = world.clock.boot();
-        match node.status().trouble {
+        let status = node.status();
+        match status.trouble.or_else(|| status.replication?.trouble) {
             Some(error) => {
                 if now.saturating_sub(*troubled.get_or_insert(now)) >= PATIENCE {
                     give_up(node);

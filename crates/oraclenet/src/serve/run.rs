@@ -5,6 +5,7 @@ use super::options::Options;
 use super::{Trouble, World, exit, listen, log, node};
 use crate::auth::password::{Limits, Passwords};
 use crate::auth::wallet::Nonces;
+use crate::db::adopt::{self, AdoptError};
 use crate::db::{Db, Replica, State};
 use crate::http::doubts::Doubts;
 use crate::http::rate_limit::{MAX_WINDOWS, RateLimits};
@@ -201,6 +202,7 @@ async fn live(
         stop_with(node, stop)?;
         tokio::spawn(follow_roles(Arc::clone(node), Arc::clone(&state.hub), state.db.watch()));
     }
+    let refused = tokio::spawn(watch_mark(state.db.clone(), Arc::clone(stop), stopped.clone()));
     let router = router::router(Arc::clone(state), Arc::new(site));
     let mut ending = stopped.clone();
     let hub = Arc::clone(&state.hub);
@@ -211,7 +213,32 @@ async fn live(
     let trusted = &state.config.trusted;
     listen::serve(listener, router, trusted, stopped, options.ack_timeout + FINISH).await;
     state.db.close().await;
-    Ok(())
+    match refused.await {
+        Ok(Some(error)) => Err(Trouble::new(exit::FAILED, error.to_string())),
+        Ok(None) | Err(_) => Ok(()),
+    }
+}
+
+/// Stops a standby when the owner, which is of a later version, has made the database one that this version must not
+/// serve; why, or `None` at any other end.
+async fn watch_mark(
+    db: Db,
+    stop: Arc<watch::Sender<bool>>,
+    mut stopped: watch::Receiver<bool>,
+) -> Option<AdoptError> {
+    let mut ticks = tokio::time::interval(SAMPLE);
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return None,
+            _ = ticks.tick() => {}
+        }
+        // What cannot be read at all is told by whoever reads for an answer.
+        if let Err(error @ AdoptError::Newer(_)) = db.read_as_is(adopt::check).await {
+            tracing::error!(%error, "the database has become one of a later version, shutting down");
+            stop.send_replace(true);
+            return Some(error);
+        }
+    }
 }
 
 /// Says each change of the role in the log. When the writing is handed over, those who listen are sent away: what the

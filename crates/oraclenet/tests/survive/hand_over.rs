@@ -314,6 +314,20 @@ fn a_rollback_serves_what_a_later_version_lets_it_serve() {
 }
 
 #[test]
+fn a_standby_of_an_older_version_ends_when_the_owner_makes_the_database_a_later_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::directory(&folder.path().join("bucket"));
+    let Pair { folder, first, mut second, .. } = pair(&place, &[]);
+    let connection = rusqlite::Connection::open(folder.path().join("first/data.db")).unwrap();
+    connection.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
+    let mark = r#"{"schema":2,"compatible":2}"#;
+    connection.execute("UPDATE _params SET value = ?1 WHERE id = 'oraclenet'", [mark]).unwrap();
+    assert_eq!(second.ended().code(), Some(1), "{}", second.said());
+    assert!(second.said().contains("later version"), "{}", second.said());
+    drop(first);
+}
+
+#[test]
 fn of_several_that_find_the_replica_empty_one_begins_it_and_the_others_start_from_that() {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::directory(&folder.path().join("bucket"));

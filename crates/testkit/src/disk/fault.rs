@@ -107,6 +107,10 @@ impl Faults {
         self.failures.get(&pid).copied().unwrap_or(0)
     }
 
+    pub(super) fn all_failures(&self) -> u64 {
+        self.failures.values().sum()
+    }
+
     pub(super) fn note_failure(&mut self, pid: Pid) {
         *self.failures.entry(pid).or_default() += 1;
     }

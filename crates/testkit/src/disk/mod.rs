@@ -124,6 +124,11 @@ impl Disk {
         self.state().faults.heal();
     }
 
+    /// How many calls failed because that was planned, or for want of room.
+    pub fn failures(&self) -> u64 {
+        self.state().faults.all_failures()
+    }
+
     /// Limits what all files together may hold, bytes; `None` for no limit.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state().capacity = bytes;

@@ -102,11 +102,10 @@ impl FaultyStore {
         self.state().planner.plans.push(plan);
     }
 
-    /// Ends all trouble; what the network held back arrives now.
+    /// Ends all trouble that was not planned; what the network held back arrives now.
     pub fn heal(&self) {
         let mut state = self.state();
         state.planner.weather = Weather::CLEAR;
-        state.planner.plans.clear();
         for late in &mut state.late {
             late.due = Duration::ZERO;
         }

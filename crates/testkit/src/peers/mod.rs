@@ -72,6 +72,15 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
+/// A Python with its own SQLite; `None` if there is none.
+///
+/// # Panics
+/// In a strict run without one.
+#[must_use]
+pub fn python() -> Option<PathBuf> {
+    find(PYTHON)
+}
+
 /// Where a witness is; `None`, with a word on stderr, if it is not there.
 fn find((name, cached): (&str, &str)) -> Option<PathBuf> {
     let found = variable(name).map(PathBuf::from).or_else(|| {

@@ -17,8 +17,9 @@ pub mod wrong;
 
 pub use flaws::{BucketFlaw, FilesFlaw, Flaws, PromiseFlaw};
 
+use crate::disk;
 use crate::disk::vfs::SeededSqlite;
-use crate::faulty::Weather;
+use crate::faulty::{Plan, Weather};
 use crate::random::SeededRandom;
 use crate::workload::Shape;
 use std::fmt;
@@ -51,6 +52,10 @@ pub struct Scenario {
     pub clock_jumps: u64,
     /// Whether a long idle time comes at the end, and an hour of it is watched.
     pub idle: bool,
+    /// A call to the disk that fails, whoever makes it.
+    pub failing_call: Option<disk::Fault>,
+    /// A request to the bucket that meets trouble.
+    pub failing_request: Option<Plan>,
     /// What is wrong about the engine.
     pub flaws: Flaws,
 }
@@ -102,6 +107,8 @@ impl Scenario {
             disk_trouble: 0,
             clock_jumps: 0,
             idle: false,
+            failing_call: None,
+            failing_request: None,
             flaws: Flaws::NONE,
         }
     }
@@ -118,6 +125,18 @@ impl Scenario {
             interrupts: Some(200),
             ..Self::smoke(11)
         }
+    }
+
+    /// Less than half of that scene, with one call to the disk that fails.
+    pub fn failing(fault: disk::Fault) -> Self {
+        Self { crash: Crash::Never, turns: 60, failing_call: Some(fault), ..Self::short(0, Fate::Survives) }
+    }
+
+    /// The same scene, and a long idle time after it, with one request to the bucket that meets trouble: there are
+    /// puts, compaction, snapshots and retention in it.
+    pub fn troubled(plan: Plan) -> Self {
+        let failing_request = Some(plan);
+        Self { crash: Crash::Never, turns: 60, idle: true, failing_request, ..Self::short(0, Fate::Survives) }
     }
 
     /// A short scene with some of everything, for runs of very many seeds: most mistakes need few steps.
@@ -174,6 +193,8 @@ pub struct Report {
     pub kills: u64,
     /// Times that the disk or the clock gave trouble.
     pub troubles: u64,
+    /// Calls and requests that met planned trouble.
+    pub met: u64,
     /// Restores of the newest state that were judged.
     pub restores: u64,
     /// Other restore points that were restored.
@@ -197,6 +218,7 @@ impl Report {
         self.crashes += other.crashes;
         self.kills += other.kills;
         self.troubles += other.troubles;
+        self.met += other.met;
         self.restores += other.restores;
         self.points += other.points;
         self.idle_hours += other.idle_hours;

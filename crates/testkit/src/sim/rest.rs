@@ -148,6 +148,8 @@ impl World {
             return Err(format!("{found:?} came back after an orderly stop, {last:?} was committed"));
         }
         self.check_many_points()?;
+        let troubled = self.store.records().into_iter().filter(|record| record.fault.is_some()).count();
+        self.report.met = self.machine.disk.failures() + troubled as u64;
         let broken: Vec<_> =
             self.store.violations().into_iter().chain(self.machine.disk.violations()).collect();
         if broken.is_empty() { Ok(()) } else { Err(broken.join("; ")) }

@@ -99,6 +99,12 @@ impl World {
 
     pub(super) fn run(&mut self) -> Turn {
         self.store.set_weather(self.scenario.weather);
+        if let Some(fault) = self.scenario.failing_call.take() {
+            self.machine.disk.inject(fault);
+        }
+        if let Some(plan) = self.scenario.failing_request.take() {
+            self.store.plan(plan);
+        }
         self.set_trap();
         for _ in 0..self.scenario.turns {
             self.turn()?;

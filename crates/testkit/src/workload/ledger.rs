@@ -235,6 +235,10 @@ impl std::fmt::Display for Ledger {
         for (number, commit) in self.commits.iter().enumerate().skip(newest) {
             write!(f, "\n  {number}: {} {:?} {:x?}", commit.what, commit.outcome, commit.content.exact)?;
         }
+        for branch in &self.branches {
+            let what: Vec<_> = branch.commits.iter().map(|commit| &*commit.what).collect();
+            write!(f, "\n  left at {:?}: {}", branch.fork, what.join(", "))?;
+        }
         Ok(())
     }
 }

@@ -383,7 +383,12 @@ impl Application {
                 if let Ok(content) = left {
                     commit.content = content;
                 }
-                ledger.add(commit);
+                // A transaction that changed nothing leaves nothing in the WAL either.
+                let same =
+                    |last: &Commit| content_is_known(last) && last.content.exact == commit.content.exact;
+                if !ledger.commits().last().is_some_and(same) {
+                    ledger.add(commit);
+                }
                 Ok(())
             }
             Err(error) => {
@@ -464,19 +469,23 @@ const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, name 
 fn prepare(vfs: &Vfs, path: &str, shape: Shape, ledger: &mut Ledger) -> rusqlite::Result<Connection> {
     let writer = patient(vfs.open(path)?)?;
     writer.execute_batch(&format!("PRAGMA page_size={}; PRAGMA synchronous=EXTRA", shape.page_size))?;
-    let empty = writer.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0))? == 0;
-    if empty {
-        writer.execute_batch(&format!("PRAGMA auto_vacuum={}", if shape.vacuums { 2 } else { 0 }))?;
-    }
     if ledger.commits().is_empty() {
         // From here on there may be a page, and whoever comes first finds it.
         let what = "birth".to_owned();
         ledger.add(Commit { content: Content::unborn(), outcome: Outcome::Unknown, what });
     }
+    let empty = writer.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0))? == 0;
+    if empty {
+        writer.execute_batch(&format!("PRAGMA auto_vacuum={}", if shape.vacuums { 2 } else { 0 }))?;
+    }
     to_the_end(&writer, "PRAGMA journal_mode=WAL")?;
     writer.execute_batch(&format!("{}; PRAGMA cache_size={}", synchronous(shape), shape.cache))?;
     writer.query_row(&format!("PRAGMA wal_autocheckpoint={}", shape.autocheckpoint), [], |_| Ok(()))?;
     Ok(writer)
+}
+
+fn content_is_known(commit: &Commit) -> bool {
+    commit.outcome == Outcome::Committed && commit.content.exact.is_some()
 }
 
 /// Some pragmas give a row before they do what may fail: only the last step tells.

@@ -85,3 +85,27 @@ fn a_file_that_mixes_two_commits_is_nobodys() {
     scratch.place(PATH, &mixed).unwrap();
     judge(&scratch, PATH, &ledger).unwrap_err();
 }
+
+/// Seed 5316 of the scenario `smoke`, as it then was: the power went before the first commit, and what was left was a
+/// database of one page, which an engine takes for one as it must.
+#[test]
+fn a_power_loss_before_the_first_commit_leaves_nothing_or_a_state_that_the_ledger_knows() {
+    let _alone = SeededSqlite::new(1);
+    let mut known = 0;
+    for call in 0..100 {
+        let first = disk(call);
+        let mut ledger = Ledger::default();
+        first.crash_at(Trap::PowerAt { call });
+        let shape = Shape { synced: false, vacuums: true, ..Shape::PLAIN };
+        work(&first, shape, 1, 0, &mut ledger).unwrap();
+        if !first.is_dead() {
+            break;
+        }
+        let found = first.power_loss(call);
+        if found.peek(PATH).is_some_and(|bytes| !bytes.is_empty()) {
+            judge(&found, PATH, &ledger).unwrap();
+            known += 1;
+        }
+    }
+    assert!(known > 0, "there never was a page");
+}

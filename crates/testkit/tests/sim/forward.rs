@@ -14,7 +14,7 @@ use testkit::disk::vfs::{SeededSqlite, Vfs};
 use testkit::disk::{Disk, Trap};
 use testkit::random::SeededRandom;
 
-const DATABASE: &str = "/data/app.db";
+pub(crate) const DATABASE: &str = "/data/app.db";
 
 /// Runs each job at once.
 struct AtOnce;
@@ -25,25 +25,25 @@ impl Spawner for AtOnce {
     }
 }
 
-struct Scene {
+pub(crate) struct Scene {
     clock: SimClock,
     store: Arc<dyn Store>,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let clock = SimClock::new();
         Self { store: Arc::new(MemoryStore::new(Arc::new(clock.clone()))), clock }
     }
 
-    fn disk(&self, seed: u64) -> Disk {
+    pub(crate) fn disk(&self, seed: u64) -> Disk {
         let disk = Disk::new(self.clock.clone(), seed);
         disk.place("/data/here", b"").unwrap();
         disk
     }
 
     /// An application that runs this and leaves.
-    fn app<T>(&self, disk: &Disk, act: impl FnOnce(&rusqlite::Connection) -> T) -> T {
+    pub(crate) fn app<T>(&self, disk: &Disk, act: impl FnOnce(&rusqlite::Connection) -> T) -> T {
         let process = disk.process();
         let vfs = Vfs::new(&process);
         let app = vfs.open(DATABASE).unwrap();
@@ -52,7 +52,7 @@ impl Scene {
     }
 
     /// An engine that brings everything up and leaves; cut short where the power goes.
-    fn engine(&self, disk: &Disk, seed: u64) -> Status {
+    pub(crate) fn engine(&self, disk: &Disk, seed: u64) -> Status {
         let process = disk.process();
         let vfs = Vfs::new(&process);
         let env = Env {
@@ -84,6 +84,11 @@ impl Scene {
     }
 
     fn restore(&self, disk: &Disk) {
+        self.try_to_restore(disk).expect("restored");
+    }
+
+    /// As the command does it, with the record for the engine.
+    pub(crate) fn try_to_restore(&self, disk: &Disk) -> Result<(), String> {
         let process = disk.process();
         let vfs = Vfs::new(&process);
         let env = RestoreEnv {
@@ -94,11 +99,13 @@ impl Scene {
         };
         let state_dir = Some(local::directory(Path::new(DATABASE), None));
         let options = Options { parallelism: 1, state_dir, ..Options::new(DATABASE) };
-        let Ok(Outcome::Restored(restored)) = restore(&env, &options, &mut |_| {}) else {
-            panic!("not restored")
+        let restored = match restore(&env, &options, &mut |_| {}) {
+            Ok(Outcome::Restored(restored)) => restored,
+            other => return Err(format!("{other:?}")),
         };
         let record = restored.record(self.store.location()).unwrap();
-        local::record_restored(&env.files, Path::new(DATABASE), None, &record).unwrap();
+        let recorded = local::record_restored(&env.files, Path::new(DATABASE), None, &record);
+        recorded.map_err(|error| error.to_string())
     }
 }
 

@@ -1,10 +1,11 @@
 //! The simulation as a gate: many seeds, every crash point of a short scene, and engines that are wrong on purpose.
 //!
-//! Thousands of seeds: `cargo run --release -p testkit --bin simulate -- --seeds 5000 --from 0`.
+//! Thousands of seeds: `cargo xtask sim --seeds 5000`.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod everywhere;
 mod forward;
+mod restore;
 mod scene;
 mod smoke;
 mod waiting;
