@@ -36,6 +36,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Looks an environment variable up.
 pub type Env = Box<dyn Fn(&str) -> Option<String>>;
@@ -83,9 +84,12 @@ fn prove(world: &World, words: &[OsString]) -> Result<u8, DrillError> {
         }
         // Containers have process groups of their own: what ends this process early must end them too, and does by
         // dropping them.
+        let failed = |error: std::io::Error| DrillError::machine("cannot listen for signals", &error);
+        let mut terminated = signal(SignalKind::terminate()).map_err(failed)?;
         tokio::select! {
             done = run::run(world, &options) => done,
             _ = tokio::signal::ctrl_c() => Err(DrillError::system("interrupted")),
+            _ = terminated.recv() => Err(DrillError::system("interrupted")),
         }
     })
 }

@@ -1,7 +1,7 @@
 # Reads posts, votes and accounts through the official Litestream VFS (look.py LIBRARY) and prints them as JSON.
 import json, signal, sqlite3, sys
 
-signal.alarm(60)  # the extension waits for a first backup for ever
+signal.alarm(300)  # the extension waits for a first backup for ever; a far bucket with many slots takes minutes
 loader = sqlite3.connect(":memory:")
 loader.enable_load_extension(True)
 loader.load_extension(sys.argv[1].removesuffix(".so"))

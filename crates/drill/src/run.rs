@@ -62,7 +62,11 @@ async fn here(
     let bucket = match replica {
         None => Bucket::here().await?,
         Some(url) => match url.strip_prefix("file://") {
-            Some(path) => Bucket::Directory(world.directory.join(path)),
+            // A folder of this run's own: it begins empty, and goes at the end.
+            Some(path) => {
+                let own = format!("oraclenet-proof-{}", clock.mark());
+                Bucket::Directory(world.directory.join(path).join(own))
+            }
             None => Bucket::Remote(Remote::open(url, &*world.env, clock).await?),
         },
     };
@@ -94,10 +98,19 @@ async fn here(
     for row in &options.rows {
         report.scenarios.push(one(&stage, row).await);
     }
-    if let Bucket::Remote(remote) = &stage.bucket {
-        for left in remote.clear().await? {
-            report.notes.push(format!("still in the bucket: {left}"));
+    match &stage.bucket {
+        Bucket::Here { .. } => {}
+        Bucket::Directory(path) => {
+            if let Err(error) = std::fs::remove_dir_all(path) {
+                report.notes.push(format!("{} could not be removed: {error}", path.display()));
+            }
         }
+        Bucket::Remote(remote) => match remote.clear().await {
+            Ok(left) => {
+                report.notes.extend(left.into_iter().map(|key| format!("still in the bucket: {key}")))
+            }
+            Err(error) => report.notes.push(format!("{} could not be cleared: {error}", remote.location())),
+        },
     }
     Ok(report)
 }
