@@ -164,10 +164,12 @@ impl World {
             return;
         }
         let before = desk.ledger.last();
-        desk.open(&self.machine.disk, DATABASE);
+        let refused = desk.open(&self.machine.disk, DATABASE);
         let after = desk.ledger.last();
         drop(desk);
-        self.note("the application starts");
+        self.note(
+            refused.map_or("the application starts".to_owned(), |why| format!("it does not start: {why}")),
+        );
         if after < before && !self.machine.shape.synced {
             // Without syncs the application itself goes back in time.
             self.acknowledged = self.acknowledged.min(after);

@@ -25,6 +25,7 @@ fn work(disk: &Disk, shape: Shape, seed: u64, steps: u64, ledger: &mut Ledger) -
             Ok(()) | Err(Trouble::Later) => {}
             Err(Trouble::Dead) => return Ok(()),
             Err(Trouble::Finding(finding)) => return Err(finding),
+            Err(trouble @ Trouble::Failed) => return Err(format!("{trouble:?}")),
         }
     }
     Ok(())
