@@ -83,7 +83,7 @@ fn a_file_of_the_same_content_under_the_wanted_name_is_as_good_and_another_one_i
     other.image(3, &[(1, 7), (2, 8), (3, 9)]);
     compact_all(&other, 0, FEW);
     let bytes = other.object(&level_key(9, 1, 1));
-    chain.store.put(&level_key(9, 1, 1), bytes.into(), TimestampMs(0)).expect("put");
+    chain.store.put(&level_key(9, 1, 1), bytes, TimestampMs(0)).expect("put");
     assert!(matches!(promote(&chain, PageEncoding::Block), Err(MergeError::Exists(_))));
 }
 

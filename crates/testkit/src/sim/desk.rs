@@ -40,16 +40,23 @@ impl Desk {
         }
     }
 
-    /// Starts the application, if it does not run.
-    pub(super) fn open(&mut self, disk: &Disk, path: &str) {
+    /// Starts the application, if it does not run; says why it did not.
+    pub(super) fn open(&mut self, disk: &Disk, path: &str) -> Option<String> {
         if self.app.is_some() {
-            return;
+            return None;
         }
         let random = self.random.fork("application");
         let started = Application::start(disk, path, self.shape, random, &mut self.ledger);
         match started {
-            Ok(app) => self.app = Some(app),
-            Err(trouble) => self.note(&Err(trouble)),
+            Ok(app) => {
+                self.app = Some(app);
+                None
+            }
+            Err(trouble) => {
+                let why = format!("{trouble:?}");
+                self.note(&Err(trouble));
+                Some(why)
+            }
         }
     }
 

@@ -68,9 +68,11 @@ impl World {
         let finding = |what: String| RestoreError::Sqlite(what);
         if let Outcome::Restored(restored) = &outcome
             && let Err(error) = record(&env, restored)
-            && process.failures() == 0
         {
-            return Err(finding(error.to_string()));
+            if process.failures() == 0 {
+                return Err(finding(error.to_string()));
+            }
+            self.unrecorded = true;
         }
         process.kill();
         disk.heal();

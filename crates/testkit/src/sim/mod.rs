@@ -119,7 +119,7 @@ impl Scenario {
             name: if disk == Fate::Wiped { "wiped" } else { "survives" },
             shape: Some(Shape { autocheckpoint: 7, cache: 5, blob: 3000, ..Shape::PLAIN }),
             weather: Weather::CLEAR,
-            turns: 150,
+            turns: 80,
             crash: Crash::At(call),
             disk,
             interrupts: Some(200),

@@ -35,6 +35,8 @@ pub(super) struct World {
     pub(super) acknowledged: Option<usize>,
     /// The bytes that each restore point gave when it was last looked at, as a digest.
     pub(super) proven: BTreeMap<Txid, u64>,
+    /// A restore left no record for the engine, since the disk failed: it may find nothing to go on from.
+    pub(super) unrecorded: bool,
     pub(super) crashes_left: u64,
     pub(super) report: Report,
     turns: History,
@@ -68,6 +70,7 @@ impl World {
             interrupts,
             acknowledged: None,
             proven: BTreeMap::new(),
+            unrecorded: false,
             crashes_left,
             report: Report::default(),
             turns: History::default(),
@@ -161,10 +164,12 @@ impl World {
             return;
         }
         let before = desk.ledger.last();
-        desk.open(&self.machine.disk, DATABASE);
+        let refused = desk.open(&self.machine.disk, DATABASE);
         let after = desk.ledger.last();
         drop(desk);
-        self.note("the application starts");
+        self.note(
+            refused.map_or("the application starts".to_owned(), |why| format!("it does not start: {why}")),
+        );
         if after < before && !self.machine.shape.synced {
             // Without syncs the application itself goes back in time.
             self.acknowledged = self.acknowledged.min(after);
@@ -225,7 +230,7 @@ impl World {
         let late_puts = self.scenario.weather.held_back > 0;
         let excused = match &*failure {
             KeepError::Fenced { .. } | KeepError::Beside { .. } | KeepError::Behind { .. } => {
-                late_puts || !self.machine.shape.synced
+                late_puts || !self.machine.shape.synced || self.unrecorded
             }
             _ => false,
         };
@@ -349,6 +354,10 @@ impl World {
             let disk = self.machine.disk.power_loss(self.random.below(u64::MAX));
             disk.set_capacity(None);
             self.machine.put_in(disk);
+            if !self.machine.shape.synced {
+                // The file itself may have gone back, and the engine follows it; how far, the application finds out.
+                self.acknowledged = None;
+            }
         }
         self.set_trap();
         Ok(())

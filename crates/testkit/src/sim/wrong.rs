@@ -129,7 +129,7 @@ fn promises(
 
 /// All of them.
 pub fn variants() -> Vec<Variant> {
-    [about_the_wal(), about_slots(), about_the_bucket()].concat()
+    [about_the_wal(), about_frames(), about_slots(), about_the_bucket()].concat()
 }
 
 fn about_the_wal() -> Vec<Variant> {
@@ -190,6 +190,11 @@ fn about_the_wal() -> Vec<Variant> {
             deadly,
             "believes every commit to which the checksums lead, whatever the index of the WAL says",
         ),
+    ]
+}
+
+fn about_frames() -> Vec<Variant> {
+    vec![
         files(
             "keep-uncommitted-frames",
             60,

@@ -1,5 +1,4 @@
 use litekeep_store::ErrorKind;
-use std::time::Duration;
 use testkit::disk::{self, Call};
 use testkit::faulty;
 use testkit::sim::{Fate, Report, Scenario, run};
@@ -57,10 +56,7 @@ fn a_failure_of_every_single_call_to_the_disk_loses_nothing_acknowledged() {
 /// Puts, compaction, snapshots and retention, and each request of theirs.
 #[test]
 fn trouble_with_every_single_request_to_the_bucket_loses_nothing_acknowledged() {
-    let late = Duration::from_secs(40);
-    for fault in
-        [faulty::Fault::Refused(ErrorKind::Retry), faulty::Fault::LostAnswer, faulty::Fault::Twice(late)]
-    {
+    for fault in [faulty::Fault::Refused(ErrorKind::Retry), faulty::Fault::LostAnswer] {
         let plan = |skip| faulty::Plan { verb: None, object: String::new(), skip, times: 1, fault };
         let scene = |n| Scenario::troubled(plan(n));
         everywhere(&format!("{fault:?} at request"), 10, scene, |report| report.met > 0);
