@@ -8,8 +8,10 @@ use crate::error::{KeepError, KeepErrorKind};
 use crate::follow::{Followed, Follower, Manner};
 use crate::ownership::moment;
 use crate::replicator::{Env, Replicator, Step};
+use crate::restore;
 use crate::wake::Watcher;
 use litekeep_core::ownership::{Acquire, Moment};
+use litekeep_formats::Txid;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +52,9 @@ pub struct Machine {
     /// Nothing before this time, after a failure; and how many there were in a row.
     pub(super) not_before: Duration,
     pub(super) failures: u32,
+    /// What the chain's end was when following began; reached, it is a standby. `None` until it was looked at.
+    pub(super) target: Option<Option<Txid>>,
+    pub(super) standing: bool,
     /// When to look next without being asked.
     pub(super) next_look: Duration,
     pub(super) ending: bool,
@@ -85,6 +90,8 @@ impl Machine {
             shared,
             not_before: Duration::ZERO,
             failures: 0,
+            target: None,
+            standing: false,
             next_look: Duration::ZERO,
             ending: false,
         };
@@ -174,6 +181,11 @@ impl Machine {
         self.application.role(Role::Ended);
     }
 
+    fn stand_by(&mut self) {
+        self.standing = true;
+        self.role(Role::Standby);
+    }
+
     pub(super) fn role(&self, role: Role) {
         let changed = self.shared.update(|inner| std::mem::replace(&mut inner.status.role, role) != role);
         if changed {
@@ -259,15 +271,23 @@ impl Machine {
         if now < self.not_before {
             return Ok((Stage::Following(follower), self.not_before - now));
         }
-        let met = follower.looked_at().is_some();
-        if met && self.wishes_to_own() {
+        if self.standing && self.wishes_to_own() {
             self.role(Role::Acquiring);
             let mut acquire = Acquire::new(self.settings.times, now);
             acquire.stands_at(follower.tip().map(|state| state.txid));
             return Ok((Stage::Acquiring(follower, Box::new(acquire)), Duration::ZERO));
         }
+        if self.target.is_none() {
+            match restore::catalog(&*self.env.store, self.settings.parallelism) {
+                Ok(catalog) => self.target = Some(catalog.newest()),
+                Err(error) => {
+                    let pause = self.pause(error.into())?;
+                    return Ok((Stage::Following(follower), pause));
+                }
+            }
+        }
         let asked = self.shared.inner().looks_asked;
-        if met && !self.is_asked_to_look() && now < self.next_look {
+        if self.standing && !self.is_asked_to_look() && now < self.next_look {
             return Ok((Stage::Following(follower), self.next_look - now));
         }
         match self.look(&mut follower, asked)? {
@@ -277,9 +297,16 @@ impl Machine {
                 drop(follower);
                 Ok((self.begin_alone(from_chain)?, Duration::ZERO))
             }
-            Looked::Later(wait) => Ok((Stage::Following(follower), wait)),
+            Looked::Later(wait) => {
+                // A busy owner may never let it see the very end; where the end was at the start is enough.
+                let tip = follower.tip().map(|state| state.txid);
+                if !self.standing && self.target.is_some_and(|target| tip >= target) {
+                    self.stand_by();
+                }
+                Ok((Stage::Following(follower), wait))
+            }
             Looked::AtTip => {
-                self.role(Role::Standby);
+                self.stand_by();
                 self.next_look = self.env.clock.boot() + self.settings.look_every;
                 let wait = if self.wishes_to_own() { Duration::ZERO } else { self.settings.look_every };
                 Ok((Stage::Following(follower), wait))

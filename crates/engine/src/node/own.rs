@@ -165,6 +165,7 @@ impl Machine {
                 if let Some(aside) = aside {
                     self.shared.update(|inner| inner.status.aside.push(aside));
                 }
+                (self.target, self.standing) = (None, false);
                 Ok((Stage::Following(follower), Duration::ZERO))
             }
             Err(KeepError::Sqlite { error, .. }) if crate::sqlite::is_busy(&error) => {

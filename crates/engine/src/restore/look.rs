@@ -124,7 +124,8 @@ pub fn header(store: &dyn Store, file: &LtxFile) -> Result<Option<Header>, Store
 }
 
 /// Asks for slots by name where the listing may lag behind: past its newest file, and in a small hole (DESIGN §4,
-/// rule 10; R60).
+/// rule 10; R60). What was written after this began is nobody's promise: without that bound, an owner that writes as fast
+/// as we ask would keep us here for ever.
 pub(crate) fn read_ahead(store: &dyn Store, catalog: &mut Catalog) -> Result<(), StoreError> {
     if let Err(NoPlan::Gap { missing, .. }) = plan_latest(catalog)
         && missing.max().get() - missing.min().get() < limits::ASK_BY_NAME
@@ -135,11 +136,14 @@ pub(crate) fn read_ahead(store: &dyn Store, catalog: &mut Catalog) -> Result<(),
             }
         }
     }
+    // A store may count in whole seconds.
+    let begun = store.server_time().map(|time| time.0.saturating_add(1000));
     // Also where nothing is listed at all: a chain that has just begun is neither empty nor wiped.
     let mut next = catalog.newest().map_or(Txid::FIRST, Txid::next);
     while let Some(file) = slot(store, next)? {
         catalog.insert(file);
-        if next.next() == next {
+        let later = begun.is_some_and(|begun| file.modified.0 > begun);
+        if later || next.next() == next {
             break;
         }
         next = next.next();
