@@ -24,7 +24,6 @@ fn work(disk: &Disk, shape: Shape, seed: u64, steps: u64, ledger: &mut Ledger) -
         match app.step(ledger) {
             Ok(()) | Err(Trouble::Later) => {}
             Err(Trouble::Dead) => return Ok(()),
-            Err(Trouble::Failed) => return Err("the disk fails".to_owned()),
             Err(Trouble::Finding(finding)) => return Err(finding),
             Err(trouble @ Trouble::Failed) => return Err(format!("{trouble:?}")),
         }
