@@ -5,7 +5,7 @@ use super::{BucketFlaw, Crash, Fate, FilesFlaw, Flaws, PromiseFlaw, Scenario};
 use crate::faulty::Weather;
 use crate::workload::Shape;
 use litekeep_core::agenda::{self, Settled};
-use litekeep_core::assess::{self, Advance, Facts, FrameAt, Position, Resume};
+use litekeep_core::assess::{self, Advance, Facts, Position, Resume};
 use litekeep_core::decisions::{Decisions, Handover};
 
 /// A wrong engine.
@@ -52,12 +52,6 @@ fn restless(seed: u64) -> Scenario {
 /// Power losses that leave the disk: for mistakes about what is durable.
 fn brittle(seed: u64) -> Scenario {
     Scenario { turns: 800, crash: Crash::Times(6), disk: Fate::Survives, ..busy(seed) }
-}
-
-/// The same without syncs of the application's own: after a power loss the WAL is another one.
-fn careless(seed: u64) -> Scenario {
-    let shape = Shape { synced: false, autocheckpoint: 0, cache: 5, limit: 60_000, ..Shape::PLAIN };
-    Scenario { shape: Some(shape), crash: Crash::Times(12), ..brittle(seed) }
 }
 
 /// Wiped disks, and puts that arrive after their sender's death: for mistakes about names in the store.
@@ -137,7 +131,6 @@ fn about_the_wal() -> Vec<Variant> {
     let nocap = Decisions { handover: Handover::Blind, ..RIGHT };
     let always_survives = Decisions { survives_release: |_, _| true, ..RIGHT };
     let trust_restart = Decisions { resume: |_, _, _| Resume::Intact, ..RIGHT };
-    let no_checksum = Decisions { resume: without_checksum, ..RIGHT };
     let same_size = Decisions { advance: same_size, ..RIGHT };
     let chain_only = Decisions { committed: |_, chain| chain(), ..RIGHT };
     vec![
@@ -168,13 +161,6 @@ fn about_the_wal() -> Vec<Variant> {
             trust_restart,
             restless,
             "after a downtime, takes a WAL with other salts for the next life of the one it knew",
-        ),
-        decides(
-            "no-checksum",
-            200,
-            no_checksum,
-            careless,
-            "after a downtime, does not look whether its last frame is still the one it took",
         ),
         decides(
             "same-size",
@@ -331,8 +317,4 @@ fn about_the_bucket() -> Vec<Variant> {
 
 fn same_size(facts: &Facts, position: &Position) -> Advance {
     if facts.mx_frame <= position.frame { Advance::Nothing } else { assess::advance(facts, position) }
-}
-
-fn without_checksum(facts: &Facts, _: FrameAt, position: &Position) -> Resume {
-    assess::resume(facts, Some((position.salts, position.checksum)), position)
 }
