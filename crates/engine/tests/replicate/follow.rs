@@ -8,6 +8,7 @@ use litekeep::files::{RealFiles, with_suffix};
 use litekeep::follow::{Followed, Follower, Manner};
 use litekeep::keeper::Keeper;
 use litekeep::local::{directory, record_restored};
+use litekeep::replicator::Env;
 use litekeep::restore::{Options, Outcome, restore};
 use litekeep_core::env::Clock;
 use litekeep_formats::ltx::{Decoder, Encoder, Header, PageEncoding, Seal};
@@ -322,6 +323,33 @@ fn changes_of_its_own_stop_it_and_are_kept_aside_on_the_way_back() {
     }
 }
 
+/// Threads, and how many of them run.
+#[derive(Clone, Default)]
+struct Counted {
+    running: Arc<(std::sync::Mutex<u32>, std::sync::Condvar)>,
+}
+
+impl litekeep::jobs::Spawner for Counted {
+    fn spawn(&self, name: &str, job: litekeep::jobs::Job) {
+        *self.running.0.lock().unwrap() += 1;
+        let running = Arc::clone(&self.running);
+        litekeep::jobs::Threads.spawn(
+            name,
+            Box::new(move || {
+                job();
+                *running.0.lock().unwrap() -= 1;
+                running.1.notify_all();
+            }),
+        );
+    }
+}
+
+impl Counted {
+    fn wait(&self) {
+        drop(self.running.1.wait_while(self.running.0.lock().unwrap(), |running| *running > 0).unwrap());
+    }
+}
+
 /// The loser of a hand-over: its slots were built and never put, and another one went on under their numbers.
 #[test]
 fn r24_an_owner_that_lost_keeps_its_staged_slots_aside_and_follows() {
@@ -334,12 +362,16 @@ fn r24_an_owner_that_lost_keeps_its_staged_slots_aside_and_follows() {
     keeper.stop(LONG).unwrap();
     pair.restore();
     let loser = app(&pair.copy());
-    let keeper = Keeper::start(pair.rig.env(), pair.rig.settings.clone(), &pair.copy()).unwrap();
+    let jobs = Counted::default();
+    let env = Env { spawner: Arc::new(jobs.clone()), ..pair.rig.env() };
+    let keeper = Keeper::start(env, pair.rig.settings.clone(), &pair.copy()).unwrap();
     let common = synced(&keeper);
     mood.store(DOWN, Ordering::SeqCst);
     loser.execute_batch("INSERT INTO t (v) VALUES ('our own')").unwrap();
     wait_for(&keeper, "a slot that waits", || keeper.status().built > Some(common));
     assert!(keeper.stop(Duration::from_millis(1)).is_err());
+    // A put that is still on its way would arrive.
+    jobs.wait();
     mood.store(FINE, Ordering::SeqCst);
     let keeper = pair.rig.keep();
     insert(&winner, 5);
