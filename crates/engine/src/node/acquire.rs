@@ -114,6 +114,7 @@ impl Machine {
     ) -> Result<(Stage, Duration), KeepError> {
         let asked = self.shared.inner().looks_asked;
         let wait = match self.look(&mut follower, asked)? {
+            Looked::Further => Duration::ZERO,
             Looked::Later(wait) => wait,
             Looked::AtTip => {
                 let tip = follower.tip().map(|state| state.txid);
@@ -121,7 +122,6 @@ impl Machine {
                 Duration::ZERO
             }
             Looked::Ahead => {
-                self.close_unopened(acquire.epoch(), &follower);
                 return Ok((Stage::Returning(follower), Duration::ZERO));
             }
         };
@@ -143,7 +143,8 @@ impl Machine {
 
     /// A claim that never opened closes with what it had reached, so that nobody waits for it.
     pub(super) fn close_unopened(&self, ours: Option<Epoch>, follower: &Follower) {
-        let (Some(epoch), Some(tip)) = (ours, follower.tip()) else { return };
+        // A file that was not found on the chain yet may hold what the chain does not.
+        let (Some(epoch), Some(tip), true) = (ours, follower.tip(), self.standing) else { return };
         let (store, now) = (&*self.env.store, self.env.clock.wall());
         let written = ownership::write_record(store, epoch, EpochRecord::Closed, &self.owner, tip.txid, now);
         if let Err(error) = written {

@@ -309,13 +309,14 @@ impl Machine {
                 drop(follower);
                 Ok((self.begin_alone(from_chain)?, Duration::ZERO))
             }
-            Looked::Later(wait) => {
+            Looked::Later(wait) => Ok((Stage::Following(follower), wait)),
+            Looked::Further => {
                 // A busy owner may never let it see the very end; where the end was at the start is enough.
                 let tip = follower.tip().map(|state| state.txid);
                 if !self.standing && self.target.is_some_and(|target| tip >= target) {
                     self.stand_by();
                 }
-                Ok((Stage::Following(follower), wait))
+                Ok((Stage::Following(follower), Duration::ZERO))
             }
             Looked::AtTip => {
                 self.stand_by();
@@ -334,7 +335,7 @@ impl Machine {
             // that ended before its first slot had arrived.
             Err(KeepError::Emptied { .. }) => return Ok(Looked::Ahead),
             Ok(Followed::Busy) => Looked::Later(BUSY),
-            Ok(Followed::Applied(_) | Followed::Jumped(_)) => Looked::Later(Duration::ZERO),
+            Ok(Followed::Applied(_) | Followed::Jumped(_)) => Looked::Further,
             Ok(Followed::AtTip) => Looked::AtTip,
             Err(error) => return Ok(Looked::Later(self.pause(error)?)),
         };
@@ -356,6 +357,9 @@ impl Machine {
 
 pub(super) enum Looked {
     AtTip,
+    /// One step along the chain.
+    Further,
+    /// Nothing is known yet; look again then.
     Later(Duration),
     Ahead,
 }

@@ -120,9 +120,10 @@ fn a_newcomer_owns_what_was_closed_at_the_end_of_the_chain() {
             (10_000, Do::ListEpochs, both(7)),
             (10_050, Do::Prove(txid(8)), taken()),
             (10_060, Do::CatchUp, tip(8, 1)),
-            (10_070, Do::Prove(txid(9)), free()),
+            (10_150, Do::ListEpochs, both(7)),
+            (10_160, Do::Prove(txid(9)), free()),
         ],
-        (10_100, Do::Own(epoch(2), at(10_070))),
+        (10_170, Do::Own(epoch(2), at(10_160))),
     );
 }
 
@@ -274,7 +275,7 @@ fn nobody_claims_before_the_newest_claim_has_had_its_tenure() {
             (10_000, Do::ListEpochs, listed(&[closed(1, 7)])),
             (10_000, Do::Claim(epoch(2)), Heard::Claimed(false)),
         ],
-        vec![(10_000, Do::ListEpochs, listed(&[closed(1, 7), claim(2, 10_000)]))],
+        vec![(10_100, Do::ListEpochs, listed(&[closed(1, 7), claim(2, 10_000)]))],
         (10_500, Do::Wait(Duration::from_millis(6_500))),
     );
 }
