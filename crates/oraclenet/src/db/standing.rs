@@ -40,9 +40,14 @@ struct Inner {
 /// The permit, taken for one transaction.
 pub(super) struct Writing<'a>(&'a Standing);
 
-/// How often this server had lost what it had committed when something was read.
+/// What may be said of what is read after this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen(u64);
+pub struct Seen {
+    /// How often this server had lost what it had committed.
+    losses: u64,
+    /// Nothing was there that may be undone without a further loss.
+    clear: bool,
+}
 
 impl Standing {
     /// Of a server whose node has just been started: nothing may be written.
@@ -120,13 +125,14 @@ impl Standing {
 
     /// To be taken before something is read whose durability is asked for later.
     pub fn seen(&self) -> Seen {
-        Seen(self.inner().losses)
+        let inner = self.inner();
+        Seen { losses: inner.losses, clear: !inner.unclear }
     }
 
     /// Whether all that could be read since then is durable, on a server that does not own.
     pub(super) fn is_clear_since(&self, seen: Seen) -> bool {
         let inner = self.inner();
-        !inner.unclear && inner.losses == seen.0
+        seen.clear && !inner.unclear && inner.losses == seen.losses
     }
 }
 
@@ -187,6 +193,7 @@ mod tests {
         assert!(!standing.is_clear_since(before) && !standing.is_clear_since(during));
         standing.set_role(Role::Standby);
         assert!(!standing.is_clear_since(before), "what was seen may be gone");
+        assert!(!standing.is_clear_since(during), "what was being undone may have been seen");
         assert!(standing.is_clear_since(standing.seen()));
     }
 }

@@ -1,7 +1,7 @@
 //! `/api/collections/{collection}/records`.
 
 use super::answer;
-use super::doubts::Doubt;
+use super::doubts::{Asked, Doubt};
 use super::error::ApiError;
 use super::request::Incoming;
 use super::state::AppState;
@@ -88,7 +88,7 @@ pub async fn create(state: &Arc<AppState>, mut incoming: Incoming, collection: &
         })
         .await;
     if let Some((doubt, id)) = doubt {
-        state.doubts.settle(doubt, &id, &written);
+        state.doubts.settle(doubt, Asked { what: id, ..Asked::default() }, &written);
     }
     let written = answer::written(written)?;
     let value = show(state, &incoming, shown, name, written.value).await?;
@@ -107,7 +107,8 @@ fn named_by_the_server(
         return None;
     }
     let doubt = Doubt::create(context, collection);
-    let id = state.doubts.recall(&doubt).unwrap_or_else(|| random::record_id(&*context.source));
+    let before = state.doubts.recall(&doubt).map(|asked| asked.what);
+    let id = before.unwrap_or_else(|| random::record_id(&*context.source));
     context.request.body.insert("id".to_owned(), id.clone().into());
     Some((doubt, id))
 }
