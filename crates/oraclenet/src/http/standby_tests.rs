@@ -327,6 +327,10 @@ async fn what_writes_nothing_is_answered_by_a_standby() {
         ("POST", oracles("request-password-reset"), "", json!({ "email": "a@x.io" }), 204),
         ("POST", "/nonce".into(), "", json!({ "address": format!("0x{}", "a".repeat(40)) }), 200),
         ("POST", records("heartbeats"), "ada", json!({ "status": "online" }), 200),
+        ("POST", records("heartbeats"), "bob", json!({ "id": "beat00000000000", "status": "online" }), 200),
+        ("POST", records("heartbeats"), "bob", json!({ "id": "beat00000000000", "status": "online" }), 200),
+        ("POST", records("posts"), "ada", json!({ "id": POST, "title": "T", "content": "C" }), 200),
+        ("POST", records("oracles"), "", account(ADA, &format!("{ADA}@x.io"), PASSWORD), 200),
     ];
     for path in [
         "/",
