@@ -35,6 +35,8 @@ struct Inner {
     /// The file may hold what is neither durable nor waited for: before the first look, and while what was lost is
     /// being undone.
     unclear: bool,
+    /// How often it became a standby or the owner.
+    arrivals: u64,
 }
 
 /// The permit, taken for one transaction.
@@ -83,7 +85,9 @@ impl Standing {
     /// Notes what the node is.
     pub fn set_role(&self, role: Role) {
         if matches!(role, Role::Standby | Role::Owner) {
-            self.inner().unclear = false;
+            let mut inner = self.inner();
+            inner.unclear = false;
+            inner.arrivals += 1;
         }
         self.state.send_modify(|state| state.role = role);
     }
@@ -121,6 +125,11 @@ impl Standing {
         let mut inner = self.inner();
         inner.losses += 1;
         inner.unclear = true;
+    }
+
+    /// How often this server became a standby or the owner.
+    pub(super) fn arrivals(&self) -> u64 {
+        self.inner().arrivals
     }
 
     /// To be taken before something is read whose durability is asked for later.
