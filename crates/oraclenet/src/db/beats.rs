@@ -96,6 +96,18 @@ impl Beats {
         }
     }
 
+    /// Forgets what is older than `oldest`, in PocketBase's form: where nothing is written down, nothing else would.
+    pub(super) fn expire(&self, oldest: &str) {
+        let mut inner = self.inner();
+        let Inner { version, dirty, ids } = &mut *inner;
+        let before = dirty.len();
+        dirty.retain(|_, beat| beat.created.as_str() >= oldest);
+        if dirty.len() < before {
+            ids.retain(|_, oracle| dirty.contains_key(oracle));
+            *version += 1;
+        }
+    }
+
     /// What is in memory, if it changed since `version`.
     pub(super) fn since(&self, version: u64) -> Option<(u64, Vec<Beat>)> {
         let inner = self.inner();
@@ -190,6 +202,20 @@ mod tests {
             inner.ids.is_empty() && inner.dirty.is_empty(),
             "an id is not kept longer than its heartbeat"
         );
+    }
+
+    #[test]
+    fn what_is_too_old_is_forgotten_with_its_id() {
+        let beats = Beats::default();
+        beats.beat(beat("x", "ada")).unwrap();
+        beats.beat(Beat { created: "2026-11-26".to_owned(), ..beat("y", "bob") }).unwrap();
+        let (version, _) = beats.since(0).unwrap();
+        beats.expire("2026-11-25");
+        assert!(beats.since(version).is_none(), "nothing is too old yet");
+        beats.expire("2026-11-26");
+        let (_, left) = beats.since(version).expect("readers hear of it");
+        assert_eq!(left.iter().map(|beat| &*beat.oracle).collect::<Vec<_>>(), ["bob"]);
+        assert_eq!(beats.beat(beat("x", "cyd")), Ok(()), "its id is free");
     }
 
     #[test]

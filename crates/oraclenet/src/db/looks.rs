@@ -28,6 +28,8 @@ struct Known {
     good: Option<Duration>,
     /// When the last one that was not answered was given up; `None` once one is.
     failed: Option<Duration>,
+    /// [`Standing::arrivals`] at the last one: what failed on the way to a role says nothing of the store.
+    arrivals: u64,
 }
 
 impl Known {
@@ -47,7 +49,11 @@ impl Looks {
     }
 
     fn known(&self) -> Known {
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut known = *self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.arrivals != self.standing.arrivals() {
+            known.failed = None;
+        }
+        known
     }
 
     /// Returns when the local copy is fresh enough for a reader that came now, or cannot be made so.
@@ -87,18 +93,19 @@ impl Looks {
         let (replica, clock, known) = (Arc::clone(replica), Arc::clone(&self.clock), Arc::clone(&self.known));
         let standing = Arc::clone(&self.standing);
         tokio::task::spawn_blocking(move || {
-            let sent = clock.boot();
+            let (sent, arrivals) = (clock.boot(), standing.arrivals());
             let looked = replica.look(limits::LOOK_TIME);
             let now = clock.boot();
             let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
             match looked {
-                Ok(_) => *known = Known { good: Some(sent), failed: None },
+                Ok(_) => *known = Known { good: Some(sent), failed: None, arrivals },
                 Err(error) => {
                     // On its way to own, a node may be waiting for its turn, which says nothing of the store.
-                    if known.failed.is_none() && standing.now().role == Role::Standby {
+                    let first = known.failed.is_none() || known.arrivals != arrivals;
+                    if first && standing.now().role == Role::Standby {
                         tracing::warn!(%error, "the replica does not answer: reads may be behind what others write");
                     }
-                    known.failed = Some(now);
+                    (known.failed, known.arrivals) = (Some(now), arrivals);
                 }
             }
             drop((known, flight));

@@ -91,6 +91,8 @@ pub struct Db {
     /// Places for writes that wait until this server owns.
     places: Arc<Semaphore>,
     ack_timeout: Duration,
+    /// A server that stops does not become the owner any more.
+    stopping: Arc<watch::Sender<bool>>,
     closing: Arc<AtomicBool>,
 }
 
@@ -111,7 +113,8 @@ impl Db {
         let beats = Arc::new(Beats::default());
         let Keeping { standing, gate, replica, clock } = &keeping;
         let connection = open::writer(path)?;
-        let writer = Writer::start(connection, Arc::clone(standing), Arc::clone(gate), Arc::clone(&beats));
+        let (place, gathers) = (Arc::clone(standing), Arc::clone(gate));
+        let writer = Writer::start(connection, place, gathers, Arc::clone(&beats), Arc::clone(clock));
         let readers = Readers::new(path.to_owned(), limits::READERS, Arc::clone(&beats));
         let looks = Looks::new(replica.clone(), Arc::clone(standing), Arc::clone(clock));
         Ok(Self {
@@ -122,6 +125,7 @@ impl Db {
             beats,
             places: Arc::new(Semaphore::new(limits::OWNERSHIP_WAITING)),
             ack_timeout,
+            stopping: Arc::new(watch::Sender::new(false)),
             closing: Arc::default(),
         })
     }
@@ -206,7 +210,7 @@ impl Db {
 
     /// Waits until this server may write, and asks for it.
     async fn owned(&self) -> Result<(), &'static str> {
-        let mut states = self.keeping.standing.watch();
+        let (mut states, mut stopping) = (self.keeping.standing.watch(), self.stopping.subscribe());
         if states.borrow().open {
             return Ok(());
         }
@@ -217,11 +221,15 @@ impl Db {
             match (state, &self.keeping.replica) {
                 (State { open: true, .. }, _) => return Ok(()),
                 (State { role: Role::Ended, .. }, _) | (_, None) => return Err("replication has ended"),
+                _ if *stopping.borrow_and_update() => return Err("the server is stopping"),
                 // At each change: it may have owned and lost again before this task got its turn. And from time to time,
                 // since a wish passes.
                 (_, Some(replica)) => replica.ask_to_own(),
             }
-            let _ = tokio::time::timeout(limits::ASK_AGAIN, states.changed()).await;
+            tokio::select! {
+                _ = tokio::time::timeout(limits::ASK_AGAIN, states.changed()) => {}
+                _ = stopping.changed() => {}
+            }
         }
     }
 
@@ -301,6 +309,12 @@ impl Db {
     /// The presence that is kept in memory.
     pub fn beats(&self) -> &Beats {
         &self.beats
+    }
+
+    /// Asks for the ownership no more: a server that is about to end would only take it from one that stays. Writes go on
+    /// where it is owned already.
+    pub fn stop_asking(&self) {
+        self.stopping.send_replace(true);
     }
 
     /// Takes no further write, and returns when the last one, and the presence, are written down.

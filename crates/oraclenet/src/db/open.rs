@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// How long a connection waits for another process's lock (`superuser upsert`, a foreign `sqlite3`).
 const BUSY: Duration = Duration::from_secs(10);
+/// The same of the connection that writes: well below the time of a hand-over, which waits for its transaction.
+pub const WRITER_BUSY: Duration = Duration::from_secs(2);
 
 /// The connection that writes. Opening it changes nothing of what the file says ([`use_wal`] does).
 ///
@@ -17,7 +19,7 @@ const BUSY: Duration = Duration::from_secs(10);
 /// SQLite's.
 pub fn writer(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
-    connection.busy_timeout(BUSY)?;
+    connection.busy_timeout(WRITER_BUSY)?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // The replica is what survives; the local disk only has to be consistent.

@@ -35,14 +35,21 @@ struct Inner {
     /// The file may hold what is neither durable nor waited for: before the first look, and while what was lost is
     /// being undone.
     unclear: bool,
+    /// How often it became a standby or the owner.
+    arrivals: u64,
 }
 
 /// The permit, taken for one transaction.
 pub(super) struct Writing<'a>(&'a Standing);
 
-/// How often this server had lost what it had committed when something was read.
+/// What may be said of what is read after this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen(u64);
+pub struct Seen {
+    /// How often this server had lost what it had committed.
+    losses: u64,
+    /// Nothing was there that may be undone without a further loss.
+    clear: bool,
+}
 
 impl Standing {
     /// Of a server whose node has just been started: nothing may be written.
@@ -78,7 +85,9 @@ impl Standing {
     /// Notes what the node is.
     pub fn set_role(&self, role: Role) {
         if matches!(role, Role::Standby | Role::Owner) {
-            self.inner().unclear = false;
+            let mut inner = self.inner();
+            inner.unclear = false;
+            inner.arrivals += 1;
         }
         self.state.send_modify(|state| state.role = role);
     }
@@ -118,15 +127,21 @@ impl Standing {
         inner.unclear = true;
     }
 
+    /// How often this server became a standby or the owner.
+    pub(super) fn arrivals(&self) -> u64 {
+        self.inner().arrivals
+    }
+
     /// To be taken before something is read whose durability is asked for later.
     pub fn seen(&self) -> Seen {
-        Seen(self.inner().losses)
+        let inner = self.inner();
+        Seen { losses: inner.losses, clear: !inner.unclear }
     }
 
     /// Whether all that could be read since then is durable, on a server that does not own.
     pub(super) fn is_clear_since(&self, seen: Seen) -> bool {
         let inner = self.inner();
-        !inner.unclear && inner.losses == seen.0
+        seen.clear && !inner.unclear && inner.losses == seen.losses
     }
 }
 
@@ -187,6 +202,7 @@ mod tests {
         assert!(!standing.is_clear_since(before) && !standing.is_clear_since(during));
         standing.set_role(Role::Standby);
         assert!(!standing.is_clear_since(before), "what was seen may be gone");
+        assert!(!standing.is_clear_since(during), "what was being undone may have been seen");
         assert!(standing.is_clear_since(standing.seen()));
     }
 }

@@ -156,6 +156,23 @@ async fn a_write_whose_server_does_not_become_the_owner_is_not_applied_and_never
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stops_asks_for_nothing_any_more_and_writes_what_it_owns() {
+    let rig = Rig::new(LONG);
+    let db = rig.db.clone();
+    let waiting = tokio::spawn(async move { insert(&db, 1).await });
+    rig.until_asked().await;
+    rig.db.stop_asking();
+    let stopped = |written| matches!(written, Err(WriteError::NotApplied("the server is stopping")));
+    assert!(stopped(tokio::time::timeout(LONG, waiting).await.expect("it is told at once").unwrap()));
+    let asked = rig.asked();
+    assert!(stopped(insert(&rig.db, 2).await));
+    assert_eq!(rig.asked(), asked);
+    rig.own();
+    insert(&rig.db, 3).await.unwrap();
+    assert_eq!(rig.rows().await, BTreeSet::from([3]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn so_many_writes_wait_for_ownership_and_one_more_is_told_so() {
     let rig = Rig::new(LONG);
     let waiting: Vec<_> = (0..limits::OWNERSHIP_WAITING as i64)
@@ -305,6 +322,14 @@ async fn a_store_that_is_away_makes_readers_wait_once_and_is_noticed_when_it_is_
     rig.answer_look.send(Ok(None)).unwrap();
     read(&rig.db).await;
     assert_eq!(looks(), 3, "reads look again");
+    rig.clock.advance(limits::LOOK_AGE * 2);
+    rig.answer_look.send(Err(KeepError::Timeout(1.0))).unwrap();
+    read(&rig.db).await;
+    rig.owning.role(Role::Acquiring);
+    rig.owning.role(Role::Standby);
+    rig.answer_look.send(Ok(None)).unwrap();
+    read(&rig.db).await;
+    assert_eq!(looks(), 5, "what failed before a change of role says nothing after it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,9 @@ use super::beats::{Beats, Due};
 use super::gate::Gate;
 use super::standing::Standing;
 use crate::limits;
+use crate::net::presence::WINDOW_MS;
+use crate::time;
+use litekeep_core::env::Clock;
 use litekeep_formats::Txid;
 use rusqlite::Connection;
 use serde_json::{Map, Value};
@@ -39,12 +42,13 @@ impl Writer {
         standing: Arc<Standing>,
         gate: Arc<Gate>,
         beats: Arc<Beats>,
+        clock: Arc<dyn Clock>,
     ) -> Self {
         let (queue, jobs) = sync_channel(limits::WRITE_QUEUE);
         let (tell, ended) = oneshot::channel();
         let thread = std::thread::Builder::new().name("writer".to_owned());
         let spawned = thread.spawn(move || {
-            let mut presence = Presence { beats: &beats, gate: &gate, underway: None };
+            let mut presence = Presence { beats: &beats, gate: &gate, clock: &*clock, underway: None };
             run(&connection, &jobs, &standing, &mut presence);
             drop(connection);
             let _ = tell.send(());
@@ -102,6 +106,7 @@ fn run(connection: &Connection, jobs: &Receiver<Job>, standing: &Standing, prese
 struct Presence<'a> {
     beats: &'a Beats,
     gate: &'a Gate,
+    clock: &'a dyn Clock,
     underway: Option<(Due, oneshot::Receiver<Option<Txid>>)>,
 }
 
@@ -119,7 +124,10 @@ impl Presence<'_> {
     }
 
     fn write(&mut self, connection: &Connection, standing: &Standing) {
-        let Some(_writing) = standing.begin() else { return };
+        let Some(_writing) = standing.begin() else {
+            let oldest = time::now(self.clock) - chrono::Duration::milliseconds(WINDOW_MS);
+            return self.beats.expire(&time::format(oldest));
+        };
         let Some(due) = self.beats.take_due() else { return };
         match in_transaction(connection, |connection| due.write(connection)) {
             Ok(()) => self.underway = Some((due, self.gate.enter(Vec::new()))),

@@ -73,7 +73,7 @@ pub fn not_written(error: WriteError<ApiError>) -> ApiError {
         WriteError::Unknown => ApiError::unavailable(
             "unknown",
             "It is not known whether the change will be kept: the replica does not have it yet. The same request may be \
-             repeated",
+             repeated here; another server does not know of it, so there a vote would switch again",
             2,
         ),
     }

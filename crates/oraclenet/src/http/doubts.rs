@@ -8,7 +8,7 @@ use crate::limits;
 use crate::records::{Context, Target};
 use ring::digest::{SHA256, digest};
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Which request it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -30,22 +30,32 @@ impl Doubt {
     }
 }
 
+/// What a request asked for, or was given.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// The vote's direction, or the new record's id.
+    pub what: String,
+    /// What a vote came to, once it has run: a repetition sets the vote to that, which is right whether the first one
+    /// was kept or undone.
+    pub came_to: Arc<OnceLock<i64>>,
+}
+
 /// See the module's text.
 #[derive(Debug, Default)]
-pub struct Doubts(Mutex<HashMap<Doubt, String>>);
+pub struct Doubts(Mutex<HashMap<Doubt, Asked>>);
 
 impl Doubts {
     /// What the same request had asked for, or been given, when its outcome was unknown.
-    pub fn recall(&self, doubt: &Doubt) -> Option<String> {
+    pub fn recall(&self, doubt: &Doubt) -> Option<Asked> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(doubt).cloned()
     }
 
     /// Notes how a request ended: with a doubt, without one, or not at all, which leaves a doubt that there was.
-    pub fn settle<T, E>(&self, doubt: Doubt, asked: &str, written: &Result<Written<T>, WriteError<E>>) {
+    pub fn settle<T, E>(&self, doubt: Doubt, asked: Asked, written: &Result<Written<T>, WriteError<E>>) {
         let mut doubts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match written {
-            Err(WriteError::Unknown) if doubts.len() < limits::DOUBTS => {
-                doubts.insert(doubt, asked.to_owned());
+            Err(WriteError::Unknown) if doubts.len() < limits::DOUBTS || doubts.contains_key(&doubt) => {
+                doubts.insert(doubt, asked);
             }
             Err(WriteError::Unknown | WriteError::NotApplied(_)) => {}
             Ok(_) | Err(WriteError::Refused(_)) => {
@@ -72,8 +82,9 @@ mod tests {
             (Err(WriteError::Unknown), Some("1".to_owned())),
             (Err(WriteError::Refused(())), None),
         ] {
-            doubts.settle(doubt.clone(), "1", &result);
-            assert_eq!(doubts.recall(&doubt), recalled, "{result:?}");
+            let asked = Asked { what: "1".to_owned(), ..Asked::default() };
+            doubts.settle(doubt.clone(), asked, &result);
+            assert_eq!(doubts.recall(&doubt).map(|asked| asked.what), recalled, "{result:?}");
         }
     }
 }

@@ -1,12 +1,13 @@
 //! OracleNet's own routes: info, me, presence, feed, votes, wallets, replication, health.
 
-use super::doubts::Doubt;
+use super::doubts::{Asked, Doubt};
 use super::error::ApiError;
 use super::request::Incoming;
 use super::state::AppState;
 use super::{accounts, answer};
 use crate::auth::wallet::{Address, Now, Refusal};
 use crate::db::rows::{self, Record};
+use crate::db::{Change, Written};
 use crate::net::feed::{Sort, feed, feed_json, parse_limit};
 use crate::net::presence::{presence, presence_json};
 use crate::random;
@@ -102,7 +103,7 @@ pub async fn feed_of(state: &Arc<AppState>, incoming: Incoming) -> Answer {
 }
 
 /// `POST /api/posts/{id}/upvote` and its relatives. A vote switches, so the repetition of one whose outcome was
-/// unknown must not switch again: it waits for the first one and tells what that came to.
+/// unknown must not switch again: it makes the vote what the first one came to, which may have been undone meanwhile.
 ///
 /// # Errors
 /// As [`records::vote`]; 503.
@@ -110,23 +111,32 @@ pub async fn vote(state: &Arc<AppState>, incoming: Incoming, target: Target, id:
     let context = incoming.context_with(state, Record::new());
     let doubt = Doubt::Vote(records::voter(&context)?.to_owned(), target, id.to_owned());
     records::check_fields(incoming.param("fields"))?;
-    let asked = value.to_string();
-    let repeated = state.doubts.recall(&doubt).is_some_and(|before| before == asked);
-    let (checking, id) = (context.clone(), id.to_owned());
+    let what = value.to_string();
+    let before = state.doubts.recall(&doubt).filter(|before| before.what == what);
+    let asked = before.unwrap_or_else(|| Asked { what, ..Asked::default() });
+    let (came_to, known) = (Arc::clone(&asked.came_to), asked.came_to.get().copied());
+    let (checking, id, seen) = (context.clone(), id.to_owned(), state.db.seen());
     let wanted = id.clone();
-    // Refused before anything is owned.
-    state
-        .db
-        .read(move |connection| records::check_vote(connection, &checking, target, &wanted).map(drop))
-        .await?;
-    let written = state
-        .db
-        .write(move |connection, changes| match repeated {
-            true => records::voted(connection, &context, target, &id),
-            false => records::vote(connection, &context, target, &id, value, changes),
-        })
-        .await;
-    state.doubts.settle(doubt, &asked, &written);
+    // Refused, or found to be done already, before anything is owned.
+    let check = move |connection: &rusqlite::Connection| match known {
+        Some(known) => records::voted(connection, &checking, target, &wanted, known),
+        None => records::check_vote(connection, &checking, target, &wanted).map(|_| None),
+    };
+    let written = match state.db.read(check).await? {
+        Some(value) => state.db.settled(seen).await.map(|txid| Written { value, txid }),
+        None => {
+            let vote = move |connection: &rusqlite::Connection, changes: &mut Vec<Change>| {
+                let value = match came_to.get() {
+                    Some(value) => *value,
+                    None => records::switched(connection, &context, target, &id, value)?,
+                };
+                let _ = came_to.set(value); // votes are made one after the other
+                records::vote(connection, &context, target, &id, value, changes)
+            };
+            state.db.write(vote).await
+        }
+    };
+    state.doubts.settle(doubt, asked, &written);
     let written = answer::written(written)?;
     super::records::committed(&incoming, written.value, written.txid)
 }

@@ -1,13 +1,13 @@
 //! `/api/collections/{collection}/records`.
 
 use super::answer;
-use super::doubts::Doubt;
+use super::doubts::{Asked, Doubt};
 use super::error::ApiError;
 use super::request::Incoming;
 use super::state::AppState;
 use crate::auth::password::{Refused, Stored};
-use crate::db::Beat;
 use crate::db::rows::{self, Record};
+use crate::db::{Beat, Change, Written};
 use crate::random;
 use crate::records::{self, Context, ListQuery, Passwords, Prepared};
 use crate::schema::Collection;
@@ -58,37 +58,44 @@ pub async fn create(state: &Arc<AppState>, mut incoming: Incoming, collection: &
     let mut context = incoming.context(state).await?;
     let doubt = named_by_the_server(state, &mut context, name);
     // Refused before anything is hashed, queued or owned.
-    let checking = context.clone();
+    let (checking, seen) = (context.clone(), state.db.seen());
     let prepared = state
         .db
         .read(move |connection| records::check_create(connection, &checking, checking.schema.get(name)))
         .await?;
     let mut passwords = Passwords::default();
-    match prepared {
+    let made = match prepared {
         Prepared::New(record) if name == "heartbeats" => {
             return heartbeat(state, &incoming, &context, record).await;
         }
-        Prepared::New(_) => passwords.new_hash = new_hash(state, &context).await?,
+        Prepared::New(_) => {
+            passwords.new_hash = new_hash(state, &context).await?;
+            None
+        }
         Prepared::Account(record) => {
             // It tells whether the password is right, as a login does.
             incoming.limit(state, "", Some((name, "auth")))?;
-            passwords.old_opened = opened(state, &context, "password", &record).await?;
-            if passwords.old_opened.is_none() {
+            if opened(state, &context, "password", &record).await?.is_none() {
                 return Err(records::account_is_there());
             }
+            Some(record)
         }
-        Prepared::Existing(_) => {}
-    }
+        Prepared::Existing(record) => Some(record),
+    };
     let shown = context.clone();
-    let written = state
-        .db
-        .write(move |connection, changes| {
-            records::still_signed_in(connection, &context)?;
-            records::create(connection, &context, context.schema.get(name), &passwords, changes)
-        })
-        .await;
+    let written = match made {
+        // It came before, perhaps with an unknown outcome: nothing is written, and it is told once it is durable.
+        Some(record) => state.db.settled(seen).await.map(|txid| Written { value: record, txid }),
+        None => {
+            let create = move |connection: &rusqlite::Connection, changes: &mut Vec<Change>| {
+                records::still_signed_in(connection, &context)?;
+                records::create(connection, &context, context.schema.get(name), &passwords, changes)
+            };
+            state.db.write(create).await
+        }
+    };
     if let Some((doubt, id)) = doubt {
-        state.doubts.settle(doubt, &id, &written);
+        state.doubts.settle(doubt, Asked { what: id, ..Asked::default() }, &written);
     }
     let written = answer::written(written)?;
     let value = show(state, &incoming, shown, name, written.value).await?;
@@ -107,7 +114,8 @@ fn named_by_the_server(
         return None;
     }
     let doubt = Doubt::create(context, collection);
-    let id = state.doubts.recall(&doubt).unwrap_or_else(|| random::record_id(&*context.source));
+    let before = state.doubts.recall(&doubt).map(|asked| asked.what);
+    let id = before.unwrap_or_else(|| random::record_id(&*context.source));
     context.request.body.insert("id".to_owned(), id.clone().into());
     Some((doubt, id))
 }
@@ -206,8 +214,7 @@ async fn heartbeat(state: &Arc<AppState>, incoming: &Incoming, context: &Context
             ApiError::unavailable("not_applied", "Too many oracles are here. Try again", 60)
         });
     }
-    let changes =
-        vec![crate::db::Change { collection: "heartbeats", action: "create", record: record.clone() }];
+    let changes = vec![Change { collection: "heartbeats", action: "create", record: record.clone() }];
     state.hub.publish(changes);
     let shown = show(state, incoming, context.clone(), "heartbeats", record).await?;
     answer::picked(incoming, shown, false)

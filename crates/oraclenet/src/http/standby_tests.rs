@@ -2,15 +2,18 @@
 //! standby whose node counts who asks it for ownership.
 
 use super::accounts;
-use super::doubts::Doubts;
+use super::doubts::{Asked, Doubt, Doubts};
 use super::rate_limit::{RateLimits, Setting};
 use super::router::router;
 use super::state::{AppState, Config};
 use crate::auth::password::{self, Limits, Passwords};
 use crate::db::rows::{self, Record};
-use crate::db::{Db, Durability, Gate, Keeping, Owning, Replica, Standing, adopt, open, tables};
+use crate::db::{
+    Db, Durability, Gate, Keeping, Owning, Replica, Standing, WriteError, Written, adopt, open, tables,
+};
 use crate::random::{self, Source};
 use crate::realtime::Hub;
+use crate::records::Target;
 use crate::replication::{Replication, Told};
 use crate::web::{LagRing, Place, Site, status};
 use axum::Router;
@@ -324,6 +327,10 @@ async fn what_writes_nothing_is_answered_by_a_standby() {
         ("POST", oracles("request-password-reset"), "", json!({ "email": "a@x.io" }), 204),
         ("POST", "/nonce".into(), "", json!({ "address": format!("0x{}", "a".repeat(40)) }), 200),
         ("POST", records("heartbeats"), "ada", json!({ "status": "online" }), 200),
+        ("POST", records("heartbeats"), "bob", json!({ "id": "beat00000000000", "status": "online" }), 200),
+        ("POST", records("heartbeats"), "bob", json!({ "id": "beat00000000000", "status": "online" }), 200),
+        ("POST", records("posts"), "ada", json!({ "id": POST, "title": "T", "content": "C" }), 200),
+        ("POST", records("oracles"), "", account(ADA, &format!("{ADA}@x.io"), PASSWORD), 200),
     ];
     for path in [
         "/",
@@ -341,6 +348,24 @@ async fn what_writes_nothing_is_answered_by_a_standby() {
         rows.push(("GET", path.to_owned(), "", Value::Null, 200));
     }
     check(&rig, rows).await;
+}
+
+/// What the first vote came to, whether the file has that, and what its repetition is answered here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_vote_is_answered_if_it_is_there_and_made_again_if_it_was_undone() {
+    let path = format!("/api/posts/{POST}/upvote");
+    for (came_to, status) in [(0, 200), (1, 503)] {
+        let rig = Rig::new();
+        let (doubt, asked) = (Doubt::Vote(ADA.to_owned(), Target::Post, POST.to_owned()), Asked::default());
+        asked.came_to.set(came_to).unwrap();
+        let asked = Asked { what: "1".to_owned(), ..asked };
+        let unknown: Result<Written<()>, _> = Err(WriteError::<()>::Unknown);
+        rig.state.doubts.settle(doubt.clone(), asked, &unknown);
+        let token = rig.token("oracles", ADA).await;
+        assert_eq!(rig.call("POST", &path, &token, &Value::Null).await, status, "{came_to}");
+        assert_eq!(rig.asked() > 0, status == 503, "{came_to}");
+        assert_eq!(rig.state.doubts.recall(&doubt).is_some(), status == 503, "{came_to}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

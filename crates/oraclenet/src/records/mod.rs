@@ -26,7 +26,7 @@ use input::text as value_text;
 pub use json::{member, public};
 pub use list::{ListQuery, list, show_one, view};
 pub use rule::{holds, passes, still_signed_in};
-pub use votes::{Target, check_vote, vote, voted, voter};
+pub use votes::{Target, check_vote, switched, vote, voted, voter};
 pub use write::{
     Passwords, Prepared, WalletAccount, account_is_there, check_create, check_delete, check_for_wallet,
     check_update, create, create_for_wallet, delete, id_is_taken, update,

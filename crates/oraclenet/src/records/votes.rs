@@ -44,8 +44,23 @@ impl Target {
     }
 }
 
-/// `POST /api/posts/{id}/upvote` and its relatives: `value` is 1 or -1. The same vote again removes it, the opposite
-/// replaces it.
+/// What `POST /api/posts/{id}/upvote` and its relatives make of the caller's vote: `value` is 1 or -1. The same vote
+/// again removes it (0), the opposite replaces it.
+///
+/// # Errors
+/// 403 for whoever may not vote; SQLite's.
+pub fn switched(
+    connection: &Connection,
+    context: &Context,
+    target: Target,
+    id: &str,
+    value: i64,
+) -> Result<i64, ApiError> {
+    let old = vote_of(connection, context, target, id)?;
+    Ok(if old.as_ref().map_or(0, value_of) == value { 0 } else { value })
+}
+
+/// Makes the caller's vote `value`, which may be 0: none. It is no matter how often.
 ///
 /// # Errors
 /// 401, 403 and 404 in the original's words; SQLite's.
@@ -60,22 +75,20 @@ pub fn vote(
     let oracle = check_vote(connection, context, target, id)?;
     let collection = context.schema.get(target.collection());
     let votes = context.schema.get("votes");
-    let condition = format!("oracle = ?1 AND {} = ?2", target.field());
-    let old = rows::find(connection, votes, &condition, &[&oracle, &id])?;
-    let value = match &old {
-        Some(vote) if value_of(vote) == value => {
+    match &vote_of(connection, context, target, id)? {
+        Some(vote) if value == 0 => {
             rows::delete(connection, votes, rows::text(vote, "id"))?;
             note(changes, votes, "delete", vote);
             count(connection, context, Some(vote), None, changes)?;
-            0
         }
+        Some(vote) if value_of(vote) == value => {}
+        None if value == 0 => {}
         Some(vote) => {
             let mut new = vote.clone();
             new.insert("value".to_owned(), value.into());
             rows::update(connection, votes, &new)?;
             note(changes, votes, "update", &new);
             count(connection, context, Some(vote), Some(&new), changes)?;
-            value
         }
         None => {
             let mut new = super::hooks::blank(votes);
@@ -92,9 +105,8 @@ pub fn vote(
             rows::insert(connection, votes, &new)?;
             note(changes, votes, "create", &new);
             count(connection, context, None, Some(&new), changes)?;
-            value
         }
-    };
+    }
     let after = rows::find(connection, collection, "id = ?1", &[&id])?.ok_or_else(ApiError::not_found)?;
     Ok(answer(&after, value))
 }
@@ -119,24 +131,35 @@ pub fn check_vote<'a>(
     there.map(|_| oracle).ok_or_else(|| ApiError::new(404, "Target not found"))
 }
 
-/// What a vote has come to, for a request that is the repetition of one whose outcome was not known: nothing is
-/// switched again.
+/// The answer to a vote that is what it should be already; `None` if it has to be made `value`.
 ///
 /// # Errors
-/// 404 where the target is gone; SQLite's.
+/// As [`vote`].
 pub fn voted(
     connection: &Connection,
     context: &Context,
     target: Target,
     id: &str,
-) -> Result<Value, ApiError> {
-    let oracle = voter(context)?;
-    let collection = context.schema.get(target.collection());
-    let after = rows::find(connection, collection, "id = ?1", &[&id])?;
-    let after = after.ok_or_else(|| ApiError::new(404, "Target not found"))?;
+    value: i64,
+) -> Result<Option<Value>, ApiError> {
+    check_vote(connection, context, target, id)?;
+    let vote = vote_of(connection, context, target, id)?;
+    if vote.as_ref().map_or(0, value_of) != value {
+        return Ok(None);
+    }
+    let after = rows::find(connection, context.schema.get(target.collection()), "id = ?1", &[&id])?;
+    Ok(after.map(|after| answer(&after, value)))
+}
+
+/// The caller's vote, as it is stored.
+fn vote_of(
+    connection: &Connection,
+    context: &Context,
+    target: Target,
+    id: &str,
+) -> Result<Option<Record>, ApiError> {
     let condition = format!("oracle = ?1 AND {} = ?2", target.field());
-    let vote = rows::find(connection, context.schema.get("votes"), &condition, &[&oracle, &id])?;
-    Ok(answer(&after, vote.as_ref().map_or(0, value_of)))
+    Ok(rows::find(connection, context.schema.get("votes"), &condition, &[&voter(context)?, &id])?)
 }
 
 /// Who may vote, before anything is looked up.

@@ -90,10 +90,11 @@ fn alone(world: &World, marker: &Arc<Marker>, migration: Migration) -> Result<Bo
         create(world, &database, &*migration.source)?;
     }
     let found = open_step(&database, &*migration.source)?;
+    remark(&database, &found);
     migration.run()?;
     marker.set(true);
-    let keeping = Keeping::alone(Arc::clone(&world.clock));
-    let (schema, marker) = (found.schema, Arc::clone(marker));
+    let schema = open_step(&database, &*migration.source)?.schema;
+    let (keeping, marker) = (Keeping::alone(Arc::clone(&world.clock)), Arc::clone(marker));
     Ok(Booted { database, schema, keeping, node: None, replica: None, restore: None, marker })
 }
 
@@ -143,6 +144,7 @@ impl Boot<'_> {
             create(world, &database, &*self.migration.source)?;
         }
         let found = open_step(&database, &*self.migration.source)?;
+        remark(&database, &found);
         // What lacks a table that is read cannot be served before it is brought up.
         let own = fresh || found.plan.changes_tables();
         let clock = Arc::clone(&world.clock);
@@ -160,7 +162,10 @@ impl Boot<'_> {
         };
         let replica: Arc<dyn crate::db::Replica> = Arc::clone(&node) as _;
         let keeping = Keeping { standing, gate, replica: Some(replica), clock };
-        Ok(Attempt::Done(Box::new(Done { database, schema: found.schema, keeping, node, restore })))
+        // Once more: the secrets of collections that were missing are those that were written, here or elsewhere. No
+        // later change of hands brings others: whoever lacks a collection owns before it gets here.
+        let schema = open_step(&database, &*self.migration.source)?.schema;
+        Ok(Attempt::Done(Box::new(Done { database, schema, keeping, node, restore })))
     }
 
     /// What happens at a change of hands.
@@ -464,13 +469,48 @@ pub(super) fn create(world: &World, database: &Path, source: &dyn Source) -> Res
 
 /// Reads what the file is. Writes nothing: it may be somebody else's, and the replica is not ours yet.
 fn open_step(database: &Path, source: &dyn Source) -> Result<Found, Trouble> {
-    let found = open::look(database)
+    open::look(database)
         .map_err(AdoptError::from)
         .and_then(|connection| adopt::look(&connection, &|| random::secret(source)))
-        .map_err(|error| {
-            Trouble::new(exit::FAILED, format!("cannot open {}: {error}", database.display()))
-        })?;
+        .map_err(|error| Trouble::new(exit::FAILED, format!("cannot open {}: {error}", database.display())))
+}
+
+/// Says what was found.
+fn remark(database: &Path, found: &Found) {
     found.remarks.iter().for_each(|remark| tracing::warn!("{remark}"));
     tracing::info!(path = %database.display(), "initialized db");
-    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::System;
+    use litekeep::clock::SystemClock;
+
+    #[test]
+    fn the_secret_of_a_collection_that_was_missing_is_the_one_that_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = dir.path().join("data.db");
+        let world = World {
+            env: Box::new(|_| None),
+            executable_dir: dir.path().to_owned(),
+            directory: dir.path().to_owned(),
+            clock: Arc::new(SystemClock),
+            random: Arc::new(litekeep::clock::SystemRandom::default()),
+        };
+        let source: Arc<dyn Source> = Arc::new(System::open().unwrap());
+        create(&world, &database, &*source).unwrap();
+        let connection = open::writer(&database).unwrap();
+        let remove = "DELETE FROM _collections WHERE name = '_superusers'; DROP TABLE _superusers";
+        connection.execute_batch(remove).unwrap();
+        drop(connection);
+        let secret = || {
+            let marker = Arc::new(Marker::take(&world, dir.path()).unwrap());
+            let (clock, source) = (Arc::clone(&world.clock), Arc::clone(&source));
+            let migration = Migration { database: database.clone(), clock, source, superuser: None };
+            let booted = alone(&world, &marker, migration).unwrap();
+            booted.schema.get("_superusers").auth.as_ref().unwrap().token_secret.clone()
+        };
+        assert_eq!(secret(), secret(), "the tokens of the first start die at the second");
+    }
 }

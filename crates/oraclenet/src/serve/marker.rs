@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Beside the database.
 const NAME: &str = ".oraclenet-server";
 /// Always as many bytes, so that a new text replaces an old one in one write.
-const BYTES: usize = 32;
+const BYTES: usize = 64;
 /// How long a server waits for a program that writes to the database while no server runs.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The pause between two attempts.
@@ -34,6 +34,8 @@ pub(super) struct Serving {
     path: PathBuf,
     pub(super) pid: i32,
     pub(super) may_write: bool,
+    /// In which numbering of processes `pid` is its.
+    namespace: String,
 }
 
 impl Marker {
@@ -59,8 +61,12 @@ impl Marker {
 
     /// Says whether this server may write.
     pub(super) fn set(&self, may_write: bool) {
+        self.write(std::process::id(), may_write);
+    }
+
+    fn write(&self, pid: u32, may_write: bool) {
         let role = if may_write { "owner" } else { "standby" };
-        let text = format!("{:<width$}\n", format!("{} {role}", std::process::id()), width = BYTES - 1);
+        let text = format!("{:<width$}\n", format!("{pid} {role} {}", namespace()), width = BYTES - 1);
         if let Err(error) = self.0.write_all_at(text.as_bytes(), 0) {
             tracing::warn!(%error, "{NAME} cannot be written: `oraclenet superuser` may be refused");
         }
@@ -76,7 +82,12 @@ pub(super) fn who(dir: &Path) -> Result<Holder, Trouble> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = file.map_err(|error| failed(&error))?;
     match file.try_lock() {
-        Ok(()) => Ok(Holder::Nobody(Marker(file))),
+        Ok(()) => {
+            // What a dead server left would send others to whoever has its number now.
+            let marker = Marker(file);
+            marker.write(0, false);
+            Ok(Holder::Nobody(marker))
+        }
         Err(TryLockError::WouldBlock) => {
             Ok(Holder::Server(Serving::read(&path).map_err(|error| failed(&error))?))
         }
@@ -84,13 +95,26 @@ pub(super) fn who(dir: &Path) -> Result<Holder, Trouble> {
     }
 }
 
+/// Which numbering of processes this one is in: a container has its own. One sign where the system has no such thing.
+fn namespace() -> String {
+    let link = std::fs::read_link("/proc/self/ns/pid");
+    link.map_or_else(|_| "-".to_owned(), |link| link.to_string_lossy().into_owned())
+}
+
 impl Serving {
+    /// The number that a signal may be sent to: of a server, and in the numbering of this process.
+    pub(super) fn reachable(&self) -> Option<i32> {
+        (self.pid > 0 && self.namespace == namespace()).then_some(self.pid)
+    }
+
     fn read(path: &Path) -> std::io::Result<Self> {
         let mut text = String::new();
         File::open(path)?.take(BYTES as u64).read_to_string(&mut text)?;
         let mut words = text.split_whitespace();
         let pid = words.next().and_then(|word| word.parse().ok()).unwrap_or_default();
-        Ok(Self { path: path.to_owned(), pid, may_write: words.next() == Some("owner") })
+        let may_write = words.next() == Some("owner");
+        let namespace = words.next().unwrap_or_default().to_owned();
+        Ok(Self { path: path.to_owned(), pid, may_write, namespace })
     }
 
     /// What it says now.
@@ -113,8 +137,16 @@ mod tests {
             let mine = i32::try_from(std::process::id()).unwrap();
             assert_eq!((serving.pid, serving.may_write), (mine, may_write));
             assert_eq!(serving.again().unwrap(), serving);
+            assert_eq!(serving.reachable(), Some(mine));
+            assert_eq!(Serving { namespace: "pid:[1]".to_owned(), ..serving }.reachable(), None);
         }
         drop(marker);
-        assert!(matches!(who(dir.path()).unwrap(), Holder::Nobody(_)));
+        let Holder::Nobody(_command) = who(dir.path()).unwrap() else { panic!("nobody runs any more") };
+        let Holder::Server(serving) = who(dir.path()).unwrap() else { panic!("it is held") };
+        assert_eq!(
+            (serving.pid, serving.may_write, serving.reachable()),
+            (0, false, None),
+            "the dead one's number"
+        );
     }
 }

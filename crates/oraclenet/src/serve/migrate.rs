@@ -10,9 +10,12 @@ use crate::db::{open, rows};
 use crate::random::{self, Source};
 use crate::time;
 use litekeep_core::env::Clock;
-use rusqlite::TransactionBehavior;
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// How often the database may be found locked, each time for [`open::WRITER_BUSY`].
+const ATTEMPTS: u32 = 15;
 
 /// See the module's text.
 #[derive(Clone)]
@@ -29,12 +32,8 @@ impl Migration {
     pub(super) fn run(&self) -> Result<(), Trouble> {
         let failed = |error: &dyn std::fmt::Display| cannot(&self.database, error);
         let now = time::format(time::now(&*self.clock));
-        let mut connection = open::writer(&self.database).map_err(|error| failed(&error))?;
-        open::use_wal(&connection).map_err(|error| failed(&error))?;
-        // Immediate: it reads before it writes, and another process's commit in between would make it fail.
-        let transaction = connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(|error| failed(&error))?;
+        let connection = open::writer(&self.database).map_err(|error| failed(&error))?;
+        let transaction = begun(&connection).map_err(|error| failed(&error))?;
         let found = adopt::look(&transaction, &|| random::secret(&*self.source));
         let found = found.map_err(|error| failed(&error))?;
         if found.plan != adopt::Plan::default() {
@@ -54,7 +53,7 @@ impl Migration {
 
     fn make_superuser(
         &self,
-        connection: &rusqlite::Connection,
+        connection: &Connection,
         found: &adopt::Found,
         now: &str,
     ) -> Result<(), Trouble> {
@@ -70,6 +69,29 @@ impl Migration {
         adopt::upsert_superuser(connection, &found.schema, &account, now).map_err(|error| failed(&error))?;
         tracing::info!(%email, "created the superuser from the environment");
         Ok(())
+    }
+}
+
+/// The transaction, once no other program holds the database: an end of the replication, and with it of the server, is
+/// not what somebody's `sqlite3` should cause.
+fn begun(connection: &Connection) -> rusqlite::Result<Transaction<'_>> {
+    let mut attempts = 1;
+    loop {
+        // Immediate: it reads before it writes, and another process's commit in between would make it fail.
+        let begun = open::use_wal(connection)
+            .and_then(|()| Transaction::new_unchecked(connection, TransactionBehavior::Immediate));
+        match begun {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && attempts < ATTEMPTS =>
+            {
+                tracing::warn!(
+                    seconds = (open::WRITER_BUSY * attempts).as_secs(),
+                    "another program holds the database: waiting until it can be written to"
+                );
+                attempts += 1;
+            }
+            begun => return begun,
+        }
     }
 }
 

@@ -109,14 +109,17 @@ fn on_signal(stop: &Arc<watch::Sender<bool>>, asked: &Arc<OnceLock<Arc<Node>>>) 
     let thread = std::thread::Builder::new().name("signals".to_owned());
     thread
         .spawn(move || {
+            let mut heard = false; // an end that nobody has signalled yet is not the first signal
             for signal in signals.forever() {
                 if signal == SIGUSR1 {
-                    if let Some(node) = asked.get() {
+                    // A server that stops takes the data from nobody.
+                    if let Some(node) = asked.get().filter(|_| !*stop.borrow()) {
                         node.ask_to_own();
                     }
                     continue;
                 }
-                if stop.send_replace(true) {
+                stop.send_replace(true);
+                if std::mem::replace(&mut heard, true) {
                     tracing::warn!("second signal received, ending at once");
                     std::process::exit(128 + signal);
                 }
@@ -205,9 +208,10 @@ async fn live(
     let refused = tokio::spawn(watch_mark(state.db.clone(), Arc::clone(stop), stopped.clone()));
     let router = router::router(Arc::clone(state), Arc::new(site));
     let mut ending = stopped.clone();
-    let hub = Arc::clone(&state.hub);
+    let (hub, db) = (Arc::clone(&state.hub), state.db.clone());
     tokio::spawn(async move {
         let _ = ending.wait_for(|stop| *stop).await;
+        db.stop_asking();
         hub.close(); // else those who listen would hold the end up
     });
     let trusted = &state.config.trusted;
@@ -275,8 +279,13 @@ fn stop_with(node: &Arc<Node>, stop: &Arc<watch::Sender<bool>>) -> Result<(), Tr
 fn end(node: Option<Arc<Node>>, limit: Duration) -> Result<(), Trouble> {
     let Some(node) = node else { return Ok(()) };
     let ended = node.when_ended();
+    let owned = node.status().epoch.is_some();
     node.begin_stop(limit);
     match ended() {
+        None if !owned => {
+            tracing::info!("a standby has nothing to bring up");
+            Ok(())
+        }
         None => {
             let txid = node.status().txid.map_or_else(String::new, |txid| txid.to_string());
             tracing::info!(%txid, "replica sync complete");

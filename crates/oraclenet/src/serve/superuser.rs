@@ -12,7 +12,9 @@ use crate::db::adopt::{self, Superuser};
 use crate::db::{open, rows};
 use crate::random::{self, Source, System};
 use crate::records::formats::is_email;
+use crate::schema::Schema;
 use crate::time;
+use rusqlite::Connection;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -81,26 +83,32 @@ fn set(world: &World, database: &Path, action: &str, email: &str, password: &str
     let (id, token_key) = (random::record_id(&source), random::token_key(&source));
     let now = time::format(time::now(&*world.clock));
     let account = Superuser { email, password_hash: &hash, id: &id, token_key: &token_key };
-    let was_there = write(world, database, &source, |connection, schema| {
+    let check = |connection: &Connection, schema: &Schema| {
         let known = rows::find(connection, schema.get("_superusers"), "email = ?1", &[&email])?;
-        match (action, known) {
-            ("create", Some(_)) => Ok(Err(format!("there is a superuser {email:?} already"))),
-            ("update", None) => Ok(Err(format!("there is no superuser {email:?}"))),
-            _ => adopt::upsert_superuser(connection, schema, &account, &now).map(Ok),
-        }
+        Ok(match (action, known) {
+            ("create", Some(_)) => Some(format!("there is a superuser {email:?} already")),
+            ("update", None) => Some(format!("there is no superuser {email:?}")),
+            _ => None,
+        })
+    };
+    write(world, database, &source, &check, |connection, schema| {
+        adopt::upsert_superuser(connection, schema, &account, &now).map(drop)
     })?;
-    Ok(match (action, was_there) {
-        ("create", _) => format!("Successfully created new superuser {email:?}!"),
-        ("update", _) => format!("Successfully changed superuser {email:?} password!"),
+    Ok(match action {
+        "create" => format!("Successfully created new superuser {email:?}!"),
+        "update" => format!("Successfully changed superuser {email:?} password!"),
         _ => format!("Successfully saved superuser {email:?}!"),
     })
 }
 
 fn delete(world: &World, database: &Path, email: &str) -> Result<String, Trouble> {
     let source = System::open().map_err(|error| Trouble::new(exit::FAILED, error.to_string()))?;
-    write(world, database, &source, |connection, _| {
-        let gone = connection.execute("DELETE FROM main._superusers WHERE email = ?1", [email])?;
-        Ok(if gone == 0 { Err(format!("there is no superuser {email:?}")) } else { Ok(true) })
+    let check = |connection: &Connection, schema: &Schema| {
+        let known = rows::find(connection, schema.get("_superusers"), "email = ?1", &[&email])?;
+        Ok(known.is_none().then(|| format!("there is no superuser {email:?}")))
+    };
+    write(world, database, &source, &check, |connection, _| {
+        connection.execute("DELETE FROM main._superusers WHERE email = ?1", [email]).map(drop)
     })?;
     Ok(format!("Successfully deleted superuser {email:?}!"))
 }
@@ -152,9 +160,10 @@ fn writable(world: &World, database: &Path) -> Result<Holder, Trouble> {
     }
 }
 
-/// Asks a server to become the owner. The lock on its marker says that the process lives, so the number is still its.
+/// Asks a server to become the owner. The lock on its marker says that the process lives, and whoever takes the lock
+/// wipes the number of the one before, so the number is still its.
 fn ask(serving: &Serving) {
-    if let Some(pid) = rustix::process::Pid::from_raw(serving.pid) {
+    if let Some(pid) = serving.reachable().and_then(rustix::process::Pid::from_raw) {
         // One that is not ours to ask stays what it is, and the wait ends with a word about it.
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::USR1);
     }
@@ -172,19 +181,36 @@ fn standby(serving: &Serving) -> Trouble {
     )
 }
 
-fn write<T>(
+/// Does `work` in a transaction, unless `check` says why not: before a standby is asked to move the ownership, and
+/// again when nobody else can write any more.
+fn write(
     world: &World,
     database: &Path,
     source: &dyn Source,
-    work: impl FnOnce(&rusqlite::Connection, &crate::schema::Schema) -> rusqlite::Result<Result<T, String>>,
-) -> Result<T, Trouble> {
+    check: &dyn Fn(&Connection, &Schema) -> rusqlite::Result<Option<String>>,
+    work: impl FnOnce(&Connection, &Schema) -> rusqlite::Result<()>,
+) -> Result<(), Trouble> {
     let failed = |error: &dyn std::fmt::Display| {
         Trouble::new(exit::FAILED, format!("{}: {error}", database.display()))
     };
+    let refused = |why: Option<String>| match why {
+        Some(why) => Err(Trouble::new(exit::FAILED, why)),
+        None => Ok(()),
+    };
+    let look = || {
+        let looking = open::look(database).map_err(|error| failed(&error))?;
+        let found = adopt::look(&looking, &|| random::secret(source)).map_err(|error| failed(&error))?;
+        Ok::<_, Trouble>((looking, found))
+    };
+    let (looking, found) = look()?;
+    // A table may be missing until the server, which may be starting, has brought the database up.
+    if !found.plan.changes_tables() {
+        refused(check(&looking, &found.schema).map_err(|error| failed(&error))?)?;
+    }
+    drop(looking);
     let mut holder = writable(world, database)?;
     // Another program's file is refused before anything is written to it.
-    let looking = open::look(database).map_err(|error| failed(&error))?;
-    let found = adopt::look(&looking, &|| random::secret(source)).map_err(|error| failed(&error))?;
+    let (looking, found) = look()?;
     drop(looking);
     let mut connection = open::writer(database).map_err(|error| failed(&error))?;
     let transaction = connection
@@ -196,8 +222,7 @@ fn write<T>(
     {
         return Err(standby(serving));
     }
-    let done = work(&transaction, &found.schema).map_err(|error| failed(&error))?;
-    let value = done.map_err(|why| Trouble::new(exit::FAILED, why))?;
-    transaction.commit().map_err(|error| failed(&error))?;
-    Ok(value)
+    refused(check(&transaction, &found.schema).map_err(|error| failed(&error))?)?;
+    work(&transaction, &found.schema).map_err(|error| failed(&error))?;
+    transaction.commit().map_err(|error| failed(&error))
 }
