@@ -30,7 +30,6 @@ use litekeep_core::ownership::Times;
 use litekeep_formats::Epoch;
 use litekeep_store::Store;
 use std::io;
-use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
@@ -58,7 +57,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What the deciding thread hears.
 pub(super) enum Event {
     Signal(i32),
-    Child(io::Result<ExitStatus>),
+    Child(io::Result<()>),
     /// A node may be written to.
     Owned(usize, Option<Epoch>),
     /// A node has a successor: the command must have stopped before it goes on.
@@ -322,8 +321,8 @@ impl House {
                 Survey::UnderWay => Ok(()),
                 Survey::Due => {
                     self.survey = Survey::UnderWay;
-                    let tell = self.tell.clone();
-                    thread("survey", move || drop(tell.send(Event::Surveyed(watch::survey(&absent)))))
+                    let (tell, clock) = (self.tell.clone(), Arc::clone(&self.clock));
+                    thread("survey", move || drop(tell.send(Event::Surveyed(watch::survey(&clock, absent)))))
                 }
             };
         }
@@ -516,8 +515,10 @@ impl House {
         }
     }
 
-    fn child_ended(&mut self, end: io::Result<ExitStatus>) {
-        self.child = None;
+    fn child_ended(&mut self, end: io::Result<()>) {
+        let Some(child) = self.child.take() else { return };
+        let rest = self.stage == Stage::Stopping || self.kill_at.is_some();
+        let end = end.and_then(|()| child.reap(rest));
         self.kill_at = None;
         self.door.close();
         if self.stage == Stage::Stopping {

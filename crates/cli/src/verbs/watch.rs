@@ -3,8 +3,10 @@
 
 use super::restore;
 use crate::trouble::{Exit, Trouble};
+use litekeep::files::RealFiles;
 use litekeep::node::{self, Successor};
-use litekeep::restore::{PARALLELISM, look};
+use litekeep::restore::{self as engine, Options, Outcome, RestoreEnv};
+use litekeep_core::env::Clock;
 use litekeep_formats::Epoch;
 use litekeep_store::Store;
 use std::path::PathBuf;
@@ -46,23 +48,19 @@ fn judge(found: impl Iterator<Item = (Option<Successor>, Option<Epoch>)>) -> See
     if opened && !open { Seen::Well } else { Seen::Open }
 }
 
-/// Whether the replicas of databases that are not there are empty, so that the command may make them.
+/// Whether the replicas of databases that are not there are confirmed empty, so that the command may make them.
 ///
 /// # Errors
-/// One is not, or cannot be asked.
-pub(super) fn survey(absent: &[(Arc<dyn Store>, PathBuf)]) -> Result<(), Trouble> {
+/// One is not, or cannot be asked; as a restore would say it.
+pub(super) fn survey(clock: &Arc<dyn Clock>, absent: Vec<(Arc<dyn Store>, PathBuf)>) -> Result<(), Trouble> {
     for (store, path) in absent {
-        let path = path.display();
-        let look = look(&**store, PARALLELISM).map_err(|error| {
-            Trouble::new(format!("{path} is not there, and nobody can tell whether its replica is empty"))
-                .because(&error)
-                .exit(restore::UNREACHABLE)
-        })?;
-        // A claim alone is nobody's data: its owner may have died before it wrote any.
-        if !look.catalog.is_empty() || !look.v3_snapshots.is_empty() || look.opened.is_some() {
-            return Err(Trouble::new(format!("{path} is not there, but in its replica it is"))
-                .cause("the command would make a second one beside it")
-                .hint("restore it first; -restore-if-db-not-exists does it at every start")
+        let env = RestoreEnv { store, files: Arc::new(RealFiles), clock: Arc::clone(clock), vfs: None };
+        let options = Options { dry_run: true, if_replica_exists: true, ..Options::new(&path) };
+        let found = engine::restore(&env, &options, &mut |_| {}).map_err(|error| restore::trouble(&error))?;
+        if let Outcome::Planned(_) | Outcome::Restored(_) = found {
+            return Err(Trouble::new(format!("{} is not there, and its replica holds one", path.display()))
+                .cause("the command would make another beside it")
+                .hint("restore it first; -restore-if-db-not-exists does so at every start")
                 .exit(Exit::DIVERGED));
         }
     }
