@@ -2,60 +2,69 @@
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use std::io;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
-use std::sync::{Arc, Mutex, PoisonError};
 
-/// A running child. It inherits environment, stdin, stdout and stderr.
+/// A running child, in a process group of its own. It inherits environment, stdin, stdout and stderr. Until it is reaped
+/// nobody else can get its number, so that no signal hits a stranger.
 pub(crate) struct Running {
     pid: Pid,
-    /// `None` once it is reaped: its number may mean somebody else by then.
-    child: Arc<Mutex<Option<Child>>>,
+    child: Child,
 }
 
 impl Running {
-    /// Starts a command and calls `ended` once with its end, on a thread of its own.
+    /// Starts a command and calls `ended` once when it has ended, on a thread of its own; [`Running::reap`] it then.
     ///
     /// # Errors
     /// The command cannot be started.
     pub(crate) fn start(
         words: &[String],
-        ended: impl FnOnce(io::Result<ExitStatus>) + Send + 'static,
+        ended: impl FnOnce(io::Result<()>) + Send + 'static,
     ) -> io::Result<Self> {
         let (program, args) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-        let child = Command::new(program).args(args).spawn()?;
-        let pid = Pid::from_child(&child);
-        let child = Arc::new(Mutex::new(Some(child)));
-        let waiter = Arc::clone(&child);
-        std::thread::Builder::new().name("child".to_owned()).spawn(move || ended(wait(pid, &waiter)))?;
-        Ok(Self { pid, child })
+        let child = Command::new(program).args(args).process_group(0).spawn()?;
+        let running = Self { pid: Pid::from_child(&child), child };
+        let pid = running.pid;
+        let waiter = std::thread::Builder::new().name("child".to_owned()).spawn(move || ended(wait(pid)));
+        if let Err(error) = waiter {
+            let _ = running.reap(true);
+            return Err(error);
+        }
+        Ok(running)
     }
 
-    /// Passes a signal on; nothing happens if the child has ended.
+    /// Passes a signal on, SIGKILL to all of its group; nothing happens if it has ended.
     pub(crate) fn signal(&self, signal: i32) {
-        let child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        if child.is_some()
-            && let Some(signal) = Signal::from_named_raw(signal)
-        {
-            let _ = rustix::process::kill_process(self.pid, signal);
+        match Signal::from_named_raw(signal) {
+            Some(Signal::KILL) => self.kill_group(),
+            Some(signal) => drop(rustix::process::kill_process(self.pid, signal)),
+            None => {}
         }
+    }
+
+    /// How it ended. With `rest`, whatever of its group outlives it is killed: `sh run.sh` may have left somebody who
+    /// writes on.
+    pub(crate) fn reap(mut self, rest: bool) -> io::Result<ExitStatus> {
+        if rest {
+            self.kill_group();
+        }
+        self.child.wait()
+    }
+
+    fn kill_group(&self) {
+        let _ = rustix::process::kill_process_group(self.pid, Signal::KILL);
     }
 }
 
-/// Waits without reaping first, so that a signal that is passed on meanwhile cannot hit a stranger with the same
-/// number.
-fn wait(pid: Pid, child: &Mutex<Option<Child>>) -> io::Result<ExitStatus> {
+/// Waits without reaping.
+fn wait(pid: Pid) -> io::Result<()> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     while let Err(error) = rustix::process::waitid(WaitId::Pid(pid), options) {
         if error != rustix::io::Errno::INTR {
             return Err(error.into());
         }
     }
-    let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
-    match child.take() {
-        Some(mut child) => child.wait(),
-        None => Err(io::ErrorKind::NotFound.into()),
-    }
+    Ok(())
 }
 
 /// The exit code that stands for a child's end: its own, or 128 and the number of the signal that ended it. A child
@@ -82,9 +91,9 @@ mod tests {
         if let Some(signal) = signal {
             running.signal(signal);
         }
-        let status = told.recv().expect("an end").expect("a status");
-        running.signal(9);
-        status
+        told.recv().expect("an end").expect("it can be waited for");
+        running.signal(15);
+        running.reap(false).expect("a status")
     }
 
     #[test]
@@ -100,6 +109,23 @@ mod tests {
         let status = end_of(&["sleep", "600"], Some(15));
         assert_eq!(exit_code(status, &[15]), 0);
         assert_eq!(exit_code(status, &[2]), 128 + 15);
+    }
+
+    #[test]
+    fn what_outlives_the_first_process_is_killed_with_its_group() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let pipe = dir.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().expect("run").success());
+        let line = format!("sleep 600 > {} &", pipe.display());
+        let (tell, told) = mpsc::channel();
+        let words = ["sh", "-c", &line].map(str::to_owned);
+        let running =
+            Running::start(&words, move |end| tell.send(end).expect("the test listens")).expect("started");
+        let mut held = std::fs::File::open(&pipe).expect("somebody writes there");
+        told.recv().expect("an end").expect("it can be waited for");
+        assert!(running.reap(true).expect("a status").success());
+        let mut read = Vec::new();
+        std::io::Read::read_to_end(&mut held, &mut read).expect("read until nobody holds it");
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub(crate) static HAND_OVER: Flag = Flag::taking(
     "hand-over",
     "DURATION",
     "with -exec: how long an older instance may take to stop its command and bring its changes up;\n\
-     an instance that was asked to leave kills its command 2 s before that",
+     an instance that was asked to leave kills its command 3 s before that",
 )
 .or("10s");
 pub(crate) static READY_TIMEOUT: Flag = Flag::taking(

@@ -1,12 +1,16 @@
 //! `litekeep replicate -exec`: a command that runs only while its databases are owned, and hands over to a newer instance.
 //!
 //! The newcomer follows first and claims then. The older instance stops its command, brings the tail up, closes, and keeps
-//! looking: until the newcomer says that its command is well. If it gives up, or says nothing for a minute, the older one
-//! takes the databases back and starts its command again, so that a bad release is no outage.
+//! looking: until the newcomer says that its command is well, and, less often, after that. If the newcomer gives up, leaves,
+//! or says nothing for a minute, the older one takes the databases back and starts its command again, so that a bad release
+//! is no outage.
 //!
-//! One thread waits for events and decides; nodes, signals, the command and the probe only tell it what happened.
+//! One thread waits for events and decides; nodes, signals, the command, the probe and the looks at the store only tell it
+//! what happened. It never asks a store itself.
 
+use super::door::{Door, Doorkeeper};
 use super::replicate::{keep_trouble, replicating_to, thread};
+use super::watch::{self, Seen};
 use super::{open, ready};
 use crate::child::{self, Running};
 use crate::config::Database;
@@ -16,99 +20,55 @@ use crate::world::World;
 use litekeep::error::KeepError;
 use litekeep::files::RealFiles;
 use litekeep::jobs::Threads;
-use litekeep::node::{self, Application, Left, Node, NodeSettings, Role, Successor};
+use litekeep::node::{Left, Node, NodeSettings, Role};
 use litekeep::replicator::{Env, Health};
 use litekeep::settings::Settings;
 use litekeep_core::decisions::Decisions;
-use litekeep_core::env::Clock;
+use litekeep_core::env::{Clock, Random};
 use litekeep_core::limits;
 use litekeep_core::ownership::Times;
 use litekeep_formats::Epoch;
 use litekeep_store::Store;
 use std::io;
-use std::process::ExitStatus;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How old a claim must be before another: a command starts and stops in seconds, not in milliseconds. Half of what a
 /// successor gets to become well, where that is less.
 const TENURE: Duration = Duration::from_secs(30);
-/// A command needs some time to end, and the tail some to go up.
-pub(super) const LEAST_HAND_OVER: Duration = Duration::from_secs(3);
+/// A command needs some time to end, once the claim was seen, and the tail some to go up.
+pub(super) const LEAST_HAND_OVER: Duration = Duration::from_secs(5);
 /// What of that is left for the tail once the command has been killed.
 const FOR_THE_TAIL: Duration = Duration::from_secs(2);
 /// A successor without an address to ask needs [`UP`] alone, and the start of a program.
 pub(super) const LEAST_READY: Duration = Duration::from_secs(10);
 /// How long a command must have stayed up to count as well, without an address to ask.
 const UP: Duration = Duration::from_secs(5);
-/// How often a successor, and the time, are looked at.
+/// How often a successor is looked at that is not known to be well, and how often one that was.
 const LOOK: Duration = Duration::from_secs(1);
+const LOOK_WHEN_RETIRED: Duration = Duration::from_secs(4);
+/// How long a database that the command has made may take until it is owned.
+const UNOWNED: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(100);
 /// How often an idle owner looks for a claim, and a standby for the next transaction.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What the deciding thread hears.
-enum Event {
+pub(super) enum Event {
     Signal(i32),
-    Child(io::Result<ExitStatus>),
+    Child(io::Result<()>),
     /// A node may be written to.
     Owned(usize, Option<Epoch>),
     /// A node has a successor: the command must have stopped before it goes on.
-    Leaving(usize),
+    Leaving,
     Left(usize, Left),
     Ended(usize, Option<Arc<KeepError>>),
     Ready,
-}
-
-/// Whether the command runs, for the nodes that wait for its end.
-#[derive(Default)]
-struct Door {
-    runs: Mutex<bool>,
-    closed: Condvar,
-}
-
-impl Door {
-    fn runs(&self) -> MutexGuard<'_, bool> {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, runs: bool) {
-        *self.runs() = runs;
-        self.closed.notify_all();
-    }
-}
-
-/// A node's application: the command, by way of the deciding thread.
-struct Doorkeeper {
-    index: usize,
-    tell: Sender<Event>,
-    door: Arc<Door>,
-}
-
-impl Doorkeeper {
-    fn tell(&self, event: Event) {
-        let _ = self.tell.send(event); // nobody listens any more: the process ends
-    }
-}
-
-impl Application for Doorkeeper {
-    fn role(&self, _role: Role) {}
-
-    fn start_writing(&self, epoch: Option<Epoch>) -> Result<(), String> {
-        self.tell(Event::Owned(self.index, epoch));
-        Ok(())
-    }
-
-    fn stop_writing(&self) {
-        self.tell(Event::Leaving(self.index));
-        let runs = |runs: &mut bool| *runs;
-        drop(self.door.closed.wait_while(self.door.runs(), runs).unwrap_or_else(PoisonError::into_inner));
-    }
-
-    fn left(&self, how: Left) {
-        self.tell(Event::Left(self.index, how));
-    }
+    /// The answer to a look that was asked for in this stage.
+    Seen(Stage, Seen),
+    /// Whether the databases that are not there are for the command to make.
+    Surveyed(Result<(), Trouble>),
 }
 
 /// One database.
@@ -116,25 +76,25 @@ struct Member {
     node: Node,
     store: Arc<dyn Store>,
     database: Database,
-    /// It may be written to.
-    owned: bool,
     /// The last epoch that was owned.
     epoch: Option<Epoch>,
+    /// Since when it is there and nevertheless not owned, while the command runs.
+    unowned: Option<Duration>,
     ended: bool,
 }
 
 /// What the command does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     /// The databases are followed, then claimed.
     Acquiring,
     /// It runs, since then; whether it is known to be well.
     Up(Duration, bool),
-    /// It was told to stop for a successor, then; whether it was killed since.
-    Stopping(Duration, bool),
+    /// It was told to stop for a successor.
+    Stopping,
     /// It has stopped for a successor, then; nobody knows yet whether that one is well.
     Watching(Duration),
-    /// The successor is well.
+    /// The successor is well, or was when last looked at.
     Retired,
     /// All ends.
     Ending,
@@ -150,8 +110,17 @@ pub(super) struct Command {
     pub(super) single_writer: bool,
 }
 
+/// Whether databases that are not there are known to be nobody's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Survey {
+    Due,
+    UnderWay,
+    Done,
+}
+
 struct House {
     clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
     members: Vec<Member>,
     command: Command,
     child: Option<Running>,
@@ -161,7 +130,18 @@ struct House {
     told: Receiver<Event>,
     passed_on: Vec<i32>,
     signals: u32,
+    /// When the command is killed, because what it commits after a successor's fence is lost. It stays set until it has ended.
+    kill_at: Option<Duration>,
     next_look: Duration,
+    /// A look is under way.
+    looking: bool,
+    survey: Survey,
+    /// How long a successor may take, and how long after its end the databases are taken back. By chance, so that two
+    /// instances that took one database each from the other do not do so again and again at the same moment.
+    patience: Duration,
+    pause: Duration,
+    /// When the first look found that there is no successor any more.
+    gone: Option<Duration>,
     exit: Exit,
     trouble: Option<Trouble>,
 }
@@ -174,6 +154,7 @@ pub(super) fn run(world: &World, databases: Vec<Database>, command: Command) -> 
         .map_err(|error| Trouble::new("can't listen for signals").because(&error))?;
     let mut house = House {
         clock: Arc::clone(&world.clock),
+        random: Arc::clone(&world.random),
         members: Vec::new(),
         command,
         child: None,
@@ -183,7 +164,13 @@ pub(super) fn run(world: &World, databases: Vec<Database>, command: Command) -> 
         told,
         passed_on: Vec::new(),
         signals: 0,
+        kill_at: None,
         next_look: Duration::ZERO,
+        looking: false,
+        survey: Survey::Due,
+        patience: Duration::ZERO,
+        pause: Duration::ZERO,
+        gone: None,
         exit: Exit::OK,
         trouble: None,
     };
@@ -193,6 +180,13 @@ pub(super) fn run(world: &World, databases: Vec<Database>, command: Command) -> 
         house.end(None);
     }
     house.live()
+}
+
+impl Member {
+    /// A database that is not there yet is for the command to make.
+    fn is_absent(&self) -> bool {
+        self.node.status().replication.is_some_and(|status| status.health == Health::Waiting)
+    }
 }
 
 impl House {
@@ -223,7 +217,7 @@ impl House {
             .map_err(|error| keep_trouble(&format!("can't replicate {}", database.path.display()), &error))?;
         replicating_to(&database);
         let (ended, tell) = (node.when_ended(), self.tell.clone());
-        self.members.push(Member { node, store, database, owned: false, epoch: None, ended: false });
+        self.members.push(Member { node, store, database, epoch: None, unowned: None, ended: false });
         thread("ended", move || drop(tell.send(Event::Ended(index, ended()))))
     }
 
@@ -257,11 +251,10 @@ impl House {
             Event::Child(end) => self.child_ended(end),
             Event::Owned(index, epoch) => {
                 let member = &mut self.members[index];
-                member.owned = true;
                 member.epoch = epoch.or(member.epoch);
             }
-            Event::Leaving(index) => {
-                self.members[index].owned = false;
+            Event::Leaving => {
+                self.kill_in_time();
                 self.stop_for_successor();
             }
             Event::Left(index, how) => {
@@ -275,60 +268,85 @@ impl House {
             }
             Event::Ended(index, why) => self.ended(index, why),
             Event::Ready => self.well(),
+            Event::Seen(stage, seen) => self.seen(stage, seen),
+            Event::Surveyed(Ok(())) => self.survey = Survey::Done,
+            Event::Surveyed(Err(trouble)) if self.stage == Stage::Acquiring => {
+                self.blame(trouble);
+                self.end(None);
+            }
+            Event::Surveyed(Err(_)) => self.survey = Survey::Due, // given away meanwhile
         }
     }
 
     /// What is due by the time alone.
     fn tick(&mut self) -> Result<(), Trouble> {
         let now = self.clock.boot();
+        if self.kill_at.is_some_and(|at| now >= at) {
+            tracing::warn!("the command does not end at SIGTERM; killing it, its successor waits");
+            self.pass_on(signal_hook::consts::SIGKILL);
+            self.kill_at = Some(Duration::MAX);
+        }
         match self.stage {
             Stage::Acquiring => self.acquire(now),
-            Stage::Up(since, false) if self.command.ready_url.is_none() && now - since >= UP => {
-                self.well();
-                Ok(())
-            }
-            Stage::Stopping(since, false) => {
-                if now - since >= self.command.hand_over.saturating_sub(FOR_THE_TAIL) {
-                    tracing::warn!("the command does not end at SIGTERM; killing it, its successor waits");
-                    self.pass_on(signal_hook::consts::SIGKILL);
-                    self.stage = Stage::Stopping(since, true);
+            Stage::Up(since, well) => {
+                if !well && self.command.ready_url.is_none() && now - since >= UP {
+                    self.well();
                 }
+                self.find_unowned(now);
                 Ok(())
             }
-            Stage::Watching(since) => {
-                self.watch(since, now);
+            Stage::Watching(since) if now - since >= self.patience => {
+                self.take_back("the other instance did not become well in time");
                 Ok(())
             }
-            Stage::Up(..) | Stage::Stopping(..) | Stage::Retired | Stage::Ending => Ok(()),
+            Stage::Watching(_) | Stage::Retired => self.look(now),
+            Stage::Stopping | Stage::Ending => Ok(()),
         }
     }
 
     /// Once every database is followed, all are claimed; once all are owned, the command starts.
     fn acquire(&mut self, now: Duration) -> Result<(), Trouble> {
-        // A database that is not there yet is for the command to make.
-        let absent = |member: &Member| {
-            member.node.status().replication.is_some_and(|status| status.health == Health::Waiting)
-        };
-        if self.members.iter().all(|member| member.owned || absent(member)) {
-            return self.start(now);
+        let (mut needed, mut absent, mut missing) = (Vec::new(), Vec::new(), false);
+        for (index, member) in self.members.iter().enumerate() {
+            match (self.door.may(index), member.is_absent()) {
+                (true, _) => needed.push(index),
+                (false, true) => absent.push((Arc::clone(&member.store), member.database.path.clone())),
+                (false, false) => missing = true,
+            }
+        }
+        if !missing {
+            return match self.survey {
+                _ if absent.is_empty() => self.start(now, &needed),
+                Survey::Done => self.start(now, &needed),
+                Survey::UnderWay => Ok(()),
+                Survey::Due => {
+                    self.survey = Survey::UnderWay;
+                    let (tell, clock) = (self.tell.clone(), Arc::clone(&self.clock));
+                    thread("survey", move || drop(tell.send(Event::Surveyed(watch::survey(&clock, absent)))))
+                }
+            };
         }
         if now < self.next_look {
             return Ok(());
         }
         self.next_look = now + LOOK;
         if self.members.iter().all(|member| member.node.status().role != Role::Starting) {
-            self.members.iter().filter(|member| !member.owned).for_each(|member| member.node.ask_to_own());
+            let members = self.members.iter().enumerate();
+            members.filter(|(index, _)| !self.door.may(*index)).for_each(|(_, it)| it.node.ask_to_own());
         }
         Ok(())
     }
 
-    fn start(&mut self, now: Duration) -> Result<(), Trouble> {
+    fn start(&mut self, now: Duration, needed: &[usize]) -> Result<(), Trouble> {
+        if !self.door.open(needed) {
+            return Ok(()); // given away this moment; we hear of it next
+        }
+        self.survey = Survey::Due;
         let tell = self.tell.clone();
-        self.door.set(true);
         let words = &self.command.words;
         let running =
             Running::start(words, move |end| drop(tell.send(Event::Child(end)))).map_err(|error| {
-                self.door.set(false);
+                self.door.close();
                 Trouble::new(format!("can't start the command `{}`", words.join(" "))).because(&error)
             })?;
         self.child = Some(running);
@@ -338,7 +356,7 @@ impl House {
             let (tell, door) = (self.tell.clone(), Arc::clone(&self.door));
             let (address, clock) = (address.clone(), Arc::clone(&self.clock));
             thread("ready", move || {
-                while *door.runs() {
+                while door.runs() {
                     if address.answers() {
                         return drop(tell.send(Event::Ready));
                     }
@@ -362,45 +380,90 @@ impl House {
         match self.stage {
             Stage::Up(..) => {
                 tracing::warn!("another instance takes over: stopping the command");
-                self.stage = Stage::Stopping(self.clock.boot(), false);
+                self.stage = Stage::Stopping;
                 self.pass_on(signal_hook::consts::SIGTERM);
             }
-            // Claimed by somebody else before the command had started.
-            Stage::Acquiring => self.stage = Stage::Watching(self.clock.boot()),
-            Stage::Stopping(..) | Stage::Watching(_) | Stage::Retired | Stage::Ending => {}
+            // Claimed by somebody else before the command had started, or one more of the databases.
+            Stage::Acquiring | Stage::Watching(_) | Stage::Retired => self.begin_watch(),
+            Stage::Stopping | Stage::Ending => {}
         }
     }
 
-    /// Looks what became of the successor.
-    fn watch(&mut self, since: Duration, now: Duration) {
-        if now < self.next_look {
-            return;
+    /// The command gets what time there is before the successor fences. A claim may be a look old when it is seen.
+    fn kill_in_time(&mut self) {
+        if self.child.is_some() {
+            let grace = self.command.hand_over.saturating_sub(FOR_THE_TAIL + LOOK_EVERY);
+            self.kill_at.get_or_insert(self.clock.boot() + grace);
         }
-        self.next_look = now + LOOK;
-        let mut well = true;
-        for member in &self.members {
-            let Some(epoch) = member.epoch else { continue };
-            match node::successor(&*member.store, epoch) {
-                Ok(Successor::Opened) => {}
-                Ok(Successor::GaveUp) => return self.take_back("the other instance gave up"),
-                Ok(Successor::Claimed | Successor::Nobody) => well = false,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot see whether the other instance is well");
-                    well = false;
-                }
+    }
+
+    /// What the command writes to a database that is not owned gets nowhere: somebody else may have made it at the same time.
+    fn find_unowned(&mut self, now: Duration) {
+        let mut stray = false;
+        for (index, member) in self.members.iter_mut().enumerate() {
+            if self.door.may(index) || member.is_absent() {
+                member.unowned = None;
+            } else {
+                stray |= now - *member.unowned.get_or_insert(now) >= UNOWNED;
             }
         }
-        if well {
-            tracing::info!("the other instance is up; this one follows, and can be stopped");
-            self.stage = Stage::Retired;
-        } else if now - since >= self.command.ready_timeout {
-            self.take_back("the other instance did not become well in time");
+        if stray {
+            self.kill_in_time();
+            self.stop_for_successor();
+        }
+    }
+
+    fn begin_watch(&mut self) {
+        self.patience = self.command.ready_timeout + self.by_chance(self.command.ready_timeout / 4);
+        self.pause = self.by_chance(2 * LOOK);
+        (self.gone, self.next_look) = (None, Duration::ZERO);
+        self.stage = Stage::Watching(self.clock.boot());
+    }
+
+    fn by_chance(&self, most: Duration) -> Duration {
+        let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX).max(1);
+        Duration::from_millis(self.random.next_u64() % most)
+    }
+
+    /// Has somebody look what became of the successor.
+    fn look(&mut self, now: Duration) -> Result<(), Trouble> {
+        if self.looking || now < self.next_look {
+            return Ok(());
+        }
+        self.next_look = now + if self.stage == Stage::Retired { LOOK_WHEN_RETIRED } else { LOOK };
+        self.looking = true;
+        let databases: Vec<_> =
+            self.members.iter().map(|member| (Arc::clone(&member.store), member.epoch)).collect();
+        let (stage, tell) = (self.stage, self.tell.clone());
+        thread("look", move || drop(tell.send(Event::Seen(stage, watch::successor(&databases)))))
+    }
+
+    fn seen(&mut self, stage: Stage, seen: Seen) {
+        self.looking = false;
+        if stage != self.stage {
+            return; // of another successor
+        }
+        let now = self.clock.boot();
+        match seen {
+            Seen::Gone(why) if now - *self.gone.get_or_insert(now) >= self.pause => self.take_back(why),
+            Seen::Gone(_) => {}
+            Seen::Open => self.gone = None,
+            Seen::Well => {
+                self.gone = None;
+                if let Stage::Watching(_) = self.stage {
+                    tracing::info!("the other instance is up; this one follows, and can be stopped");
+                    // Whoever has handed over more lately goes first.
+                    let half = self.command.ready_timeout / 2;
+                    self.pause = half + self.by_chance(half / 2);
+                    self.stage = Stage::Retired;
+                }
+            }
         }
     }
 
     fn take_back(&mut self, why: &str) {
         tracing::warn!("{why}: taking the databases back and starting the command again");
-        self.next_look = Duration::ZERO;
+        (self.next_look, self.survey) = (Duration::ZERO, Survey::Due);
         self.stage = Stage::Acquiring;
     }
 
@@ -452,14 +515,15 @@ impl House {
         }
     }
 
-    fn child_ended(&mut self, end: io::Result<ExitStatus>) {
-        self.child = None;
-        self.door.set(false);
-        if let Stage::Stopping(..) = self.stage {
+    fn child_ended(&mut self, end: io::Result<()>) {
+        let Some(child) = self.child.take() else { return };
+        let rest = self.stage == Stage::Stopping || self.kill_at.is_some();
+        let end = end.and_then(|()| child.reap(rest));
+        self.kill_at = None;
+        self.door.close();
+        if self.stage == Stage::Stopping {
             tracing::info!("the command has stopped for the other instance");
-            self.next_look = Duration::ZERO;
-            self.stage = Stage::Watching(self.clock.boot());
-            return;
+            return self.begin_watch();
         }
         match end {
             Ok(status) => {
@@ -475,7 +539,8 @@ impl House {
     fn ended(&mut self, index: usize, why: Option<Arc<KeepError>>) {
         let ending = self.stage == Stage::Ending;
         let member = &mut self.members[index];
-        (member.ended, member.owned) = (true, false);
+        member.ended = true;
+        self.door.forget(index);
         let path = member.database.path.display();
         match why {
             None => {
@@ -491,6 +556,7 @@ impl House {
                 let event = if ending { "final sync failed" } else { "replication ended" };
                 tracing::error!(db = %path, %error, "{event}");
                 self.blame(keep_trouble(&what, &error));
+                self.kill_in_time();
             }
         }
         if !ending {

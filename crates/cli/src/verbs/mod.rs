@@ -1,6 +1,7 @@
 //! One file per verb, and the way from the arguments to it.
 
 pub(crate) mod databases;
+mod door;
 mod exec;
 pub(crate) mod follow;
 pub(crate) mod ltx;
@@ -9,6 +10,7 @@ pub(crate) mod replicate;
 pub(crate) mod restore;
 pub(crate) mod status;
 pub(crate) mod version;
+mod watch;
 
 use crate::config::{self, Config, Database};
 use crate::flags::{self, Flag, Line, Parsed, help};

@@ -117,7 +117,7 @@ pub(crate) fn perform(world: &World, replica: &Settings, options: &Options) -> R
 }
 
 /// An error of the engine, for people.
-fn trouble(error: &RestoreError) -> Trouble {
+pub(super) fn trouble(error: &RestoreError) -> Trouble {
     Trouble::new(error.to_string()).because(error).hint(error.hint()).exit(Exit(error.exit_code()))
 }
 

@@ -311,6 +311,16 @@ fn r26b_a_missing_database_starts_fresh_only_over_a_replica_that_is_confirmed_em
 }
 
 #[test]
+fn r26b_no_command_makes_a_database_beside_a_replica_that_is_not_empty() {
+    for (name, code, dir) in not_empty() {
+        let seen = dir.litekeep(["replicate", "-exec", "touch ran", "a.db", &url(&dir.path("r"))]);
+        // What is there is not read through before somebody restores it.
+        let seen = seen.exits(if name == "truncated" { 22 } else { code }).err_has("Hint: ");
+        assert!(!dir.path("ran").exists(), "{name}{}", seen.all());
+    }
+}
+
+#[test]
 fn a_database_that_is_not_the_replicas_is_refused_and_its_command_ended() {
     let dir = with_database();
     let replica = url(&dir.fixture("v5-page1024"));

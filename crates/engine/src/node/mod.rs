@@ -86,22 +86,27 @@ pub enum Successor {
     Opened,
     /// Somebody claimed and left without having opened.
     GaveUp,
+    /// Somebody had opened, and has left: nobody writes any more.
+    Left,
 }
 
-/// Looks what became of the epochs above `epoch`.
+/// Looks what became of the epochs above `epoch`, or of all: the newest one tells.
+///
+/// An owner that crashed has closed nothing and counts as [`Successor::Opened`]: nothing in the replica tells it from one
+/// that is idle. Whoever runs it has to start it again.
 ///
 /// # Errors
 /// The store's.
-pub fn successor(store: &dyn Store, epoch: Epoch) -> Result<Successor, KeepError> {
+pub fn successor(store: &dyn Store, epoch: Option<Epoch>) -> Result<Successor, KeepError> {
     let epochs = ownership::list_epochs(store, None, None)?;
-    let above = epochs.records.iter().filter(|record| record.epoch > epoch);
-    let verdict =
-        above.fold(Successor::Nobody, |verdict, record| match (verdict, record.opened, record.closed) {
-            (Successor::Opened, ..) | (_, true, _) => Successor::Opened,
-            (_, false, Some(_)) => Successor::GaveUp,
-            (_, false, None) => Successor::Claimed,
-        });
-    Ok(verdict)
+    let newest = epochs.records.last().filter(|record| epoch.is_none_or(|epoch| record.epoch > epoch));
+    Ok(match newest.map(|record| (record.opened, record.closed.is_some())) {
+        None => Successor::Nobody,
+        Some((false, false)) => Successor::Claimed,
+        Some((true, false)) => Successor::Opened,
+        Some((false, true)) => Successor::GaveUp,
+        Some((true, true)) => Successor::Left,
+    })
 }
 
 /// How a node behaves.

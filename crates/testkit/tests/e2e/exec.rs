@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use testkit::peers;
 
-/// Writes rows until SIGTERM, and notes each that was committed.
+/// The shortest times that are taken.
+const TIMES: [&str; 4] = ["-ready-timeout", "10s", "-hand-over", "5s"];
+
+/// Writes rows until SIGTERM, unless it is deaf, and notes each that was committed.
 const WRITER: &str = r#"
 import signal, sqlite3, sys, time
 database, name, notes = sys.argv[1:4]
 going = [True]
-signal.signal(signal.SIGTERM, lambda *_: going.clear())
+signal.signal(signal.SIGTERM, lambda *_: going.clear() if sys.argv[4:] != ["deaf"] else None)
 link = sqlite3.connect(database, isolation_level=None, timeout=10)
 link.execute("PRAGMA journal_mode=WAL")
 link.execute("CREATE TABLE IF NOT EXISTS t (v TEXT PRIMARY KEY)")
@@ -86,6 +89,17 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
+        // The command has a process group of its own, which litekeep alone knows: it is asked before it is killed.
+        if let Ok(None) = self.child.try_wait() {
+            self.signal(15);
+            self.signal(15);
+            for _ in 0..50 {
+                if !matches!(self.child.try_wait(), Ok(None)) {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -114,10 +128,15 @@ impl Platform {
         let log = fs::File::create(folder.join("log")).expect("made");
         let mut litekeep = litekeep();
         litekeep.args(["replicate", "-restore-if-db-not-exists", "-exec", command.unwrap_or(&writer)]);
-        litekeep.args(flags).arg(folder.join("app.db")).arg(&self.place.url);
+        litekeep.args(TIMES).args(flags).arg(folder.join("app.db")).arg(&self.place.url);
         litekeep.current_dir(&folder);
         litekeep.stdout(log.try_clone().expect("another handle")).stderr(Stdio::from(log));
         Container { name, child: litekeep.spawn().expect("started"), folder }
+    }
+
+    /// A writer that does not hear SIGTERM.
+    fn deaf(&self, name: &str) -> String {
+        format!("{} app.db {name} notes deaf", self.writer)
     }
 
     /// What the replica gives, in full.
@@ -191,11 +210,9 @@ fn a_release_that_never_becomes_ready_is_no_outage() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         format!("http://{}/health", listener.local_addr().expect("its address"))
     };
-    let times = ["-ready-timeout", "10s", "-hand-over", "3s"];
-    let mut old = platform.start("old", None, &times);
+    let mut old = platform.start("old", None, &[]);
     old.says("the command is up");
-    let flags = [&times[..], &["-ready-url", &closed]].concat();
-    let mut new = platform.start("new", None, &flags);
+    let mut new = platform.start("new", None, &["-ready-url", &closed]);
     new.writes();
     old.says("did not become well in time");
     old.writes();
@@ -205,4 +222,55 @@ fn a_release_that_never_becomes_ready_is_no_outage() {
     old.signal(15);
     assert_eq!(old.ends(), Some(0));
     platform.holds_all_of(&[&old, &new]);
+}
+
+#[test]
+fn a_command_that_does_not_stop_is_killed_in_time_also_where_a_signal_comes_between() {
+    let Some(platform) = Platform::new() else { return };
+    let mut old = platform.start("old", Some(&platform.deaf("old")), &[]);
+    old.writes();
+    let mut new = platform.start("new", None, &[]);
+    old.says("another instance takes over");
+    old.signal(15);
+    old.says("the command does not end at SIGTERM");
+    assert_eq!(old.ends(), Some(0));
+    new.writes();
+    new.signal(15);
+    assert_eq!(new.ends(), Some(0));
+    platform.holds_all_of(&[&old, &new]);
+}
+
+#[test]
+fn whoever_was_replaced_takes_back_when_its_successor_is_stopped() {
+    let Some(platform) = Platform::new() else { return };
+    let mut old = platform.start("old", None, &[]);
+    old.says("the command is up");
+    let mut new = platform.start("new", None, &[]);
+    old.says("this one follows, and can be stopped");
+    new.signal(15);
+    assert_eq!(new.ends(), Some(0));
+    old.says("the other instance has left");
+    old.writes();
+    old.signal(15);
+    assert_eq!(old.ends(), Some(0));
+    platform.holds_all_of(&[&old, &new]);
+}
+
+#[test]
+fn an_idle_command_hands_over_as_a_busy_one_does() {
+    let Some(platform) = Platform::new() else { return };
+    let mut first = platform.start("first", None, &[]);
+    first.writes();
+    first.signal(15);
+    assert_eq!(first.ends(), Some(0));
+    let mut old = platform.start("old", Some("sleep 600"), &[]);
+    old.says("the command is up");
+    let mut new = platform.start("new", Some("sleep 600"), &[]);
+    new.says("the command is up");
+    old.says("this one follows, and can be stopped");
+    for container in [&mut old, &mut new] {
+        container.signal(15);
+        assert_eq!(container.ends(), Some(0));
+    }
+    platform.holds_all_of(&[&first]);
 }
