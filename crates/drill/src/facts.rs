@@ -13,6 +13,8 @@ pub struct Facts {
     pub events: Vec<Event>,
     /// When the disturbance began and ended, for scenarios that have one.
     pub disturbed: Option<(Ms, Ms)>,
+    /// From when to when no container could reach the bucket.
+    pub cut_off: Option<(Ms, Ms)>,
     /// The writer that spoke to a container which had lost its traffic.
     pub straggler: Option<String>,
     /// Every container that was started.

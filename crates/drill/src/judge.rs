@@ -12,12 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// How many examples of one kind are named.
 const EXAMPLES: usize = 5;
+/// So long after the bucket was cut off the last answer from it may still come to a writer's request.
+const CUT_OFF: Ms = 50;
 
 /// What kind of promise was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// An acknowledged write is not there.
+    /// An acknowledged write is not there, or was acknowledged when no bucket could have it.
     Lost,
     /// A write took effect twice, or under another content.
     Twice,
@@ -67,6 +69,8 @@ pub struct Measures {
     pub unknown_there: usize,
     /// RPO: acknowledged writes that some witness does not see.
     pub lost: usize,
+    /// Sent and acknowledged while the bucket could not be reached: lost, had the disk gone then.
+    pub unbacked: usize,
     /// Applied twice.
     pub twice: usize,
     /// Containers whose restore was not verified.
@@ -99,6 +103,7 @@ pub fn judge(entries: &[Entry], facts: &Facts, row: &Row) -> Verdict {
     case.ran();
     case.count();
     case.writes();
+    case.unbacked();
     case.witnesses();
     case.failures();
     case.containers();
@@ -192,6 +197,17 @@ impl Case<'_> {
                 .filter(|entry| matches!(&entry.deed, Deed::Post { id, .. } if posts.contains(id.as_str())));
             self.measures.unknown_there = there.count();
         }
+    }
+
+    /// Whoever says yes while the bucket is away has put nothing there: that the write is there later is luck.
+    fn unbacked(&mut self) {
+        let Some((from, to)) = self.facts.cut_off else { return };
+        let inside =
+            |entry: &&Entry| entry.acknowledged() && entry.sent >= from + CUT_OFF && entry.ended() < to;
+        let told = |entry: &Entry| format!("{} at {} ms", entry.writer, entry.ended());
+        let unbacked: Vec<String> = self.entries.iter().filter(inside).map(told).collect();
+        self.measures.unbacked = unbacked.len();
+        self.offenders(Kind::Lost, "acknowledged without a bucket", &unbacked);
     }
 
     fn witnesses(&mut self) {

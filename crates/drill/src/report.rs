@@ -235,8 +235,13 @@ impl Report {
     #[must_use]
     pub fn rpo(&self) -> String {
         let all = self.scenarios.iter().filter_map(Scenario::measures);
-        let (lost, of) = all.fold((0, 0), |(lost, of), it| (lost + it.lost, of + it.acknowledged));
-        format!("{lost} of {of} acknowledged writes lost")
+        let (mut lost, mut unbacked, mut of) = (0, 0, 0);
+        for it in all {
+            (lost, unbacked, of) = (lost + it.lost, unbacked + it.unbacked, of + it.acknowledged);
+        }
+        format!(
+            "{lost} of {of} acknowledged writes lost, {unbacked} acknowledged while no bucket could be reached"
+        )
     }
 
     /// RTO: the longest time without a write succeeding.

@@ -5,7 +5,7 @@ use crate::clock::{Clock, date};
 use crate::engine::{Engine, Release};
 use crate::error::DrillError;
 use crate::expect::Row;
-use crate::options::{Options, Where};
+use crate::options::{Options, System, Where};
 use crate::platform::{APP_PLATFORM, SHORT};
 use crate::remote::Remote;
 use crate::report::{Outcome, Report, Scenario};
@@ -54,7 +54,11 @@ async fn here(
     out: &Path,
     clock: Clock,
 ) -> Result<Report, DrillError> {
-    let engine = if options.litestream { litestream(world, options)? } else { Engine::OracleNet };
+    let engine = match options.system {
+        System::OracleNet => Engine::OracleNet,
+        System::Litestream => litestream(world, options)?,
+        System::None => Engine::None,
+    };
     let release =
         |name: &str, program: PathBuf| Release { name: name.to_owned(), program, flags: Vec::new() };
     let previous =

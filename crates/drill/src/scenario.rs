@@ -172,6 +172,14 @@ impl<'a> Stage<'a> {
     async fn killed(&mut self, wiped: bool) -> Result<(), DrillError> {
         self.write().await?;
         let old = self.serving()?;
+        if wiped && self.world.bucket.wire().is_some() {
+            // Who answers before the bucket has it still has something to lose when the disk goes.
+            self.weather(Weather::Slow(SLOW))?;
+            self.platform.pass(LEAD).await;
+        } else if wiped {
+            let note = "this bucket cannot be slowed: what goes with the disk may all be there already";
+            self.facts.notes.push(note.to_owned());
+        }
         let from = self.now();
         self.platform.kill(old).await;
         self.platform.pass(0).await;
@@ -180,6 +188,9 @@ impl<'a> Stage<'a> {
             std::fs::remove_dir_all(&disk)
                 .map_err(|error| DrillError::machine(disk.display().to_string(), &error))?;
             self.platform.event("its disk is wiped");
+            if self.world.bucket.wire().is_some() {
+                self.weather(Weather::Fair)?;
+            }
         }
         let new = self
             .platform
@@ -203,7 +214,9 @@ impl<'a> Stage<'a> {
         self.write().await?;
         let from = self.now();
         self.weather(Weather::Down)?;
+        let down = self.now();
         self.platform.pass(OUTAGE).await;
+        self.facts.cut_off = Some((down, self.now()));
         self.weather(Weather::Fair)?;
         self.disturbed(from);
         self.recover().await

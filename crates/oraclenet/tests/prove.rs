@@ -49,6 +49,19 @@ fn nothing_is_lost_by_a_redeploy_or_a_wiped_disk_and_what_must_not_start_does_no
 }
 
 #[test]
+fn a_server_that_acknowledges_before_the_bucket_has_it_is_found_out_by_an_outage_and_by_a_wiped_disk() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (code, said, evidence) = prove(&["bucket-outage", "wipe", "--engine", "none"], folder.path());
+    assert_eq!(code, Some(1), "{said}");
+    let measure = |number: usize, name: &str| {
+        evidence["scenarios"][number]["outcome"]["judged"]["verdict"]["measures"][name].as_u64()
+    };
+    assert!(measure(0, "unbacked") > Some(0), "{said}");
+    assert!(measure(1, "lost") > Some(0), "{said}");
+    assert!(said.contains("broken: bucket-outage, wipe"), "{said}");
+}
+
+#[test]
 fn what_a_bucket_cannot_show_is_named_and_does_not_count() {
     let folder = tempfile::tempdir().expect("a folder");
     let replica = format!("file://{}", folder.path().join("replica").display());

@@ -146,6 +146,16 @@ const LOST_OR_WRONG: &[Case] = &[
     }),
 ];
 
+/// Said yes to, with nothing in the bucket.
+const UNBACKED: &[Case] = &[
+    ("bucket-outage", "a write that was acknowledged while the bucket was away", Kind::Lost, |it| {
+        it.facts.cut_off = Some((150, 311));
+    }),
+    ("bucket-outage", "the same, sent at the first moment that counts", Kind::Lost, |it| {
+        it.facts.cut_off = Some((250, 311));
+    }),
+];
+
 /// Counters that do not add up, witnesses that disagree.
 const NOT_THE_SAME: &[Case] = &[
     ("redeploy", "a post whose counter is not its votes", Kind::Counters, |it| {
@@ -297,7 +307,8 @@ const REFUSED: &[Case] = &[
 #[test]
 fn each_violation_is_seen_and_nothing_else() {
     let mut shown = BTreeSet::new();
-    for (name, what, kind, harm) in [LOST_OR_WRONG, NOT_THE_SAME, NOT_SHOWN, FAILED, ENDED, REFUSED].concat()
+    for (name, what, kind, harm) in
+        [LOST_OR_WRONG, UNBACKED, NOT_THE_SAME, NOT_SHOWN, FAILED, ENDED, REFUSED].concat()
     {
         let row = find(name).expect("a row");
         let mut case = good_for(row);
@@ -318,6 +329,12 @@ fn what_is_allowed_is_no_violation() {
         ("wipe", "a cut connection that began before the window", |it| {
             let entry = post(4, 900, Answer::Cut(String::new()));
             it.entries.push(Entry { answer: Some((1_000, Answer::Cut(String::new()))), ..entry });
+        }),
+        ("bucket-outage", "a write that was sent just before the bucket was away", |it| {
+            it.facts.cut_off = Some((251, 311));
+        }),
+        ("bucket-outage", "a write that ended when the bucket was back", |it| {
+            it.facts.cut_off = Some((250, 310));
         }),
         ("bucket-outage", "a 503 before the first success", |it| {
             it.entries.push(post(4, 2_999, unavailable(true)));
