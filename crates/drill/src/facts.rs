@@ -25,6 +25,8 @@ pub struct Facts {
     pub witnesses: usize,
     /// What was not looked at, and why.
     pub notes: Vec<String>,
+    /// What this scenario is there to show and could not, through no fault of the system.
+    pub not_shown: Vec<String>,
     /// Starts that had to be refused.
     pub refusals: Vec<Refusal>,
     /// What could not be done; the scenario did not run as it should.

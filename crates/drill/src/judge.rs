@@ -88,7 +88,7 @@ pub struct Measures {
 /// What became of a scenario.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verdict {
-    /// Nothing was broken.
+    /// Nothing was broken, and everything was shown.
     pub held: bool,
     /// What was broken.
     pub violations: Vec<Violation>,
@@ -110,7 +110,7 @@ pub fn judge(entries: &[Entry], facts: &Facts, row: &Row) -> Verdict {
     case.refusals();
     let Case { mut violations, measures, .. } = case;
     violations.sort_by_key(|violation| violation.kind);
-    Verdict { held: violations.is_empty(), violations, measures }
+    Verdict { held: violations.is_empty() && facts.not_shown.is_empty(), violations, measures }
 }
 
 struct Case<'a> {

@@ -26,6 +26,7 @@ pub mod remote;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod shown;
 pub mod timeline;
 pub mod wire;
 pub mod witness;

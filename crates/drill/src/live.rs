@@ -11,6 +11,7 @@ use crate::facts::{Event, Facts, Seen};
 use crate::ledger::{Deed, Entry, Ledger};
 use crate::load::{Account, Load, POSTS, Pen, base36, sign_in};
 use crate::report::{Outcome, Report, Scenario};
+use crate::shown::shown;
 use crate::{World, judge, tell, witness};
 use reqwest::Method;
 use serde_json::Value;
@@ -47,6 +48,7 @@ pub async fn run(
         })
     };
     let api = Api::new(url)?;
+    let url = shown(url);
     let account = sign_in(&api, "oracles", &need("ORACLENET_EMAIL")?, &need("ORACLENET_PASSWORD")?).await?;
     let ledger = Ledger::create(&out.join("ledger.jsonl"), clock);
     let ledger = ledger.map_err(|error| DrillError::machine("the ledger", &error))?;
@@ -64,7 +66,7 @@ pub async fn run(
     // Shift 1: posts only. A vote would change counters that are not ours.
     let load = Load::start(&pen, &vec![account.clone(); WRITERS], 1);
     tokio::time::sleep(LEAD).await;
-    event(format!("redeploying: {redeploy}"));
+    event("running the given command".to_owned()); // there may be a token in it
     let status = shell(redeploy).await;
     event(format!("the command has ended: {}", status.as_ref().map_or_else(Clone::clone, Clone::clone)));
     tokio::time::sleep(TRAIL).await;
@@ -76,10 +78,13 @@ pub async fn run(
     facts.notes.push(match (before, restore(world, &api).await) {
         (Some(before), Some(after)) if before != after => format!("the new container restored: {after}"),
         (Some(_), Some(_)) => {
-            facts.troubles.push("no restore since the redeploy: was it one?".to_owned());
+            facts.not_shown.push("no restore since the command was run: was it a redeploy?".to_owned());
             "lastRestore is what it was before".to_owned()
         }
-        _ => "where the database came from was not seen: that needs a superuser's account".to_owned(),
+        _ => {
+            facts.not_shown.push("a redeploy: it was not seen that a container began".to_owned());
+            "where the database came from was not seen: that needs a superuser's account".to_owned()
+        }
     });
     match witness::by_api(&api, format!("the API of {url}")).await {
         Ok(seen) => facts.seen.push(ours(seen, &mark)),
@@ -87,7 +92,7 @@ pub async fn run(
     }
     let entries = ledger.entries().map_err(|error| DrillError::machine("the ledger", &error))?;
     let verdict = judge::judge(&entries, &facts, &TABLE[0]);
-    let mut report = Report::new("a live deployment", url, "none", clock);
+    let mut report = Report::new("a live deployment", &url, "none", clock);
     report.notes = clean(&api, &account, &entries).await;
     report
         .scenarios

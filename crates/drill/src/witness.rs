@@ -8,6 +8,7 @@ use crate::error::DrillError;
 use crate::facts::{Post, Seen};
 use crate::load::POSTS;
 use crate::run::{in_path, version};
+use crate::shown::shown;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -198,6 +199,7 @@ impl Official {
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             let last = said.trim().lines().last().unwrap_or("no word of why").to_owned();
+            let last = last.replace(&place.url, &shown(&place.url));
             return Err(DrillError::system(format!("{by}: {}: {last}", output.status)));
         }
         match self {

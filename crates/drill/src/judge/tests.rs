@@ -1,8 +1,11 @@
 //! A good case holds, and each kind of violation is seen where it is the only thing that is wrong.
 
 use super::*;
+use crate::clock::Clock;
+use crate::exit;
 use crate::expect::{TABLE, find};
 use crate::facts::{Boot, End, Post, Refusal, Restored};
+use crate::report::{Outcome, Report, Scenario};
 
 /// One scenario's ledger and facts, in which everything is right.
 #[derive(Clone)]
@@ -317,6 +320,19 @@ fn each_violation_is_seen_and_nothing_else() {
         shown.insert(kind);
     }
     assert_eq!(shown.len(), 12, "a kind of violation has no case");
+}
+
+#[test]
+fn what_was_not_shown_is_no_violation_and_does_not_hold() {
+    let mut case = good();
+    case.facts.not_shown.push("no redeploy was seen".to_owned());
+    let verdict = judge(&case.entries, &case.facts, &TABLE[0]);
+    assert_eq!((verdict.held, verdict.violations.len()), (false, 0));
+    let judged = Outcome::Judged { entries: case.entries, facts: Box::new(case.facts), verdict };
+    let mut report = Report::new("an engine", "a bucket", "none", Clock::start());
+    report.scenarios.push(Scenario::new(&TABLE[0], judged));
+    assert_eq!((report.exit_code(), report.scenarios[0].word()), (exit::INCOMPLETE, "not shown"));
+    assert!(report.text().contains("redeploy: not shown: no redeploy was seen"), "{}", report.text());
 }
 
 #[test]
