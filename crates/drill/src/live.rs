@@ -9,6 +9,7 @@ use crate::error::DrillError;
 use crate::expect::TABLE;
 use crate::facts::{Event, Facts, Seen};
 use crate::ledger::{Deed, Entry, Ledger};
+use crate::left::Left;
 use crate::load::{Account, Load, POSTS, Pen, base36, sign_in};
 use crate::report::{Outcome, Report, Scenario};
 use crate::shown::shown;
@@ -36,10 +37,10 @@ const TRIES: u32 = 3;
 /// It could not begin.
 pub async fn run(
     world: &World,
-    url: &str,
-    redeploy: &str,
+    (url, redeploy): (&str, &str),
     out: &Path,
     clock: Clock,
+    left: &Left,
 ) -> Result<Report, DrillError> {
     let need = |name: &str| {
         let value = (world.env)(name).filter(|value| !value.is_empty());
@@ -64,10 +65,13 @@ pub async fn run(
     let before = restore(world, &api).await;
     let began = clock.ms();
     // Shift 1: posts only. A vote would change counters that are not ours.
+    let posts = left.add(format!("posts at {url} whose titles begin with {mark:?}"));
     let load = Load::start(&pen, &vec![account.clone(); WRITERS], 1);
     tokio::time::sleep(LEAD).await;
     event("running the given command".to_owned()); // there may be a token in it
+    let command = left.add("the given command, if it still runs: it is not stopped half way");
     let status = shell(redeploy).await;
+    left.gone(command);
     event(format!("the command has ended: {}", status.as_ref().map_or_else(Clone::clone, Clone::clone)));
     tokio::time::sleep(TRAIL).await;
     load.end().await;
@@ -94,6 +98,7 @@ pub async fn run(
     let verdict = judge::judge(&entries, &facts, &TABLE[0]);
     let mut report = Report::new("a live deployment", &url, "none", clock);
     report.notes = clean(&api, &account, &entries).await;
+    left.gone(posts);
     report
         .scenarios
         .push(Scenario::new(&TABLE[0], Outcome::Judged { entries, facts: Box::new(facts), verdict }));
