@@ -31,6 +31,8 @@ pub enum Kind {
     Witness,
     /// A container served, and it was not seen where its data came from.
     Unverified,
+    /// A read was answered, without a post that it must find.
+    Stale,
     /// A client saw a failure that the row does not allow.
     Failure,
     /// No write succeeded soon enough after a disturbance.
@@ -75,6 +77,10 @@ pub struct Measures {
     pub twice: usize,
     /// Containers whose restore was not verified.
     pub unverified: usize,
+    /// Reads of acknowledged posts.
+    pub reads: usize,
+    /// Of them, those that should have found theirs and did not.
+    pub stale: usize,
     /// Failures that the row does not allow.
     pub forbidden: usize,
     /// RTO: the longest time without a write succeeding, in milliseconds.
@@ -106,6 +112,7 @@ pub fn judge(entries: &[Entry], facts: &Facts, row: &Row) -> Verdict {
     case.unbacked();
     case.witnesses();
     case.failures();
+    case.reads();
     case.containers();
     case.refusals();
     let Case { mut violations, measures, .. } = case;
@@ -144,6 +151,10 @@ impl Case<'_> {
         if !self.entries.iter().any(Entry::acknowledged) {
             self.broken(Kind::NotRun, "no write was acknowledged");
         }
+        let read = |entry: &Entry| matches!(entry.deed, Deed::Read { .. });
+        if self.row.reads.is_some() && !self.entries.iter().any(read) {
+            self.broken(Kind::NotRun, "nothing was read");
+        }
         let (looked, wanted) = (self.facts.seen.len(), self.facts.witnesses.max(1));
         if looked < wanted {
             self.broken(Kind::NotRun, format!("{looked} of {wanted} witnesses could look"));
@@ -155,12 +166,16 @@ impl Case<'_> {
 
     fn count(&mut self) {
         let measures = &mut self.measures;
-        measures.sent = self.entries.len();
         for entry in self.entries {
+            if let Deed::Read { .. } = entry.deed {
+                measures.reads += 1;
+                continue;
+            }
+            measures.sent += 1;
             match entry.answer {
                 Some((_, Answer::Acknowledged)) => measures.acknowledged += 1,
                 Some((_, Answer::Refused { .. })) => measures.refused += 1,
-                Some((_, Answer::Cut(_))) | None => measures.cut += 1,
+                Some((_, Answer::Cut(_) | Answer::Found | Answer::Missing)) | None => measures.cut += 1,
             }
         }
         let (from, to) = self.facts.load;
@@ -251,9 +266,9 @@ impl Case<'_> {
             late(entry) || window.is_some_and(|(from, to)| entry.ended() >= from && entry.sent <= to)
         };
         let (mut outside, mut wrong) = (Vec::new(), Vec::new());
-        for entry in self.entries {
+        for entry in self.entries.iter().filter(|entry| !matches!(entry.deed, Deed::Read { .. })) {
             let told = match &entry.answer {
-                Some((_, Answer::Acknowledged)) => continue,
+                Some((_, Answer::Acknowledged | Answer::Found | Answer::Missing)) => continue,
                 Some((at, Answer::Refused { status, retry_after, said })) => {
                     let told = format!("{} at {at} ms: {status} {said}", entry.writer);
                     if *status != 503 || !retry_after {
@@ -272,6 +287,39 @@ impl Case<'_> {
         self.measures.forbidden = outside.len() + wrong.len();
         self.offenders(Kind::Failure, "failed where no failure is allowed", &outside);
         self.offenders(Kind::Failure, "answered with neither 2xx nor 503 and Retry-After", &wrong);
+    }
+
+    /// What was acknowledged is shown to whoever asks, by every container that has traffic.
+    fn reads(&mut self) {
+        let Some(fresh) = self.row.reads else { return };
+        let mut since: BTreeMap<&str, Ms> = BTreeMap::new();
+        for entry in self.entries.iter().filter(|entry| entry.acknowledged()) {
+            if let Deed::Post { id, .. } = &entry.deed {
+                since.insert(id, entry.ended());
+            }
+        }
+        let (mut stale, mut failed) = (Vec::new(), Vec::new());
+        for entry in self.entries {
+            let Deed::Read { post } = &entry.deed else { continue };
+            let told = |how: &str| format!("{} of {post}, sent at {} ms: {how}", entry.writer, entry.sent);
+            match &entry.answer {
+                Some((_, Answer::Found | Answer::Acknowledged)) => {}
+                Some((_, Answer::Missing)) => {
+                    if since.get(post.as_str()).is_some_and(|at| at + fresh <= entry.sent) {
+                        stale.push(told("not there"));
+                    }
+                }
+                Some((_, Answer::Refused { status, said, .. })) => {
+                    failed.push(told(&format!("{status} {said}")))
+                }
+                Some((_, Answer::Cut(why))) => failed.push(told(&format!("cut, {why}"))),
+                None => failed.push(told("no answer to the end")),
+            }
+        }
+        self.measures.stale = stale.len();
+        self.measures.forbidden += failed.len();
+        self.offenders(Kind::Stale, "reads did not find what had been acknowledged", &stale);
+        self.offenders(Kind::Failure, "reads failed where no failure is allowed", &failed);
     }
 
     fn containers(&mut self) {
@@ -373,6 +421,7 @@ fn compare(entries: &[Entry], seen: &Seen) -> (Vec<String>, Vec<String>, Vec<Str
                     _ => {}
                 }
             }
+            Deed::Read { .. } => {}
             Deed::Vote { oracle, post } => {
                 asked_votes.insert((oracle.as_str(), post.as_str()));
                 if entry.acknowledged() && !votes.contains(&(oracle.as_str(), post.as_str())) {

@@ -264,7 +264,7 @@ impl Report {
     #[must_use]
     pub fn text(&self) -> String {
         let mut out = format!(
-            "\n{:<18} {:<8} {:>7} {:>7} {:>5} {:>6} {:>10} {:>9} {:>7} {:>11}\n",
+            "\n{:<18} {:<8} {:>7} {:>7} {:>5} {:>6} {:>10} {:>9} {:>7} {:>6} {:>5} {:>11}\n",
             "scenario",
             "verdict",
             "sent",
@@ -274,6 +274,8 @@ impl Report {
             "unverified",
             "forbidden",
             "failed",
+            "reads",
+            "stale",
             "longest gap"
         );
         for scenario in &self.scenarios {
@@ -281,7 +283,7 @@ impl Report {
             if let Some(it) = scenario.measures() {
                 let _ = write!(
                     out,
-                    " {:>7} {:>7} {:>5} {:>6} {:>10} {:>9} {:>7} {:>8} ms",
+                    " {:>7} {:>7} {:>5} {:>6} {:>10} {:>9} {:>7} {:>6} {:>5} {:>8} ms",
                     it.sent,
                     it.acknowledged,
                     it.lost,
@@ -289,6 +291,8 @@ impl Report {
                     it.unverified,
                     it.forbidden,
                     it.refused + it.cut,
+                    it.reads,
+                    it.stale,
                     it.longest_gap
                 );
             }

@@ -24,6 +24,11 @@ fn vote(oracle: &str, number: u64, sent: Ms) -> Entry {
     Entry { writer: "w1".to_owned(), deed, sent, answer: Some((sent + 10, Answer::Acknowledged)) }
 }
 
+fn read(number: u64, sent: Ms, answer: Answer) -> Entry {
+    let deed = Deed::Read { post: format!("p{number}") };
+    Entry { writer: "w0".to_owned(), deed, sent, answer: Some((sent + 5, answer)) }
+}
+
 fn unavailable(retry_after: bool) -> Answer {
     Answer::Refused { status: 503, retry_after, said: String::new() }
 }
@@ -72,6 +77,7 @@ fn good() -> Good {
         vote("bob", 1, 200),
         post(2, 300, Answer::Acknowledged),
         post(3, 2_990, Answer::Acknowledged),
+        read(2, 510, Answer::Found),
     ];
     let facts = Facts {
         load: (0, 4_000),
@@ -206,6 +212,18 @@ const NOT_SHOWN: &[Case] = &[
 
 /// Failures that clients must not see.
 const FAILED: &[Case] = &[
+    ("redeploy", "a read that does not find a post acknowledged 200 ms before", Kind::Stale, |it| {
+        it.entries.push(read(2, 510, Answer::Missing));
+    }),
+    ("two-at-once", "a read that is cut", Kind::Failure, |it| {
+        it.entries.push(read(2, 400, Answer::Cut(String::new())));
+    }),
+    ("slow-bucket", "a read that is answered 503", Kind::Failure, |it| {
+        it.entries.push(read(2, 400, unavailable(true)));
+    }),
+    ("rollback", "a read that is never answered", Kind::Failure, |it| {
+        it.entries.push(Entry { answer: None, ..read(2, 400, Answer::Found) });
+    }),
     ("redeploy", "a 503 where no failure is allowed", Kind::Failure, |it| {
         it.entries.push(post(4, 1_500, unavailable(true)));
     }),
@@ -290,6 +308,7 @@ const REFUSED: &[Case] = &[
     ("fresh-over-backup", "a start that was not tried", Kind::NotRun, |it| {
         it.facts.refusals.pop();
     }),
+    ("redeploy", "nothing was read", Kind::NotRun, |it| drop(it.entries.pop())),
     ("crash", "a disturbance that did not take place", Kind::NotRun, |it| it.facts.disturbed = None),
     ("redeploy", "one witness only", Kind::NotRun, |it| {
         it.facts.seen.pop();
@@ -319,7 +338,7 @@ fn each_violation_is_seen_and_nothing_else() {
         assert_eq!(kinds(&case, row), BTreeSet::from([kind]), "{name}: {what}");
         shown.insert(kind);
     }
-    assert_eq!(shown.len(), 12, "a kind of violation has no case");
+    assert_eq!(shown.len(), 13, "a kind of violation has no case");
 }
 
 #[test]
@@ -339,6 +358,12 @@ fn what_was_not_shown_is_no_violation_and_does_not_hold() {
 fn what_is_allowed_is_no_violation() {
     type Mildness = fn(&mut Good);
     let rows: &[(&str, &str, Mildness)] = &[
+        ("redeploy", "a read that does not find a post acknowledged less than 200 ms before", |it| {
+            it.entries.push(read(2, 509, Answer::Missing));
+        }),
+        ("crash", "a read that fails, where the row does not speak of reads", |it| {
+            it.entries.push(read(2, 1_500, Answer::Cut(String::new())));
+        }),
         ("crash", "a 503 with Retry-After inside the window", |it| {
             it.entries.push(post(4, 1_500, unavailable(true)));
         }),
