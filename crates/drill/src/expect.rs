@@ -12,8 +12,13 @@ pub enum Failures {
     /// None at all.
     None,
     /// Each a 503 with `Retry-After` or a cut connection, under way at some time between the beginning of the
-    /// disturbance and the first success after its end; that success comes within this time.
-    InWindow(Ms),
+    /// disturbance and the first success after its end.
+    InWindow {
+        /// How long the disturbance may last: what the system needs to be fit for traffic again is part of it.
+        disturbed: Ms,
+        /// How long after its end the first success may come.
+        recovery: Ms,
+    },
 }
 
 /// A scenario and what must come out.
@@ -38,6 +43,15 @@ pub struct Row {
 /// record of an owner that is gone, and a claim younger than 2 s is left alone.
 const RECOVERY: Ms = 10_000;
 
+/// From SIGKILL to traffic for a container that finds its own disk: a start and the health gate.
+const RESTART: Failures = Failures::InWindow { disturbed: 5_000, recovery: RECOVERY };
+
+/// The same on an empty disk: a restore as well.
+const RESTORE: Failures = Failures::InWindow { disturbed: 10_000, recovery: RECOVERY };
+
+/// The scenario's own doing, and nothing that the system could make longer.
+const OUTAGE: Failures = Failures::InWindow { disturbed: 10_000, recovery: RECOVERY };
+
 /// A standby answers a read from what it had seen of the replica up to so long before.
 pub const FRESH: Ms = 200;
 
@@ -45,18 +59,11 @@ pub const FRESH: Ms = 200;
 pub const TABLE: [Row; 10] = [
     smooth("redeploy", "a rolling deploy under load"),
     smooth("rollback", "a deploy, and at once the former release again"),
-    row("crash", "SIGKILL, started again on the same disk", Failures::InWindow(RECOVERY)),
-    row("wipe", "SIGKILL and the disk is lost", Failures::InWindow(RECOVERY)),
+    row("crash", "SIGKILL, started again on the same disk", RESTART),
+    row("wipe", "SIGKILL and the disk is lost", RESTORE),
     Row { disturbs: true, ..smooth("slow-bucket", "every request to the bucket is slow, and a deploy") },
-    Row {
-        disturbs: true,
-        ..row("bucket-outage", "the bucket cannot be reached for a while", Failures::InWindow(RECOVERY))
-    },
-    row(
-        "straggler",
-        "the old container sleeps through a deploy, then writes late",
-        Failures::InWindow(RECOVERY),
-    ),
+    Row { disturbs: true, ..row("bucket-outage", "the bucket cannot be reached for a while", OUTAGE) },
+    row("straggler", "the old container sleeps through a deploy, then writes late", RESTORE),
     smooth("two-at-once", "two containers get traffic in turns, both with writes"),
     Row {
         refusals: 2,
@@ -91,9 +98,11 @@ impl Row {
                     "no write and no read refused or cut, and each post is found {ms} ms after its acknowledgement"
                 ),
             },
-            Failures::InWindow(ms) => format!(
-                "failures only while disturbed, each a 503 with Retry-After or a cut connection; success within {} s after",
-                ms / 1000
+            Failures::InWindow { disturbed, recovery } => format!(
+                "disturbed for at most {} s; failures only then, each a 503 with Retry-After or a cut connection; \
+                 success within {} s after",
+                disturbed / 1000,
+                recovery / 1000
             ),
         };
         if self.refusals == 0 {

@@ -7,6 +7,8 @@ use serde::Serialize;
 /// All that was seen in one scenario, next to its ledger.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Facts {
+    /// Where the replica lies, as containers name it: no restore may come from elsewhere.
+    pub replica: String,
     /// When the writers began and ended.
     pub load: (Ms, Ms),
     /// What was done to the system, in order.
@@ -61,6 +63,8 @@ pub struct Container {
     pub signals: Vec<(Ms, String)>,
     /// How it ended.
     pub end: Option<End>,
+    /// Whether it was asked, as a superuser, where its database came from.
+    pub asked: bool,
     /// What it said at its start.
     pub boot: Boot,
     /// What `/api/replication` called it, each time that changed.

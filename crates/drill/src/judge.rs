@@ -5,7 +5,7 @@
 
 use crate::clock::Ms;
 use crate::expect::{Failures, Row};
-use crate::facts::{Container, Facts, Listings, Seen, Why};
+use crate::facts::{Container, Facts, Listings, Restored, Seen, Why};
 use crate::ledger::{Answer, Deed, Entry};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +35,7 @@ pub enum Kind {
     Stale,
     /// A client saw a failure that the row does not allow.
     Failure,
-    /// No write succeeded soon enough after a disturbance.
+    /// A disturbance lasted too long, or no write succeeded soon enough after it.
     Late,
     /// A container ended in a way that it should not.
     Ended,
@@ -159,7 +159,7 @@ impl Case<'_> {
         if looked < wanted {
             self.broken(Kind::NotRun, format!("{looked} of {wanted} witnesses could look"));
         }
-        if matches!(self.row.failures, Failures::InWindow(_)) && self.facts.disturbed.is_none() {
+        if matches!(self.row.failures, Failures::InWindow { .. }) && self.facts.disturbed.is_none() {
             self.broken(Kind::NotRun, "the disturbance did not take place");
         }
     }
@@ -244,7 +244,11 @@ impl Case<'_> {
 
     fn failures(&mut self) {
         let window = match (self.row.failures, self.facts.disturbed) {
-            (Failures::InWindow(limit), Some((from, end))) => {
+            (Failures::InWindow { disturbed, recovery: limit }, Some((from, end))) => {
+                let took = end.saturating_sub(from);
+                if took > disturbed {
+                    self.broken(Kind::Late, format!("the disturbance took {took} ms, not {disturbed}"));
+                }
                 let success = self.measures.recovery.map(|after| end + after);
                 match self.measures.recovery {
                     None => self.broken(Kind::Late, "no write succeeded after the disturbance"),
@@ -345,7 +349,7 @@ impl Case<'_> {
                 self.broken(Kind::Ended, format!("{} never became healthy", container.name));
                 continue;
             }
-            match restore_of(container, number == 0) {
+            match restore_of(container, number == 0, &self.facts.replica) {
                 Ok(restores) => self.measures.restores += restores,
                 Err(why) => {
                     self.measures.unverified += 1;
@@ -472,7 +476,7 @@ fn content(seen: &Seen) -> (BTreeSet<&crate::facts::Post>, BTreeSet<&(String, St
 }
 
 /// How many restores a container's start shows (0 or 1), or why that is not proven.
-fn restore_of(container: &Container, first: bool) -> Result<usize, String> {
+fn restore_of(container: &Container, first: bool, replica: &str) -> Result<usize, String> {
     let boot = &container.boot;
     match (first, container.fresh) {
         (true, _) if boot.empty && boot.restored.is_none() => Ok(0),
@@ -489,10 +493,15 @@ fn restore_of(container: &Container, first: bool) -> Result<usize, String> {
             if restored.txid.is_empty() || restored.bytes == 0 || !boot.placed {
                 return Err(format!("its restore lacks evidence: {:?}", boot.lines));
             }
+            if restored.from != replica {
+                return Err(format!("it restored from {}, not {replica}", restored.from));
+            }
+            let numbers = |of: &Restored| (of.from.clone(), of.txid.clone(), of.bytes);
             match &boot.told {
-                Some(told) if (&told.txid, told.bytes) != (&restored.txid, restored.bytes) => {
+                Some(told) if numbers(told) != numbers(restored) => {
                     Err(format!("its log and /api/replication differ: {restored:?}, {told:?}"))
                 }
+                None if container.asked => Err("it told a superuser of no restore".to_owned()),
                 _ => Ok(1),
             }
         }

@@ -54,6 +54,7 @@ fn container(name: &str, boot: Boot) -> Container {
     Container {
         name: name.to_owned(),
         fresh: true,
+        asked: true,
         healthy: Some(1),
         end: Some(End { at: 9_000, code: Some(0), signal: None, why: Why::Asked }),
         boot,
@@ -80,6 +81,7 @@ fn good() -> Good {
         read(2, 510, Answer::Found),
     ];
     let facts = Facts {
+        replica: "s3://b/p".to_owned(),
         load: (0, 4_000),
         disturbed: Some((1_000, 2_000)),
         containers: vec![first, second],
@@ -204,6 +206,17 @@ const NOT_SHOWN: &[Case] = &[
     ("redeploy", "a log and an API that tell of two restores", Kind::Unverified, |it| {
         it.facts.containers[1].boot.told = Some(Restored { bytes: 1, ..restored() });
     }),
+    ("straggler", "a log and an API that tell of two places", Kind::Unverified, |it| {
+        it.facts.containers[1].boot.told = Some(Restored { from: "s3://b/q".to_owned(), ..restored() });
+    }),
+    ("redeploy", "a restore from another place", Kind::Unverified, |it| {
+        let other = Restored { from: "s3://b/q".to_owned(), ..restored() };
+        let boot = &mut it.facts.containers[1].boot;
+        (boot.restored, boot.told) = (Some(other.clone()), Some(other));
+    }),
+    ("wipe", "a restore of which a superuser was told nothing", Kind::Unverified, |it| {
+        it.facts.containers[1].boot.told = None;
+    }),
     ("crash", "a kept disk that nobody spoke of", Kind::Unverified, |it| {
         it.facts.containers[1].fresh = false;
         it.facts.containers[1].boot = Boot::default();
@@ -257,6 +270,18 @@ const FAILED: &[Case] = &[
     }),
     ("wipe", "a first success that comes too late", Kind::Late, |it| {
         it.entries[3] = post(3, 12_001, Answer::Acknowledged);
+    }),
+    ("crash", "a start that takes too long", Kind::Late, |it| {
+        it.facts.disturbed = Some((1_000, 6_001));
+        it.entries[3] = post(3, 6_001, Answer::Acknowledged);
+    }),
+    ("wipe", "a restore that takes too long", Kind::Late, |it| {
+        it.facts.disturbed = Some((1_000, 11_001));
+        it.entries[3] = post(3, 11_001, Answer::Acknowledged);
+    }),
+    ("straggler", "a new container that takes too long", Kind::Late, |it| {
+        it.facts.disturbed = Some((1_000, 11_001));
+        it.entries[3] = post(3, 11_001, Answer::Acknowledged);
     }),
     ("wipe", "no success after the disturbance", Kind::Late, |it| {
         it.entries[3] = post(3, 500, Answer::Acknowledged);
@@ -391,6 +416,14 @@ fn what_is_allowed_is_no_violation() {
                 seen.posts.push(more);
                 seen.totals = seen.totals.map(|(posts, votes)| (posts + 1, votes));
             }
+        }),
+        ("wipe", "a restore that takes as long as it may", |it| {
+            it.facts.disturbed = Some((1_000, 11_000));
+            it.entries[3] = post(3, 11_000, Answer::Acknowledged);
+        }),
+        ("wipe", "a restore of which nobody was asked", |it| {
+            it.facts.containers[1].boot.told = None;
+            it.facts.containers[1].asked = false;
         }),
         ("crash", "a container that the scenario killed", |it| {
             it.facts.containers[0].end = Some(End { at: 2, code: None, signal: Some(9), why: Why::Killed });
