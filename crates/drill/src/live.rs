@@ -48,8 +48,11 @@ pub async fn run(
             DrillError::usage(format!("--url needs {name}: an approved account to write with"))
         })
     };
+    if shown(url) != url {
+        // A user in it would take the place of the account's token.
+        return Err(DrillError::usage(format!("--url {} is given with a user or a query", shown(url))));
+    }
     let api = Api::new(url)?;
-    let url = shown(url);
     let account = sign_in(&api, "oracles", &need("ORACLENET_EMAIL")?, &need("ORACLENET_PASSWORD")?).await?;
     let ledger = Ledger::create(&out.join("ledger.jsonl"), clock);
     let ledger = ledger.map_err(|error| DrillError::machine("the ledger", &error))?;
@@ -96,7 +99,7 @@ pub async fn run(
     }
     let entries = ledger.entries().map_err(|error| DrillError::machine("the ledger", &error))?;
     let verdict = judge::judge(&entries, &facts, &TABLE[0]);
-    let mut report = Report::new("a live deployment", &url, "none", clock);
+    let mut report = Report::new("a live deployment", url, "none", clock);
     report.notes = clean(&api, &account, &entries).await;
     left.gone(posts);
     report
