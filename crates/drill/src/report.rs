@@ -264,12 +264,13 @@ impl Report {
     #[must_use]
     pub fn text(&self) -> String {
         let mut out = format!(
-            "\n{:<18} {:<8} {:>7} {:>7} {:>5} {:>6} {:>10} {:>9} {:>7} {:>6} {:>5} {:>11}\n",
+            "\n{:<18} {:<8} {:>7} {:>7} {:>5} {:>8} {:>6} {:>10} {:>9} {:>7} {:>6} {:>5} {:>11}\n",
             "scenario",
             "verdict",
             "sent",
             "acked",
             "lost",
+            "unbacked",
             "twice",
             "unverified",
             "forbidden",
@@ -283,10 +284,11 @@ impl Report {
             if let Some(it) = scenario.measures() {
                 let _ = write!(
                     out,
-                    " {:>7} {:>7} {:>5} {:>6} {:>10} {:>9} {:>7} {:>6} {:>5} {:>8} ms",
+                    " {:>7} {:>7} {:>5} {:>8} {:>6} {:>10} {:>9} {:>7} {:>6} {:>5} {:>8} ms",
                     it.sent,
                     it.acknowledged,
                     it.lost,
+                    it.unbacked,
                     it.twice,
                     it.unverified,
                     it.forbidden,
