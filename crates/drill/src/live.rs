@@ -82,17 +82,8 @@ pub async fn run(
     if let Err(why) = status {
         facts.troubles.push(format!("the redeploy failed: {why}"));
     }
-    facts.notes.push(match (before, restore(world, &api).await) {
-        (Some(before), Some(after)) if before != after => format!("the new container restored: {after}"),
-        (Some(_), Some(_)) => {
-            facts.not_shown.push("no restore since the command was run: was it a redeploy?".to_owned());
-            "lastRestore is what it was before".to_owned()
-        }
-        _ => {
-            facts.not_shown.push("a redeploy: it was not seen that a container began".to_owned());
-            "where the database came from was not seen: that needs a superuser's account".to_owned()
-        }
-    });
+    let after = restore(world, &api).await;
+    compare(before.as_deref(), after.as_deref(), &mut facts);
     match witness::by_api(&api, format!("the API of {url}")).await {
         Ok(seen) => facts.seen.push(ours(seen, &mark)),
         Err(error) => facts.troubles.push(error.to_string()),
@@ -106,6 +97,21 @@ pub async fn run(
         .scenarios
         .push(Scenario::new(&TABLE[0], Outcome::Judged { entries, facts: Box::new(facts), verdict }));
     Ok(report)
+}
+
+/// Whether a container began between two looks at `lastRestore`. A redeploy that nobody saw shows nothing.
+fn compare(before: Option<&str>, after: Option<&str>, facts: &mut Facts) {
+    facts.notes.push(match (before, after) {
+        (Some(before), Some(after)) if before != after => format!("the new container restored: {after}"),
+        (Some(_), Some(_)) => {
+            facts.not_shown.push("no restore since the command was run: was it a redeploy?".to_owned());
+            "lastRestore is what it was before".to_owned()
+        }
+        _ => {
+            facts.not_shown.push("a redeploy: it was not seen that a container began".to_owned());
+            "where the database came from was not seen: that needs a superuser's account".to_owned()
+        }
+    });
 }
 
 /// `lastRestore` as a superuser may see it.
@@ -167,4 +173,26 @@ async fn clean(api: &Api, account: &Account, entries: &[Entry]) -> Vec<String> {
     }
     left.insert(0, format!("removed {removed} posts"));
     left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_another_restore_shows_a_redeploy() {
+        for (before, after, open) in [
+            (Some("a"), Some("b"), 0),
+            (Some("null"), Some("b"), 0),
+            (Some("a"), Some("a"), 1),
+            (Some("null"), Some("null"), 1),
+            (None, Some("b"), 1),
+            (Some("a"), None, 1),
+            (None, None, 1),
+        ] {
+            let mut facts = Facts::default();
+            compare(before, after, &mut facts);
+            assert_eq!((facts.not_shown.len(), facts.notes.len()), (open, 1), "{before:?}, {after:?}");
+        }
+    }
 }
