@@ -52,10 +52,11 @@ Environment:
     ORACLENET_EMAIL, ORACLENET_PASSWORD
         the approved account with which --url writes
     ORACLENET_SUPERUSER_EMAIL, ORACLENET_SUPERUSER_PASSWORD
-        with them --url also asks where the new container's database came from
+        with them --url also asks where the new container's database came from; without them
+        a redeploy is not shown
 
 It ends with 0 when everything held, 1 when something did not, 2 when the arguments make no sense,
-3 when everything that could be run held and something could not be run.
+3 when everything that could be run held and something could not be run or not be shown.
 ";
 
 /// Where the run takes place.
