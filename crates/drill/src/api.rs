@@ -1,6 +1,7 @@
 //! HTTP as a client that never retries speaks it: one request, one connection, one answer or none.
 
 use crate::error::DrillError;
+use crate::shown::shown;
 use reqwest::Method;
 use serde_json::Value;
 use std::sync::Arc;
@@ -123,7 +124,10 @@ fn told(error: &reqwest::Error) -> String {
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    cause.to_string()
+    match error.url() {
+        Some(url) => cause.to_string().replace(url.as_str(), &shown(url.as_str())),
+        None => cause.to_string(),
+    }
 }
 
 /// rustls with ring and the system's certificates, else the Mozilla roots that come with this program.

@@ -19,6 +19,8 @@ pub enum Engine {
     OracleNet,
     /// Litestream 0.3.13 beside an application that writes to SQLite: restore, then `replicate -exec`.
     Litestream(PathBuf),
+    /// That application alone. It keeps no promise, and shows that the judge sees it.
+    None,
 }
 
 /// A release: a program under a name.
@@ -39,6 +41,7 @@ impl Engine {
         match self {
             Self::OracleNet => "oraclenet",
             Self::Litestream(_) => "litestream",
+            Self::None => "none",
         }
     }
 
@@ -55,6 +58,7 @@ impl Engine {
                 command
             }
             Self::Litestream(litestream) => beside_litestream(litestream, release, disk, place)?,
+            Self::None => alone(release, disk)?,
         };
         command.env_clear().envs(place.environment.iter().map(|(name, value)| (name, value)));
         command
@@ -133,6 +137,15 @@ fn beside_litestream(
         release.program.as_path(),
         data.as_path(),
     ]);
+    Ok(command)
+}
+
+fn alone(release: &Release, disk: &Path) -> Result<Command, DrillError> {
+    let data = disk.join("pb_data");
+    let made = std::fs::create_dir_all(&data);
+    made.map_err(|error| DrillError::machine(data.display().to_string(), &error))?;
+    let mut command = Command::new(&release.program);
+    command.args(["prove", "--serve-plain"]).arg(data);
     Ok(command)
 }
 

@@ -12,8 +12,13 @@ pub enum Failures {
     /// None at all.
     None,
     /// Each a 503 with `Retry-After` or a cut connection, under way at some time between the beginning of the
-    /// disturbance and the first success after its end; that success comes within this time.
-    InWindow(Ms),
+    /// disturbance and the first success after its end.
+    InWindow {
+        /// How long the disturbance may last: what the system needs to be fit for traffic again is part of it.
+        disturbed: Ms,
+        /// How long after its end the first success may come.
+        recovery: Ms,
+    },
 }
 
 /// A scenario and what must come out.
@@ -25,6 +30,9 @@ pub struct Row {
     pub about: &'static str,
     /// What clients may see.
     pub failures: Failures,
+    /// So long after its acknowledgement each read of a post finds it, and none fails; nothing where reads are not
+    /// judged.
+    pub reads: Option<Ms>,
     /// How many starts must be refused, with the bucket left as it is.
     pub refusals: usize,
     /// Whether it needs a bucket that can be slowed, cut off or told to deny.
@@ -35,26 +43,28 @@ pub struct Row {
 /// record of an owner that is gone, and a claim younger than 2 s is left alone.
 const RECOVERY: Ms = 10_000;
 
+/// From SIGKILL to traffic for a container that finds its own disk: a start and the health gate.
+const RESTART: Failures = Failures::InWindow { disturbed: 5_000, recovery: RECOVERY };
+
+/// The same on an empty disk: a restore as well.
+const RESTORE: Failures = Failures::InWindow { disturbed: 10_000, recovery: RECOVERY };
+
+/// The scenario's own doing, and nothing that the system could make longer.
+const OUTAGE: Failures = Failures::InWindow { disturbed: 10_000, recovery: RECOVERY };
+
+/// A standby answers a read from what it had seen of the replica up to so long before.
+pub const FRESH: Ms = 200;
+
 /// All scenarios, in the order in which they run.
 pub const TABLE: [Row; 10] = [
-    row("redeploy", "a rolling deploy under load", Failures::None),
-    row("rollback", "a deploy, and at once the former release again", Failures::None),
-    row("crash", "SIGKILL, started again on the same disk", Failures::InWindow(RECOVERY)),
-    row("wipe", "SIGKILL and the disk is lost", Failures::InWindow(RECOVERY)),
-    Row {
-        disturbs: true,
-        ..row("slow-bucket", "every request to the bucket is slow, and a deploy", Failures::None)
-    },
-    Row {
-        disturbs: true,
-        ..row("bucket-outage", "the bucket cannot be reached for a while", Failures::InWindow(RECOVERY))
-    },
-    row(
-        "straggler",
-        "the old container sleeps through a deploy, then writes late",
-        Failures::InWindow(RECOVERY),
-    ),
-    row("two-at-once", "two containers get traffic in turns, both with writes", Failures::None),
+    smooth("redeploy", "a rolling deploy under load"),
+    smooth("rollback", "a deploy, and at once the former release again"),
+    row("crash", "SIGKILL, started again on the same disk", RESTART),
+    row("wipe", "SIGKILL and the disk is lost", RESTORE),
+    Row { disturbs: true, ..smooth("slow-bucket", "every request to the bucket is slow, and a deploy") },
+    Row { disturbs: true, ..row("bucket-outage", "the bucket cannot be reached for a while", OUTAGE) },
+    row("straggler", "the old container sleeps through a deploy, then writes late", RESTORE),
+    smooth("two-at-once", "two containers get traffic in turns, both with writes"),
     Row {
         refusals: 2,
         ..row("fresh-over-backup", "a backup that cannot be restored is no fresh start", Failures::None)
@@ -63,7 +73,12 @@ pub const TABLE: [Row; 10] = [
 ];
 
 const fn row(name: &'static str, about: &'static str, failures: Failures) -> Row {
-    Row { name, about, failures, refusals: 0, disturbs: false }
+    Row { name, about, failures, reads: None, refusals: 0, disturbs: false }
+}
+
+/// A scenario of which clients must notice nothing.
+const fn smooth(name: &'static str, about: &'static str) -> Row {
+    Row { reads: Some(FRESH), ..row(name, about, Failures::None) }
 }
 
 /// The row of a scenario.
@@ -77,10 +92,17 @@ impl Row {
     #[must_use]
     pub fn words(&self) -> String {
         let failures = match self.failures {
-            Failures::None => "no request answered >= 500 or cut".to_owned(),
-            Failures::InWindow(ms) => format!(
-                "failures only while disturbed, each a 503 with Retry-After or a cut connection; success within {} s after",
-                ms / 1000
+            Failures::None => match self.reads {
+                None => "no write refused or cut".to_owned(),
+                Some(ms) => format!(
+                    "no write and no read refused or cut, and each post is found {ms} ms after its acknowledgement"
+                ),
+            },
+            Failures::InWindow { disturbed, recovery } => format!(
+                "disturbed for at most {} s; failures only then, each a 503 with Retry-After or a cut connection; \
+                 success within {} s after",
+                disturbed / 1000,
+                recovery / 1000
             ),
         };
         if self.refusals == 0 {

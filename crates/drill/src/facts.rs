@@ -7,12 +7,16 @@ use serde::Serialize;
 /// All that was seen in one scenario, next to its ledger.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Facts {
+    /// Where the replica lies, as containers name it: no restore may come from elsewhere.
+    pub replica: String,
     /// When the writers began and ended.
     pub load: (Ms, Ms),
     /// What was done to the system, in order.
     pub events: Vec<Event>,
     /// When the disturbance began and ended, for scenarios that have one.
     pub disturbed: Option<(Ms, Ms)>,
+    /// From when to when no container could reach the bucket.
+    pub cut_off: Option<(Ms, Ms)>,
     /// The writer that spoke to a container which had lost its traffic.
     pub straggler: Option<String>,
     /// Every container that was started.
@@ -23,6 +27,8 @@ pub struct Facts {
     pub witnesses: usize,
     /// What was not looked at, and why.
     pub notes: Vec<String>,
+    /// What this scenario is there to show and could not, through no fault of the system.
+    pub not_shown: Vec<String>,
     /// Starts that had to be refused.
     pub refusals: Vec<Refusal>,
     /// What could not be done; the scenario did not run as it should.
@@ -57,6 +63,8 @@ pub struct Container {
     pub signals: Vec<(Ms, String)>,
     /// How it ended.
     pub end: Option<End>,
+    /// Whether it was asked, as a superuser, where its database came from.
+    pub asked: bool,
     /// What it said at its start.
     pub boot: Boot,
     /// What `/api/replication` called it, each time that changed.

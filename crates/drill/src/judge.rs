@@ -5,19 +5,21 @@
 
 use crate::clock::Ms;
 use crate::expect::{Failures, Row};
-use crate::facts::{Container, Facts, Listings, Seen, Why};
+use crate::facts::{Container, Facts, Listings, Restored, Seen, Why};
 use crate::ledger::{Answer, Deed, Entry};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many examples of one kind are named.
 const EXAMPLES: usize = 5;
+/// So long after the bucket was cut off the last answer from it may still come to a writer's request.
+const CUT_OFF: Ms = 50;
 
 /// What kind of promise was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// An acknowledged write is not there.
+    /// An acknowledged write is not there, or was acknowledged when no bucket could have it.
     Lost,
     /// A write took effect twice, or under another content.
     Twice,
@@ -29,9 +31,11 @@ pub enum Kind {
     Witness,
     /// A container served, and it was not seen where its data came from.
     Unverified,
+    /// A read was answered, without a post that it must find.
+    Stale,
     /// A client saw a failure that the row does not allow.
     Failure,
-    /// No write succeeded soon enough after a disturbance.
+    /// A disturbance lasted too long, or no write succeeded soon enough after it.
     Late,
     /// A container ended in a way that it should not.
     Ended,
@@ -67,10 +71,16 @@ pub struct Measures {
     pub unknown_there: usize,
     /// RPO: acknowledged writes that some witness does not see.
     pub lost: usize,
+    /// Sent and acknowledged while the bucket could not be reached: lost, had the disk gone then.
+    pub unbacked: usize,
     /// Applied twice.
     pub twice: usize,
     /// Containers whose restore was not verified.
     pub unverified: usize,
+    /// Reads of acknowledged posts.
+    pub reads: usize,
+    /// Of them, those that should have found theirs and did not.
+    pub stale: usize,
     /// Failures that the row does not allow.
     pub forbidden: usize,
     /// RTO: the longest time without a write succeeding, in milliseconds.
@@ -84,7 +94,7 @@ pub struct Measures {
 /// What became of a scenario.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verdict {
-    /// Nothing was broken.
+    /// Nothing was broken, and everything was shown.
     pub held: bool,
     /// What was broken.
     pub violations: Vec<Violation>,
@@ -99,13 +109,15 @@ pub fn judge(entries: &[Entry], facts: &Facts, row: &Row) -> Verdict {
     case.ran();
     case.count();
     case.writes();
+    case.unbacked();
     case.witnesses();
     case.failures();
+    case.reads();
     case.containers();
     case.refusals();
     let Case { mut violations, measures, .. } = case;
     violations.sort_by_key(|violation| violation.kind);
-    Verdict { held: violations.is_empty(), violations, measures }
+    Verdict { held: violations.is_empty() && facts.not_shown.is_empty(), violations, measures }
 }
 
 struct Case<'a> {
@@ -139,23 +151,31 @@ impl Case<'_> {
         if !self.entries.iter().any(Entry::acknowledged) {
             self.broken(Kind::NotRun, "no write was acknowledged");
         }
+        let read = |entry: &Entry| matches!(entry.deed, Deed::Read { .. });
+        if self.row.reads.is_some() && !self.entries.iter().any(read) {
+            self.broken(Kind::NotRun, "nothing was read");
+        }
         let (looked, wanted) = (self.facts.seen.len(), self.facts.witnesses.max(1));
         if looked < wanted {
             self.broken(Kind::NotRun, format!("{looked} of {wanted} witnesses could look"));
         }
-        if matches!(self.row.failures, Failures::InWindow(_)) && self.facts.disturbed.is_none() {
+        if matches!(self.row.failures, Failures::InWindow { .. }) && self.facts.disturbed.is_none() {
             self.broken(Kind::NotRun, "the disturbance did not take place");
         }
     }
 
     fn count(&mut self) {
         let measures = &mut self.measures;
-        measures.sent = self.entries.len();
         for entry in self.entries {
+            if let Deed::Read { .. } = entry.deed {
+                measures.reads += 1;
+                continue;
+            }
+            measures.sent += 1;
             match entry.answer {
                 Some((_, Answer::Acknowledged)) => measures.acknowledged += 1,
                 Some((_, Answer::Refused { .. })) => measures.refused += 1,
-                Some((_, Answer::Cut(_))) | None => measures.cut += 1,
+                Some((_, Answer::Cut(_) | Answer::Found | Answer::Missing)) | None => measures.cut += 1,
             }
         }
         let (from, to) = self.facts.load;
@@ -194,6 +214,17 @@ impl Case<'_> {
         }
     }
 
+    /// Whoever says yes while the bucket is away has put nothing there: that the write is there later is luck.
+    fn unbacked(&mut self) {
+        let Some((from, to)) = self.facts.cut_off else { return };
+        let inside =
+            |entry: &&Entry| entry.acknowledged() && entry.sent >= from + CUT_OFF && entry.ended() < to;
+        let told = |entry: &Entry| format!("{} at {} ms", entry.writer, entry.ended());
+        let unbacked: Vec<String> = self.entries.iter().filter(inside).map(told).collect();
+        self.measures.unbacked = unbacked.len();
+        self.offenders(Kind::Lost, "acknowledged without a bucket", &unbacked);
+    }
+
     fn witnesses(&mut self) {
         for seen in &self.facts.seen {
             let wrong = counters(seen);
@@ -213,7 +244,11 @@ impl Case<'_> {
 
     fn failures(&mut self) {
         let window = match (self.row.failures, self.facts.disturbed) {
-            (Failures::InWindow(limit), Some((from, end))) => {
+            (Failures::InWindow { disturbed, recovery: limit }, Some((from, end))) => {
+                let took = end.saturating_sub(from);
+                if took > disturbed {
+                    self.broken(Kind::Late, format!("the disturbance took {took} ms, not {disturbed}"));
+                }
                 let success = self.measures.recovery.map(|after| end + after);
                 match self.measures.recovery {
                     None => self.broken(Kind::Late, "no write succeeded after the disturbance"),
@@ -235,9 +270,9 @@ impl Case<'_> {
             late(entry) || window.is_some_and(|(from, to)| entry.ended() >= from && entry.sent <= to)
         };
         let (mut outside, mut wrong) = (Vec::new(), Vec::new());
-        for entry in self.entries {
+        for entry in self.entries.iter().filter(|entry| !matches!(entry.deed, Deed::Read { .. })) {
             let told = match &entry.answer {
-                Some((_, Answer::Acknowledged)) => continue,
+                Some((_, Answer::Acknowledged | Answer::Found | Answer::Missing)) => continue,
                 Some((at, Answer::Refused { status, retry_after, said })) => {
                     let told = format!("{} at {at} ms: {status} {said}", entry.writer);
                     if *status != 503 || !retry_after {
@@ -256,6 +291,39 @@ impl Case<'_> {
         self.measures.forbidden = outside.len() + wrong.len();
         self.offenders(Kind::Failure, "failed where no failure is allowed", &outside);
         self.offenders(Kind::Failure, "answered with neither 2xx nor 503 and Retry-After", &wrong);
+    }
+
+    /// What was acknowledged is shown to whoever asks, by every container that has traffic.
+    fn reads(&mut self) {
+        let Some(fresh) = self.row.reads else { return };
+        let mut since: BTreeMap<&str, Ms> = BTreeMap::new();
+        for entry in self.entries.iter().filter(|entry| entry.acknowledged()) {
+            if let Deed::Post { id, .. } = &entry.deed {
+                since.insert(id, entry.ended());
+            }
+        }
+        let (mut stale, mut failed) = (Vec::new(), Vec::new());
+        for entry in self.entries {
+            let Deed::Read { post } = &entry.deed else { continue };
+            let told = |how: &str| format!("{} of {post}, sent at {} ms: {how}", entry.writer, entry.sent);
+            match &entry.answer {
+                Some((_, Answer::Found | Answer::Acknowledged)) => {}
+                Some((_, Answer::Missing)) => {
+                    if since.get(post.as_str()).is_some_and(|at| at + fresh <= entry.sent) {
+                        stale.push(told("not there"));
+                    }
+                }
+                Some((_, Answer::Refused { status, said, .. })) => {
+                    failed.push(told(&format!("{status} {said}")))
+                }
+                Some((_, Answer::Cut(why))) => failed.push(told(&format!("cut, {why}"))),
+                None => failed.push(told("no answer to the end")),
+            }
+        }
+        self.measures.stale = stale.len();
+        self.measures.forbidden += failed.len();
+        self.offenders(Kind::Stale, "reads did not find what had been acknowledged", &stale);
+        self.offenders(Kind::Failure, "reads failed where no failure is allowed", &failed);
     }
 
     fn containers(&mut self) {
@@ -281,7 +349,7 @@ impl Case<'_> {
                 self.broken(Kind::Ended, format!("{} never became healthy", container.name));
                 continue;
             }
-            match restore_of(container, number == 0) {
+            match restore_of(container, number == 0, &self.facts.replica) {
                 Ok(restores) => self.measures.restores += restores,
                 Err(why) => {
                     self.measures.unverified += 1;
@@ -357,6 +425,7 @@ fn compare(entries: &[Entry], seen: &Seen) -> (Vec<String>, Vec<String>, Vec<Str
                     _ => {}
                 }
             }
+            Deed::Read { .. } => {}
             Deed::Vote { oracle, post } => {
                 asked_votes.insert((oracle.as_str(), post.as_str()));
                 if entry.acknowledged() && !votes.contains(&(oracle.as_str(), post.as_str())) {
@@ -407,7 +476,7 @@ fn content(seen: &Seen) -> (BTreeSet<&crate::facts::Post>, BTreeSet<&(String, St
 }
 
 /// How many restores a container's start shows (0 or 1), or why that is not proven.
-fn restore_of(container: &Container, first: bool) -> Result<usize, String> {
+fn restore_of(container: &Container, first: bool, replica: &str) -> Result<usize, String> {
     let boot = &container.boot;
     match (first, container.fresh) {
         (true, _) if boot.empty && boot.restored.is_none() => Ok(0),
@@ -424,10 +493,15 @@ fn restore_of(container: &Container, first: bool) -> Result<usize, String> {
             if restored.txid.is_empty() || restored.bytes == 0 || !boot.placed {
                 return Err(format!("its restore lacks evidence: {:?}", boot.lines));
             }
+            if restored.from != replica {
+                return Err(format!("it restored from {}, not {replica}", restored.from));
+            }
+            let numbers = |of: &Restored| (of.from.clone(), of.txid.clone(), of.bytes);
             match &boot.told {
-                Some(told) if (&told.txid, told.bytes) != (&restored.txid, restored.bytes) => {
+                Some(told) if numbers(told) != numbers(restored) => {
                     Err(format!("its log and /api/replication differ: {restored:?}, {told:?}"))
                 }
+                None if container.asked => Err("it told a superuser of no restore".to_owned()),
                 _ => Ok(1),
             }
         }

@@ -27,6 +27,11 @@ pub enum Deed {
         /// The post.
         post: String,
     },
+    /// A look at a post that was acknowledged to the same writer. No write.
+    Read {
+        /// The post.
+        post: String,
+    },
 }
 
 /// How it ended for the client.
@@ -35,6 +40,10 @@ pub enum Deed {
 pub enum Answer {
     /// 2xx: from now on it must be there.
     Acknowledged,
+    /// To a read: the post was there, as it was written.
+    Found,
+    /// To a read: an answer without it.
+    Missing,
     /// Any other answer.
     Refused {
         /// HTTP status.
@@ -68,7 +77,7 @@ impl Entry {
         self.answer.as_ref().map_or(Ms::MAX, |(at, _)| *at)
     }
 
-    /// Whether it was answered with 2xx.
+    /// Whether it is a write that was answered with 2xx.
     #[must_use]
     pub fn acknowledged(&self) -> bool {
         matches!(self.answer, Some((_, Answer::Acknowledged)))
@@ -96,6 +105,12 @@ impl Ledger {
     pub fn create(path: &Path, clock: Clock) -> io::Result<Self> {
         let book = Book { file: File::create(path)?, entries: Vec::new(), trouble: None };
         Ok(Self { clock, book: Arc::new(Mutex::new(book)) })
+    }
+
+    /// Now, by the clock of its entries.
+    #[must_use]
+    pub fn now(&self) -> Ms {
+        self.clock.ms()
     }
 
     /// Writes down what will be sent next; gives its number.

@@ -16,6 +16,7 @@ pub mod expect;
 pub mod facts;
 pub mod judge;
 pub mod ledger;
+pub mod left;
 pub mod live;
 pub mod load;
 pub mod options;
@@ -26,11 +27,13 @@ pub mod remote;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod shown;
 pub mod timeline;
 pub mod wire;
 pub mod witness;
 
 use error::{DrillError, Kind};
+use left::Left;
 use options::{Options, Where};
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -57,7 +60,7 @@ pub mod exit {
     pub const FAILED: u8 = 1;
     /// The arguments or the environment make no sense.
     pub const USAGE: u8 = 2;
-    /// What could be run held, and something could not be run.
+    /// What could be run held, and something could not be run, or not be shown.
     pub const INCOMPLETE: u8 = 3;
 }
 
@@ -82,15 +85,23 @@ fn prove(world: &World, words: &[OsString]) -> Result<u8, DrillError> {
             let served = plain::serve(&world.directory.join(directory)).await;
             return served.map(|()| 0).map_err(|error| DrillError::machine(directory.clone(), &error));
         }
-        // Containers have process groups of their own: what ends this process early must end them too, and does by
-        // dropping them.
+        // Containers and witnesses must not outlive this process: a signal ends the run, which kills them by dropping
+        // them.
         let failed = |error: std::io::Error| DrillError::machine("cannot listen for signals", &error);
-        let mut terminated = signal(SignalKind::terminate()).map_err(failed)?;
-        tokio::select! {
-            done = run::run(world, &options) => done,
-            _ = tokio::signal::ctrl_c() => Err(DrillError::system("interrupted")),
-            _ = terminated.recv() => Err(DrillError::system("interrupted")),
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+        let left = Left::default();
+        let done = tokio::select! {
+            done = run::run(world, &options, &left) => done,
+            _ = interrupt.recv() => Err(DrillError::system("interrupted by SIGINT")),
+            _ = terminate.recv() => Err(DrillError::system("interrupted by SIGTERM")),
+            _ = hangup.recv() => Err(DrillError::system("interrupted by SIGHUP")),
+        };
+        if done.is_err() {
+            left.named().iter().for_each(|what| tell(&format!("left behind: {what}")));
         }
+        done
     })
 }
 

@@ -9,8 +9,10 @@ use crate::error::DrillError;
 use crate::expect::TABLE;
 use crate::facts::{Event, Facts, Seen};
 use crate::ledger::{Deed, Entry, Ledger};
+use crate::left::Left;
 use crate::load::{Account, Load, POSTS, Pen, base36, sign_in};
 use crate::report::{Outcome, Report, Scenario};
+use crate::shown::shown;
 use crate::{World, judge, tell, witness};
 use reqwest::Method;
 use serde_json::Value;
@@ -35,10 +37,10 @@ const TRIES: u32 = 3;
 /// It could not begin.
 pub async fn run(
     world: &World,
-    url: &str,
-    redeploy: &str,
+    (url, redeploy): (&str, &str),
     out: &Path,
     clock: Clock,
+    left: &Left,
 ) -> Result<Report, DrillError> {
     let need = |name: &str| {
         let value = (world.env)(name).filter(|value| !value.is_empty());
@@ -46,6 +48,10 @@ pub async fn run(
             DrillError::usage(format!("--url needs {name}: an approved account to write with"))
         })
     };
+    if shown(url) != url {
+        // A user in it would take the place of the account's token.
+        return Err(DrillError::usage(format!("--url {} is given with a user or a query", shown(url))));
+    }
     let api = Api::new(url)?;
     let account = sign_in(&api, "oracles", &need("ORACLENET_EMAIL")?, &need("ORACLENET_PASSWORD")?).await?;
     let ledger = Ledger::create(&out.join("ledger.jsonl"), clock);
@@ -62,10 +68,13 @@ pub async fn run(
     let before = restore(world, &api).await;
     let began = clock.ms();
     // Shift 1: posts only. A vote would change counters that are not ours.
+    let posts = left.add(format!("posts at {url} whose titles begin with {mark:?}"));
     let load = Load::start(&pen, &vec![account.clone(); WRITERS], 1);
     tokio::time::sleep(LEAD).await;
-    event(format!("redeploying: {redeploy}"));
+    event("running the given command".to_owned()); // there may be a token in it
+    let command = left.add("the given command, if it still runs: it is not stopped half way");
     let status = shell(redeploy).await;
+    left.gone(command);
     event(format!("the command has ended: {}", status.as_ref().map_or_else(Clone::clone, Clone::clone)));
     tokio::time::sleep(TRAIL).await;
     load.end().await;
@@ -73,14 +82,8 @@ pub async fn run(
     if let Err(why) = status {
         facts.troubles.push(format!("the redeploy failed: {why}"));
     }
-    facts.notes.push(match (before, restore(world, &api).await) {
-        (Some(before), Some(after)) if before != after => format!("the new container restored: {after}"),
-        (Some(_), Some(_)) => {
-            facts.troubles.push("no restore since the redeploy: was it one?".to_owned());
-            "lastRestore is what it was before".to_owned()
-        }
-        _ => "where the database came from was not seen: that needs a superuser's account".to_owned(),
-    });
+    let after = restore(world, &api).await;
+    compare(before.as_deref(), after.as_deref(), &mut facts);
     match witness::by_api(&api, format!("the API of {url}")).await {
         Ok(seen) => facts.seen.push(ours(seen, &mark)),
         Err(error) => facts.troubles.push(error.to_string()),
@@ -89,10 +92,26 @@ pub async fn run(
     let verdict = judge::judge(&entries, &facts, &TABLE[0]);
     let mut report = Report::new("a live deployment", url, "none", clock);
     report.notes = clean(&api, &account, &entries).await;
+    left.gone(posts);
     report
         .scenarios
         .push(Scenario::new(&TABLE[0], Outcome::Judged { entries, facts: Box::new(facts), verdict }));
     Ok(report)
+}
+
+/// Whether a container began between two looks at `lastRestore`. A redeploy that nobody saw shows nothing.
+fn compare(before: Option<&str>, after: Option<&str>, facts: &mut Facts) {
+    facts.notes.push(match (before, after) {
+        (Some(before), Some(after)) if before != after => format!("the new container restored: {after}"),
+        (Some(_), Some(_)) => {
+            facts.not_shown.push("no restore since the command was run: was it a redeploy?".to_owned());
+            "lastRestore is what it was before".to_owned()
+        }
+        _ => {
+            facts.not_shown.push("a redeploy: it was not seen that a container began".to_owned());
+            "where the database came from was not seen: that needs a superuser's account".to_owned()
+        }
+    });
 }
 
 /// `lastRestore` as a superuser may see it.
@@ -154,4 +173,26 @@ async fn clean(api: &Api, account: &Account, entries: &[Entry]) -> Vec<String> {
     }
     left.insert(0, format!("removed {removed} posts"));
     left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_another_restore_shows_a_redeploy() {
+        for (before, after, open) in [
+            (Some("a"), Some("b"), 0),
+            (Some("null"), Some("b"), 0),
+            (Some("a"), Some("a"), 1),
+            (Some("null"), Some("null"), 1),
+            (None, Some("b"), 1),
+            (Some("a"), None, 1),
+            (None, None, 1),
+        ] {
+            let mut facts = Facts::default();
+            compare(before, after, &mut facts);
+            assert_eq!((facts.not_shown.len(), facts.notes.len()), (open, 1), "{before:?}, {after:?}");
+        }
+    }
 }

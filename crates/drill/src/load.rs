@@ -1,12 +1,14 @@
 //! The writers: accounts of their own, one write at a time, at a steady rate, never a second try.
 
 use crate::api::Api;
-use crate::clock::Clock;
+use crate::clock::{Clock, Ms};
 use crate::engine::SUPERUSER;
 use crate::error::DrillError;
+use crate::expect::FRESH;
 use crate::ledger::{Answer, Deed, Ledger};
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -114,6 +116,7 @@ async fn write(pen: Pen, account: Account, number: usize, shift: usize, stopped:
     let mut ticks = tokio::time::interval(pen.pace);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut voted = String::new();
+    let mut own = VecDeque::new();
     for count in 0_u64.. {
         ticks.tick().await;
         if *stopped.borrow() {
@@ -128,10 +131,23 @@ async fn write(pen: Pen, account: Account, number: usize, shift: usize, stopped:
             None => pen.post(&name, shift * 10 + number, count),
         };
         let done = pen.act(&name, &account.token, deed.clone()).await;
-        if let (true, Deed::Post { id, .. }) = (done, deed) {
-            pen.posted.lock().unwrap_or_else(PoisonError::into_inner)[number] = Some(id);
+        if let (true, Deed::Post { id, title }) = (done, deed) {
+            pen.posted.lock().unwrap_or_else(PoisonError::into_inner)[number] = Some(id.clone());
+            own.push_back((pen.ledger.now(), id, title));
+        }
+        if let Some((id, title)) = last_that_must_show(&mut own, pen.ledger.now()) {
+            pen.read(&name, id, title).await;
         }
     }
+}
+
+/// The last of a writer's own posts that is acknowledged for so long that every container must show it.
+fn last_that_must_show(own: &mut VecDeque<(Ms, String, String)>, now: Ms) -> Option<(&str, &str)> {
+    let old = |post: &(Ms, String, String)| post.0 + FRESH <= now;
+    while own.get(1).is_some_and(old) {
+        own.pop_front();
+    }
+    own.front().filter(|post| old(post)).map(|(_, id, title)| (id.as_str(), title.as_str()))
 }
 
 impl Pen {
@@ -151,6 +167,7 @@ impl Pen {
                 (POSTS.to_owned(), json!({ "id": id, "title": title, "content": content }))
             }
             Deed::Vote { post, .. } => (format!("/api/posts/{post}/upvote"), Value::Null),
+            Deed::Read { .. } => return false, // see `read`
         };
         let entry = self.ledger.send(writer, deed);
         let answer = match self.api.send(Method::POST, &path, token, &body).await {
@@ -163,6 +180,20 @@ impl Pen {
         let done = answer == Answer::Acknowledged;
         self.ledger.answer(entry, answer);
         done
+    }
+
+    /// Looks at a post as any reader does; what came is in the ledger too.
+    pub async fn read(&self, reader: &str, post: &str, title: &str) {
+        let entry = self.ledger.send(reader, Deed::Read { post: post.to_owned() });
+        let answer = match self.api.send(Method::GET, &format!("{POSTS}/{post}"), "", &Value::Null).await {
+            Ok(reply) if reply.status == 200 && reply.body["title"] == title => Answer::Found,
+            Ok(reply) if matches!(reply.status, 200 | 404) => Answer::Missing,
+            Ok(reply) => {
+                Answer::Refused { status: reply.status, retry_after: reply.retry_after, said: reply.said() }
+            }
+            Err(why) => Answer::Cut(why),
+        };
+        self.ledger.answer(entry, answer);
     }
 
     /// The last post of the writer beside.

@@ -18,8 +18,8 @@ pub const FLAGS: [Flag; 8] = [
     ("redeploy", "COMMAND", "what redeploys the live deployment, for a shell"),
     (
         "engine",
-        "oraclenet|litestream",
-        "what runs in the containers (default oraclenet); litestream is version 0.3.13\nbeside an application that writes to SQLite",
+        "oraclenet|litestream|none",
+        "what runs in the containers (default oraclenet); litestream is version 0.3.13\nbeside an application that writes to SQLite, none is that application alone",
     ),
     ("litestream", "PROGRAM", "Litestream 0.3.13 for --engine litestream (default: litestream in the PATH)"),
     (
@@ -52,10 +52,11 @@ Environment:
     ORACLENET_EMAIL, ORACLENET_PASSWORD
         the approved account with which --url writes
     ORACLENET_SUPERUSER_EMAIL, ORACLENET_SUPERUSER_PASSWORD
-        with them --url also asks where the new container's database came from
+        with them --url also asks where the new container's database came from; without them
+        a redeploy is not shown
 
 It ends with 0 when everything held, 1 when something did not, 2 when the arguments make no sense,
-3 when everything that could be run held and something could not be run.
+3 when everything that could be run held and something could not be run or not be shown.
 ";
 
 /// Where the run takes place.
@@ -77,6 +78,17 @@ pub enum Where {
     Plain(String),
 }
 
+/// What runs in the containers; see `engine::Engine`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum System {
+    /// This program.
+    OracleNet,
+    /// Litestream 0.3.13 beside a small application.
+    Litestream,
+    /// The small application alone.
+    None,
+}
+
 /// What to do.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -84,8 +96,8 @@ pub struct Options {
     pub place: Where,
     /// Which rows.
     pub rows: Vec<Row>,
-    /// Whether Litestream runs in the containers.
-    pub litestream: bool,
+    /// What runs in the containers.
+    pub system: System,
     /// Litestream 0.3.13.
     pub program: Option<String>,
     /// The official second witness.
@@ -122,11 +134,13 @@ impl Options {
         }
         let get =
             |name: &str| given.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
-        let litestream = match get("engine").as_deref().unwrap_or("oraclenet") {
-            "oraclenet" => false,
-            "litestream" => true,
+        let system = match get("engine").as_deref().unwrap_or("oraclenet") {
+            "oraclenet" => System::OracleNet,
+            "litestream" => System::Litestream,
+            "none" => System::None,
             other => {
-                return Err(DrillError::usage(format!("--engine is {other:?}, not oraclenet or litestream")));
+                let known = "oraclenet, litestream or none";
+                return Err(DrillError::usage(format!("--engine is {other:?}, not {known}")));
             }
         };
         let place = match (get("serve-plain"), get("url"), get("redeploy")) {
@@ -137,7 +151,7 @@ impl Options {
             (None, None, Some(_)) => return Err(DrillError::usage("--redeploy needs --url URL")),
         };
         let live = matches!(place, Where::Live { .. });
-        if live && (litestream || rows.iter().any(|row: &Row| row.name != "redeploy")) {
+        if live && (system != System::OracleNet || rows.iter().any(|row: &Row| row.name != "redeploy")) {
             return Err(DrillError::usage("a live deployment has one scenario: redeploy"));
         }
         if rows.is_empty() {
@@ -146,7 +160,7 @@ impl Options {
         Ok(Self {
             place,
             rows,
-            litestream,
+            system,
             program: get("litestream"),
             official: get("official"),
             previous: get("previous"),

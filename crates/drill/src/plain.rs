@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch, post};
+use axum::routing::{get, post};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::{Map, Value, json};
@@ -47,7 +47,7 @@ pub async fn serve(directory: &std::path::Path) -> Result<(), Box<dyn std::error
         .route("/api/health", get(async || (StatusCode::OK, "{}")))
         .route("/api/collections/{name}/auth-with-password", post(sign_in))
         .route("/api/collections/{name}/records", get(list).post(create))
-        .route("/api/collections/{name}/records/{id}", patch(async || (StatusCode::OK, "{}")))
+        .route("/api/collections/{name}/records/{id}", get(view).patch(async || (StatusCode::OK, "{}")))
         .route("/api/posts/{id}/upvote", post(upvote))
         .with_state(app);
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
@@ -128,6 +128,16 @@ async fn upvote(State(app): State<App>, Path(id): Path<String>, request: Request
         transaction.commit()?;
         Ok(json!({ "success": true }))
     })
+}
+
+async fn view(State(app): State<App>, Path((_, id)): Path<(String, String)>) -> Response {
+    let connection = app.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let asked = "SELECT title FROM posts WHERE id = ?1";
+    match connection.query_row(asked, [&id], |row| row.get::<_, String>(0)) {
+        Ok(title) => answer(StatusCode::OK, &json!({ "id": id, "title": title })),
+        Err(rusqlite::Error::QueryReturnedNoRows) => answer(StatusCode::NOT_FOUND, &json!({})),
+        Err(error) => answer(StatusCode::BAD_REQUEST, &json!({ "message": error.to_string() })),
+    }
 }
 
 fn caller(headers: &HeaderMap) -> String {

@@ -191,6 +191,7 @@ impl Platform {
         let container = &mut self.containers[index];
         container.facts.healthy = Some(self.clock.ms());
         if !self.token.is_empty() {
+            container.facts.asked = true;
             container.told = Some(tokio::spawn(told(container.api()?, self.token.clone())));
         }
         let name = container.facts.name.clone();

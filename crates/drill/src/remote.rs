@@ -6,6 +6,7 @@ use crate::bucket::{Place, checksum, is_data, keys};
 use crate::clock::{Clock, date};
 use crate::error::DrillError;
 use crate::facts::Listing;
+use crate::shown::shown;
 use crate::wire::{Way, Wire};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use ring::hmac;
@@ -46,11 +47,11 @@ impl Remote {
     ) -> Result<Self, DrillError> {
         let rest = url
             .strip_prefix("s3://")
-            .ok_or_else(|| DrillError::usage(format!("{url} is not s3://BUCKET/PATH")))?;
+            .ok_or_else(|| DrillError::usage(format!("{} is not s3://BUCKET/PATH", shown(url))))?;
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (bucket, path) = place.split_once('/').unwrap_or((place, ""));
         let given: BTreeMap<String, String> = reqwest::Url::parse(&format!("s3://x/?{query}"))
-            .map_err(|error| DrillError::usage(format!("{url}: {error}")))?
+            .map_err(|error| DrillError::usage(format!("{}: {error}", shown(url))))?
             .query_pairs()
             .map(|(name, value)| (name.into_owned(), value.into_owned()))
             .collect();
@@ -209,9 +210,10 @@ impl Remote {
         let question = if query.is_empty() { "" } else { "?" };
         let verb = method.parse::<reqwest::Method>().map_err(|error| failed(&error))?;
         let request = self.client.request(verb, format!("{}{path}{question}{query}", self.endpoint));
-        let response = request.headers(headers).body(body).send().await.map_err(|error| failed(&error))?;
+        let cut = |error: reqwest::Error| failed(&error.without_url());
+        let response = request.headers(headers).body(body).send().await.map_err(cut)?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let bytes = response.bytes().await.map_err(|error| failed(&error))?.to_vec();
+        let bytes = response.bytes().await.map_err(cut)?.to_vec();
         if !status.is_success() {
             let code = elements(&String::from_utf8_lossy(&bytes), "Code").next().unwrap_or_default();
             return Err(failed(&format!("{status} {code}")));

@@ -90,12 +90,13 @@ impl Scenario {
         matches!(&self.outcome, Outcome::Judged { verdict, .. } if verdict.held)
     }
 
-    /// Its result in one word.
+    /// Its result in a word or two.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match &self.outcome {
             Outcome::NotRun { .. } => "not run",
             _ if self.held() => "held",
+            Outcome::Judged { verdict, .. } if verdict.violations.is_empty() => "not shown",
             _ => "BROKEN",
         }
     }
@@ -113,7 +114,10 @@ impl Scenario {
     #[must_use]
     pub fn complaints(&self) -> Vec<String> {
         match &self.outcome {
-            Outcome::Judged { verdict, .. } => verdict.violations.iter().map(|it| it.what.clone()).collect(),
+            Outcome::Judged { facts, verdict, .. } => {
+                let broken = verdict.violations.iter().map(|it| it.what.clone());
+                broken.chain(facts.not_shown.iter().map(|what| format!("not shown: {what}"))).collect()
+            }
             Outcome::Failed { why } => vec![why.clone()],
             Outcome::NotRun { why } => vec![format!("not run: {why}")],
         }
@@ -223,20 +227,27 @@ impl Report {
             let those = self.scenarios.iter().filter(|it| it.word() == word).map(|it| it.name.as_str());
             those.collect::<Vec<_>>().join(", ")
         };
-        match (self.exit_code(), named("BROKEN"), named("not run")) {
-            (0, ..) => format!("everything held, in {} scenarios", self.scenarios.len()),
-            (exit::INCOMPLETE, _, not_run) => format!("what ran held; not run: {not_run}"),
-            (_, broken, not_run) if not_run.is_empty() => format!("broken: {broken}"),
-            (_, broken, not_run) => format!("broken: {broken}; not run: {not_run}"),
-        }
+        let first = match self.exit_code() {
+            0 => return format!("everything held, in {} scenarios", self.scenarios.len()),
+            exit::INCOMPLETE => "what ran held".to_owned(),
+            _ => format!("broken: {}", named("BROKEN")),
+        };
+        let open = ["not run", "not shown"].map(|word| (word, named(word)));
+        let open = open.iter().filter(|(_, names)| !names.is_empty());
+        open.fold(first, |text, (word, names)| format!("{text}; {word}: {names}"))
     }
 
     /// RPO: acknowledged writes that were lost.
     #[must_use]
     pub fn rpo(&self) -> String {
         let all = self.scenarios.iter().filter_map(Scenario::measures);
-        let (lost, of) = all.fold((0, 0), |(lost, of), it| (lost + it.lost, of + it.acknowledged));
-        format!("{lost} of {of} acknowledged writes lost")
+        let (mut lost, mut unbacked, mut of) = (0, 0, 0);
+        for it in all {
+            (lost, unbacked, of) = (lost + it.lost, unbacked + it.unbacked, of + it.acknowledged);
+        }
+        format!(
+            "{lost} of {of} acknowledged writes lost, {unbacked} acknowledged while no bucket could be reached"
+        )
     }
 
     /// RTO: the longest time without a write succeeding.
@@ -253,16 +264,19 @@ impl Report {
     #[must_use]
     pub fn text(&self) -> String {
         let mut out = format!(
-            "\n{:<18} {:<8} {:>7} {:>7} {:>5} {:>6} {:>10} {:>9} {:>7} {:>11}\n",
+            "\n{:<18} {:<8} {:>7} {:>7} {:>5} {:>8} {:>6} {:>10} {:>9} {:>7} {:>6} {:>5} {:>11}\n",
             "scenario",
             "verdict",
             "sent",
             "acked",
             "lost",
+            "unbacked",
             "twice",
             "unverified",
             "forbidden",
             "failed",
+            "reads",
+            "stale",
             "longest gap"
         );
         for scenario in &self.scenarios {
@@ -270,14 +284,17 @@ impl Report {
             if let Some(it) = scenario.measures() {
                 let _ = write!(
                     out,
-                    " {:>7} {:>7} {:>5} {:>6} {:>10} {:>9} {:>7} {:>8} ms",
+                    " {:>7} {:>7} {:>5} {:>8} {:>6} {:>10} {:>9} {:>7} {:>6} {:>5} {:>8} ms",
                     it.sent,
                     it.acknowledged,
                     it.lost,
+                    it.unbacked,
                     it.twice,
                     it.unverified,
                     it.forbidden,
                     it.refused + it.cut,
+                    it.reads,
+                    it.stale,
                     it.longest_gap
                 );
             }

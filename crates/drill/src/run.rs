@@ -5,7 +5,8 @@ use crate::clock::{Clock, date};
 use crate::engine::{Engine, Release};
 use crate::error::DrillError;
 use crate::expect::Row;
-use crate::options::{Options, Where};
+use crate::left::Left;
+use crate::options::{Options, System, Where};
 use crate::platform::{APP_PLATFORM, SHORT};
 use crate::remote::Remote;
 use crate::report::{Outcome, Report, Scenario};
@@ -24,7 +25,7 @@ const PACE: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// The run could not be carried out.
-pub async fn run(world: &World, options: &Options) -> Result<u8, DrillError> {
+pub async fn run(world: &World, options: &Options, left: &Left) -> Result<u8, DrillError> {
     let clock = Clock::start();
     let stamp: String = date(clock.began()).chars().filter(|c| !matches!(c, '-' | ':')).collect();
     let out = options.out.clone().unwrap_or_else(|| format!("oraclenet-proof-{stamp}"));
@@ -37,8 +38,8 @@ pub async fn run(world: &World, options: &Options) -> Result<u8, DrillError> {
         )));
     }
     let report = match &options.place {
-        Where::Live { url, redeploy } => live::run(world, url, redeploy, &out, clock).await?,
-        Where::Here { replica } => here(world, options, replica.as_deref(), &out, clock).await?,
+        Where::Live { url, redeploy } => live::run(world, (url, redeploy), &out, clock, left).await?,
+        Where::Here { replica } => here(world, options, (replica.as_deref(), left), &out, clock).await?,
         Where::Plain(_) => return Err(DrillError::usage("--serve-plain is no run")),
     };
     report.write(&out)?;
@@ -50,11 +51,15 @@ pub async fn run(world: &World, options: &Options) -> Result<u8, DrillError> {
 async fn here(
     world: &World,
     options: &Options,
-    replica: Option<&str>,
+    (replica, left): (Option<&str>, &Left),
     out: &Path,
     clock: Clock,
 ) -> Result<Report, DrillError> {
-    let engine = if options.litestream { litestream(world, options)? } else { Engine::OracleNet };
+    let engine = match options.system {
+        System::OracleNet => Engine::OracleNet,
+        System::Litestream => litestream(world, options)?,
+        System::None => Engine::None,
+    };
     let release =
         |name: &str, program: PathBuf| Release { name: name.to_owned(), program, flags: Vec::new() };
     let previous =
@@ -94,25 +99,33 @@ async fn here(
     let witness = stage.official.as_ref().map_or("none", Official::name);
     tell(&format!("engine: {}; bucket: {location}; official witness: {witness}", stage.engine.name()));
     tell(&format!("the platform's times, ms: {SHORT:?}; App Platform's defaults: {APP_PLATFORM:?}"));
+    let disks = left.add(format!("the containers' disks in {}", out.display()));
+    let in_bucket = match &stage.bucket {
+        Bucket::Here { .. } => None,
+        Bucket::Directory(_) | Bucket::Remote(_) => Some(left.add(format!("all below {location}"))),
+    };
     let mut report = Report::new(stage.engine.name(), &location, witness, clock);
     for row in &options.rows {
         report.scenarios.push(one(&stage, row).await);
     }
-    match &stage.bucket {
-        Bucket::Here { .. } => {}
-        Bucket::Directory(path) => {
-            if let Err(error) = std::fs::remove_dir_all(path) {
-                report.notes.push(format!("{} could not be removed: {error}", path.display()));
-            }
-        }
+    report.notes.extend(clear(&stage.bucket).await);
+    [Some(disks), in_bucket].into_iter().flatten().for_each(|number| left.gone(number));
+    Ok(report)
+}
+
+/// Removes what a run wrote into places that others use; names what could not be removed.
+async fn clear(bucket: &Bucket) -> Vec<String> {
+    match bucket {
+        Bucket::Here { .. } => Vec::new(),
+        Bucket::Directory(path) => match std::fs::remove_dir_all(path) {
+            Ok(()) => Vec::new(),
+            Err(error) => vec![format!("{} could not be removed: {error}", path.display())],
+        },
         Bucket::Remote(remote) => match remote.clear().await {
-            Ok(left) => {
-                report.notes.extend(left.into_iter().map(|key| format!("still in the bucket: {key}")))
-            }
-            Err(error) => report.notes.push(format!("{} could not be cleared: {error}", remote.location())),
+            Ok(left) => left.into_iter().map(|key| format!("still in the bucket: {key}")).collect(),
+            Err(error) => vec![format!("{} could not be cleared: {error}", remote.location())],
         },
     }
-    Ok(report)
 }
 
 async fn one(stage: &scenario::World, row: &Row) -> Scenario {

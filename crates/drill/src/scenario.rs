@@ -12,6 +12,7 @@ use crate::facts::{self, Facts, Listings, Refusal, Seen};
 use crate::ledger::{Entry, Ledger};
 use crate::load::{self, Account, Load, Pen};
 use crate::platform::{Platform, Timings};
+use crate::shown::shown;
 use crate::wire::Weather;
 use crate::witness::{self, Official};
 use rustix::process::Signal;
@@ -120,7 +121,7 @@ impl<'a> Stage<'a> {
         platform.deploy(&release(world, row, &world.previous)).await?;
         let (accounts, token) = load::register(&pen.api, world.writers).await?;
         platform.token = token;
-        let facts = Facts { witnesses: WITNESSES, ..Facts::default() };
+        let facts = Facts { replica: shown(&place.url), witnesses: WITNESSES, ..Facts::default() };
         Ok(Self { world, row, folder, place, platform, ledger, pen, accounts, loads: Vec::new(), facts })
     }
 
@@ -161,6 +162,10 @@ impl<'a> Stage<'a> {
     }
 
     async fn rollback(&mut self) -> Result<(), DrillError> {
+        if self.world.previous.program == self.world.release.program {
+            let note = "rolled back to the same program: no older one was given (--previous)";
+            self.facts.notes.push(note.to_owned());
+        }
         self.write().await?;
         let (new, old) = (self.release(), release(self.world, self.row, &self.world.previous));
         self.platform.deploy(&new).await?;
@@ -172,6 +177,14 @@ impl<'a> Stage<'a> {
     async fn killed(&mut self, wiped: bool) -> Result<(), DrillError> {
         self.write().await?;
         let old = self.serving()?;
+        if wiped && self.world.bucket.wire().is_some() {
+            // Who answers before the bucket has it still has something to lose when the disk goes.
+            self.weather(Weather::Slow(SLOW))?;
+            self.platform.pass(LEAD).await;
+        } else if wiped {
+            let note = "this bucket cannot be slowed: what goes with the disk may all be there already";
+            self.facts.notes.push(note.to_owned());
+        }
         let from = self.now();
         self.platform.kill(old).await;
         self.platform.pass(0).await;
@@ -180,6 +193,9 @@ impl<'a> Stage<'a> {
             std::fs::remove_dir_all(&disk)
                 .map_err(|error| DrillError::machine(disk.display().to_string(), &error))?;
             self.platform.event("its disk is wiped");
+            if self.world.bucket.wire().is_some() {
+                self.weather(Weather::Fair)?;
+            }
         }
         let new = self
             .platform
@@ -203,7 +219,9 @@ impl<'a> Stage<'a> {
         self.write().await?;
         let from = self.now();
         self.weather(Weather::Down)?;
+        let down = self.now();
         self.platform.pass(OUTAGE).await;
+        self.facts.cut_off = Some((down, self.now()));
         self.weather(Weather::Fair)?;
         self.disturbed(from);
         self.recover().await
@@ -262,6 +280,9 @@ impl<'a> Stage<'a> {
             self.world.bucket.deny_listing(false);
             self.world.bucket.weather(Weather::Fair);
             self.facts.refusals.push(unreachable?);
+        } else {
+            let what = "a start that cannot list the replica: a directory cannot be told to deny it";
+            self.facts.not_shown.push(what.to_owned());
         }
         self.come_back().await
     }
@@ -350,9 +371,9 @@ impl<'a> Stage<'a> {
 
     /// Waits for the first success, as long as the row allows and a little more, and a while after it.
     async fn recover(&mut self) -> Result<(), DrillError> {
-        let Failures::InWindow(limit) = self.row.failures else { return Ok(()) };
+        let Failures::InWindow { recovery, .. } = self.row.failures else { return Ok(()) };
         let since = self.facts.disturbed.map_or(0, |(_, end)| end);
-        let until = since + limit + LEAD;
+        let until = since + recovery + LEAD;
         while self.ledger.first_success(since).is_none() && self.now() < until {
             self.platform.pass(50).await;
         }

@@ -4,7 +4,7 @@
 
 use crate::clock::Ms;
 use crate::facts::{Container, Facts};
-use crate::ledger::{Answer, Entry};
+use crate::ledger::{Answer, Deed, Entry};
 use std::fmt::Write as _;
 
 /// Width of the drawing and of the names at its left, in pixels.
@@ -118,6 +118,9 @@ impl Canvas {
         let (mut good, mut bad) = (vec![0_u32; steps], vec![0_u32; steps]);
         for entry in entries {
             let Some((at, answer)) = &entry.answer else { continue };
+            if matches!(entry.deed, Deed::Read { .. }) {
+                continue;
+            }
             let step = usize::try_from(at.saturating_sub(self.from) / STEP).unwrap_or(0).min(steps - 1);
             match answer {
                 Answer::Acknowledged => good[step] += 1,

@@ -8,15 +8,20 @@ use crate::error::DrillError;
 use crate::facts::{Post, Seen};
 use crate::load::POSTS;
 use crate::run::{in_path, version};
+use crate::shown::shown;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 /// Entries on a page of a list: the API's limit.
 const PAGE: usize = 1000;
 /// More pages than that are not read.
 const PAGES: usize = 10_000;
+
+/// Time for an official program to read everything.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// An official program that reads replicas of Litestream 0.5.
 #[derive(Debug, Clone)]
@@ -194,10 +199,15 @@ impl Official {
             }
         }
         command.envs(place.environment.iter().map(|(name, value)| (name, value))).stdin(Stdio::null());
-        let output = command.output().await.map_err(|error| DrillError::machine(by.clone(), &error))?;
+        command.kill_on_drop(true);
+        let output = tokio::time::timeout(PATIENCE, command.output())
+            .await
+            .map_err(|_| DrillError::system(format!("{by}: no answer within {} s", PATIENCE.as_secs())))?;
+        let output = output.map_err(|error| DrillError::machine(by.clone(), &error))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             let last = said.trim().lines().last().unwrap_or("no word of why").to_owned();
+            let last = last.replace(&place.url, &shown(&place.url));
             return Err(DrillError::system(format!("{by}: {}: {last}", output.status)));
         }
         match self {

@@ -3,10 +3,12 @@
 
 mod common;
 
-use common::{say, variable};
+use common::{say, variable, wait_for};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Runs the verb; gives its exit code, what it printed, and the evidence.
 fn prove(words: &[&str], folder: &Path) -> (Option<i32>, String, Value) {
@@ -49,12 +51,50 @@ fn nothing_is_lost_by_a_redeploy_or_a_wiped_disk_and_what_must_not_start_does_no
 }
 
 #[test]
+fn a_server_that_acknowledges_before_the_bucket_has_it_is_found_out_by_an_outage_and_by_a_wiped_disk() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (code, said, evidence) = prove(&["bucket-outage", "wipe", "--engine", "none"], folder.path());
+    assert_eq!(code, Some(1), "{said}");
+    let measure = |number: usize, name: &str| {
+        evidence["scenarios"][number]["outcome"]["judged"]["verdict"]["measures"][name].as_u64()
+    };
+    assert!(measure(0, "unbacked") > Some(0), "{said}");
+    assert!(measure(1, "lost") > Some(0), "{said}");
+    assert!(said.contains("broken: bucket-outage, wipe"), "{said}");
+}
+
+#[test]
 fn what_a_bucket_cannot_show_is_named_and_does_not_count() {
     let folder = tempfile::tempdir().expect("a folder");
     let replica = format!("file://{}", folder.path().join("replica").display());
-    let (code, said, _) = prove(&["slow-bucket", "crash", "--replica", &replica], folder.path());
+    let words = ["slow-bucket", "crash", "fresh-over-backup", "--replica", &replica];
+    let (code, said, _) = prove(&words, folder.path());
     assert_eq!(code, Some(3), "{said}");
-    assert!(said.contains("verdict: what ran held; not run: slow-bucket"), "{said}");
+    let verdict = "verdict: what ran held; not run: slow-bucket; not shown: fresh-over-backup";
+    assert!(said.contains(verdict), "{said}");
+}
+
+#[test]
+fn a_run_that_is_interrupted_ends_its_containers_and_names_what_it_leaves() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (signal, name) in [(Signal::HUP, "SIGHUP"), (Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
+        let out = folder.path().join(name);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oraclenet"));
+        command.args(["prove", "crash", "--replica"]).arg(format!("file://{}", folder.path().display()));
+        let run = command.arg("--out").arg(&out).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let run = run.expect("it runs");
+        let address: SocketAddr = wait_for("a container", || {
+            let said = std::fs::read_to_string(out.join("crash/c1.log")).ok()?;
+            said.split_once("Server started at http://")?.1.split_whitespace().next()?.parse().ok()
+        });
+        kill_process(Pid::from_child(&run), signal).expect("it is there");
+        let output = run.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{name}: {said}");
+        assert!(said.contains(&format!("interrupted by {name}")), "{name}: {said}");
+        assert!(said.contains("left behind: all below file://"), "{name}: {said}");
+        assert!(TcpStream::connect(address).is_err(), "{name}: a container is still there");
+    }
 }
 
 #[test]

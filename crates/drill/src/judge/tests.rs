@@ -1,8 +1,11 @@
 //! A good case holds, and each kind of violation is seen where it is the only thing that is wrong.
 
 use super::*;
+use crate::clock::Clock;
+use crate::exit;
 use crate::expect::{TABLE, find};
 use crate::facts::{Boot, End, Post, Refusal, Restored};
+use crate::report::{Outcome, Report, Scenario};
 
 /// One scenario's ledger and facts, in which everything is right.
 #[derive(Clone)]
@@ -19,6 +22,11 @@ fn post(number: u64, sent: Ms, answer: Answer) -> Entry {
 fn vote(oracle: &str, number: u64, sent: Ms) -> Entry {
     let deed = Deed::Vote { oracle: oracle.to_owned(), post: format!("p{number}") };
     Entry { writer: "w1".to_owned(), deed, sent, answer: Some((sent + 10, Answer::Acknowledged)) }
+}
+
+fn read(number: u64, sent: Ms, answer: Answer) -> Entry {
+    let deed = Deed::Read { post: format!("p{number}") };
+    Entry { writer: "w0".to_owned(), deed, sent, answer: Some((sent + 5, answer)) }
 }
 
 fn unavailable(retry_after: bool) -> Answer {
@@ -46,6 +54,7 @@ fn container(name: &str, boot: Boot) -> Container {
     Container {
         name: name.to_owned(),
         fresh: true,
+        asked: true,
         healthy: Some(1),
         end: Some(End { at: 9_000, code: Some(0), signal: None, why: Why::Asked }),
         boot,
@@ -69,8 +78,10 @@ fn good() -> Good {
         vote("bob", 1, 200),
         post(2, 300, Answer::Acknowledged),
         post(3, 2_990, Answer::Acknowledged),
+        read(2, 510, Answer::Found),
     ];
     let facts = Facts {
+        replica: "s3://b/p".to_owned(),
         load: (0, 4_000),
         disturbed: Some((1_000, 2_000)),
         containers: vec![first, second],
@@ -146,6 +157,16 @@ const LOST_OR_WRONG: &[Case] = &[
     }),
 ];
 
+/// Said yes to, with nothing in the bucket.
+const UNBACKED: &[Case] = &[
+    ("bucket-outage", "a write that was acknowledged while the bucket was away", Kind::Lost, |it| {
+        it.facts.cut_off = Some((150, 311));
+    }),
+    ("bucket-outage", "the same, sent at the first moment that counts", Kind::Lost, |it| {
+        it.facts.cut_off = Some((250, 311));
+    }),
+];
+
 /// Counters that do not add up, witnesses that disagree.
 const NOT_THE_SAME: &[Case] = &[
     ("redeploy", "a post whose counter is not its votes", Kind::Counters, |it| {
@@ -185,6 +206,17 @@ const NOT_SHOWN: &[Case] = &[
     ("redeploy", "a log and an API that tell of two restores", Kind::Unverified, |it| {
         it.facts.containers[1].boot.told = Some(Restored { bytes: 1, ..restored() });
     }),
+    ("straggler", "a log and an API that tell of two places", Kind::Unverified, |it| {
+        it.facts.containers[1].boot.told = Some(Restored { from: "s3://b/q".to_owned(), ..restored() });
+    }),
+    ("redeploy", "a restore from another place", Kind::Unverified, |it| {
+        let other = Restored { from: "s3://b/q".to_owned(), ..restored() };
+        let boot = &mut it.facts.containers[1].boot;
+        (boot.restored, boot.told) = (Some(other.clone()), Some(other));
+    }),
+    ("wipe", "a restore of which a superuser was told nothing", Kind::Unverified, |it| {
+        it.facts.containers[1].boot.told = None;
+    }),
     ("crash", "a kept disk that nobody spoke of", Kind::Unverified, |it| {
         it.facts.containers[1].fresh = false;
         it.facts.containers[1].boot = Boot::default();
@@ -193,6 +225,18 @@ const NOT_SHOWN: &[Case] = &[
 
 /// Failures that clients must not see.
 const FAILED: &[Case] = &[
+    ("redeploy", "a read that does not find a post acknowledged 200 ms before", Kind::Stale, |it| {
+        it.entries.push(read(2, 510, Answer::Missing));
+    }),
+    ("two-at-once", "a read that is cut", Kind::Failure, |it| {
+        it.entries.push(read(2, 400, Answer::Cut(String::new())));
+    }),
+    ("slow-bucket", "a read that is answered 503", Kind::Failure, |it| {
+        it.entries.push(read(2, 400, unavailable(true)));
+    }),
+    ("rollback", "a read that is never answered", Kind::Failure, |it| {
+        it.entries.push(Entry { answer: None, ..read(2, 400, Answer::Found) });
+    }),
     ("redeploy", "a 503 where no failure is allowed", Kind::Failure, |it| {
         it.entries.push(post(4, 1_500, unavailable(true)));
     }),
@@ -226,6 +270,18 @@ const FAILED: &[Case] = &[
     }),
     ("wipe", "a first success that comes too late", Kind::Late, |it| {
         it.entries[3] = post(3, 12_001, Answer::Acknowledged);
+    }),
+    ("crash", "a start that takes too long", Kind::Late, |it| {
+        it.facts.disturbed = Some((1_000, 6_001));
+        it.entries[3] = post(3, 6_001, Answer::Acknowledged);
+    }),
+    ("wipe", "a restore that takes too long", Kind::Late, |it| {
+        it.facts.disturbed = Some((1_000, 11_001));
+        it.entries[3] = post(3, 11_001, Answer::Acknowledged);
+    }),
+    ("straggler", "a new container that takes too long", Kind::Late, |it| {
+        it.facts.disturbed = Some((1_000, 11_001));
+        it.entries[3] = post(3, 11_001, Answer::Acknowledged);
     }),
     ("wipe", "no success after the disturbance", Kind::Late, |it| {
         it.entries[3] = post(3, 500, Answer::Acknowledged);
@@ -277,6 +333,7 @@ const REFUSED: &[Case] = &[
     ("fresh-over-backup", "a start that was not tried", Kind::NotRun, |it| {
         it.facts.refusals.pop();
     }),
+    ("redeploy", "nothing was read", Kind::NotRun, |it| drop(it.entries.pop())),
     ("crash", "a disturbance that did not take place", Kind::NotRun, |it| it.facts.disturbed = None),
     ("redeploy", "one witness only", Kind::NotRun, |it| {
         it.facts.seen.pop();
@@ -297,7 +354,8 @@ const REFUSED: &[Case] = &[
 #[test]
 fn each_violation_is_seen_and_nothing_else() {
     let mut shown = BTreeSet::new();
-    for (name, what, kind, harm) in [LOST_OR_WRONG, NOT_THE_SAME, NOT_SHOWN, FAILED, ENDED, REFUSED].concat()
+    for (name, what, kind, harm) in
+        [LOST_OR_WRONG, UNBACKED, NOT_THE_SAME, NOT_SHOWN, FAILED, ENDED, REFUSED].concat()
     {
         let row = find(name).expect("a row");
         let mut case = good_for(row);
@@ -305,19 +363,44 @@ fn each_violation_is_seen_and_nothing_else() {
         assert_eq!(kinds(&case, row), BTreeSet::from([kind]), "{name}: {what}");
         shown.insert(kind);
     }
-    assert_eq!(shown.len(), 12, "a kind of violation has no case");
+    assert_eq!(shown.len(), 13, "a kind of violation has no case");
+}
+
+#[test]
+fn what_was_not_shown_is_no_violation_and_does_not_hold() {
+    let mut case = good();
+    case.facts.not_shown.push("no redeploy was seen".to_owned());
+    let verdict = judge(&case.entries, &case.facts, &TABLE[0]);
+    assert_eq!((verdict.held, verdict.violations.len()), (false, 0));
+    let judged = Outcome::Judged { entries: case.entries, facts: Box::new(case.facts), verdict };
+    let mut report = Report::new("an engine", "a bucket", "none", Clock::start());
+    report.scenarios.push(Scenario::new(&TABLE[0], judged));
+    assert_eq!((report.exit_code(), report.scenarios[0].word()), (exit::INCOMPLETE, "not shown"));
+    assert!(report.text().contains("redeploy: not shown: no redeploy was seen"), "{}", report.text());
 }
 
 #[test]
 fn what_is_allowed_is_no_violation() {
     type Mildness = fn(&mut Good);
     let rows: &[(&str, &str, Mildness)] = &[
+        ("redeploy", "a read that does not find a post acknowledged less than 200 ms before", |it| {
+            it.entries.push(read(2, 509, Answer::Missing));
+        }),
+        ("crash", "a read that fails, where the row does not speak of reads", |it| {
+            it.entries.push(read(2, 1_500, Answer::Cut(String::new())));
+        }),
         ("crash", "a 503 with Retry-After inside the window", |it| {
             it.entries.push(post(4, 1_500, unavailable(true)));
         }),
         ("wipe", "a cut connection that began before the window", |it| {
             let entry = post(4, 900, Answer::Cut(String::new()));
             it.entries.push(Entry { answer: Some((1_000, Answer::Cut(String::new()))), ..entry });
+        }),
+        ("bucket-outage", "a write that was sent just before the bucket was away", |it| {
+            it.facts.cut_off = Some((251, 311));
+        }),
+        ("bucket-outage", "a write that ended when the bucket was back", |it| {
+            it.facts.cut_off = Some((250, 310));
         }),
         ("bucket-outage", "a 503 before the first success", |it| {
             it.entries.push(post(4, 2_999, unavailable(true)));
@@ -333,6 +416,14 @@ fn what_is_allowed_is_no_violation() {
                 seen.posts.push(more);
                 seen.totals = seen.totals.map(|(posts, votes)| (posts + 1, votes));
             }
+        }),
+        ("wipe", "a restore that takes as long as it may", |it| {
+            it.facts.disturbed = Some((1_000, 11_000));
+            it.entries[3] = post(3, 11_000, Answer::Acknowledged);
+        }),
+        ("wipe", "a restore of which nobody was asked", |it| {
+            it.facts.containers[1].boot.told = None;
+            it.facts.containers[1].asked = false;
         }),
         ("crash", "a container that the scenario killed", |it| {
             it.facts.containers[0].end = Some(End { at: 2, code: None, signal: Some(9), why: Why::Killed });
