@@ -1,6 +1,7 @@
 //! Following a chain: does this slot go on from where we are, and when is it time to look whether the chain went on
 //! without the slot that we wait for? Facts in, verdicts out.
 
+use crate::limits;
 use core::fmt;
 use core::time::Duration;
 use litekeep_formats::ltx::Seal;
@@ -107,6 +108,13 @@ impl Pace {
     pub fn progress(&mut self, now: Duration) {
         self.seen = Some(now);
         self.list = Some((now + FRESH, FRESH));
+    }
+
+    /// Whether the last look was so long ago that the next name may not be what it seems: what was created after it can
+    /// have been deleted, and the name been taken again.
+    pub fn is_stale(&self, now: Duration) -> bool {
+        let safe = limits::SLOT_MIN_AGE.saturating_sub(limits::REUSE_HORIZON);
+        self.seen.is_some_and(|seen| now.saturating_sub(seen) > safe)
     }
 
     /// The next slot is not there. Whether the listings must be asked before that counts as the end of the chain.

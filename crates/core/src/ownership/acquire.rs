@@ -153,7 +153,7 @@ impl Acquire {
             Heard::CaughtUp { tip, epoch } => self.caught_up(tip, epoch),
             Heard::Epochs(epochs) => self.listed(&epochs, now),
             Heard::Claimed(created) => self.claimed(created, now),
-            Heard::Looked(look) => self.looked(&look, sent),
+            Heard::Looked(look) => self.looked(&look, sent, now),
             Heard::Fenced(ours) => self.fenced(ours, sent, now),
         }
     }
@@ -215,7 +215,7 @@ impl Acquire {
         let Stage::Creating(epoch) = self.stage else { return };
         if !created {
             // Somebody was faster: their claim has its tenure first.
-            self.stage = Stage::Claiming(now.boot);
+            self.stage = Stage::Claiming(now.boot + POLL);
             return;
         }
         self.epoch = Some(epoch);
@@ -263,7 +263,7 @@ impl Acquire {
         self.tip = None;
     }
 
-    fn looked(&mut self, look: &Look, sent: Moment) {
+    fn looked(&mut self, look: &Look, sent: Moment, now: &Moment) {
         if look.higher.is_some() {
             return self.give_up(look.higher);
         }
@@ -277,7 +277,7 @@ impl Acquire {
                 }
             }
             // The chain went on.
-            Stage::Proving { .. } => self.tip = None,
+            Stage::Proving { .. } => self.wait(now.boot + POLL),
             Stage::Late if look.proves(self.next_name(), true) => {
                 self.stage = Stage::Done(Do::Own(self.ours(), sent));
             }

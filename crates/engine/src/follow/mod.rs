@@ -225,7 +225,8 @@ impl Follower {
         self.into_local().map(drop)
     }
 
-    fn settle(&mut self) -> Result<(), KeepError> {
+    /// What [`Follower::into_local`] does and may fail at; may be repeated.
+    pub(crate) fn settle(&mut self) -> Result<(), KeepError> {
         if !self.find_place()? {
             return Err(self.sqlite()(busy()));
         }
@@ -261,6 +262,13 @@ impl Follower {
         }
         if self.ready.is_none() {
             let next = self.at().txid.next();
+            // After a long sleep the name may have been used, freed and taken by something late (DESIGN §4, rule 9).
+            if self.pace.is_stale(sent)
+                && let Some(newest) = self.covered(next)?
+            {
+                let target = self.whole(newest)?.filter(|target| *target >= next);
+                return self.jump(target);
+            }
             match self.find(next)? {
                 Found::Slot(ready) => self.ready = Some(*ready),
                 Found::Elsewhere => return self.jump_to_image(next, sent),
@@ -305,6 +313,13 @@ impl Follower {
         self.looked_at = Some(sent);
         self.keep_wal_small(true)?;
         Ok(Followed::AtTip)
+    }
+
+    /// The newest transaction, if a higher level holds the one of that name already.
+    fn covered(&self, next: Txid) -> Result<Option<Txid>, KeepError> {
+        let catalog = restore::catalog(&*self.env.store, self.manner.parallelism)?;
+        let covered = catalog.files().any(|file| file.level != Level::SLOTS && file.range.max() >= next);
+        Ok(catalog.newest().filter(|_| covered))
     }
 
     /// What the listings show past our state.

@@ -11,7 +11,7 @@ use crate::replicator::{Entry, closed_without};
 use crate::slot::{self, SlotHead};
 use litekeep_core::ownership::{Acquire, Do, Heard, Moment, Tenancy};
 use litekeep_formats::ltx::{Marks, WalSpan};
-use litekeep_formats::{Epoch, Level, TimestampMs, Txid, TxidRange};
+use litekeep_formats::{Epoch, Level, Txid, TxidRange};
 use litekeep_store::{Created, EpochRecord, Key};
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ impl Machine {
             Do::Wait(_) if self.is_asked_to_look() => return self.catch_up(follower, acquire, now),
             Do::Wait(wait) => return Ok((Stage::Acquiring(follower, acquire), wait)),
             Do::Own(epoch, proof) => {
-                return self.enter(*follower, Tenancy::new(self.settings.times, epoch, proof));
+                return self.enter(follower, acquire, Tenancy::new(self.settings.times, epoch, proof));
             }
             Do::GiveUp { ours, theirs } => {
                 tracing::info!(?ours, ?theirs, "somebody else has claimed; following");
@@ -131,7 +131,7 @@ impl Machine {
     /// Creates the slot without pages that keeps late ones out. `false`: something late stands there.
     pub(super) fn fence(&self, epoch: Epoch, n: Txid, follower: &Follower) -> Result<bool, KeepError> {
         let Some(tip) = follower.tip() else { return Err(KeepError::JobLost("fence")) };
-        let head = fence_head(tip, epoch, n, self.env.clock.wall());
+        let head = fence_head(tip, epoch, n);
         let (bytes, file) = slot::empty(head, self.settings.replication.encoding)
             .map_err(|error| KeepError::build(n, &error))?;
         let (key, size) = (Key::Ltx(Level::SLOTS, TxidRange::single(n)), bytes.len() as u64);
@@ -154,10 +154,15 @@ impl Machine {
     /// The epoch is ours: the follower's last look may lie before the fence, so it goes on to that first.
     pub(super) fn enter(
         &mut self,
-        mut follower: Follower,
+        mut follower: Box<Follower>,
+        acquire: Box<Acquire>,
         tenancy: Tenancy,
     ) -> Result<(Stage, Duration), KeepError> {
-        let _ = follower.step();
+        let _ = follower.step(); // if it does not come to the fence, the replicator brings the file there
+        if let Err(error) = follower.settle() {
+            let pause = self.pause(error)?;
+            return Ok((Stage::Acquiring(follower, acquire), pause));
+        }
         let opened = follower.epoch() == Some(tenancy.epoch());
         let local = follower.into_local()?;
         let entry = Entry { local, owner: self.owner.clone(), tenancy: Some(tenancy), opened };
@@ -171,13 +176,14 @@ impl Machine {
     }
 }
 
-fn fence_head(tip: &State, epoch: Epoch, txid: Txid, wall: TimestampMs) -> SlotHead {
+/// The same bytes at each try: only so is an answer that was lost known again.
+fn fence_head(tip: &State, epoch: Epoch, txid: Txid) -> SlotHead {
     SlotHead {
         txid,
         epoch: Some(epoch),
         page_size: tip.page_size,
         commit: tip.commit,
-        timestamp: wall.max(tip.timestamp),
+        timestamp: tip.timestamp,
         predecessor: tip.slot,
         database: tip.database,
         marks: Marks::NONE,

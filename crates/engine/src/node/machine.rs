@@ -55,6 +55,10 @@ pub struct Machine {
     /// What the chain's end was when following began; reached, it is a standby. `None` until it was looked at.
     pub(super) target: Option<Option<Txid>>,
     pub(super) standing: bool,
+    /// It has been a standby or an owner once.
+    pub(super) stood: bool,
+    /// Why the last epoch was lost, until the file is back on the chain.
+    pub(super) lost: Option<Arc<KeepError>>,
     /// When to look next without being asked.
     pub(super) next_look: Duration,
     pub(super) ending: bool,
@@ -92,6 +96,8 @@ impl Machine {
             failures: 0,
             target: None,
             standing: false,
+            stood: false,
+            lost: None,
             next_look: Duration::ZERO,
             ending: false,
         };
@@ -182,7 +188,7 @@ impl Machine {
     }
 
     fn stand_by(&mut self) {
-        self.standing = true;
+        (self.standing, self.stood) = (true, true);
         self.role(Role::Standby);
     }
 
@@ -220,12 +226,18 @@ impl Machine {
         Follower::open(self.env.clone(), &self.settings.replication, manner, &self.database)
     }
 
-    /// A pause after a failure that may pass; any other ends the node.
+    /// A pause after a failure that may pass; any other ends the node. Once it has stood by, a key that expired may be
+    /// renewed and a truncated answer be whole next time, as an owner takes it.
     pub(super) fn pause(&mut self, error: KeepError) -> Result<Duration, KeepError> {
-        if error.kind() != KeepErrorKind::Retry {
+        let passes = match (error.kind(), &error) {
+            (KeepErrorKind::Retry, _) => true,
+            (KeepErrorKind::FixConfig | KeepErrorKind::DataDamaged, KeepError::Store(_)) => self.stood,
+            _ => false,
+        };
+        if !passes {
             return Err(error);
         }
-        let pause = Duration::from_millis(50).saturating_mul(1 << self.failures.min(6));
+        let pause = Duration::from_millis(50).saturating_mul(1 << self.failures.min(7));
         self.failures = self.failures.saturating_add(1);
         self.not_before = self.env.clock.boot() + pause;
         let text = error.to_string();

@@ -140,20 +140,34 @@ impl Machine {
                 Ok((Stage::Ended, Duration::MAX))
             }
             failure => {
-                if let Some(error) = failure {
-                    tracing::warn!(db = %self.database.display(), %error, "the replica was lost to another instance");
-                    self.role(Role::Returning);
+                self.stood = true;
+                match &failure {
+                    Some(error) => {
+                        tracing::warn!(db = %self.database.display(), %error, "the replica was lost to another instance");
+                        self.role(Role::Returning);
+                    }
+                    // Its file is the chain's end as it was just now.
+                    None => self.role(Role::Standby),
                 }
+                self.lost = failure;
                 Ok((Stage::Open(Duration::ZERO), Duration::ZERO))
             }
         }
     }
 
+    /// What was lost is kept aside even now, if that can be done at once; else the end says why it is not in order.
+    fn end_on_the_way_back(&mut self, follower: &mut Follower) -> Result<(Stage, Duration), KeepError> {
+        let kept = self.lost.is_none() || follower.bring_back().is_ok();
+        let failure = self.lost.take().filter(|_| !kept);
+        self.shared.update(|inner| inner.status.failure = failure);
+        self.end(None);
+        Ok((Stage::Ended, Duration::MAX))
+    }
+
     /// Back to the chain, with what it lacks kept aside.
     pub(super) fn come_back(&mut self, mut follower: Box<Follower>) -> Result<(Stage, Duration), KeepError> {
         if self.stop_asked() {
-            self.end(None);
-            return Ok((Stage::Ended, Duration::MAX));
+            return self.end_on_the_way_back(&mut follower);
         }
         let now = self.env.clock.boot();
         if now < self.not_before {
@@ -165,7 +179,7 @@ impl Machine {
                 if let Some(aside) = aside {
                     self.shared.update(|inner| inner.status.aside.push(aside));
                 }
-                (self.target, self.standing) = (None, false);
+                (self.target, self.standing, self.lost) = (None, false, None);
                 Ok((Stage::Following(follower), Duration::ZERO))
             }
             Err(KeepError::Sqlite { error, .. }) if crate::sqlite::is_busy(&error) => {

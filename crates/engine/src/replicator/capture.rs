@@ -324,13 +324,6 @@ impl Replicator {
         if let Some(limit) = self.shared.take_stop() {
             self.stop(limit);
         }
-        // A slot may have been durable before the application was known to be well.
-        if self.settings.open_when_confirmed
-            && let (Phase::Running, Some(txid)) = (self.phase, self.chain.durable)
-            && self.term.has_slot
-        {
-            self.open_epoch(txid);
-        }
         if self.shared.take_snapshot_request() {
             self.chores.snapshot_wanted = true;
         }

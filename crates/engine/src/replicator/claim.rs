@@ -13,7 +13,7 @@ use crate::slot::{SlotHead, SlotWriter};
 use litekeep_core::ownership::{Acquire, Do, Epochs, Heard, Look, Moment, Tenancy};
 use litekeep_formats::ltx::{Marks, WalSpan};
 use litekeep_formats::{Epoch, Txid};
-use litekeep_store::{ErrorKind, Failure, StoreError};
+use litekeep_store::{EpochRecord, ErrorKind, Failure, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,10 +36,13 @@ pub(super) struct Term {
     pub(super) entered: Option<(Option<Tenancy>, bool)>,
     /// While it is owned, and the store creates only.
     pub(super) tenancy: Option<Tenancy>,
+    /// The oldest staged slot was put as the fence.
+    fenced: bool,
     /// What the state was before the fence that is on its way; and its slot.
     fence: Option<(Box<State>, Txid)>,
-    /// A slot of the epoch is durable.
+    /// The epoch could be opened, and the record could not be written; try again then.
     pub(super) has_slot: bool,
+    pub(super) open_not_before: Duration,
     /// A claim above ours was seen: hand over.
     pub(super) leaving: bool,
     pub(super) looking: super::tenancy::Looking,
@@ -111,7 +114,13 @@ impl Replicator {
             Do::Own(epoch, proof) => {
                 self.own(Some(Tenancy::new(self.settings.times, epoch, proof)))?;
             }
-            Do::GiveUp { theirs, .. } => return Err(self.superseded(theirs)),
+            Do::GiveUp { ours, theirs } => {
+                // So that nobody waits for a claim that will not open.
+                if let Some((epoch, txid)) = ours.zip(self.chain.durable) {
+                    self.write_epoch_record("close epoch", epoch, EpochRecord::Closed, txid);
+                }
+                return Err(self.superseded(theirs));
+            }
             Do::Damaged(epoch) => {
                 return Err(KeepError::EpochDamaged { epoch, replica: self.env.store.location() });
             }
@@ -174,15 +183,15 @@ impl Replicator {
     /// A slot of our own that is waiting for its put does the same.
     fn fence(&mut self, epoch: Epoch, n: Txid, now: Moment) -> Result<(), KeepError> {
         let proof = self.term.acquire.as_ref().and_then(Acquire::proof).unwrap_or(now);
-        let (Some(state), true) = (self.state.clone(), self.staged.is_empty() || self.term.fence.is_some())
-        else {
-            return self.own(Some(Tenancy::new(self.settings.times, epoch, proof)));
-        };
-        if self.term.fence.is_none() {
+        if self.staged.is_empty() {
+            let Some(state) = self.state.clone() else {
+                return self.own(Some(Tenancy::new(self.settings.times, epoch, proof)));
+            };
             self.stage_fence(epoch, &state)?;
         }
         let Some(built) = self.staged.front().map(|slot| slot.built) else { return Ok(()) };
         debug_assert!(built.txid == n);
+        self.term.fenced = true;
         let (env, path) = (self.env.clone(), self.local.slot(built.txid));
         self.find("fence", now, move || put(&*env.store, &*env.files, &path, built, true).map(Found::Fence));
         Ok(())
@@ -220,6 +229,7 @@ impl Replicator {
 
     /// Somebody's late write stands where the fence should: it is part of the chain, and the fence never was.
     fn take_fence_back(&mut self) -> Result<(), KeepError> {
+        self.term.fenced = false;
         let Some((before, txid)) = self.term.fence.take() else { return Ok(()) };
         self.local.save(&before).map_err(self.io("save the state in"))?;
         self.env.files.remove(&self.local.slot(txid)).map_err(self.io("remove a slot in"))?;
@@ -239,17 +249,18 @@ impl Replicator {
         self.term.tenancy = tenancy;
         tracing::info!(path = %self.path.display(), replica = %self.env.store.location(), owner = %self.owner,
             epoch = %self.chain.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string()), "initialized db");
+        self.phase = Phase::Running;
+        self.term.fence = None;
+        if std::mem::take(&mut self.term.fenced) {
+            self.front_is_durable()?;
+        }
         if self.chain.hole {
             tracing::warn!(db = %self.path.display(), "the replica lacks transactions that it had confirmed; mending \
                 it with a whole image");
             self.mend_chain()?;
         }
-        self.phase = Phase::Running;
         self.shared.update(|status| status.trouble = None);
-        match self.term.fence.take() {
-            Some(_) => self.front_is_durable(),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     fn own_without_protection(&mut self) -> Result<(), KeepError> {

@@ -82,6 +82,7 @@ impl Replicator {
         // Memory first: whatever fails below, nothing may be captured before the image.
         self.broken = Some(BreakReason::NoPosition);
         self.putting = None;
+        self.forget_questions();
         self.image = None;
         self.staged.clear();
         self.unflushed.clear();

@@ -186,6 +186,8 @@ pub struct Replicator {
     checkpointing: checkpoint::Timing,
     chores: chores::Chores,
     stopping: Stopping,
+    /// The question of a stop: everything that was committed before it.
+    last_words: u64,
     mailbox: Mailbox<Report>,
     shared: Arc<Shared>,
 }
@@ -250,6 +252,7 @@ impl Replicator {
             checkpointing: checkpoint::Timing::default(),
             chores: chores::Chores::default(),
             stopping: Stopping::No,
+            last_words: 0,
             mailbox: Mailbox::new(),
             shared: Arc::new(Shared::default()),
             env,
@@ -340,6 +343,7 @@ impl Replicator {
         if self.stopping == Stopping::No {
             // Its time is short, and a pause after failures may be longer than that.
             self.next_put = self.env.clock.boot();
+            self.last_words = self.shared.ask();
             self.ask_store_now();
         }
         self.stopping = match self.stopping {
@@ -369,6 +373,10 @@ impl Replicator {
     /// One round while replicating.
     fn run(&mut self) -> Result<Duration, KeepError> {
         let now = self.env.clock.boot();
+        // The record says which transaction was the last: nothing may follow it.
+        if let Stopping::Closing(_) = self.stopping {
+            return self.stop_round();
+        }
         if let Some(until) = self.paused {
             if now < until && self.stopping == Stopping::No {
                 self.start_put()?;

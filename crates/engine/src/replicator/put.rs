@@ -131,6 +131,7 @@ impl Replicator {
     /// The oldest staged slot is in the replica, with all its content.
     pub(super) fn front_is_durable(&mut self) -> Result<(), KeepError> {
         self.putting = None;
+        self.forget_questions();
         let Some(slot) = self.staged.pop_front() else { return Ok(()) };
         let txid = slot.built.txid;
         self.unflushed.push_back(txid);
@@ -154,14 +155,13 @@ impl Replicator {
 
     /// The first durable slot of an epoch opens it, once the application is known to be well where that is asked for.
     pub(super) fn open_epoch(&mut self, txid: Txid) {
-        self.term.has_slot = true;
         let waits = self.settings.open_when_confirmed && !self.shared.is_confirmed();
         let Some(epoch) = self.chain.epoch.filter(|_| !self.chain.opened && !waits) else { return };
         self.chain.opened = true;
         self.write_epoch_record("open epoch", epoch, EpochRecord::Open, txid);
     }
 
-    fn write_epoch_record(
+    pub(super) fn write_epoch_record(
         &self,
         name: &'static str,
         epoch: litekeep_formats::Epoch,
@@ -187,8 +187,10 @@ impl Replicator {
         if let Err(error) = result {
             // Only a note for people and for `wiped`; the next epoch writes its own.
             tracing::warn!(db = %self.path.display(), %error, "an epoch record could not be written");
-            if matches!(self.stopping, Stopping::No) {
+            if kind == EpochRecord::Open && matches!(self.stopping, Stopping::No) {
                 self.chain.opened = false;
+                self.term.open_not_before = self.env.clock.boot() + self.backoff(2);
+                self.term.has_slot = true;
             }
         }
         if kind == EpochRecord::Closed && matches!(self.stopping, Stopping::Closing(_)) {
@@ -242,18 +244,41 @@ impl Replicator {
                 Ok(deadline.saturating_sub(now))
             }
             Stopping::Until(deadline) => {
+                // A round that could not look at the WAL knows nothing of what was committed last.
+                let looked =
+                    self.chores.looked_for >= self.last_words || self.chores.answered >= self.last_words;
                 let all_captured =
-                    self.broken.is_none() && self.pending.is_some() && !self.has_changes_pending();
+                    looked && self.broken.is_none() && self.pending.is_some() && !self.has_changes_pending();
                 if all_captured && self.staged.is_empty() && self.putting.is_none() {
                     self.close_epoch(deadline)?;
                     return Ok(Duration::ZERO);
                 }
                 if now < deadline {
-                    let wait = if self.putting.is_some() { deadline - now } else { Duration::from_millis(5) };
+                    let wait = match (self.putting.is_some(), self.pause.is_zero()) {
+                        (true, _) => deadline - now,
+                        (false, true) => Duration::from_millis(5),
+                        // The last round failed: nothing gets better by asking at once.
+                        (false, false) => Duration::from_millis(200),
+                    };
                     return Ok(wait.min(deadline - now));
                 }
                 Err(self.unfinished())
             }
+        }
+    }
+
+    /// Opens the epoch where that had to wait: for the application to be known as well, or for a store that took no record.
+    /// An epoch that was owned without a fence has nobody left below it, so an idle one needs no slot for that.
+    pub(super) fn open_round(&mut self, now: Duration) -> Duration {
+        let due = self.term.open_not_before;
+        let confirmed = self.settings.open_when_confirmed && self.shared.is_confirmed();
+        match self.chain.durable.filter(|_| !self.chain.opened && (confirmed || self.term.has_slot)) {
+            Some(_) if now < due => due - now,
+            Some(txid) => {
+                self.open_epoch(txid);
+                Duration::MAX
+            }
+            None => Duration::MAX,
         }
     }
 

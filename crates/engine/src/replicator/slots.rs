@@ -314,7 +314,8 @@ impl Replicator {
             predecessor: seal.and_then(|seal| seal.predecessor),
             commit: header.commit,
             database: seal.and_then(|seal| seal.database),
-            elsewhere: empty,
+            // A fence has no page either, and is whole; without a seal there is no mark, and no page means the image.
+            elsewhere: seal.map_or(empty, |seal| seal.marks.contains(Marks::CONTENT_IN_LEVEL_9)),
         })
     }
 
@@ -332,6 +333,7 @@ impl Replicator {
             self.staged.clear();
             self.unflushed.clear();
             self.putting = None;
+            self.forget_questions();
             self.sums = None;
             // A start would find slots that do not reach the state; what stays all the same costs it an image.
             let _ = self.local.forget_slots();

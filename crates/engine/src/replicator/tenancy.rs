@@ -56,9 +56,19 @@ impl Replicator {
         }
     }
 
+    /// What was asked about the oldest slot is nobody's question any more.
+    pub(super) fn forget_questions(&mut self) {
+        (self.term.looking.unproven, self.term.looking.first_sent) = (None, None);
+    }
+
     /// What is due without a put; returns when the next thing is.
     pub(super) fn look_round(&mut self) -> Duration {
         let now = self.moment();
+        let opening = self.open_round(now.boot);
+        opening.min(self.claims_round(now))
+    }
+
+    fn claims_round(&mut self, now: Moment) -> Duration {
         if self.term.tenancy.is_none() {
             return Duration::MAX;
         }
@@ -144,7 +154,8 @@ impl Replicator {
         let moment = self.moment();
         let now = moment.boot;
         self.term.looking.proving = false;
-        let waits = self.term.looking.unproven == Some(n);
+        let oldest = self.staged.front().map(|slot| slot.built.txid);
+        let waits = self.term.looking.unproven == Some(n) && oldest == Some(n);
         let look = match result {
             Ok(look) => look,
             Err(error) => {
@@ -179,7 +190,8 @@ impl Replicator {
     /// Slot `txid` is in the replica and ours. Whether that counts depends on how fresh the last proof is.
     pub(super) fn slot_is_ours(&mut self, txid: Txid) -> Result<(), KeepError> {
         let now = self.moment();
-        let sent = self.term.looking.first_sent.take().filter(|(known, _)| *known == txid);
+        // Kept until the slot counts: a put that is repeated says nothing of the time after the first one.
+        let sent = self.term.looking.first_sent.filter(|(known, _)| *known == txid);
         let counted = match &mut self.term.tenancy {
             Some(tenancy) => tenancy.created(sent.map_or(now, |(_, sent)| sent), &now),
             None => Counted::Yes,
