@@ -1,11 +1,12 @@
 //! Nodes that are wrong on purpose: each breaks one rule of the hand-over, and a restore must show it, by a row that is
-//! missing, a mix of histories or a row that stands there twice, within the number of seeds that stands beside it.
+//! missing, a mix of histories or a row that stands there twice, within the number of seeds that stands beside it. An
+//! application that goes on writing is undone by the engine; it shows by never owning again.
 
 use super::Scenario;
 use litekeep_core::decisions::Decisions;
 
 /// What a restore may show of a broken rule.
-pub const SIGNS: [&str; 3] = ["acknowledged and are not there", "a mix of histories", "stands there twice"];
+const SIGNS: &[&str] = &["acknowledged and are not there", "a mix of histories", "stands there twice"];
 
 /// A wrong node.
 #[derive(Clone, Copy)]
@@ -16,6 +17,8 @@ pub struct Variant {
     pub why: &'static str,
     /// How many seeds may pass, from 0 on, before one of them finds it out.
     pub seeds: u64,
+    /// How its mistake shows: what is found must say one of these.
+    pub expects: &'static [&'static str],
     spoil: fn(&mut Scenario),
 }
 
@@ -40,24 +43,29 @@ pub fn variants() -> Vec<Variant> {
             name: "writes-on",
             why: "an application that goes on writing after it was told to stop",
             seeds: 40,
+            // What it writes is undone each time, so that nothing is lost by it but its own turn.
+            expects: &["gets no acknowledgement", "acknowledged and are not there", "a mix of histories"],
             spoil: |scenario| scenario.writes_on = true,
         },
         Variant {
             name: "believes-all",
             why: "takes everything that was committed for acknowledged when its epoch was lost",
             seeds: 40,
+            expects: SIGNS,
             spoil: |scenario| scenario.believes_all = true,
         },
         Variant {
             name: "overwrites",
             why: "puts slots without asking whether the name is free, so the log locks nobody out",
             seeds: 40,
+            expects: SIGNS,
             spoil: |scenario| scenario.decisions = Decisions { create_only: false, ..Decisions::RIGHT },
         },
         Variant {
             name: "acknowledges-early",
             why: "calls a slot durable when its put was sent",
             seeds: 40,
+            expects: SIGNS,
             spoil: |scenario| {
                 scenario.decisions = Decisions { durable_after_put: false, ..Decisions::RIGHT };
             },

@@ -1,4 +1,4 @@
-use testkit::party::wrong::{SIGNS, variants};
+use testkit::party::wrong::variants;
 use testkit::party::{Report, Scenario, run, run_twice};
 
 /// Several nodes on one bucket: whoever owns in turn, every restore is one line of history with every acknowledged row.
@@ -14,15 +14,15 @@ fn nodes_that_take_turns_lose_nothing_and_mix_nothing() {
     }
     assert!(findings.is_empty(), "{} findings\n{}", findings.len(), findings.join("\n"));
     // A party at which nothing happens finds nothing.
-    assert!(total.terms > 700 && total.closed > 500 && total.lost > 50, "{total}");
-    assert!(total.deaths > 200 && total.late > 100 && total.freed > 200, "{total}");
+    assert!(total.terms > 300 && total.closed > 250 && total.lost > 30, "{total}");
+    assert!(total.deaths > 150 && total.late > 60 && total.freed > 0, "{total}");
 }
 
-/// Each broken rule of the hand-over shows in what a restore gives, and the right nodes pass the same seeds.
+/// Each broken rule of the hand-over shows in its own way, and the right nodes pass the same seeds.
 #[test]
-fn every_wrong_node_is_found_out_by_what_a_restore_gives() {
+fn every_wrong_node_is_found_out_by_what_its_mistake_does() {
     for variant in variants() {
-        let shows = |what: &str| SIGNS.iter().any(|sign| what.contains(sign));
+        let shows = |what: &str| variant.expects.iter().any(|sign| what.contains(sign));
         let caught = (0..variant.seeds)
             .find(|seed| run(&variant.scenario(*seed)).is_err_and(|finding| shows(&finding.what)));
         let (name, why, seeds) = (variant.name, variant.why, variant.seeds);
