@@ -15,7 +15,7 @@ fn nodes_that_take_turns_lose_nothing_and_mix_nothing() {
     assert!(findings.is_empty(), "{} findings\n{}", findings.len(), findings.join("\n"));
     // A party at which nothing happens finds nothing.
     assert!(total.terms > 300 && total.closed > 250 && total.lost > 30, "{total}");
-    assert!(total.deaths > 150 && total.late > 60 && total.freed > 0, "{total}");
+    assert!(total.deaths > 150 && total.late > 60 && total.freed > 40, "{total}");
 }
 
 /// Each broken rule of the hand-over shows in its own way, and the right nodes pass the same seeds.
