@@ -58,12 +58,15 @@ fn main() -> ExitCode {
 }
 
 fn simulate(args: &Args) -> Result<u64, String> {
-    if args.scenario == "party" {
-        return Ok(gather(args));
-    }
     if args.list {
         wrong::variants().iter().for_each(|variant| println!("{}: {}", variant.name, variant.why));
+        for variant in party::wrong::variants() {
+            println!("{} (--scenario party): {}", variant.name, variant.why);
+        }
         return Ok(0);
+    }
+    if args.scenario == "party" {
+        return gather(args);
     }
     let mut total = Report::default();
     let (mut seeds, mut findings) = (0, 0);
@@ -87,11 +90,21 @@ fn simulate(args: &Args) -> Result<u64, String> {
 }
 
 /// Several nodes on one bucket.
-fn gather(args: &Args) -> u64 {
+fn gather(args: &Args) -> Result<u64, String> {
+    let variants = party::wrong::variants();
+    let find = |name: &String| {
+        let found = variants.iter().find(|variant| variant.name == name);
+        found.ok_or_else(|| format!("no wrong node is called {name}"))
+    };
+    let wrong = args.wrong.as_ref().map(find).transpose()?;
     let mut total = party::Report::default();
     let (mut seeds, mut findings) = (0, 0);
     for seed in args.from..args.from + args.seeds {
-        let scenario = party::Scenario::any(seed);
+        let scenario = match wrong {
+            Some(variant) if args.right => variant.right(seed),
+            Some(variant) => variant.scenario(seed),
+            None => party::Scenario::any(seed),
+        };
         let result = if args.twice { party::run_twice(&scenario) } else { party::run(&scenario) };
         seeds += 1;
         match result {
@@ -101,9 +114,12 @@ fn gather(args: &Args) -> u64 {
                 println!("{finding}");
             }
         }
+        if findings > 0 && wrong.is_some() && !args.right {
+            break;
+        }
     }
     println!("totals seeds={seeds} findings={findings} {total}");
-    findings
+    Ok(findings)
 }
 
 fn scenario(args: &Args, seed: u64) -> Result<Scenario, String> {

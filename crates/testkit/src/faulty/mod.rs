@@ -55,13 +55,18 @@ struct Late {
     create: bool,
 }
 
+/// What belongs to the bucket, by whichever way it is reached.
+#[derive(Debug, Default)]
+struct Bucket {
+    rules: Rules,
+    late: Vec<Late>,
+}
+
 #[derive(Debug)]
 struct State {
     planner: Planner,
-    rules: Rules,
     history: History,
     records: Vec<Record>,
-    late: Vec<Late>,
     /// What a lagging listing would show: the newest listing but one.
     listings: HashMap<Scope, (Vec<Entry>, Vec<Entry>)>,
 }
@@ -71,6 +76,7 @@ struct State {
 pub struct FaultyStore {
     inner: Arc<dyn Store>,
     clock: SimClock,
+    bucket: Arc<Mutex<Bucket>>,
     state: Arc<Mutex<State>>,
 }
 
@@ -79,17 +85,27 @@ impl FaultyStore {
     pub fn new(inner: Arc<dyn Store>, clock: SimClock, random: SeededRandom) -> Self {
         let state = State {
             planner: Planner::new(random),
-            rules: Rules::default(),
             history: History::default(),
             records: Vec::new(),
-            late: Vec::new(),
             listings: HashMap::new(),
         };
-        Self { inner, clock, state: Arc::new(Mutex::new(state)) }
+        Self { inner, clock, bucket: Arc::default(), state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Another way to the same bucket, with faults of its own: what is held back on either arrives whoever asks next,
+    /// also after its sender's death, and the rules are those of the bucket.
+    #[must_use]
+    pub fn other_way(&self, random: SeededRandom) -> Self {
+        let bucket = Arc::clone(&self.bucket);
+        Self { bucket, ..Self::new(Arc::clone(&self.inner), self.clock.clone(), random) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bucket(&self) -> MutexGuard<'_, Bucket> {
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Draws faults from the seed from here on.
@@ -102,14 +118,17 @@ impl FaultyStore {
         self.state().planner.plans.push(plan);
     }
 
+    /// Forgets what was planned.
+    pub fn forget_plans(&self) {
+        self.state().planner.plans.clear();
+    }
+
     /// Ends all trouble that was not planned; what the network held back arrives now.
     pub fn heal(&self) {
-        let mut state = self.state();
-        state.planner.weather = Weather::CLEAR;
-        for late in &mut state.late {
+        self.state().planner.weather = Weather::CLEAR;
+        for late in &mut self.bucket().late {
             late.due = Duration::ZERO;
         }
-        drop(state);
         self.deliver();
     }
 
@@ -140,18 +159,14 @@ impl FaultyStore {
 
     /// Rules of the format that were broken; empty for an engine that behaves.
     pub fn violations(&self) -> Vec<String> {
-        self.state().rules.broken().to_vec()
+        self.bucket().rules.broken().to_vec()
     }
 
-    /// What was held back and is due now arrives.
-    fn deliver(&self) {
+    /// What was held back and is due now arrives, whether somebody asks for something or not.
+    pub fn deliver(&self) {
         let now = self.clock.boot();
-        let due: Vec<Late> = {
-            let late = &mut self.state().late;
-            let (due, later) = std::mem::take(late).into_iter().partition(|late| late.due <= now);
-            *late = later;
-            due
-        };
+        let mut due: Vec<Late> = self.bucket().late.extract_if(.., |late| late.due <= now).collect();
+        due.sort_by_key(|late| late.due);
         for late in due {
             let written = if late.create {
                 self.inner.create(&late.key, late.body, late.timestamp).map(|created| format!("{created:?}"))
@@ -205,7 +220,7 @@ impl FaultyStore {
             Some(Fault::Refused(kind)) => Err(trouble(kind, verb, key, "refused")),
             Some(Fault::HeldBack(by)) => {
                 let due = self.clock.boot().saturating_add(by);
-                self.state().late.push(Late { due, ..late });
+                self.bucket().late.push(Late { due, ..late });
                 Err(trouble(ErrorKind::Retry, verb, key, "no answer"))
             }
             Some(Fault::LostAnswer) => {
@@ -215,7 +230,7 @@ impl FaultyStore {
             Some(Fault::Twice(by)) => {
                 let due = self.clock.boot().saturating_add(by);
                 let answer = apply()?;
-                self.state().late.push(Late { due, ..late });
+                self.bucket().late.push(Late { due, ..late });
                 Ok(answer)
             }
             Some(Fault::Repeated) => apply().map(|_| Created::Exists),
@@ -315,7 +330,7 @@ impl Store for FaultyStore {
         let object = format!("{key} ({} bytes)", body.len());
         let fault = self.begin(Verb::Create, &object);
         let digest = fold(0, &body);
-        self.state().rules.creates(key, &body);
+        self.bucket().rules.creates(key, &body);
         let late = Late { due: Duration::ZERO, key: *key, body: body.clone(), timestamp, create: true };
         let answer = self.write(Verb::Create, key, fault, late, || self.inner.create(key, body, timestamp));
         self.end(Verb::Create, object, fault, answer, |created| (format!("{created:?}"), digest))
@@ -337,7 +352,7 @@ impl Store for FaultyStore {
         let fault = self.begin(Verb::Put, &object);
         let digest = fold(0, &body);
         let there = self.inner.read(key, None).ok();
-        self.state().rules.puts(key, &body, there.as_ref().map(|chunk| &chunk.bytes));
+        self.bucket().rules.puts(key, &body, there.as_ref().map(|chunk| &chunk.bytes));
         let late = Late { due: Duration::ZERO, key: *key, body: body.clone(), timestamp, create: false };
         let answer = self.write(Verb::Put, key, fault, late, || {
             self.inner.put(key, body, timestamp).map(|()| Created::Yes)
@@ -356,7 +371,7 @@ impl Store for FaultyStore {
         let now = self.inner.server_time().unwrap_or(self.clock.wall());
         for key in keys {
             if let Ok(head) = self.inner.head(key) {
-                self.state().rules.deletes(key, now.0.saturating_sub(head.modified.0));
+                self.bucket().rules.deletes(key, now.0.saturating_sub(head.modified.0));
             }
         }
         let answer = match fault {

@@ -14,7 +14,7 @@ const SLOT_LIFE_MS: i64 = 180_000;
 #[derive(Debug, Default)]
 pub(super) struct Rules {
     /// A slot's bytes by its name and the epoch in its seal: once sent, they never change.
-    sent: HashMap<(Key, u64), u64>,
+    sent: HashMap<(Key, u64), (u64, usize)>,
     broken: Vec<String>,
 }
 
@@ -31,11 +31,15 @@ impl Rules {
         let Some(epoch) = Header::parse(body).ok().and_then(|header| Epoch::new(header.node_id)) else {
             return;
         };
-        let digest = fold(0, body);
-        if matches!(key, Key::Ltx(Level::SLOTS, _))
-            && *self.sent.entry((*key, epoch.get())).or_insert(digest) != digest
-        {
-            self.broken.push(format!("{key} was sent with two contents in epoch {epoch}"));
+        let this = (fold(0, body), body.len());
+        if !matches!(key, Key::Ltx(Level::SLOTS, _)) {
+            return;
+        }
+        let first = *self.sent.entry((*key, epoch.get())).or_insert(this);
+        if first != this {
+            let (before, now) = (first.1, this.1);
+            self.broken
+                .push(format!("{key} was sent with two contents in epoch {epoch}: {before} and {now} bytes"));
         }
     }
 

@@ -108,6 +108,8 @@ pub(super) struct Member {
     pub(super) store: FaultyStore,
     pub(super) desk: SharedDesk,
     pub(super) running: Option<Running>,
+    /// Whether the file was made to begin the chain, and was never owned since.
+    pub(super) to_begin: bool,
     /// Turns for which nothing happens here.
     pub(super) asleep: u64,
     /// Turns for which the store does not answer.

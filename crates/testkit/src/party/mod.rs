@@ -1,5 +1,6 @@
 //! The second simulation: two or three machines on one bucket, each a node (`litekeep::node`) with an application that
-//! wants to write now and then. Machines are wiped, killed, put to sleep and cut off; puts arrive after their sender's death.
+//! wants to write now and then. Machines are wiped, killed, put to sleep and cut off; puts arrive long after they were
+//! sent, also after their sender's death.
 //!
 //! The judge knows nothing of the protocol. Every row carries the digest of the row before it, so what a restore gives is one
 //! line of history or is found out to be a mix; every row that was acknowledged must be in it, and none twice.
@@ -7,6 +8,7 @@
 mod judge;
 mod member;
 mod world;
+pub mod wrong;
 
 use crate::disk::vfs::SeededSqlite;
 use crate::faulty::Weather;
@@ -29,7 +31,8 @@ pub struct Scenario {
     pub weather: Weather,
     /// In so many of a thousand turns: a process is killed or its machine wiped.
     pub deaths: u64,
-    /// In so many of a thousand turns: a machine sleeps, or is cut off from the store, for longer than the protocol waits.
+    /// In so many of a thousand turns: a machine sleeps, or is cut off from the store, for longer than the protocol
+    /// waits, or one of its next creates is.
     pub sleeps: u64,
     /// The engine's verdicts.
     pub decisions: Decisions,
@@ -77,6 +80,10 @@ pub struct Report {
     pub lost: u64,
     /// Processes killed and machines wiped.
     pub deaths: u64,
+    /// Creates whose answer came, or that arrived, only after the protocol's times.
+    pub late: u64,
+    /// Slots deleted.
+    pub freed: u64,
     /// Restores that were judged.
     pub restores: u64,
 }
@@ -90,18 +97,20 @@ impl Report {
         self.closed += other.closed;
         self.lost += other.lost;
         self.deaths += other.deaths;
+        self.late += other.late;
+        self.freed += other.freed;
         self.restores += other.restores;
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { commits, acknowledged, terms, closed, lost, deaths, restores, .. } = self;
+        let Self { commits, acknowledged, terms, closed, lost, deaths, late, freed, restores, .. } = self;
         write!(
             f,
             "commits={commits} acknowledgements={acknowledged} terms={terms} closed={closed} lost={lost} "
         )?;
-        write!(f, "deaths={deaths} restores={restores}")
+        write!(f, "deaths={deaths} late={late} freed={freed} restores={restores}")
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Report, Scenario};
 use crate::clock::SimClock;
 use crate::disk::Disk;
 use crate::disk::vfs::Vfs;
-use crate::faulty::{FaultyStore, Weather};
+use crate::faulty::{Fault, FaultyStore, Plan, Verb, Weather};
 use crate::history::{History, fold};
 use crate::random::SeededRandom;
 use litekeep::error::KeepError;
@@ -16,7 +16,7 @@ use litekeep::restore::{Options, Outcome, RestoreEnv, RestoreError, restore};
 use litekeep::settings::Settings;
 use litekeep_core::env::Clock;
 use litekeep_core::ownership::Times;
-use litekeep_store::Store;
+use litekeep_formats::Level;
 use litekeep_store::memory::MemoryStore;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -33,7 +33,8 @@ pub(super) struct World {
     scenario: Scenario,
     random: SeededRandom,
     clock: SimClock,
-    bucket: Arc<dyn Store>,
+    /// The members' ways to it have their trouble; this one has none.
+    bucket: FaultyStore,
     members: Vec<Member>,
     acknowledged: BTreeSet<i64>,
     next_id: i64,
@@ -48,16 +49,18 @@ impl World {
     pub(super) fn new(scenario: &Scenario) -> Self {
         let random = SeededRandom::new(scenario.seed);
         let clock = SimClock::new();
-        let bucket: Arc<dyn Store> = Arc::new(MemoryStore::new(Arc::new(clock.clone())));
+        let memory = Arc::new(MemoryStore::new(Arc::new(clock.clone())));
+        let bucket = FaultyStore::new(memory, clock.clone(), SeededRandom::new(1));
         let members = (0..scenario.members).map(|number| {
             let own = clock.apart();
             own.jump_wall(i64::try_from(random.below(1_200_000)).unwrap_or(0) - 600_000);
             Member {
                 disk: empty_disk(&own, scenario.seed + number as u64),
-                store: FaultyStore::new(Arc::clone(&bucket), clock.clone(), random.fork("way")),
+                store: bucket.other_way(random.fork("way")),
                 clock: own,
                 desk: SharedDesk::default(),
                 running: None,
+                to_begin: false,
                 asleep: 0,
                 cut_off: 0,
                 past: 0,
@@ -86,7 +89,15 @@ impl World {
             .flat_map(|member| [member.past, member.disk.history(), member.store.history()]);
         let history = parts.chain([self.turns.digest()]);
         let history = history.fold(0, |digest, part| fold(digest, &part.to_le_bytes()));
-        Report { history, ..self.report.clone() }
+        Report { history, freed: self.freed(), ..self.report.clone() }
+    }
+
+    /// How many slots the members deleted.
+    fn freed(&self) -> u64 {
+        let slots = format!("level {} file", Level::SLOTS);
+        let records = self.members.iter().flat_map(|member| member.store.records());
+        let deletes = records.filter(|record| record.verb == Verb::Delete && record.answer == "deleted");
+        deletes.map(|record| record.object.matches(&slots).count() as u64).sum()
     }
 
     pub(super) fn trail(&self) -> Vec<String> {
@@ -133,12 +144,21 @@ impl World {
                 58..80 => self.job(at),
                 80..95 => self.pass_time(),
                 95..97 => self.spot_check()?,
+                97 => self.leap(),
                 _ => self.clock.advance(Duration::from_millis(self.random.between(1, 3000))),
             }
         }
         self.clock.advance(Duration::from_micros(self.random.between(10, 3000)));
+        self.bucket.deliver();
         self.count_down();
         Ok(())
+    }
+
+    /// Nobody is on time: past the hand-over, the reuse horizon (60 s), the life of a slot (180 s).
+    fn leap(&mut self) {
+        let by = Duration::from_secs(self.random.between(1, 300));
+        self.note(format!("{} s pass", by.as_secs()));
+        self.clock.advance(by);
     }
 
     fn count_down(&mut self) {
@@ -166,8 +186,11 @@ impl World {
         }
     }
 
-    /// A machine stands still, or has no way to the store.
+    /// A machine stands still, or has no way to the store, or one of its next creates is under way for very long.
     fn sleep(&mut self, at: usize) {
+        if self.random.chance(1, 3) {
+            return self.hold_one(at);
+        }
         let turns = self.random.between(20, 150);
         let cut_off = self.random.chance(1, 2);
         self.note(format!("member {at} {} for {turns} turns", if cut_off { "is cut off" } else { "sleeps" }));
@@ -178,6 +201,15 @@ impl World {
         } else {
             member.asleep = turns;
         }
+    }
+
+    fn hold_one(&mut self, at: usize) {
+        let by = Duration::from_secs(self.random.between(5, 400));
+        let fault = if self.random.chance(1, 2) { Fault::HeldBack(by) } else { Fault::Slow(by) };
+        self.note(format!("member {at}: a create will meet {fault:?}"));
+        self.report.late += 1;
+        let (verb, skip) = (Some(Verb::Create), self.random.below(3));
+        self.members[at].store.plan(Plan { verb, object: String::new(), skip, times: 1, fault });
     }
 
     fn write(&mut self, at: usize) -> Turn {
@@ -213,6 +245,7 @@ impl World {
         }
         let mut desk = member.desk.get();
         let acknowledged = std::mem::take(&mut desk.acknowledged);
+        member.to_begin &= desk.terms == 0;
         self.report.terms += std::mem::take(&mut desk.terms);
         self.report.closed += std::mem::take(&mut desk.closed);
         self.report.lost += std::mem::take(&mut desk.lost);
@@ -241,11 +274,11 @@ impl World {
         }
     }
 
-    /// A node that ends by itself: only one that was to begin a chain, and came too late.
+    /// A node that ends by itself: only one whose file was made to begin a chain, came too late, and was never owned.
     fn ended(&mut self, at: usize) -> Turn {
         let member = &mut self.members[at];
         let failure = member.status().and_then(|status| status.failure);
-        let late = matches!(failure.as_deref(), Some(KeepError::Beside { .. }));
+        let late = member.to_begin && matches!(failure.as_deref(), Some(KeepError::Beside { .. }));
         member.kill();
         if !late {
             return Err(format!("member {at} ended: {failure:?}"));
@@ -274,6 +307,9 @@ impl World {
                 Err(error) => return Err(format!("member {at} cannot restore: {error}")),
             }
         }
+        if !there {
+            self.members[at].to_begin = fresh;
+        }
         self.note(format!("member {at} joins{}", if fresh { ", to begin" } else { "" }));
         let random = self.random.fork("member");
         let start = Start {
@@ -289,8 +325,7 @@ impl World {
     /// A restore from the bucket as it is now.
     fn spot_check(&mut self) -> Turn {
         let scratch = empty_disk(&self.clock, 1);
-        let fair = FaultyStore::new(Arc::clone(&self.bucket), self.clock.clone(), SeededRandom::new(1));
-        match bring(&scratch, &fair, &self.clock) {
+        match bring(&scratch, &self.bucket, &self.clock) {
             Ok(Some(line)) => self.judge(&line),
             Ok(None) if self.acknowledged.is_empty() => Ok(()),
             Ok(None) => Err(format!("the replica is empty; {:?} were acknowledged", self.acknowledged)),
@@ -315,6 +350,7 @@ impl World {
         self.scenario.weather = Weather::CLEAR;
         for member in &mut self.members {
             (member.asleep, member.cut_off) = (0, 0);
+            member.store.forget_plans();
         }
         for at in 0..self.members.len() {
             self.note(format!("member {at} writes at rest"));
@@ -347,11 +383,14 @@ impl World {
         }
         self.pass_time();
         self.clock.advance(Duration::from_millis(1));
+        self.bucket.deliver();
         Ok(())
     }
 
-    /// Everybody leaves in order; what is restored then is everything, and every file is a part of it.
+    /// Everybody leaves in order, after the last put arrived; what is restored then is everything, and every file is a part
+    /// of it.
     fn last_judgement(&mut self) -> Turn {
+        self.members.iter().for_each(|member| member.store.heal());
         for at in 0..self.members.len() {
             for _ in 0..REST {
                 let Some(running) = &mut self.members[at].running else { break };
@@ -371,8 +410,9 @@ impl World {
         }
         self.spot_check()?;
         let scratch = empty_disk(&self.clock, 2);
-        let fair = FaultyStore::new(Arc::clone(&self.bucket), self.clock.clone(), SeededRandom::new(1));
-        let all = bring(&scratch, &fair, &self.clock).map_err(|error| error.to_string())?.unwrap_or_default();
+        let all = bring(&scratch, &self.bucket, &self.clock)
+            .map_err(|error| error.to_string())?
+            .unwrap_or_default();
         for (at, member) in self.members.iter().enumerate() {
             let Some(running) = &member.running else { continue };
             let line = running.line().map_err(|what| format!("member {at}: {what}"))?;
@@ -380,7 +420,8 @@ impl World {
                 return Err(format!("member {at} holds {:?}, the replica {:?}", line.ids, all.ids));
             }
         }
-        let broken: Vec<_> = self.members.iter().flat_map(|member| member.disk.violations()).collect();
+        let disks = self.members.iter().flat_map(|member| member.disk.violations());
+        let broken: Vec<_> = disks.chain(self.bucket.violations()).collect();
         if broken.is_empty() { Ok(()) } else { Err(broken.join("; ")) }
     }
 }

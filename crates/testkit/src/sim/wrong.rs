@@ -17,6 +17,8 @@ pub struct Variant {
     pub why: &'static str,
     /// How many seeds may pass, from 0 on, before one of them finds it out.
     pub seeds: u64,
+    /// How its mistake shows: what is found must say one of these.
+    pub expects: &'static [&'static str],
     flaws: Flaws,
     scene: fn(u64) -> Scenario,
 }
@@ -79,6 +81,11 @@ fn stormy(seed: u64) -> Scenario {
     Scenario { shape: Some(shape), crash: Crash::Times(3), disk: Fate::Wiped, ..Scenario::smoke(seed) }
 }
 
+/// Listings that lag, and wiped disks: for mistakes about what is there.
+fn lagging(seed: u64) -> Scenario {
+    Scenario { weather: Weather { stale: 300, ..Weather::CLEAR }, ..late(seed) }
+}
+
 /// Much time, and a wall clock that jumps: for mistakes about retention and compaction.
 fn old(seed: u64) -> Scenario {
     let shape = Shape { limit: 40_000, ..Shape::PLAIN };
@@ -97,18 +104,52 @@ fn cramped(seed: u64) -> Scenario {
 
 const RIGHT: Decisions = Decisions::RIGHT;
 
+/// Pages that are not those of a commit.
+const PAGES: &[&str] = &["no commit is", "integrity_check", "the pages give"];
+/// Less than was acknowledged.
+const LOST: &[&str] = &["was acknowledged", "has a gap"];
+/// The one or the other, as it comes.
+const BOTH: &[&str] = &["no commit is", "integrity_check", "the pages give", "was acknowledged", "has a gap"];
+/// A file whose record did not outlive the power.
+const FORGOTTEN: &[&str] = &["does not continue", "no commit is", "integrity_check", "the pages give"];
+/// Work without a cause.
+const RESTLESS: &[&str] = &["jobs while nothing happens", "requests in an idle hour"];
+/// A slot that is gone before its time.
+const TOO_SOON: &[&str] = &["was deleted at an age", "has a gap"];
+
 type Scene = fn(u64) -> Scenario;
 
-fn decides(name: &'static str, seeds: u64, decisions: Decisions, scene: Scene, why: &'static str) -> Variant {
-    Variant { name, why, seeds, flaws: Flaws { decisions, ..Flaws::NONE }, scene }
+fn decides(
+    name: &'static str,
+    seeds: u64,
+    decisions: Decisions,
+    scene: Scene,
+    expects: &'static [&'static str],
+    why: &'static str,
+) -> Variant {
+    Variant { name, why, seeds, expects, flaws: Flaws { decisions, ..Flaws::NONE }, scene }
 }
 
-fn bucket(name: &'static str, seeds: u64, bucket: BucketFlaw, scene: Scene, why: &'static str) -> Variant {
-    Variant { name, why, seeds, flaws: Flaws { bucket, ..Flaws::NONE }, scene }
+fn bucket(
+    name: &'static str,
+    seeds: u64,
+    bucket: BucketFlaw,
+    scene: Scene,
+    expects: &'static [&'static str],
+    why: &'static str,
+) -> Variant {
+    Variant { name, why, seeds, expects, flaws: Flaws { bucket, ..Flaws::NONE }, scene }
 }
 
-fn files(name: &'static str, seeds: u64, files: FilesFlaw, scene: Scene, why: &'static str) -> Variant {
-    Variant { name, why, seeds, flaws: Flaws { files, ..Flaws::NONE }, scene }
+fn files(
+    name: &'static str,
+    seeds: u64,
+    files: FilesFlaw,
+    scene: Scene,
+    expects: &'static [&'static str],
+    why: &'static str,
+) -> Variant {
+    Variant { name, why, seeds, expects, flaws: Flaws { files, ..Flaws::NONE }, scene }
 }
 
 fn promises(
@@ -116,9 +157,10 @@ fn promises(
     seeds: u64,
     promise: PromiseFlaw,
     scene: Scene,
+    expects: &'static [&'static str],
     why: &'static str,
 ) -> Variant {
-    Variant { name, why, seeds, flaws: Flaws { promise, ..Flaws::NONE }, scene }
+    Variant { name, why, seeds, expects, flaws: Flaws { promise, ..Flaws::NONE }, scene }
 }
 
 /// All of them.
@@ -139,6 +181,7 @@ fn about_the_wal() -> Vec<Variant> {
             20,
             gap,
             busy,
+            PAGES,
             "ends the old read transaction before the new one begins: the WAL restarts in between",
         ),
         decides(
@@ -146,6 +189,7 @@ fn about_the_wal() -> Vec<Variant> {
             40,
             nocap,
             busy,
+            PAGES,
             "hands protection over without taking what was committed meanwhile",
         ),
         decides(
@@ -153,6 +197,7 @@ fn about_the_wal() -> Vec<Variant> {
             40,
             always_survives,
             busy,
+            PAGES,
             "believes that frames it has not taken outlive the end of its read transaction",
         ),
         decides(
@@ -160,6 +205,7 @@ fn about_the_wal() -> Vec<Variant> {
             20,
             trust_restart,
             restless,
+            PAGES,
             "after a downtime, takes a WAL with other salts for the next life of the one it knew",
         ),
         decides(
@@ -167,6 +213,7 @@ fn about_the_wal() -> Vec<Variant> {
             20,
             same_size,
             busy,
+            BOTH,
             "R04: takes a WAL that is no longer than before for unchanged",
         ),
         decides(
@@ -174,6 +221,7 @@ fn about_the_wal() -> Vec<Variant> {
             200,
             chain_only,
             deadly,
+            PAGES,
             "believes every commit to which the checksums lead, whatever the index of the WAL says",
         ),
     ]
@@ -186,6 +234,7 @@ fn about_frames() -> Vec<Variant> {
             60,
             FilesFlaw::KeepsFrames,
             busy,
+            PAGES,
             "keeps pages that it read before their transaction committed; SQLite writes over such frames",
         ),
         files(
@@ -193,6 +242,7 @@ fn about_frames() -> Vec<Variant> {
             20,
             FilesFlaw::FirstVersion,
             busy,
+            PAGES,
             "takes the first version of a page in the WAL for the last one",
         ),
     ]
@@ -207,6 +257,7 @@ fn about_slots() -> Vec<Variant> {
             20,
             drop_before_stage,
             brittle,
+            PAGES,
             "lets WAL frames go before their copies are on the disk",
         ),
         decides(
@@ -214,6 +265,7 @@ fn about_slots() -> Vec<Variant> {
             20,
             only_new_pages,
             restless,
+            PAGES,
             "after a broken chain, ships the pages that are new and not those that differ",
         ),
         files(
@@ -221,6 +273,7 @@ fn about_slots() -> Vec<Variant> {
             20,
             FilesFlaw::NeverSyncs,
             brittle,
+            FORGOTTEN,
             "saves its state and its slots without a sync",
         ),
         files(
@@ -228,6 +281,7 @@ fn about_slots() -> Vec<Variant> {
             200,
             FilesFlaw::FullIsWritten,
             cramped,
+            BOTH,
             "takes the refusal of a full disk for a success",
         ),
         promises(
@@ -235,6 +289,7 @@ fn about_slots() -> Vec<Variant> {
             100,
             PromiseFlaw::Built,
             stormy,
+            LOST,
             "acknowledges what is built, not what is put",
         ),
         promises(
@@ -242,6 +297,7 @@ fn about_slots() -> Vec<Variant> {
             20,
             PromiseFlaw::Hasty,
             stormy,
+            LOST,
             "acknowledges without a look at what was committed since the last one",
         ),
     ]
@@ -255,12 +311,20 @@ fn about_the_bucket() -> Vec<Variant> {
         ..RIGHT
     };
     vec![
-        decides("ack-before-put", 100, ack_before_put, stormy, "calls a slot durable when its put was sent"),
+        decides(
+            "ack-before-put",
+            100,
+            ack_before_put,
+            stormy,
+            LOST,
+            "calls a slot durable when its put was sent",
+        ),
         decides(
             "overwrite-slot",
             100,
             overwrite_slot,
             late,
+            BOTH,
             "puts slots without asking whether the name is free",
         ),
         decides(
@@ -268,6 +332,7 @@ fn about_the_bucket() -> Vec<Variant> {
             10,
             never_settled,
             idle,
+            RESTLESS,
             "looks again and again for something to compact or to delete where nothing has changed",
         ),
         bucket(
@@ -275,6 +340,7 @@ fn about_the_bucket() -> Vec<Variant> {
             200,
             BucketFlaw::RefusedIsMine,
             late,
+            BOTH,
             "takes every name that is taken for one that it took itself",
         ),
         bucket(
@@ -282,6 +348,7 @@ fn about_the_bucket() -> Vec<Variant> {
             200,
             BucketFlaw::SilenceIsConsent,
             stormy,
+            LOST,
             "takes the put of a slot that had no answer for done",
         ),
         bucket(
@@ -289,6 +356,7 @@ fn about_the_bucket() -> Vec<Variant> {
             40,
             BucketFlaw::DeletesSourcesFirst,
             old,
+            TOO_SOON,
             "deletes what it merges before the merged file is confirmed",
         ),
         bucket(
@@ -296,6 +364,7 @@ fn about_the_bucket() -> Vec<Variant> {
             40,
             BucketFlaw::DeletesOneTooMany,
             old,
+            TOO_SOON,
             "retention that goes one slot too far, without proving its plan",
         ),
         bucket(
@@ -303,13 +372,15 @@ fn about_the_bucket() -> Vec<Variant> {
             100,
             BucketFlaw::OwnClock,
             old,
+            TOO_SOON,
             "R65: reckons ages by this machine's clock, which jumps",
         ),
         bucket(
             "list-is-truth",
             100,
             BucketFlaw::ListIsTruth,
-            stormy,
+            lagging,
+            LOST,
             "R60: what a listing that lags does not show is not there, for a start and for a restore",
         ),
     ]

@@ -5,6 +5,7 @@
 
 mod everywhere;
 mod forward;
+mod party;
 mod restore;
 mod scene;
 mod smoke;

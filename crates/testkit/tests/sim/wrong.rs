@@ -1,16 +1,28 @@
 use testkit::sim::run;
 use testkit::sim::wrong::variants;
 
-/// The checker has teeth: each wrong engine is found out within its number of seeds, under the scenario that goes for it.
+/// The checker has teeth: each wrong engine is found out within its number of seeds, under the scenario that goes for it
+/// and by what its mistake does; the right one passes the same seed.
 #[test]
 fn every_wrong_engine_is_found_out() {
     let variants = variants();
     assert!(variants.len() >= 20, "{} wrong engines", variants.len());
+    let mut wrong = Vec::new();
     for variant in variants {
         let caught = (0..variant.seeds).find_map(|seed| run(&variant.scenario(seed)).err());
         let (name, why, seeds) = (variant.name, variant.why, variant.seeds);
-        assert!(caught.is_some(), "{name} ({why}) went unnoticed for {seeds} seeds");
+        let Some(finding) = caught else {
+            wrong.push(format!("{name} ({why}) went unnoticed for {seeds} seeds"));
+            continue;
+        };
+        if !variant.expects.iter().any(|sign| finding.what.contains(sign)) {
+            wrong.push(format!("{name} ({why}) was found out by something else: {}", finding.what));
+        }
+        if let Err(finding) = run(&variant.right(finding.seed)) {
+            wrong.push(format!("the right engine in the scenario of {name}: {}", finding.what));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// And it is the mistake that is found, not the scenario: the right engine passes all of them.

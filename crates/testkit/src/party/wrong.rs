@@ -1,0 +1,74 @@
+//! Nodes that are wrong on purpose: each breaks one rule of the hand-over, and a restore must show it, by a row that is
+//! missing, a mix of histories or a row that stands there twice, within the number of seeds that stands beside it. An
+//! application that goes on writing is undone by the engine; it shows by never owning again.
+
+use super::Scenario;
+use litekeep_core::decisions::Decisions;
+
+/// What a restore may show of a broken rule.
+const SIGNS: &[&str] = &["acknowledged and are not there", "a mix of histories", "stands there twice"];
+
+/// A wrong node.
+#[derive(Clone, Copy)]
+pub struct Variant {
+    /// What people call it.
+    pub name: &'static str,
+    /// What it does, and what that costs.
+    pub why: &'static str,
+    /// How many seeds may pass, from 0 on, before one of them finds it out.
+    pub seeds: u64,
+    /// How its mistake shows: what is found must say one of these.
+    pub expects: &'static [&'static str],
+    spoil: fn(&mut Scenario),
+}
+
+impl Variant {
+    /// The scenario with wrong nodes in it.
+    pub fn scenario(&self, seed: u64) -> Scenario {
+        let mut scenario = self.right(seed);
+        (self.spoil)(&mut scenario);
+        scenario
+    }
+
+    /// The same scenario with right ones.
+    pub fn right(&self, seed: u64) -> Scenario {
+        Scenario { deaths: 15, sleeps: 15, turns: 300, ..Scenario::any(seed) }
+    }
+}
+
+/// All of them.
+pub fn variants() -> Vec<Variant> {
+    vec![
+        Variant {
+            name: "writes-on",
+            why: "an application that goes on writing after it was told to stop",
+            seeds: 40,
+            // What it writes is undone each time, so that nothing is lost by it but its own turn.
+            expects: &["gets no acknowledgement", "acknowledged and are not there", "a mix of histories"],
+            spoil: |scenario| scenario.writes_on = true,
+        },
+        Variant {
+            name: "believes-all",
+            why: "takes everything that was committed for acknowledged when its epoch was lost",
+            seeds: 40,
+            expects: SIGNS,
+            spoil: |scenario| scenario.believes_all = true,
+        },
+        Variant {
+            name: "overwrites",
+            why: "puts slots without asking whether the name is free, so the log locks nobody out",
+            seeds: 40,
+            expects: SIGNS,
+            spoil: |scenario| scenario.decisions = Decisions { create_only: false, ..Decisions::RIGHT },
+        },
+        Variant {
+            name: "acknowledges-early",
+            why: "calls a slot durable when its put was sent",
+            seeds: 40,
+            expects: SIGNS,
+            spoil: |scenario| {
+                scenario.decisions = Decisions { durable_after_put: false, ..Decisions::RIGHT };
+            },
+        },
+    ]
+}
