@@ -44,6 +44,8 @@ pub struct Settings {
     /// The epoch's `open` record waits until the owner's handle confirms that its application is well; slots go up all the
     /// same.
     pub open_when_confirmed: bool,
+    /// Requests in flight while a state is restored for a comparison; 1 works on one thread alone.
+    pub restore_parallelism: usize,
     /// Refuse a store that does not create only; else a warning says that it protects from nobody.
     pub require_create_only: bool,
 }
@@ -68,6 +70,7 @@ impl Default for Settings {
             times: Times::USUAL,
             look_every: None,
             open_when_confirmed: false,
+            restore_parallelism: crate::restore::PARALLELISM,
             require_create_only: false,
         }
     }

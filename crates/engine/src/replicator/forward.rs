@@ -6,6 +6,7 @@ use crate::error::KeepError;
 pub(super) use crate::forward::Newer;
 use crate::forward::{self, restore_state};
 use crate::local::record_state;
+use crate::restore::Options;
 use litekeep_core::limits;
 use litekeep_core::lineage::RemoteTip;
 use litekeep_formats::Checksum;
@@ -17,8 +18,10 @@ pub(super) fn restore_tip(
     tip: &RemoteTip,
     into: &Path,
     state_dir: Option<&Path>,
+    parallelism: usize,
 ) -> Result<Newer, KeepError> {
-    restore_state(env, tip.txid, &forward::options(tip.txid, into, state_dir))
+    let options = Options { parallelism, ..forward::options(tip.txid, into, state_dir) };
+    restore_state(env, tip.txid, &options)
 }
 
 impl Replicator {
@@ -27,12 +30,12 @@ impl Replicator {
         tracing::info!(db = %self.path.display(), to = %tip.txid, "the database is an older state of the replica; \
             bringing it forward");
         self.phase = Phase::Comparing;
-        let env = self.env.clone();
+        let (env, parallelism) = (self.env.clone(), self.settings.restore_parallelism);
         let dir = self.local.dir().to_owned();
         self.spawn(
             "forward",
             move |reporter| {
-                let newer = restore_tip(&env, &tip, &dir.join("forward.tmp"), Some(&dir));
+                let newer = restore_tip(&env, &tip, &dir.join("forward.tmp"), Some(&dir), parallelism);
                 reporter.report(Report::Forward(tip, newer));
             },
             Report::Forward(tip, Err(KeepError::JobLost("forward"))),

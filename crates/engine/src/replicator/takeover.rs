@@ -32,12 +32,12 @@ impl Replicator {
         tracing::info!(db = %self.path.display(), txid = %tip.txid,
             "no local state ties the database to the replica; comparing it with the replica's newest transaction");
         self.phase = Phase::Comparing;
-        let env = self.env.clone();
+        let (env, parallelism) = (self.env.clone(), self.settings.restore_parallelism);
         let dir = self.local.dir().to_owned();
         self.spawn(
             "compare",
             move |reporter| {
-                let newer = restore_tip(&env, &tip, &dir.join("compare.tmp"), Some(&dir));
+                let newer = restore_tip(&env, &tip, &dir.join("compare.tmp"), Some(&dir), parallelism);
                 reporter.report(Report::Compared(tip, newer));
             },
             Report::Compared(tip, Err(KeepError::JobLost("compare"))),

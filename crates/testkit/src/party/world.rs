@@ -457,6 +457,7 @@ fn settings(random: &SeededRandom) -> NodeSettings {
         replication: Settings {
             sync_interval: some(&[0, 10, 1000]),
             levels: vec![some(&[1000, 5000, 30_000]), some(&[10_000, 60_000])],
+            restore_parallelism: 1,
             l0_retention: Some(some(&[0, 60_000])),
             ..Settings::default()
         },

@@ -167,7 +167,7 @@ fn promises(
 
 /// All of them.
 pub fn variants() -> Vec<Variant> {
-    [about_the_wal(), about_frames(), about_slots(), about_the_bucket()].concat()
+    [about_the_wal(), about_frames(), about_slots(), about_the_bucket(), about_what_is_deleted()].concat()
 }
 
 fn about_the_wal() -> Vec<Variant> {
@@ -353,6 +353,11 @@ fn about_the_bucket() -> Vec<Variant> {
             LOST,
             "takes the put of a slot that had no answer for done",
         ),
+    ]
+}
+
+fn about_what_is_deleted() -> Vec<Variant> {
+    vec![
         bucket(
             "deletes-sources-first",
             40,
