@@ -88,6 +88,7 @@ impl Container {
 }
 
 impl Drop for Container {
+    #[allow(clippy::disallowed_methods, reason = "a real process is waited for in real time")]
     fn drop(&mut self) {
         // The command has a process group of its own, which litekeep alone knows: it is asked before it is killed.
         if let Ok(None) = self.child.try_wait() {
