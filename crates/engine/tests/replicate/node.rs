@@ -1,5 +1,7 @@
 //! Two nodes on one replica: following, handing over, losing, coming back.
 
+#![allow(clippy::disallowed_methods, reason = "real threads are waited for in real time")]
+
 use crate::faults::{DOWN, FINE, moody_way};
 use crate::rig::{LONG, Rig, app};
 use litekeep::error::KeepError;
