@@ -224,7 +224,7 @@ fn r24_two_that_begin_at_once_on_an_empty_replica_do_not_mix() {
     let other = Member::join(&store);
     // One of them begins the chain. The other one's file was made for an empty replica: it ends, or finds that it holds the
     // same, and follows; never does it write over what the first one wrote.
-    let mut members = vec![one, other];
+    let mut members = [one, other];
     let deadline = Instant::now() + LONG;
     let begun = |member: &Member| matches!(member.node().status().role, Role::Owner | Role::Standby);
     while !members.iter().all(begun) {
