@@ -217,7 +217,7 @@ impl Follower {
     /// Leaves the file at rest: all in the database file, as far as nobody else is reading, and everything recorded.
     ///
     /// # Errors
-    /// See [`Follower::into_local`].
+    /// [`KeepError::Beside`] when the file is not a state of the chain; the local disk's and SQLite's.
     pub fn close(mut self) -> Result<(), KeepError> {
         if self.find_place()? {
             self.shrink_wal()?;

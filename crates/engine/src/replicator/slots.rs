@@ -80,7 +80,9 @@ impl Replicator {
 
     /// Turns everything pending into the next slot.
     fn build_slot(&mut self) -> Result<(), KeepError> {
-        self.fill_growth()?;
+        if !self.fill_growth()? {
+            return Ok(());
+        }
         let txid = self.state().txid.next();
         let pages: Vec<PageNo> = self.pending().pages().collect();
         let (pending, state) = self.parts();
@@ -160,27 +162,39 @@ impl Replicator {
     }
 
     /// A file that grows the database carries every page that it adds (R05), also those that SQLite did not bother
-    /// to write because they are free.
-    fn fill_growth(&mut self) -> Result<(), KeepError> {
-        let pending = self.pending();
-        let (lowest, commit) = (pending.lowest(), pending.commit());
-        let page_size = pending.position().page_size;
-        let missing: Vec<PageNo> = (lowest.saturating_add(1)..=commit)
-            .filter_map(PageNo::new)
-            .filter(|page| *page != page_size.lock_page() && !pending.contains(*page))
-            .collect();
-        if missing.is_empty() {
-            return Ok(());
+    /// to write because they are free. `false`: the chain of frames broke meanwhile, and no slot can be built.
+    fn fill_growth(&mut self) -> Result<bool, KeepError> {
+        if self.missing_growth().is_empty() {
+            return Ok(true);
         }
         let scan = self.scan()?.ok_or_else(|| self.sqlite()(super::capture::busy()))?;
+        // The scan may show commits that are not captured yet, and such a commit may have written one of these pages: what
+        // it shows is taken first. A page that is missing then was written by nothing that this slot holds.
+        let facts = self.facts_now()?;
+        while self.take_once(&facts)? {}
+        if self.broken.is_some() {
+            return Ok(false);
+        }
+        let page_size = self.pending().position().page_size;
         let zero = vec![0; page_size.bytes()];
-        for page in missing {
+        for page in self.missing_growth() {
             let data = scan.page(page).map_err(self.sqlite())?;
             let io = self.io("stage changes in");
             let (Some(pending), local) = (&mut self.pending, &self.local) else { continue };
             pending.append(local, page, data.as_deref().unwrap_or(&zero)).map_err(io)?;
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// The pages that the pending commits add and do not hold.
+    fn missing_growth(&mut self) -> Vec<PageNo> {
+        let pending = self.pending();
+        let (lowest, commit) = (pending.lowest(), pending.commit());
+        let page_size = pending.position().page_size;
+        (lowest.saturating_add(1)..=commit)
+            .filter_map(PageNo::new)
+            .filter(|page| *page != page_size.lock_page() && !pending.contains(*page))
+            .collect()
     }
 
     /// Records a slot that stands on the local disk: from here on it never changes. Memory follows the disk: if the

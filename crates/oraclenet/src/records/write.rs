@@ -135,7 +135,7 @@ fn existing(
     Ok(same.then_some(Prepared::Existing(found)))
 }
 
-/// Checks a create to its end: [`prepare_create`], and whether the unique indexes will take the record.
+/// Checks a create to its end: `prepare_create`, and whether the unique indexes will take the record.
 ///
 /// # Errors
 /// As [`create`], for as far as it does not depend on passwords.
@@ -185,7 +185,7 @@ pub fn account_is_there() -> ApiError {
 /// Creates within the caller's transaction.
 ///
 /// # Errors
-/// As [`prepare_create`]; 400 where a unique index refuses.
+/// As `prepare_create`; 400 where a unique index refuses.
 pub fn create(
     connection: &Connection,
     context: &Context,
@@ -261,7 +261,7 @@ pub(super) fn prepare_update(
     if errors.is_empty() { Ok((old, record)) } else { Err(failed().with(errors)) }
 }
 
-/// Checks an update to its end: [`prepare_update`] with what is known of the passwords, and whether the unique indexes
+/// Checks an update to its end: `prepare_update` with what is known of the passwords, and whether the unique indexes
 /// will take the record.
 ///
 /// # Errors
@@ -281,7 +281,7 @@ pub fn check_update(
 /// Updates within the caller's transaction.
 ///
 /// # Errors
-/// As [`prepare_update`]; 400 where a unique index refuses.
+/// As `prepare_update`; 400 where a unique index refuses.
 pub fn update(
     connection: &Connection,
     context: &Context,
