@@ -2,7 +2,7 @@
 //! somebody else.
 
 use super::write::prepare_create;
-use super::{Context, Passwords, Target, create, delete, still_signed_in, update, vote};
+use super::{Context, Passwords, Target, create, delete, still_signed_in, switched, update, vote};
 use crate::db::rows::{self, Record};
 use crate::db::{adopt, tables};
 use crate::filter::{AuthRecord, RequestInfo};
@@ -100,7 +100,10 @@ impl World {
             Action::Vote => {
                 let kind = if step.kind.is_multiple_of(2) { Target::Post } else { Target::Comment };
                 let id = id(if kind == Target::Post { "post" } else { "comm" }, step.target);
-                vote(&transaction, &context, kind, &id, step.value, &mut changes).map(drop)
+                // As the routes do it.
+                switched(&transaction, &context, kind, &id, step.value)
+                    .and_then(|value| vote(&transaction, &context, kind, &id, value, &mut changes))
+                    .map(drop)
             }
         };
         match done {
