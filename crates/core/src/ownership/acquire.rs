@@ -96,6 +96,8 @@ pub struct Acquire {
     tip: Option<Option<Txid>>,
     /// The greatest TXID that a closing record speaks of, with its epoch.
     closed: Option<(u64, Epoch)>,
+    /// The name whose proof failed last.
+    failed: Option<Txid>,
     /// When that must be in the bucket (since boot).
     closed_by: Duration,
 }
@@ -112,6 +114,7 @@ impl Acquire {
             tip: None,
             closed: None,
             closed_by: Duration::MAX,
+            failed: None,
         }
     }
 
@@ -277,6 +280,11 @@ impl Acquire {
                 }
             }
             // The chain went on.
+            // Once at once; the same name again only after a pause: what stands there cannot be followed yet.
+            Stage::Proving { .. } if self.failed != Some(self.next_name()) => {
+                self.failed = Some(self.next_name());
+                self.tip = None;
+            }
             Stage::Proving { .. } => self.wait(now.boot + POLL),
             Stage::Late if look.proves(self.next_name(), true) => {
                 self.stage = Stage::Done(Do::Own(self.ours(), sent));

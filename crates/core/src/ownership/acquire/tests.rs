@@ -120,7 +120,6 @@ fn a_newcomer_owns_what_was_closed_at_the_end_of_the_chain() {
             (10_000, Do::ListEpochs, both(7)),
             (10_050, Do::Prove(txid(8)), taken()),
             (10_060, Do::CatchUp, tip(8, 1)),
-            (10_150, Do::ListEpochs, both(7)),
             (10_160, Do::Prove(txid(9)), free()),
         ],
         (10_170, Do::Own(epoch(2), at(10_160))),
