@@ -132,6 +132,11 @@ impl Acquire {
         }
     }
 
+    /// Whether a fence of ours may stand that is not counted: what was reached is not known then, and nothing is closed.
+    pub fn is_fencing(&self) -> bool {
+        matches!(self.stage, Stage::Fencing { .. } | Stage::Late)
+    }
+
     /// Says where the newcomer stands without being asked.
     pub fn stands_at(&mut self, tip: Option<Txid>) {
         self.tip = Some(tip);

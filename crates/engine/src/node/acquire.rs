@@ -27,7 +27,7 @@ impl Machine {
             return Ok((Stage::Acquiring(follower, acquire), self.not_before - now.boot));
         }
         if self.stop_asked() || (acquire.epoch().is_none() && !self.wishes_to_own()) {
-            self.close_unopened(acquire.epoch(), &follower);
+            self.close_unopened(acquire.epoch().filter(|_| !acquire.is_fencing()), &follower);
             self.role(Role::Standby);
             return Ok((Stage::Following(follower), Duration::ZERO));
         }

@@ -52,7 +52,8 @@ pub enum Role {
 pub enum Left {
     /// In order: everything that the application had committed is in the replica, up to this transaction.
     Closed(Option<Txid>),
-    /// Somebody else has written. What was committed and not acknowledged is undone, and kept aside.
+    /// Not in order: somebody else has written, or it could not be brought up. What was committed and not acknowledged is
+    /// not known to be durable; where the chain lacks it, it is undone and kept aside.
     Lost,
 }
 

@@ -41,7 +41,7 @@ pub(super) struct Term {
     /// What the state was before the fence that is on its way; and its slot.
     fence: Option<(Box<State>, Txid)>,
     /// The epoch could be opened, and the record could not be written; try again then.
-    pub(super) has_slot: bool,
+    pub(super) open_failed: bool,
     pub(super) open_not_before: Duration,
     /// A claim above ours was seen: hand over.
     pub(super) leaving: bool,

@@ -190,7 +190,7 @@ impl Replicator {
             if kind == EpochRecord::Open && matches!(self.stopping, Stopping::No) {
                 self.chain.opened = false;
                 self.term.open_not_before = self.env.clock.boot() + self.backoff(2);
-                self.term.has_slot = true;
+                self.term.open_failed = true;
             }
         }
         if kind == EpochRecord::Closed && matches!(self.stopping, Stopping::Closing(_)) {
@@ -272,7 +272,7 @@ impl Replicator {
     pub(super) fn open_round(&mut self, now: Duration) -> Duration {
         let due = self.term.open_not_before;
         let confirmed = self.settings.open_when_confirmed && self.shared.is_confirmed();
-        match self.chain.durable.filter(|_| !self.chain.opened && (confirmed || self.term.has_slot)) {
+        match self.chain.durable.filter(|_| !self.chain.opened && (confirmed || self.term.open_failed)) {
             Some(_) if now < due => due - now,
             Some(txid) => {
                 self.open_epoch(txid);
