@@ -145,7 +145,10 @@ pub(crate) fn restore_state(env: &Env, txid: Txid, options: &Options) -> Result<
             path: options.output.clone(),
             error: io::Error::new(io::ErrorKind::ResourceBusy, what),
         }),
-        Err(error @ RestoreError::Unsettled { .. }) => Err(fail(ErrorKind::Retry, error.to_string())),
+        // Whoever asks for it has seen it by its name: a listing lags, or it was merged meanwhile.
+        Err(error @ (RestoreError::Unsettled { .. } | RestoreError::NotAvailable { .. })) => {
+            Err(fail(ErrorKind::Retry, error.to_string()))
+        }
         Err(error) => Err(fail(ErrorKind::DataDamaged, error.to_string())),
     }
 }

@@ -4,7 +4,7 @@ use crate::error::KeepError;
 use crate::restore;
 use litekeep_core::lineage::RemoteTip;
 use litekeep_core::ownership::EpochFacts;
-use litekeep_core::restore::{Catalog, LtxFile, plan_latest};
+use litekeep_core::restore::{Catalog, LtxFile, Target, plan_latest};
 use litekeep_formats::ltx::{Header, Marks, Trailer, WalSpan};
 use litekeep_formats::{Epoch, Level, Txid, TxidRange};
 use litekeep_store::{EpochRecord, ErrorKind, Key, Scope, Store, StoreError};
@@ -59,6 +59,23 @@ fn has_hole(store: &dyn Store, catalog: &Catalog) -> Result<bool, StoreError> {
 /// The LTX files of all levels, and what a listing that lags does not show yet (R60).
 pub(crate) fn list_all(store: &dyn Store) -> Result<Catalog, StoreError> {
     let mut catalog = restore::catalog(store, 1)?;
+    restore::fill_in(store, &mut catalog, Target::Latest)?;
+    restore::read_ahead(store, &mut catalog)?;
+    Ok(catalog)
+}
+
+/// The same, by someone who knows of files: what of them is not listed is asked for by its name before it counts as gone.
+pub(crate) fn list_again(store: &dyn Store, known: &Catalog) -> Result<Catalog, StoreError> {
+    let mut catalog = restore::catalog(store, 1)?;
+    let unlisted: Vec<LtxFile> =
+        known.files().filter(|file| !catalog.contains(file.level, file.range)).copied().collect();
+    for file in unlisted {
+        match store.head(&Key::Ltx(file.level, file.range)) {
+            Ok(_) => catalog.insert(file),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
     restore::read_ahead(store, &mut catalog)?;
     Ok(catalog)
 }

@@ -6,7 +6,7 @@ use crate::error::KeepError;
 use crate::merge::{Made, MergeError};
 use crate::ownership;
 use crate::pruner::{self, PruneError};
-use crate::restore::FetchError;
+use crate::restore::{self, FetchError};
 use crate::snapshot::{self, Snapshot, SnapshotError};
 use crate::survey;
 use litekeep_core::agenda::{Chore, Schedule, Settled};
@@ -52,6 +52,8 @@ pub(super) struct Chores {
     durable_then: Option<Txid>,
     /// Files that are no good, and count as missing.
     bad: Vec<(Level, TxidRange)>,
+    /// How many looks in a row could not make the newest state from what they found.
+    holes: u32,
     settled: Settled,
     not_before: Duration,
     prune_not_before: Duration,
@@ -157,7 +159,8 @@ impl Replicator {
         };
         self.chores.failures = 0;
         if let Some(catalog) = changed.hole {
-            self.chores.bad.extend(changed.bad);
+            let known = |bad: &_| self.chores.bad.contains(bad);
+            self.chores.bad.extend(changed.bad.filter(|bad| !known(bad)));
             return self.hole_found(&catalog, now);
         }
         self.settle_chore(chore, &changed, now);
@@ -179,6 +182,13 @@ impl Replicator {
             catalog.insert(*file);
         }
         let restorable = complete && plan_latest(&catalog).is_ok();
+        self.chores.holes = if restorable { 0 } else { self.chores.holes.saturating_add(1) };
+        if !restorable && self.chores.holes < restore::LOOKS {
+            // A whole image is dear, and a listing that lags passes: the same chore looks again.
+            self.chores.not_before = now + self.backoff(2);
+            return Ok(());
+        }
+        self.chores.holes = 0;
         self.chain.catalog = catalog;
         self.chores.not_before = now + self.backoff(6);
         if restorable {
@@ -222,9 +232,9 @@ fn do_chore(
             Ok(Snapshot::There(_)) => Ok(Changed::default()),
             Err(SnapshotError::NoPlan(error)) => {
                 tracing::warn!(%error, "no snapshot can be made from what the replica holds");
-                hole(store)
+                hole(store, catalog)
             }
-            Err(SnapshotError::Merge(error)) => merge_failed(store, error, at),
+            Err(SnapshotError::Merge(error)) => merge_failed(store, catalog, error, at),
         },
         Chore::Refresh => refresh(store, catalog, now),
         Chore::Prune => {
@@ -247,13 +257,18 @@ fn compact(
     match compactor::step(store, catalog, from, Limits::USUAL, encoding) {
         Ok(Step::Nothing) => Ok(Changed::default()),
         Ok(Step::Merged(made) | Step::Promoted(made)) => made_one(store, &made, now),
-        Ok(Step::Hole(_)) => hole(store),
-        Err(error) => merge_failed(store, error, catalog.newest().unwrap_or(Txid::FIRST)),
+        Ok(Step::Hole(_)) => hole(store, catalog),
+        Err(error) => merge_failed(store, catalog, error, catalog.newest().unwrap_or(Txid::FIRST)),
     }
 }
 
 /// A file that is listed and cannot be read, or is no good, is a hole as well; anything else passes or is reported.
-fn merge_failed(store: &dyn Store, error: MergeError, at: Txid) -> Result<Changed, KeepError> {
+fn merge_failed(
+    store: &dyn Store,
+    catalog: &Catalog,
+    error: MergeError,
+    at: Txid,
+) -> Result<Changed, KeepError> {
     let bad = match &error {
         MergeError::Store(error) | MergeError::Fetch(FetchError::Store(error))
             if error.kind() == ErrorKind::NotFound =>
@@ -270,12 +285,12 @@ fn merge_failed(store: &dyn Store, error: MergeError, at: Txid) -> Result<Change
         }
     };
     tracing::warn!(%error, "a file of the replica is gone or damaged");
-    Ok(Changed { bad, ..hole(store)? })
+    Ok(Changed { bad, ..hole(store, catalog)? })
 }
 
 /// What the replica holds now, looked at afresh.
-fn hole(store: &dyn Store) -> Result<Changed, KeepError> {
-    Ok(Changed { hole: Some(survey::list_all(store)?), ..Changed::default() })
+fn hole(store: &dyn Store, known: &Catalog) -> Result<Changed, KeepError> {
+    Ok(Changed { hole: Some(survey::list_again(store, known)?), ..Changed::default() })
 }
 
 fn prune_failed(error: PruneError) -> KeepError {

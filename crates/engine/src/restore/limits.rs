@@ -17,6 +17,9 @@ pub(crate) const PLANS: u32 = 8;
 /// The pause before planning anew.
 pub(crate) const REPLAN_PAUSE: Duration = Duration::from_millis(500);
 
+/// How many looks must show that something is not there before it is said: listings are not made at one moment, and some lag (R60).
+pub(crate) const LOOKS: u32 = 3;
+
 /// How many missing slots are asked for by name, where a listing may lag (R60).
 pub(crate) const ASK_BY_NAME: u64 = 64;
 

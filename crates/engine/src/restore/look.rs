@@ -1,7 +1,9 @@
 //! What a replica holds: one look at its listings, and the few questions that listings leave open.
 
 use crate::restore::limits;
-use litekeep_core::restore::{Catalog, LtxFile, NoPlan, Point, Search, newest_before, plan_latest, v3};
+use litekeep_core::restore::{
+    Catalog, LtxFile, NoPlan, Point, Search, Target, newest_before, plan_latest, plan_txid, v3,
+};
 use litekeep_formats::ltx::Header;
 use litekeep_formats::{Checksum, Epoch, Level, TimestampMs, Txid, TxidRange};
 use litekeep_store::{Entry, EpochRecord, ErrorKind, Key, Scope, Store, StoreError, V3Generation};
@@ -123,19 +125,37 @@ pub fn header(store: &dyn Store, file: &LtxFile) -> Result<Option<Header>, Store
     }
 }
 
-/// Asks for slots by name where the listing may lag behind: past its newest file, and in a small hole (DESIGN §4,
-/// rule 10; R60). What was written after this began is nobody's promise: without that bound, an owner that writes as fast
-/// as we ask would keep us here for ever.
-pub(crate) fn read_ahead(store: &dyn Store, catalog: &mut Catalog) -> Result<(), StoreError> {
-    if let Err(NoPlan::Gap { missing, .. }) = plan_latest(catalog)
-        && missing.max().get() - missing.min().get() < limits::ASK_BY_NAME
-    {
-        for id in missing.min().get()..=missing.max().get() {
-            if let Some(file) = Txid::new(id).map(|txid| slot(store, txid)).transpose()?.flatten() {
-                catalog.insert(file);
-            }
+/// Asks for slots by name in a small hole: a listing may lag behind (DESIGN §4, rule 10; R60).
+pub(crate) fn fill_in(store: &dyn Store, catalog: &mut Catalog, target: Target) -> Result<(), StoreError> {
+    let plan = match target {
+        Target::Latest => plan_latest(catalog),
+        Target::Txid(wanted) => plan_txid(catalog, wanted),
+        Target::Timestamp(_) => return Ok(()),
+    };
+    let missing = match (plan, target) {
+        (Err(NoPlan::Gap { missing, .. }), Target::Txid(wanted)) => {
+            missing.min().get()..=missing.max().min(wanted).get()
+        }
+        (Err(NoPlan::Gap { missing, .. }), _) => missing.min().get()..=missing.max().get(),
+        (Err(NoPlan::TxidNotAvailable { wanted, nearest }), _) => {
+            nearest.before.map_or(0, Txid::get) + 1..=wanted.get()
+        }
+        _ => return Ok(()),
+    };
+    if missing.end().saturating_sub(*missing.start()) >= limits::ASK_BY_NAME {
+        return Ok(());
+    }
+    for txid in missing.filter_map(Txid::new) {
+        if let Some(file) = slot(store, txid)? {
+            catalog.insert(file);
         }
     }
+    Ok(())
+}
+
+/// Asks for slots by name past the newest file that a listing shows. What was written after this began is nobody's
+/// promise: without that bound, an owner that writes as fast as we ask would keep us here for ever.
+pub(crate) fn read_ahead(store: &dyn Store, catalog: &mut Catalog) -> Result<(), StoreError> {
     // A store may count in whole seconds.
     let begun = store.server_time().map(|time| time.0.saturating_add(1000));
     // Also where nothing is listed at all: a chain that has just begun is neither empty nor wiped.

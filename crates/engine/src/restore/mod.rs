@@ -24,9 +24,10 @@ pub use apply::Flaw;
 pub use error::{Empty, RestoreError, exit};
 pub use fetch::FetchError;
 pub(crate) use limits::CHUNK_BYTES;
+pub(crate) use limits::LOOKS;
 pub use limits::PARALLELISM;
-pub(crate) use look::read_ahead;
 pub use look::{Look, catalog, header, look};
+pub(crate) use look::{fill_in, read_ahead};
 pub use run::restore;
 pub use verify::IntegrityCheck;
 

@@ -106,7 +106,16 @@ impl Run<'_> {
             if attempt > 0 {
                 (self.progress)(Progress::Replanning { why: last.clone() });
             }
-            let way = self.plan()?;
+            let way = match self.plan() {
+                Err(
+                    RestoreError::Gap { missing: what, .. } | RestoreError::NotAvailable { why: what, .. },
+                ) if self.bad.is_empty() && attempt + 1 < limits::LOOKS => {
+                    last = what;
+                    self.env.clock.sleep(limits::REPLAN_PAUSE);
+                    continue;
+                }
+                way => way?,
+            };
             let planned = self.planned(&way);
             if self.options.dry_run {
                 return Ok(Outcome::Planned(planned));
@@ -134,6 +143,7 @@ impl Run<'_> {
         let mut look = look::look(self.store(), parallelism)?;
         // Before "nothing is there" is believed, the first slot is asked for by name.
         let nothing = look.catalog.is_empty() && self.options.generation.is_none();
+        look::fill_in(self.store(), &mut look.catalog, self.options.target)?;
         if nothing || (self.options.target == Target::Latest && !look.catalog.is_empty()) {
             look::read_ahead(self.store(), &mut look.catalog)?;
         }

@@ -4,7 +4,8 @@
 //! Options: `--seeds N`, `--from N`, `--scenario party|bulk|smoke|long|survives|wiped` (party: several nodes on one bucket; the last two: the short scene with a
 //! power loss at call `--from` and the following ones, after which the disk is kept or wiped), `--wrong NAME` (a
 //! deliberately wrong engine; ends at the first seed that finds it out), `--right` (the right engine in the wrong one's
-//! scenario), `--twice` (each seed twice, with equal histories), `--list` (the wrong engines' names).
+//! scenario), `--twice` (each seed twice, with equal histories), `--list` (the wrong engines' names),
+//! `--trace` (what the engine logs, on stderr).
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
 
 use std::process::ExitCode;
@@ -37,6 +38,14 @@ fn args() -> Result<Args, String> {
             "--right" => args.right = true,
             "--twice" => args.twice = true,
             "--list" => args.list = true,
+            "--trace" => {
+                tracing_subscriber::fmt()
+                    .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG)
+                    .with_writer(std::io::stderr)
+                    .without_time()
+                    .with_target(false)
+                    .init();
+            }
             other => return Err(format!("unknown option {other}")),
         }
     }

@@ -6,6 +6,7 @@ use crate::disk::vfs::Vfs;
 use crate::disk::{Disk, Process};
 use crate::faulty::FaultyStore;
 use crate::random::SeededRandom;
+use crate::sim::{BucketFlaw, bucket};
 use litekeep::error::KeepError;
 use litekeep::jobs::{Job, Spawner};
 use litekeep::node::{Application, Left, Machine, NodeSettings, NodeStatus, Role};
@@ -123,6 +124,7 @@ pub(super) struct Start<'a> {
     pub(super) random: &'a SeededRandom,
     pub(super) settings: NodeSettings,
     pub(super) decisions: Decisions,
+    pub(super) bucket: BucketFlaw,
     pub(super) writes_on: bool,
     pub(super) believes_all: bool,
 }
@@ -143,7 +145,7 @@ impl Member {
             random: Arc::new(start.random.fork("node")),
             files: Arc::new(process.clone()),
             vfs: Some(vfs.name().to_owned()),
-            store: Arc::new(self.store.clone()),
+            store: bucket(Arc::new(self.store.clone()), start.bucket, Arc::new(self.clock.clone())),
             spawner: Arc::new(queue.clone()),
             decisions: start.decisions,
         };

@@ -13,7 +13,7 @@ pub mod wrong;
 use crate::disk::vfs::SeededSqlite;
 use crate::faulty::Weather;
 use crate::random::SeededRandom;
-use crate::sim::Finding;
+use crate::sim::{BucketFlaw, Finding};
 use litekeep_core::decisions::Decisions;
 use std::fmt;
 use world::World;
@@ -36,6 +36,8 @@ pub struct Scenario {
     pub sleeps: u64,
     /// The engine's verdicts.
     pub decisions: Decisions,
+    /// How it takes the bucket.
+    pub bucket: BucketFlaw,
     /// Whether an application goes on writing when it is told to stop: a wrong one.
     pub writes_on: bool,
     /// Whether everything committed counts as acknowledged when an epoch ends, however it ends: a wrong one.
@@ -57,6 +59,7 @@ impl Scenario {
             deaths: some(&[0, 5, 15]),
             sleeps: some(&[0, 5, 15]),
             decisions: Decisions::RIGHT,
+            bucket: BucketFlaw::None,
             writes_on: false,
             believes_all: false,
         }

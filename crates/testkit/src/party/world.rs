@@ -316,6 +316,7 @@ impl World {
             random: &random,
             settings: NodeSettings { fresh, ..self.settings.clone() },
             decisions: self.scenario.decisions,
+            bucket: self.scenario.bucket,
             writes_on: self.scenario.writes_on,
             believes_all: self.scenario.believes_all,
         };

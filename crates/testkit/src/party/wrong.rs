@@ -3,6 +3,7 @@
 //! application that goes on writing is undone by the engine; it shows by never owning again.
 
 use super::Scenario;
+use crate::sim::BucketFlaw;
 use litekeep_core::decisions::Decisions;
 
 /// What a restore may show of a broken rule.
@@ -60,6 +61,13 @@ pub fn variants() -> Vec<Variant> {
             seeds: 40,
             expects: SIGNS,
             spoil: |scenario| scenario.decisions = Decisions { create_only: false, ..Decisions::RIGHT },
+        },
+        Variant {
+            name: "refused-is-mine",
+            why: "R24: takes every name that is taken for one that it took itself",
+            seeds: 40,
+            expects: SIGNS,
+            spoil: |scenario| scenario.bucket = BucketFlaw::RefusedIsMine,
         },
         Variant {
             name: "acknowledges-early",

@@ -43,6 +43,8 @@ impl World {
                 // A read that stays short looks like a damaged file.
                 Err(RestoreError::Damaged { .. } | RestoreError::Gap { .. })
                     if attempt < 6 && weather.truncated > 0 => {}
+                // Nor can a listing that lags time and again be told from a gap.
+                Err(RestoreError::Gap { .. }) if attempt < 6 && weather.stale > 0 => {}
                 Err(error) => return Err(format!("restore: {error}")),
             }
             self.clock.advance(Duration::from_secs(5));

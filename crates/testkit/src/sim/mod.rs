@@ -15,6 +15,7 @@ mod trouble;
 mod world;
 pub mod wrong;
 
+pub(crate) use flaws::bucket;
 pub use flaws::{BucketFlaw, FilesFlaw, Flaws, PromiseFlaw};
 
 use crate::disk;
@@ -99,7 +100,7 @@ impl Scenario {
             seed,
             shape: None,
             weather: Weather { held_back: 0, ..Weather::STORM },
-            turns: 400,
+            turns: 800,
             crash: Crash::Times(1),
             kills: 0,
             disk: Fate::Either,

@@ -25,13 +25,7 @@ impl World {
         (self.scenario.disk_trouble, self.scenario.clock_jumps) = (0, 0);
         self.scenario.weather = Weather { held_back: self.scenario.weather.held_back, ..Weather::CLEAR };
         self.store.heal();
-        for _ in 0..100 {
-            if self.machine.app_runs() {
-                break;
-            }
-            self.app_turn();
-            self.mourn()?;
-        }
+        self.start_app()?;
         self.interrupts = 0;
         self.machine.end_interruptions();
         self.machine.question = None;
@@ -119,8 +113,30 @@ impl World {
         Ok(())
     }
 
+    /// A late put may have brought the file forward under an application that wrote nothing since: what is there now is
+    /// found by the next one that starts.
+    fn look_at_the_file(&mut self) -> Turn {
+        self.machine.stop_app();
+        self.start_app()
+    }
+
+    /// The application starts, or tries to: the engine may be in its way for a while.
+    fn start_app(&mut self) -> Turn {
+        for _ in 0..100 {
+            if self.machine.app_runs() {
+                break;
+            }
+            self.app_turn();
+            self.mourn()?;
+        }
+        Ok(())
+    }
+
     /// The engine leaves in order; then everything that was committed must come back, and every rule must hold.
     pub(super) fn last_judgement(&mut self) -> Turn {
+        if self.scenario.weather.held_back > 0 {
+            self.look_at_the_file()?;
+        }
         self.machine.stop_app();
         if let Some(engine) = &mut self.machine.engine {
             engine.stop(Duration::from_secs(60));

@@ -61,7 +61,7 @@ fn late(seed: u64) -> Scenario {
     let shape = Shape { autocheckpoint: 7, cache: 5, limit: 20_000, blob: 3000, ..Shape::PLAIN };
     Scenario {
         shape: Some(shape),
-        turns: 500,
+        turns: 1500,
         weather: Weather { held_back: 150, ..Weather::CLEAR },
         crash: Crash::Times(6),
         disk: Fate::Wiped,
@@ -114,6 +114,9 @@ const BOTH: &[&str] = &["no commit is", "integrity_check", "the pages give", "wa
 const FORGOTTEN: &[&str] = &["does not continue", "no commit is", "integrity_check", "the pages give"];
 /// Less than was acknowledged, or a start that takes another way.
 const ASTRAY: &[&str] = &["was acknowledged", "has a gap", "does not continue"];
+/// A slot in the place of another one: less than was acknowledged, a mix, or a chain that does not fit together.
+const OVERWRITTEN: &[&str] =
+    &["no commit is", "the pages give", "was acknowledged", "has a gap", "was built on another one"];
 /// Work without a cause.
 const RESTLESS: &[&str] = &["jobs while nothing happens", "requests in an idle hour"];
 /// A slot that is gone before its time.
@@ -326,7 +329,7 @@ fn about_the_bucket() -> Vec<Variant> {
             100,
             overwrite_slot,
             late,
-            BOTH,
+            OVERWRITTEN,
             "puts slots without asking whether the name is free",
         ),
         decides(
@@ -336,14 +339,6 @@ fn about_the_bucket() -> Vec<Variant> {
             idle,
             RESTLESS,
             "looks again and again for something to compact or to delete where nothing has changed",
-        ),
-        bucket(
-            "refused-is-mine",
-            200,
-            BucketFlaw::RefusedIsMine,
-            late,
-            BOTH,
-            "takes every name that is taken for one that it took itself",
         ),
         bucket(
             "silence-is-consent",

@@ -12,6 +12,7 @@ use litekeep_store::memory::MemoryStore;
 use rusqlite::Connection;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use testkit::clock::SimClock;
 use testkit::disk::vfs::{SeededSqlite, Vfs};
@@ -21,12 +22,16 @@ use testkit::random::SeededRandom;
 pub(crate) const DATABASE: &str = "/data/app.db";
 pub(crate) const WAL: &str = "/data/app.db-wal";
 
-/// Runs each job at once, on the caller's thread.
-struct AtOnce;
+/// Runs each job at once, on the caller's thread, and notes that its report is there.
+#[derive(Clone, Default)]
+struct AtOnce {
+    reported: Arc<AtomicBool>,
+}
 
 impl Spawner for AtOnce {
     fn spawn(&self, _name: &str, job: Job) {
         job();
+        self.reported.store(true, Ordering::Relaxed);
     }
 }
 
@@ -46,13 +51,16 @@ impl Program {
 pub(crate) struct Engine {
     pub(crate) replicator: Replicator,
     clock: SimClock,
+    jobs: AtOnce,
     due: Duration,
 }
 
 impl Engine {
-    /// One call, whether it is due or not.
+    /// One call, whether it is due or not. It is due again at once when a job has reported.
     pub(crate) fn step(&mut self) -> Duration {
-        let wait = self.replicator.step().wait.clamp(Duration::from_micros(1), IDLE_LOOK);
+        let wait = self.replicator.step().wait;
+        let wait = if self.jobs.reported.swap(false, Ordering::Relaxed) { Duration::ZERO } else { wait };
+        let wait = wait.clamp(Duration::from_micros(1), IDLE_LOOK);
         self.due = self.clock.boot() + wait;
         wait
     }
@@ -100,17 +108,18 @@ impl Scene {
     }
 
     pub(crate) fn engine(&self, program: &Program, settings: Settings) -> Engine {
+        let jobs = AtOnce::default();
         let env = Env {
             clock: Arc::new(self.clock.clone()),
             random: Arc::new(SeededRandom::new(2)),
             files: Arc::new(program.process.clone()),
             vfs: Some(program.vfs.name().to_owned()),
             store: self.store.clone(),
-            spawner: Arc::new(AtOnce),
+            spawner: Arc::new(jobs.clone()),
             decisions: Decisions::RIGHT,
         };
         let replicator = Replicator::open(env, settings, Path::new(DATABASE)).unwrap();
-        Engine { replicator, clock: self.clock.clone(), due: Duration::ZERO }
+        Engine { replicator, clock: self.clock.clone(), jobs, due: Duration::ZERO }
     }
 
     /// How many rows of `t` are in the replica, which must give a sound database.

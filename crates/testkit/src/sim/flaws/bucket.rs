@@ -12,11 +12,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// `inner` with a mistake in front of it; `clock` is the machine's.
-pub(in crate::sim) fn bucket(
-    inner: Arc<dyn Store>,
-    flaw: BucketFlaw,
-    clock: Arc<dyn Clock>,
-) -> Arc<dyn Store> {
+pub(crate) fn bucket(inner: Arc<dyn Store>, flaw: BucketFlaw, clock: Arc<dyn Clock>) -> Arc<dyn Store> {
     match flaw {
         BucketFlaw::None => inner,
         flaw => Arc::new(Mistaken { inner, flaw, clock, listed: Mutex::default() }),

@@ -7,7 +7,7 @@
 mod bucket;
 mod files;
 
-pub(super) use bucket::bucket;
+pub(crate) use bucket::bucket;
 pub(super) use files::files;
 
 use litekeep_core::decisions::Decisions;
