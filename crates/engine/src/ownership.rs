@@ -79,13 +79,36 @@ pub(crate) fn claim(
         Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(Claim::NoCreateOnly),
         Err(error) => return Err(error.into()),
     }
-    // Not the same bytes: a store that answers "mine" to a repeat of them would not be found out.
+    Ok(if refuses_another(store, epoch, &record, now)? { Claim::Made } else { Claim::NoCreateOnly })
+}
+
+/// Whether the store keeps the claim that is there when another one is created in its place. Not the same bytes: a store
+/// that answers "mine" to a repeat of them would not be found out. They mean the same, so that nothing is lost if it does.
+fn refuses_another(
+    store: &dyn Store,
+    epoch: Epoch,
+    record: &Record,
+    now: TimestampMs,
+) -> Result<bool, StoreError> {
     let mut probe = record.spell().to_vec();
     probe.push(b'\n');
-    Ok(match store.create(&key, Bytes::from(probe), now)? {
-        Created::Exists => Claim::Made,
-        Created::Yes => Claim::NoCreateOnly,
-    })
+    let created = store.create(&Key::Epoch(epoch, EpochRecord::Claim), Bytes::from(probe), now)?;
+    Ok(created == Created::Exists)
+}
+
+/// Whether one can own here, asked by a standby that has not claimed anything: with the newest claim of all. `None` where
+/// nobody ever claimed.
+pub(crate) fn creates_only(store: &dyn Store, now: TimestampMs) -> Result<Option<bool>, StoreError> {
+    let claims = store.list(&Scope::Epochs)?.into_iter().filter_map(|entry| match entry.key {
+        Key::Epoch(epoch, EpochRecord::Claim) => Some(epoch),
+        _ => None,
+    });
+    let Some(newest) = claims.max() else { return Ok(None) };
+    let Some(record) = read_record(store, newest, EpochRecord::Claim)? else { return Ok(None) };
+    match refuses_another(store, newest, &record, now) {
+        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(Some(false)),
+        other => other.map(Some),
+    }
 }
 
 /// Every epoch that has a record. What the closing ones say is read where it matters: from the newest opened epoch on.

@@ -6,7 +6,7 @@
 use super::{Application, NodeSettings, NodeStatus, Role, Shared};
 use crate::error::{KeepError, KeepErrorKind};
 use crate::follow::{Followed, Follower, Manner};
-use crate::ownership::moment;
+use crate::ownership::{self, moment};
 use crate::replicator::{Env, Replicator, Step};
 use crate::restore;
 use crate::wake::Watcher;
@@ -290,10 +290,10 @@ impl Machine {
             return Ok((Stage::Acquiring(follower, Box::new(acquire)), Duration::ZERO));
         }
         if self.target.is_none() {
-            match restore::catalog(&*self.env.store, self.settings.parallelism) {
-                Ok(catalog) => self.target = Some(catalog.newest()),
+            match self.first_look() {
+                Ok(newest) => self.target = Some(newest),
                 Err(error) => {
-                    let pause = self.pause(error.into())?;
+                    let pause = self.pause(error)?;
                     return Ok((Stage::Following(follower), pause));
                 }
             }
@@ -325,6 +325,17 @@ impl Machine {
                 Ok((Stage::Following(follower), wait))
             }
         }
+    }
+
+    /// Where the chain ends, and whether one could own it: better said now than at the first write.
+    fn first_look(&self) -> Result<Option<Txid>, KeepError> {
+        let store = &*self.env.store;
+        if !self.settings.single_writer
+            && ownership::creates_only(store, self.env.clock.wall())? == Some(false)
+        {
+            return Err(KeepError::NoCreateOnly(store.location()));
+        }
+        Ok(restore::catalog(store, self.settings.parallelism)?.newest())
     }
 
     /// One step of a follower; `asked` are the looks that were asked for before it.

@@ -174,7 +174,16 @@ fn a_store_that_protects_from_nobody_is_refused_unless_the_user_says_that_there_
         let server = start(&folder.path().join("second"), &place, &["--single-writer"]).unwrap();
         server.oracle("ada");
         assert_eq!(server.stop().code(), Some(0));
-        // As a standby it finds out at its first write, and ends rather than write unprotected.
+        // As a standby it finds out by the claim of the first one, before anybody is told that it is well.
+        if profile == Profile::IgnoresConditions {
+            let Err(refused) = start(&folder.path().join("third"), &place, &[]) else {
+                panic!("it stands by")
+            };
+            assert_eq!(refused.code, Some(1), "{}", refused.said);
+            assert!(refused.said.contains("--single-writer"), "{}", refused.said);
+            continue;
+        }
+        // Nothing was ever claimed here: it finds out at its first write, and ends rather than write unprotected.
         let mut server = start(&folder.path().join("third"), &place, &[]).unwrap();
         let body = serde_json::json!({ "name": "bob", "email": "bob@x.io", "password": "12345678", "passwordConfirm": "12345678" });
         let reply = server.call("POST", "/api/collections/oracles/records", "", &body);
