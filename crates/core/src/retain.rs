@@ -31,6 +31,9 @@ pub enum Reason {
     BeforeWindow,
     /// A slot that level 1 (or the snapshot of its image) holds, old enough.
     Compacted,
+    /// The same, and the store got it only after level 1 held its number: it came late, into a name that had been freed
+    /// (DESIGN §4, rule 9).
+    CameLate,
 }
 
 /// One deletion.
@@ -126,8 +129,20 @@ fn compacted(catalog: &Catalog, policy: &Policy, now: TimestampMs, floor: Option
         .take_while(|slot| is_old(slot, policy, now))
         .filter(|slot| floor.is_none_or(|floor| slot.range.max() >= floor))
         .filter(|slot| is_held(catalog, slot, &is_done))
-        .map(|slot| Deletion { file: *slot, reason: Reason::Compacted })
+        .map(|slot| {
+            let reason = if came_late(catalog, slot) { Reason::CameLate } else { Reason::Compacted };
+            Deletion { file: *slot, reason }
+        })
         .collect()
+}
+
+/// Whether a file of level 1 that covers a slot was there before it: what is merged is older than what it is merged into.
+fn came_late(catalog: &Catalog, slot: &LtxFile) -> bool {
+    let level_1 = Level::new(1).map_or(&[][..], |level| catalog.level(level));
+    let range = slot.range;
+    level_1.iter().any(|file| {
+        file.range.min() <= range.min() && range.max() <= file.range.max() && file.modified < slot.modified
+    })
 }
 
 /// Whether level 1 covers a slot, or a snapshot stands for its end. The slots of one level 1 file go together: with

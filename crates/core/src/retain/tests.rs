@@ -70,6 +70,19 @@ fn an_image_that_level_1_passed_over_without_its_snapshot_is_what_the_chain_need
 }
 
 #[test]
+fn a_slot_that_came_late_into_a_freed_name_is_removed_when_it_is_old_and_told_from_the_others() {
+    // 1 to 4 were merged at minute 4 and deleted; what a dead process had sent as 3 arrived at minute 20.
+    let catalog = catalog(&[(0, 3, 3, 20), (0, 5, 5, 5), (0, 6, 6, 6), (1, 1, 4, 4), (1, 5, 6, 6)]);
+    let late = |now: i64| {
+        let plan = plan(&catalog, &USUAL, TimestampMs(now * MINUTE));
+        assert_eq!(prove(&catalog, &plan), Ok(()));
+        plan.deletions.iter().map(|d| (d.file.range.max().get(), d.reason)).collect::<Vec<_>>()
+    };
+    assert_eq!(late(21), []);
+    assert_eq!(late(26), [(5, Reason::Compacted), (3, Reason::CameLate)]);
+}
+
+#[test]
 fn r27_the_snapshot_before_the_window_stays_and_one_more() {
     let day = 24 * 60;
     let files: Vec<(u8, u64, u64, i64)> = (1..=6_i64)

@@ -251,7 +251,10 @@ impl Follower {
                 }
             }
             None => {
-                if matches!(self.listed(txid)?, super::Listed::Behind) {
+                // Compacted and deleted, or never there: a slot of our own that may still be staged is not known to be
+                // in the chain, and what it holds is not to be written over without a word.
+                let staged = self.local.staged().map_err(self.io("list the slots in"))?;
+                if staged.contains(&txid) || matches!(self.listed(txid)?, super::Listed::Behind) {
                     return Ok(false);
                 }
             }

@@ -13,7 +13,7 @@ use litekeep_core::agenda::{Chore, Schedule, Settled};
 use litekeep_core::compact::Limits;
 use litekeep_core::limits;
 use litekeep_core::restore::{Catalog, LtxFile, plan_latest};
-use litekeep_core::retain::Policy;
+use litekeep_core::retain::{Policy, Reason};
 use litekeep_formats::ltx::PageEncoding;
 use litekeep_formats::{Checksum, Level, TimestampMs, Txid, TxidRange};
 use litekeep_store::{ErrorKind, Key, Store, StoreError};
@@ -241,6 +241,14 @@ fn do_chore(
             let plan = pruner::look(store, policy, 1).map_err(prune_failed)?;
             let deleted = pruner::carry_out(store, &plan).map_err(prune_failed)?;
             tracing::debug!(deleted, "retention enforced");
+            let late = plan.deletions.iter().filter(|deletion| deletion.reason == Reason::CameLate).count();
+            if late > 0 {
+                tracing::warn!(
+                    slots = late,
+                    "removed slots that had arrived late, in names that were free again; they were \
+                    never a part of the chain"
+                );
+            }
             let gone = plan.deletions.iter().map(|deletion| deletion.file.id()).collect();
             Ok(Changed { gone, ..Changed::default() })
         }
