@@ -1,4 +1,5 @@
-//! What a follower hands over to a replicator: the file as it is, and nothing left to compare.
+//! What a follower hands over to a replicator: the file as it is, and nothing left to compare. How many questions it
+//! takes to come to the tip, and how many of them are under way at a time.
 
 use super::{Followed, Follower, Manner};
 use crate::clock::{SystemClock, SystemRandom};
@@ -12,12 +13,17 @@ use crate::settings::Settings;
 use litekeep_core::decisions::Decisions;
 use litekeep_core::env::Clock;
 use litekeep_formats::ltx::{Decoder, Header};
-use litekeep_formats::{Level, Txid, TxidRange};
+use litekeep_formats::{Level, TimestampMs, Txid, TxidRange};
 use litekeep_store::memory::MemoryStore;
-use litekeep_store::{Key, Store};
+use litekeep_store::{
+    Chunk, Created, Entry, ErrorKind, Failure, Head, Key, Limits, Scope, Source, Store, StoreError, Upload,
+};
 use rusqlite::Connection;
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -105,5 +111,244 @@ fn what_is_handed_over_is_gone_on_with_and_nothing_is_compared_or_shipped_twice(
         assert!(pages < 4, "turn {turn}: {pages} pages");
         let sealed = header.seal().and_then(|seal| seal.database);
         assert!(sealed.is_some(), "turn {turn}: the checksums of all pages were handed over");
+    }
+}
+
+/// A clock that moves when told.
+struct Hand(AtomicU64);
+
+impl Clock for Hand {
+    fn wall(&self) -> TimestampMs {
+        TimestampMs(1_800_000_000_000)
+    }
+    fn boot(&self) -> Duration {
+        Duration::from_secs(self.0.load(Ordering::SeqCst))
+    }
+    fn sleep(&self, _: Duration) {}
+}
+
+/// What is told of a name instead of what is there.
+#[derive(Debug, Clone, Copy)]
+enum Lie {
+    Missing,
+    Fails,
+}
+
+/// A distant store: no question about a slot is answered before all of its wave are there. Each wave takes a second.
+struct Waves {
+    inner: MemoryStore,
+    clock: Arc<Hand>,
+    state: Mutex<Wave>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Wave {
+    /// How many questions make up the waves that are to come.
+    expected: VecDeque<usize>,
+    /// How many of this one are there, and how many waves are over.
+    here: usize,
+    over: u64,
+    /// How often something else is told of a slot.
+    lies: BTreeMap<Txid, (Lie, u32)>,
+}
+
+impl Waves {
+    fn new() -> Arc<Self> {
+        let clock = Arc::new(Hand(AtomicU64::new(1000)));
+        let inner = MemoryStore::new(Arc::clone(&clock) as Arc<dyn Clock>);
+        Arc::new(Self { inner, clock, state: Mutex::default(), changed: Condvar::new() })
+    }
+
+    /// Waits until the wave that this question belongs to is complete.
+    fn gather(&self, txid: Txid) -> Result<(), StoreError> {
+        let mut state = self.state.lock().unwrap();
+        let Some(&width) = state.expected.front() else {
+            panic!("asked for {txid}, and nothing was expected")
+        };
+        let over = state.over;
+        state.here += 1;
+        assert!(state.here <= width, "more than {width} questions at once");
+        if state.here == width {
+            state.expected.pop_front();
+            (state.here, state.over) = (0, over + 1);
+            self.clock.0.fetch_add(1, Ordering::SeqCst);
+            self.changed.notify_all();
+        }
+        let waits = |state: &mut Wave| state.over == over;
+        let (mut state, waited) = self.changed.wait_timeout_while(state, LONG, waits).unwrap();
+        assert!(!waited.timed_out(), "{} of {width} questions came at once", state.here);
+        let lie = state.lies.get_mut(&txid).filter(|(_, times)| *times > 0).map(|(lie, times)| {
+            *times -= 1;
+            *lie
+        });
+        let told = |kind| Err(StoreError::new(kind, "read", "waves", Failure::Text("told so".into())));
+        match lie {
+            None => Ok(()),
+            Some(Lie::Missing) => told(ErrorKind::NotFound),
+            Some(Lie::Fails) => told(ErrorKind::Retry),
+        }
+    }
+}
+
+impl Store for Waves {
+    fn list(&self, scope: &Scope) -> Result<Vec<Entry>, StoreError> {
+        self.inner.list(scope)
+    }
+    fn head(&self, key: &Key) -> Result<Head, StoreError> {
+        self.inner.head(key)
+    }
+    fn read(&self, key: &Key, range: Option<Range<u64>>) -> Result<Chunk, StoreError> {
+        if let (Key::Ltx(Level::SLOTS, txid), true) = (key, range == Some(0..crate::restore::CHUNK_BYTES)) {
+            self.gather(TxidRange::max(*txid))?;
+        }
+        self.inner.read(key, range)
+    }
+    fn create(&self, key: &Key, body: bytes::Bytes, timestamp: TimestampMs) -> Result<Created, StoreError> {
+        self.inner.create(key, body, timestamp)
+    }
+    fn create_from(
+        &self,
+        key: &Key,
+        source: &Arc<dyn Source>,
+        timestamp: TimestampMs,
+    ) -> Result<Created, StoreError> {
+        self.inner.create_from(key, source, timestamp)
+    }
+    fn put(&self, key: &Key, body: bytes::Bytes, timestamp: TimestampMs) -> Result<(), StoreError> {
+        self.inner.put(key, body, timestamp)
+    }
+    fn upload(&self, key: &Key, timestamp: TimestampMs) -> Result<Box<dyn Upload>, StoreError> {
+        self.inner.upload(key, timestamp)
+    }
+    fn delete(&self, keys: &[Key]) -> Result<(), StoreError> {
+        self.inner.delete(keys)
+    }
+    fn server_time(&self) -> Option<TimestampMs> {
+        self.inner.server_time()
+    }
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+}
+
+/// A copy of a chain that goes on without it.
+struct Behind {
+    waves: Arc<Waves>,
+    follower: Follower,
+    copy: PathBuf,
+    writer: Connection,
+    keeper: Keeper,
+    _dir: tempfile::TempDir,
+}
+
+impl Behind {
+    fn new(parallelism: usize) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let waves = Waves::new();
+        // The owner and the restore do not ask in waves.
+        let straight: Arc<dyn Store> = Arc::new(waves.inner.clone());
+        let settings = Settings { sync_interval: Duration::from_millis(5), ..Settings::default() };
+        let (path, copy) = (dir.path().join("a.db"), dir.path().join("b.db"));
+        let writer = Connection::open(&path).expect("opened");
+        writer
+            .execute_batch(
+                "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0;
+                 CREATE TABLE t (id INTEGER PRIMARY KEY, v)",
+            )
+            .expect("made");
+        let keeper = Keeper::start(env(&straight), settings.clone(), &path).expect("started");
+        keeper.sync(LONG).expect("synced");
+        restored(&straight, &copy);
+        let clock = Arc::clone(&waves.clock) as Arc<dyn Clock>;
+        let asked: Arc<dyn Store> = Arc::clone(&waves) as _;
+        let manner = Manner { parallelism, ..Manner::default() };
+        let follower =
+            Follower::open(Env { clock, ..env(&asked) }, &settings, manner, &copy).expect("opened");
+        let mut behind = Self { waves, follower, copy, writer, keeper, _dir: dir };
+        assert_eq!(behind.steps(&[1]), [Ok(Followed::AtTip)], "just restored");
+        behind
+    }
+
+    /// So many slots that the copy lacks.
+    fn go_on(&self, slots: u32) -> Vec<Result<Followed, ErrorKind>> {
+        let written = (0..slots).map(|_| {
+            self.writer.execute_batch("INSERT INTO t (v) VALUES (randomblob(100))").expect("written");
+            Ok(Followed::Applied(self.keeper.sync(LONG).expect("synced").expect("something")))
+        });
+        written.collect()
+    }
+
+    /// Steps to the tip or a failure, asking in these waves.
+    fn steps(&mut self, waves: &[usize]) -> Vec<Result<Followed, ErrorKind>> {
+        self.waves.state.lock().unwrap().expected = waves.iter().copied().collect();
+        let (mut steps, mut looks) = (Vec::new(), 0);
+        while !matches!(steps.last(), Some(Ok(Followed::AtTip) | Err(_))) {
+            looks += usize::from(self.follower.will_look());
+            steps.push(self.follower.step().map_err(|error| match error {
+                crate::error::KeepError::Store(error) => error.kind(),
+                error => panic!("{error}"),
+            }));
+        }
+        let left = self.waves.state.lock().unwrap().expected.clone();
+        assert!(left.is_empty(), "not asked: {left:?} of {waves:?}");
+        assert!(looks <= waves.len(), "{looks} steps said that they would look, in {waves:?}");
+        steps
+    }
+
+    fn rows(&self, path: &Path) -> i64 {
+        let connection = Connection::open(path).expect("opened");
+        connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).expect("counted")
+    }
+}
+
+#[test]
+fn who_is_behind_asks_for_more_and_more_names_at_once_and_for_one_at_the_tip() {
+    for (slots, parallelism, waves) in [
+        (0, 8, &[1][..]),
+        (1, 8, &[1, 2]),
+        (2, 8, &[1, 2]),
+        (3, 8, &[1, 2, 4]),
+        (20, 8, &[1, 2, 4, 8, 8]),
+        (20, 64, &[1, 2, 4, 8, 8]),
+        (4, 3, &[1, 2, 3]),
+        (4, 1, &[1, 1, 1, 1, 1]),
+    ] {
+        let told = format!("{slots} behind, {parallelism} at a time");
+        let mut behind = Behind::new(parallelism);
+        let mut expected = behind.go_on(slots);
+        let begun = behind.waves.clock.boot();
+        expected.push(Ok(Followed::AtTip));
+        assert_eq!(behind.steps(waves), expected, "{told}");
+        let last = Duration::from_secs(waves.len() as u64 - 1);
+        assert_eq!(behind.follower.looked_at(), Some(begun + last), "{told}: when the last wave was sent");
+        assert_eq!(behind.rows(&behind.copy), i64::from(slots), "{told}");
+        assert_eq!(behind.steps(&[1]), [Ok(Followed::AtTip)], "{told}: idle again");
+    }
+}
+
+/// Seven behind; of one name something else is told. The third wave asks for the fourth to the seventh.
+#[test]
+fn nothing_behind_a_missing_slot_counts_and_what_lies_before_it_is_kept() {
+    for (name, of, lie, times, waves, reached, then, again) in [
+        ("a hole", 5, Lie::Missing, 2, &[1, 2, 4, 1][..], 4, Ok(Followed::AtTip), &[1, 2, 4][..]),
+        ("it comes between", 5, Lie::Missing, 1, &[1, 2, 4, 1, 2, 4], 7, Ok(Followed::AtTip), &[1]),
+        ("the first of a wave does", 4, Lie::Missing, 1, &[1, 2, 4, 1, 2, 4], 7, Ok(Followed::AtTip), &[1]),
+        ("no answer", 5, Lie::Fails, 2, &[1, 2, 4, 1], 4, Err(ErrorKind::Retry), &[1, 2, 4]),
+        ("no answer, once", 5, Lie::Fails, 1, &[1, 2, 4, 1, 2, 4], 7, Ok(Followed::AtTip), &[1]),
+        ("no answer of the first", 4, Lie::Fails, 1, &[1, 2, 4], 3, Err(ErrorKind::Retry), &[1, 2, 4]),
+    ] {
+        let mut behind = Behind::new(8);
+        let slots = behind.go_on(7);
+        let Ok(Followed::Applied(told_wrong)) = slots[of - 1] else { panic!("{slots:?}") };
+        behind.waves.state.lock().unwrap().lies.insert(told_wrong, (lie, times));
+        let expected: Vec<_> = slots[..reached].iter().copied().chain([then]).collect();
+        assert_eq!(behind.steps(waves), expected, "{name}");
+        let expected: Vec<_> = slots[reached..].iter().copied().chain([Ok(Followed::AtTip)]).collect();
+        assert_eq!(behind.steps(again), expected, "{name}: and then");
+        assert_eq!(behind.rows(&behind.copy), 7, "{name}");
     }
 }

@@ -25,8 +25,8 @@ pub use error::{Empty, RestoreError, exit};
 pub use fetch::FetchError;
 pub(crate) use limits::CHUNK_BYTES;
 pub use limits::PARALLELISM;
-pub(crate) use look::read_ahead;
 pub use look::{Look, catalog, header, look};
+pub(crate) use look::{each, read_ahead};
 pub use run::restore;
 pub use verify::IntegrityCheck;
 
