@@ -28,7 +28,7 @@ mod place;
 mod slot;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::error::KeepError;
 use crate::files::FileId;

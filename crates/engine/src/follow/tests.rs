@@ -135,7 +135,7 @@ enum Lie {
 }
 
 /// A distant store: no question about a slot is answered before all of its wave are there. Each wave takes a second.
-struct Waves {
+pub(crate) struct Waves {
     inner: MemoryStore,
     clock: Arc<Hand>,
     state: Mutex<Wave>,
@@ -149,6 +149,8 @@ struct Wave {
     /// How many of this one are there, and how many waves are over.
     here: usize,
     over: u64,
+    /// No wave is answered.
+    held: bool,
     /// How often something else is told of a slot.
     lies: BTreeMap<Txid, (Lie, u32)>,
 }
@@ -160,6 +162,47 @@ impl Waves {
         Arc::new(Self { inner, clock, state: Mutex::default(), changed: Condvar::new() })
     }
 
+    /// The waves that are to come; `held`: not answered before [`Waves::release`].
+    pub(crate) fn expect(&self, waves: &[usize], held: bool) {
+        let mut state = self.state.lock().unwrap();
+        state.expected = waves.iter().copied().collect();
+        state.held = held;
+    }
+
+    /// Lets this wave be answered; `held`: and not the next one.
+    pub(crate) fn release(&self, held: bool) {
+        let mut state = self.state.lock().unwrap();
+        state.held = false;
+        self.answer(&mut state);
+        state.held = held;
+    }
+
+    /// More waves, after those that are to come.
+    pub(crate) fn expect_then(&self, waves: &[usize]) {
+        self.state.lock().unwrap().expected.extend(waves);
+    }
+
+    /// Waits until all of a wave are there, and not answered.
+    pub(crate) fn until_held(&self) {
+        let waits = |state: &mut Wave| Some(&state.here) != state.expected.front();
+        let waited = self.changed.wait_timeout_while(self.state.lock().unwrap(), LONG, waits).unwrap();
+        assert!(!waited.1.timed_out(), "the wave did not come");
+    }
+
+    /// The waves that did not come.
+    pub(crate) fn left(&self) -> Vec<usize> {
+        self.state.lock().unwrap().expected.iter().copied().collect()
+    }
+
+    fn answer(&self, state: &mut Wave) {
+        if !state.held && state.expected.front() == Some(&state.here) {
+            state.expected.pop_front();
+            (state.here, state.over) = (0, state.over + 1);
+            self.clock.0.fetch_add(1, Ordering::SeqCst);
+        }
+        self.changed.notify_all();
+    }
+
     /// Waits until the wave that this question belongs to is complete.
     fn gather(&self, txid: Txid) -> Result<(), StoreError> {
         let mut state = self.state.lock().unwrap();
@@ -169,12 +212,7 @@ impl Waves {
         let over = state.over;
         state.here += 1;
         assert!(state.here <= width, "more than {width} questions at once");
-        if state.here == width {
-            state.expected.pop_front();
-            (state.here, state.over) = (0, over + 1);
-            self.clock.0.fetch_add(1, Ordering::SeqCst);
-            self.changed.notify_all();
-        }
+        self.answer(&mut state);
         let waits = |state: &mut Wave| state.over == over;
         let (mut state, waited) = self.changed.wait_timeout_while(state, LONG, waits).unwrap();
         assert!(!waited.timed_out(), "{} of {width} questions came at once", state.here);
@@ -199,10 +237,13 @@ impl Store for Waves {
         self.inner.head(key)
     }
     fn read(&self, key: &Key, range: Option<Range<u64>>) -> Result<Chunk, StoreError> {
-        if let (Key::Ltx(Level::SLOTS, txid), true) = (key, range == Some(0..crate::restore::CHUNK_BYTES)) {
-            self.gather(TxidRange::max(*txid))?;
+        let front = range == Some(0..crate::restore::CHUNK_BYTES);
+        // As it is when it is asked, however long the answer takes.
+        let answer = self.inner.read(key, range);
+        match key {
+            Key::Ltx(Level::SLOTS, txid) if front => self.gather(TxidRange::max(*txid)).and(answer),
+            _ => answer,
         }
-        self.inner.read(key, range)
     }
     fn create(&self, key: &Key, body: bytes::Bytes, timestamp: TimestampMs) -> Result<Created, StoreError> {
         self.inner.create(key, body, timestamp)
@@ -235,18 +276,18 @@ impl Store for Waves {
     }
 }
 
-/// A copy of a chain that goes on without it.
-struct Behind {
-    waves: Arc<Waves>,
-    follower: Follower,
-    copy: PathBuf,
+/// A chain that goes on, and a copy that was restored from it.
+pub(crate) struct Chain {
+    pub(crate) waves: Arc<Waves>,
+    pub(crate) settings: Settings,
+    pub(crate) copy: PathBuf,
     writer: Connection,
     keeper: Keeper,
     _dir: tempfile::TempDir,
 }
 
-impl Behind {
-    fn new(parallelism: usize) -> Self {
+impl Chain {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let waves = Waves::new();
         // The owner and the restore do not ask in waves.
@@ -263,18 +304,17 @@ impl Behind {
         let keeper = Keeper::start(env(&straight), settings.clone(), &path).expect("started");
         keeper.sync(LONG).expect("synced");
         restored(&straight, &copy);
-        let clock = Arc::clone(&waves.clock) as Arc<dyn Clock>;
-        let asked: Arc<dyn Store> = Arc::clone(&waves) as _;
-        let manner = Manner { parallelism, ..Manner::default() };
-        let follower =
-            Follower::open(Env { clock, ..env(&asked) }, &settings, manner, &copy).expect("opened");
-        let mut behind = Self { waves, follower, copy, writer, keeper, _dir: dir };
-        assert_eq!(behind.steps(&[1]), [Ok(Followed::AtTip)], "just restored");
-        behind
+        Self { waves, settings, copy, writer, keeper, _dir: dir }
+    }
+
+    /// What the copy's engine runs on.
+    pub(crate) fn env(&self) -> Env {
+        let asked: Arc<dyn Store> = Arc::clone(&self.waves) as _;
+        Env { clock: Arc::clone(&self.waves.clock) as _, ..env(&asked) }
     }
 
     /// So many slots that the copy lacks.
-    fn go_on(&self, slots: u32) -> Vec<Result<Followed, ErrorKind>> {
+    pub(crate) fn go_on(&self, slots: u32) -> Vec<Result<Followed, ErrorKind>> {
         let written = (0..slots).map(|_| {
             self.writer.execute_batch("INSERT INTO t (v) VALUES (randomblob(100))").expect("written");
             Ok(Followed::Applied(self.keeper.sync(LONG).expect("synced").expect("something")))
@@ -282,9 +322,31 @@ impl Behind {
         written.collect()
     }
 
+    fn rows(&self) -> i64 {
+        let connection = Connection::open(&self.copy).expect("opened");
+        connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).expect("counted")
+    }
+}
+
+/// A copy that is behind.
+struct Behind {
+    follower: Follower,
+    chain: Chain,
+}
+
+impl Behind {
+    fn new(parallelism: usize) -> Self {
+        let chain = Chain::new();
+        let manner = Manner { parallelism, ..Manner::default() };
+        let follower = Follower::open(chain.env(), &chain.settings, manner, &chain.copy).expect("opened");
+        let mut behind = Self { follower, chain };
+        assert_eq!(behind.steps(&[1]), [Ok(Followed::AtTip)], "just restored");
+        behind
+    }
+
     /// Steps to the tip or a failure, asking in these waves.
     fn steps(&mut self, waves: &[usize]) -> Vec<Result<Followed, ErrorKind>> {
-        self.waves.state.lock().unwrap().expected = waves.iter().copied().collect();
+        self.chain.waves.expect(waves, false);
         let (mut steps, mut looks) = (Vec::new(), 0);
         while !matches!(steps.last(), Some(Ok(Followed::AtTip) | Err(_))) {
             looks += usize::from(self.follower.will_look());
@@ -293,15 +355,10 @@ impl Behind {
                 error => panic!("{error}"),
             }));
         }
-        let left = self.waves.state.lock().unwrap().expected.clone();
+        let left = self.chain.waves.left();
         assert!(left.is_empty(), "not asked: {left:?} of {waves:?}");
         assert!(looks <= waves.len(), "{looks} steps said that they would look, in {waves:?}");
         steps
-    }
-
-    fn rows(&self, path: &Path) -> i64 {
-        let connection = Connection::open(path).expect("opened");
-        connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).expect("counted")
     }
 }
 
@@ -319,13 +376,13 @@ fn who_is_behind_asks_for_more_and_more_names_at_once_and_for_one_at_the_tip() {
     ] {
         let told = format!("{slots} behind, {parallelism} at a time");
         let mut behind = Behind::new(parallelism);
-        let mut expected = behind.go_on(slots);
-        let begun = behind.waves.clock.boot();
+        let mut expected = behind.chain.go_on(slots);
+        let begun = behind.chain.waves.clock.boot();
         expected.push(Ok(Followed::AtTip));
         assert_eq!(behind.steps(waves), expected, "{told}");
         let last = Duration::from_secs(waves.len() as u64 - 1);
         assert_eq!(behind.follower.looked_at(), Some(begun + last), "{told}: when the last wave was sent");
-        assert_eq!(behind.rows(&behind.copy), i64::from(slots), "{told}");
+        assert_eq!(behind.chain.rows(), i64::from(slots), "{told}");
         assert_eq!(behind.steps(&[1]), [Ok(Followed::AtTip)], "{told}: idle again");
     }
 }
@@ -342,13 +399,13 @@ fn nothing_behind_a_missing_slot_counts_and_what_lies_before_it_is_kept() {
         ("no answer of the first", 4, Lie::Fails, 1, &[1, 2, 4], 3, Err(ErrorKind::Retry), &[1, 2, 4]),
     ] {
         let mut behind = Behind::new(8);
-        let slots = behind.go_on(7);
+        let slots = behind.chain.go_on(7);
         let Ok(Followed::Applied(told_wrong)) = slots[of - 1] else { panic!("{slots:?}") };
-        behind.waves.state.lock().unwrap().lies.insert(told_wrong, (lie, times));
+        behind.chain.waves.state.lock().unwrap().lies.insert(told_wrong, (lie, times));
         let expected: Vec<_> = slots[..reached].iter().copied().chain([then]).collect();
         assert_eq!(behind.steps(waves), expected, "{name}");
         let expected: Vec<_> = slots[reached..].iter().copied().chain([Ok(Followed::AtTip)]).collect();
         assert_eq!(behind.steps(again), expected, "{name}: and then");
-        assert_eq!(behind.rows(&behind.copy), 7, "{name}");
+        assert_eq!(behind.chain.rows(), 7, "{name}");
     }
 }

@@ -1,7 +1,7 @@
 //! A node, step by step: what it follows with, what it acquires with, what it replicates with, and the ways between.
 //!
-//! Everything that reads or writes the store outside of replication runs on the caller's thread, one question at a time, so
-//! that a simulation decides what comes between two of them.
+//! Everything that reads or writes the store outside of replication runs on the caller's thread, one question at a time
+//! where [`NodeSettings::parallelism`] is 1, so that a simulation decides what comes between two of them.
 
 use super::{Application, NodeSettings, NodeStatus, Role, Shared};
 use crate::error::{KeepError, KeepErrorKind};
