@@ -96,7 +96,8 @@ impl Follower {
         loop {
             if let Some((seen, sent)) = self.ahead.take(txid) {
                 let found = match seen {
-                    Seen::Front(front) => self.whole_slot(txid, front)?,
+                    // One that is no good is asked for alone until it is.
+                    Seen::Front(front) => self.whole_slot(txid, front).inspect_err(|_| self.ahead.clear())?,
                     Seen::Nothing => Found::Nothing,
                 };
                 return Ok((found, sent));

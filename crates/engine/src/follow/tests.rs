@@ -132,6 +132,7 @@ impl Clock for Hand {
 enum Lie {
     Missing,
     Fails,
+    Torn,
 }
 
 /// A distant store: no question about a slot is answered before all of its wave are there. Each wave takes a second.
@@ -203,8 +204,8 @@ impl Waves {
         self.changed.notify_all();
     }
 
-    /// Waits until the wave that this question belongs to is complete.
-    fn gather(&self, txid: Txid) -> Result<(), StoreError> {
+    /// Waits until the wave that this question belongs to is complete; what is told instead.
+    fn gather(&self, txid: Txid) -> Option<Lie> {
         let mut state = self.state.lock().unwrap();
         let Some(&width) = state.expected.front() else {
             panic!("asked for {txid}, and nothing was expected")
@@ -216,16 +217,10 @@ impl Waves {
         let waits = |state: &mut Wave| state.over == over;
         let (mut state, waited) = self.changed.wait_timeout_while(state, LONG, waits).unwrap();
         assert!(!waited.timed_out(), "{} of {width} questions came at once", state.here);
-        let lie = state.lies.get_mut(&txid).filter(|(_, times)| *times > 0).map(|(lie, times)| {
+        state.lies.get_mut(&txid).filter(|(_, times)| *times > 0).map(|(lie, times)| {
             *times -= 1;
             *lie
-        });
-        let told = |kind| Err(StoreError::new(kind, "read", "waves", Failure::Text("told so".into())));
-        match lie {
-            None => Ok(()),
-            Some(Lie::Missing) => told(ErrorKind::NotFound),
-            Some(Lie::Fails) => told(ErrorKind::Retry),
-        }
+        })
     }
 }
 
@@ -240,9 +235,20 @@ impl Store for Waves {
         let front = range == Some(0..crate::restore::CHUNK_BYTES);
         // As it is when it is asked, however long the answer takes.
         let answer = self.inner.read(key, range);
-        match key {
-            Key::Ltx(Level::SLOTS, txid) if front => self.gather(TxidRange::max(*txid)).and(answer),
-            _ => answer,
+        let lie = match key {
+            Key::Ltx(Level::SLOTS, txid) if front => self.gather(TxidRange::max(*txid)),
+            _ => None,
+        };
+        let told = |kind| Err(StoreError::new(kind, "read", "waves", Failure::Text("told so".into())));
+        match lie {
+            None => answer,
+            Some(Lie::Missing) => told(ErrorKind::NotFound),
+            Some(Lie::Fails) => told(ErrorKind::Retry),
+            Some(Lie::Torn) => answer.map(|chunk| {
+                let mut bytes = chunk.bytes.to_vec();
+                bytes[100] ^= 1;
+                Chunk { bytes: bytes.into(), ..chunk }
+            }),
         }
     }
     fn create(&self, key: &Key, body: bytes::Bytes, timestamp: TimestampMs) -> Result<Created, StoreError> {
@@ -396,6 +402,7 @@ fn nothing_behind_a_missing_slot_counts_and_what_lies_before_it_is_kept() {
         ("the first of a wave does", 4, Lie::Missing, 1, &[1, 2, 4, 1, 2, 4], 7, Ok(Followed::AtTip), &[1]),
         ("no answer", 5, Lie::Fails, 2, &[1, 2, 4, 1], 4, Err(ErrorKind::Retry), &[1, 2, 4]),
         ("no answer, once", 5, Lie::Fails, 1, &[1, 2, 4, 1, 2, 4], 7, Ok(Followed::AtTip), &[1]),
+        ("torn", 5, Lie::Torn, 1, &[1, 2, 4], 4, Err(ErrorKind::DataDamaged), &[1, 2, 4]),
         ("no answer of the first", 4, Lie::Fails, 1, &[1, 2, 4], 3, Err(ErrorKind::Retry), &[1, 2, 4]),
     ] {
         let mut behind = Behind::new(8);
