@@ -16,9 +16,11 @@ pub const OWNERSHIP_WAITING: usize = 1024;
 pub const ASK_AGAIN: Duration = Duration::from_secs(3);
 /// How old a standby's last look may be when somebody reads.
 pub const LOOK_AGE: Duration = Duration::from_millis(200);
-/// How long a read waits for a look; then it is answered from what is here.
-pub const LOOK_TIME: Duration = Duration::from_secs(1);
-/// The pause between two looks while the store does not answer.
+/// How long a read waits for a look; then it is answered from what is here. A standby that is behind a busy owner, with
+/// a store that takes 0.3 s for a request, comes to the end of the chain within two seconds; whoever looks for his own
+/// post would rather wait for that than be told that it is not there. Far below what proxies and clients wait.
+pub const LOOK_TIME: Duration = Duration::from_secs(5);
+/// The pause between two looks while the store does not answer. Nobody waits for them.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Requests whose outcome was unknown to their senders, remembered so that a repeat is no second one.
 pub const DOUBTS: usize = 10_000;

@@ -31,12 +31,12 @@ fn prove(words: &[&str], folder: &Path) -> (Option<i32>, String, Value) {
 }
 
 #[test]
-fn nothing_is_lost_by_a_redeploy_or_a_wiped_disk_and_what_must_not_start_does_not() {
+fn nothing_is_lost_by_a_redeploy_a_slow_bucket_or_a_wiped_disk_and_what_must_not_start_does_not() {
     let folder = tempfile::tempdir().expect("a folder");
     let (code, said, evidence) =
-        prove(&["redeploy", "wipe", "fresh-over-backup", "wrong-key"], folder.path());
+        prove(&["redeploy", "slow-bucket", "wipe", "fresh-over-backup", "wrong-key"], folder.path());
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("verdict: everything held, in 4 scenarios"), "{said}");
+    assert!(said.contains("verdict: everything held, in 5 scenarios"), "{said}");
     for scenario in evidence["scenarios"].as_array().expect("scenarios") {
         let (name, judged) = (&scenario["name"], &scenario["outcome"]["judged"]);
         let measures = &judged["verdict"]["measures"];

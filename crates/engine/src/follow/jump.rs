@@ -51,6 +51,7 @@ impl Follower {
         // From here on the record would speak for a file that is about to be another.
         self.local.forget().map_err(self.io("clear the state in"))?;
         (self.state, self.sums, self.ready) = (None, None, None);
+        self.ahead.clear();
         match self.jump(Some(target))? {
             Followed::Jumped(_) => {
                 self.aside = None;
@@ -178,6 +179,7 @@ impl Follower {
     pub(super) fn jump(&mut self, target: Option<Txid>) -> Result<Followed, KeepError> {
         let Some(target) = target else { return Ok(Followed::AtTip) };
         self.ready = None;
+        self.ahead.clear();
         let kept = self.newer.take().filter(|newer| newer.txid() == Some(target));
         let newer = match kept {
             Some(newer) => newer,

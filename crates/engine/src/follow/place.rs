@@ -117,6 +117,7 @@ impl Follower {
     /// Reads the whole file and compares it with what is recorded, and with what was about to be.
     fn judge(&mut self) -> Result<bool, KeepError> {
         (self.sums, self.ready, self.seen, self.layers) = (None, None, None, 0);
+        self.ahead.clear();
         let recorded = self.recorded()?;
         let next = self.about_us(self.local.intended().map_err(self.io("read the state in"))?)?;
         let Some(scan) = self.scan()? else { return Ok(false) };

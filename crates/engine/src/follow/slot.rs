@@ -3,6 +3,7 @@
 //! It is decoded twice. The first time gives the checksums that its seal is compared with, and nothing is written;
 //! the second time comes from memory, or from a local file where the slot is large.
 
+use super::ahead::Seen;
 use super::{Followed, Follower, Place, slot_key};
 use crate::error::KeepError;
 use crate::files::Open;
@@ -21,6 +22,7 @@ use litekeep_store::{Chunk, ErrorKind, Failure, StoreError};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What the next name stands for.
 pub(super) enum Found {
@@ -89,13 +91,25 @@ enum Trouble {
 }
 
 impl Follower {
-    /// Looks at slot `txid` by its name.
-    pub(super) fn find(&mut self, txid: Txid) -> Result<Found, KeepError> {
-        let front = match self.env.store.read(&slot_key(txid), Some(0..CHUNK_BYTES)) {
-            Ok(front) => front,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
-            Err(error) => return Err(error.into()),
-        };
+    /// Looks at slot `txid` by its name, unless the last look told of it. Also says when the look was sent.
+    pub(super) fn find(&mut self, txid: Txid) -> Result<(Found, Duration), KeepError> {
+        loop {
+            if let Some((seen, sent)) = self.ahead.take(txid) {
+                let found = match seen {
+                    // One that is no good is asked for alone until it is.
+                    Seen::Front(front) => self.whole_slot(txid, front).inspect_err(|_| self.ahead.clear())?,
+                    Seen::Nothing => Found::Nothing,
+                };
+                return Ok((found, sent));
+            }
+            let now = self.env.clock.boot();
+            // Once more where it was missing and a later one was there; then it is asked alone.
+            self.ahead.look(&*self.env.store, txid, self.manner.parallelism, now)?;
+        }
+    }
+
+    /// The slot that begins with this.
+    fn whole_slot(&mut self, txid: Txid, front: Chunk) -> Result<Found, KeepError> {
         let Some(body) = self.body(txid, front)? else { return Ok(Found::Nothing) };
         let decoded = self.decode(&body, |_, _| Ok(())).map_err(|trouble| self.trouble(txid, trouble))?;
         self.check(txid, body, decoded)

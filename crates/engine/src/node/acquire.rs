@@ -112,8 +112,7 @@ impl Machine {
         mut acquire: Box<Acquire>,
         now: Moment,
     ) -> Result<(Stage, Duration), KeepError> {
-        let asked = self.shared.inner().looks_asked;
-        let wait = match self.look(&mut follower, asked)? {
+        let wait = match self.look(&mut follower)? {
             Looked::Further => Duration::ZERO,
             Looked::Later(wait) => wait,
             Looked::AtTip => {

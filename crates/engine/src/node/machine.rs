@@ -1,7 +1,7 @@
 //! A node, step by step: what it follows with, what it acquires with, what it replicates with, and the ways between.
 //!
-//! Everything that reads or writes the store outside of replication runs on the caller's thread, one question at a time, so
-//! that a simulation decides what comes between two of them.
+//! Everything that reads or writes the store outside of replication runs on the caller's thread, one question at a time
+//! where [`NodeSettings::parallelism`] is 1, so that a simulation decides what comes between two of them.
 
 use super::{Application, NodeSettings, NodeStatus, Role, Shared};
 use crate::error::{KeepError, KeepErrorKind};
@@ -59,6 +59,8 @@ pub struct Machine {
     pub(super) stood: bool,
     /// Why the last epoch was lost, until the file is back on the chain.
     pub(super) lost: Option<Arc<KeepError>>,
+    /// The looks that had been asked for when the follower's last one was sent.
+    pub(super) asked: u64,
     /// When to look next without being asked.
     pub(super) next_look: Duration,
     pub(super) ending: bool,
@@ -98,6 +100,7 @@ impl Machine {
             standing: false,
             stood: false,
             lost: None,
+            asked: 0,
             next_look: Duration::ZERO,
             ending: false,
         };
@@ -298,11 +301,10 @@ impl Machine {
                 }
             }
         }
-        let asked = self.shared.inner().looks_asked;
         if self.standing && !self.is_asked_to_look() && now < self.next_look {
             return Ok((Stage::Following(follower), self.next_look - now));
         }
-        match self.look(&mut follower, asked)? {
+        match self.look(&mut follower)? {
             Looked::Ahead => {
                 // Commits of a former life that the replica lacks; whether they can still go there, the replicator finds out.
                 let from_chain = follower.tip().is_some();
@@ -338,8 +340,12 @@ impl Machine {
         Ok(restore::catalog(store, self.settings.parallelism)?.newest())
     }
 
-    /// One step of a follower; `asked` are the looks that were asked for before it.
-    pub(super) fn look(&mut self, follower: &mut Follower, asked: u64) -> Result<Looked, KeepError> {
+    /// One step of a follower. At the tip, those are served who had asked before the look was sent that reached it.
+    pub(super) fn look(&mut self, follower: &mut Follower) -> Result<Looked, KeepError> {
+        if follower.will_look() {
+            self.asked = self.shared.inner().looks_asked;
+        }
+        let asked = self.asked;
         let looked = match follower.step() {
             Ok(Followed::Ahead) => return Ok(Looked::Ahead),
             // Nothing is there, and nobody ever opened an epoch: the file is to begin a chain, or began one in a former life

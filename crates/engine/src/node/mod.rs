@@ -7,6 +7,8 @@
 mod acquire;
 mod machine;
 mod own;
+#[cfg(test)]
+mod tests;
 
 pub use machine::Machine;
 
@@ -124,7 +126,7 @@ pub struct NodeSettings {
     pub fresh: bool,
     /// Go on where the store cannot create only: the user says that there is one writer.
     pub single_writer: bool,
-    /// Requests in flight while a state is restored; 1 works on the node's thread alone.
+    /// Requests in flight while a state is restored, or while it is behind; 1 works on the node's thread alone.
     pub parallelism: usize,
 }
 

@@ -1,7 +1,9 @@
-//! Looks before a standby's reads: whether something was written elsewhere, so that a 2xx given there is seen here.
+//! Looks before a standby answers: whether something was written elsewhere, so that a 2xx given there is seen here.
 //!
-//! Many readers share one look. A store that does not answer makes them wait once; while it is away, reads are answered
-//! from what is here, and looks go on behind them until one comes back.
+//! Many share one look. A read is content with one that is a moment old; a store that does not answer makes reads wait
+//! once, and while it is away, they are answered from what is here, and looks go on behind them until one comes back.
+//! Whoever wants to write is not refused by a copy that may be behind: that takes a look which was sent after the
+//! request came ([`Arrival`]).
 
 use super::gate::Replica;
 use super::standing::Standing;
@@ -11,6 +13,18 @@ use litekeep_core::env::Clock;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
+use tokio::time::timeout;
+
+/// When a request came that may write, and what was seen of the replica since.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    /// How many looks had been begun before.
+    looks: u64,
+    /// How long its writer waits at most (since boot).
+    until: Duration,
+    /// No look that was sent since then has come back: what is here may lack what was acknowledged elsewhere before.
+    pub(super) behind: bool,
+}
 
 pub(super) struct Looks {
     replica: Option<Arc<dyn Replica>>,
@@ -24,7 +38,10 @@ pub(super) struct Looks {
 /// What the last looks came to; times since boot.
 #[derive(Debug, Clone, Copy, Default)]
 struct Known {
-    /// When the last one that was answered was sent.
+    /// How many were begun, and which of them was the last that was answered.
+    begun: u64,
+    answered: u64,
+    /// When that was sent.
     good: Option<Duration>,
     /// When the last one that was not answered was given up; `None` once one is.
     failed: Option<Duration>,
@@ -56,30 +73,69 @@ impl Looks {
         known
     }
 
+    /// Whether what others write need not be looked for: what is written is written here.
+    fn owns(&self) -> bool {
+        self.replica.is_none() || matches!(self.standing.now().role, Role::Owner | Role::Leaving)
+    }
+
     /// Returns when the local copy is fresh enough for a reader that came now, or cannot be made so.
     pub(super) async fn fresh(&self) {
-        let Some(replica) = &self.replica else { return };
-        if matches!(self.standing.now().role, Role::Owner | Role::Leaving) {
-            return; // what is written is written here
-        }
         let now = self.clock.boot();
+        self.soon(|known| known.is_fresh(now)).await;
+    }
+
+    /// A request that may write comes now; its writer waits for `patience`. Returns when a look that was sent since then
+    /// has come back, or as soon as a read would not wait any more.
+    pub(super) async fn arrive(&self, patience: Duration) -> Arrival {
+        let (looks, until) = (self.known().begun, self.clock.boot() + patience);
+        let arrival = Arrival { looks, until, behind: false };
+        self.soon(|known| known.answered > looks).await;
+        Arrival { behind: !self.is_met(&arrival), ..arrival }
+    }
+
+    fn is_met(&self, arrival: &Arrival) -> bool {
+        self.owns() || self.known().answered > arrival.looks
+    }
+
+    /// Waits for such a look as long as the writer does; whether one came back.
+    pub(super) async fn meet(&self, arrival: &Arrival) -> bool {
+        let Some(replica) = &self.replica else { return true };
+        let left = arrival.until.saturating_sub(self.clock.boot());
+        let look = async {
+            let flight = Arc::clone(&self.flight).lock_owned().await;
+            if !self.is_met(arrival) {
+                let _ = self.look(replica, flight, left).await; // a panic there is in the log; it was not answered
+            }
+        };
+        if !self.is_met(arrival) {
+            let _ = timeout(left, look).await; // whether it came to anything is asked next
+        }
+        self.is_met(arrival)
+    }
+
+    /// Returns when `enough` is known, or cannot be soon.
+    async fn soon(&self, enough: impl Fn(&Known) -> bool) {
+        let Some(replica) = &self.replica else { return };
         let known = self.known();
-        if known.is_fresh(now) {
+        if self.owns() || enough(&known) {
             return;
         }
         if let Some(failed) = known.failed {
-            if failed + limits::LOOK_AGAIN <= now
+            if failed + limits::LOOK_AGAIN <= self.clock.boot()
                 && let Ok(flight) = Arc::clone(&self.flight).try_lock_owned()
             {
-                drop(self.look(replica, flight)); // nobody waits for it
+                drop(self.look(replica, flight, limits::LOOK_TIME)); // nobody waits for it
             }
             return;
         }
-        let flight = Arc::clone(&self.flight).lock_owned().await;
-        let known = self.known();
-        if !known.is_fresh(now) && known.failed.is_none() {
-            let _ = self.look(replica, flight).await; // a panic there is in the log; the read goes on
-        }
+        let look = async {
+            let flight = Arc::clone(&self.flight).lock_owned().await;
+            let known = self.known();
+            if !enough(&known) && known.failed.is_none() {
+                let _ = self.look(replica, flight, limits::LOOK_TIME).await; // a panic there is in the log
+            }
+        };
+        let _ = timeout(limits::LOOK_TIME, look).await; // whoever has the flight notes how it ends
     }
 
     /// Returns when no look is under way.
@@ -89,16 +145,28 @@ impl Looks {
     }
 
     /// Looks on a thread of its own, which keeps the flight also if nobody waits any more.
-    fn look(&self, replica: &Arc<dyn Replica>, flight: OwnedMutexGuard<()>) -> tokio::task::JoinHandle<()> {
+    fn look(
+        &self,
+        replica: &Arc<dyn Replica>,
+        flight: OwnedMutexGuard<()>,
+        limit: Duration,
+    ) -> tokio::task::JoinHandle<()> {
         let (replica, clock, known) = (Arc::clone(replica), Arc::clone(&self.clock), Arc::clone(&self.known));
         let standing = Arc::clone(&self.standing);
         tokio::task::spawn_blocking(move || {
-            let (sent, arrivals) = (clock.boot(), standing.arrivals());
-            let looked = replica.look(limits::LOOK_TIME);
+            let lock = || known.lock().unwrap_or_else(PoisonError::into_inner);
+            let (sent, arrivals, number) = (clock.boot(), standing.arrivals(), {
+                let mut known = lock();
+                known.begun += 1;
+                known.begun
+            });
+            let looked = replica.look(limit);
             let now = clock.boot();
-            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut known = lock();
             match looked {
-                Ok(_) => *known = Known { good: Some(sent), failed: None, arrivals },
+                Ok(_) => {
+                    *known = Known { answered: number, good: Some(sent), failed: None, arrivals, ..*known }
+                }
                 Err(error) => {
                     // On its way to own, a node may be waiting for its turn, which says nothing of the store.
                     let first = known.failed.is_none() || known.arrivals != arrivals;

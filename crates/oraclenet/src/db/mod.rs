@@ -21,6 +21,7 @@ pub mod tables;
 
 pub use beats::{Beat, Beats};
 pub use gate::{Durability, Gate, Replica};
+pub use looks::Arrival;
 pub use owning::{Owning, Step};
 pub use standing::{Seen, Standing, State};
 pub use writer::Change;
@@ -68,6 +69,9 @@ pub struct Written<T> {
     /// The replica's newest transaction when the answer was released; `None` where nothing is replicated.
     pub txid: Option<Txid>,
 }
+
+/// Why a refusal is not told.
+const BEHIND: &str = "the replica could not be asked in time whether this server has all there is";
 
 /// A write that is not known to be durable.
 #[derive(Debug)]
@@ -160,6 +164,50 @@ impl Db {
         E: From<rusqlite::Error> + Send + 'static,
     {
         Arc::clone(&self.readers).run(query).await
+    }
+
+    /// To be taken as soon as a request comes that may write. A standby looks whether something was written elsewhere
+    /// meanwhile, as long as it would for a read.
+    pub async fn arrive(&self) -> Arrival {
+        self.looks.arrive(self.ack_timeout).await
+    }
+
+    /// Runs `query` for a request that is to write, and may be refused by it. A copy that may be behind refuses nothing
+    /// (what is missing may have been acknowledged elsewhere): it is brought up to the request first, as long as a write
+    /// waits. Without an arrival it is a reader's query, as [`Db::read`].
+    ///
+    /// # Errors
+    /// [`WriteError::Refused`] with the query's own; [`WriteError::NotApplied`] when the copy cannot be brought up in that
+    /// time, or what was read of the caller before may have changed as well.
+    pub async fn check<T, E>(
+        &self,
+        arrival: Option<Arrival>,
+        query: impl Fn(&Connection) -> Result<T, E> + Clone + Send + 'static,
+    ) -> Result<T, WriteError<E>>
+    where
+        T: Send + 'static,
+        E: From<rusqlite::Error> + Send + 'static,
+    {
+        let Some(arrival) = arrival else { return self.read(query).await.map_err(WriteError::Refused) };
+        match self.read_as_is(query.clone()).await {
+            Err(_) if arrival.behind => {}
+            checked => return checked.map_err(WriteError::Refused),
+        }
+        if self.looks.meet(&arrival).await
+            && let Ok(value) = self.read_as_is(query).await
+        {
+            return Ok(value);
+        }
+        Err(WriteError::NotApplied(BEHIND))
+    }
+
+    /// A refusal for another reason than what a query said, of a request that read what was here: not told by a copy that
+    /// may be behind, as in [`Db::check`].
+    pub fn refuse<E>(arrival: Option<Arrival>, refusal: E) -> WriteError<E> {
+        match arrival {
+            Some(arrival) if arrival.behind => WriteError::NotApplied(BEHIND),
+            _ => WriteError::Refused(refusal),
+        }
     }
 
     /// Runs `work` in a transaction of its own and waits until the replica has it. `work` also names what changed, for

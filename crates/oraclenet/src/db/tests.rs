@@ -4,7 +4,7 @@ use super::*;
 use litekeep::clock::SystemClock;
 use litekeep::error::KeepError;
 use litekeep::node::{Application as _, Left};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, mpsc};
 use testkit::clock::SimClock;
@@ -330,6 +330,73 @@ async fn a_store_that_is_away_makes_readers_wait_once_and_is_noticed_when_it_is_
     rig.answer_look.send(Ok(None)).unwrap();
     read(&rig.db).await;
     assert_eq!(looks(), 5, "what failed before a change of role says nothing after it");
+}
+
+/// What the looks come to (at the door, and for a refusal), what the query says the first and the second time, and what
+/// is answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_may_be_behind_refuses_nothing() {
+    let (good, late) = (|| Ok(None), || Err(KeepError::Timeout(1.0)));
+    type Row = (&'static str, Vec<Looked>, Vec<bool>, &'static str, usize);
+    let rows: Vec<Row> = vec![
+        ("it is met, and passes", vec![good()], vec![true], "passed", 1),
+        ("it is met, and refuses", vec![good()], vec![false], "refused", 1),
+        ("it is behind, and passes", vec![late()], vec![true], "passed", 1),
+        ("what was missing came", vec![late(), good()], vec![false, true], "passed", 2),
+        (
+            "nothing came; the caller is read from before",
+            vec![late(), good()],
+            vec![false, false],
+            "later",
+            2,
+        ),
+        ("it stays behind", vec![late(), late()], vec![false], "later", 2),
+    ];
+    for (name, looks, says, told, asked) in rows {
+        let rig = Rig::new(LONG);
+        for look in looks {
+            rig.answer_look.send(look).unwrap();
+        }
+        let arrival = rig.db.arrive().await;
+        let says = Arc::new(Mutex::new(VecDeque::from(says)));
+        let query = move |_: &Connection| match says.lock().unwrap().pop_front().expect("asked too often") {
+            true => Ok(()),
+            false => Err(rusqlite::Error::QueryReturnedNoRows),
+        };
+        let answer = match rig.db.check(Some(arrival), query).await {
+            Ok(()) => "passed",
+            Err(WriteError::Refused(_)) => "refused",
+            Err(WriteError::NotApplied(_)) => "later",
+            Err(WriteError::Unknown) => "unknown",
+        };
+        assert_eq!((answer, rig.fake.looks.load(Ordering::SeqCst)), (told, asked), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_that_was_sent_before_a_write_came_does_not_show_what_it_wants_to_see() {
+    let rig = Rig::new(LONG);
+    let looks = || rig.fake.looks.load(Ordering::SeqCst);
+    let until = async |count: usize| {
+        while looks() < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    let db = rig.db.clone();
+    let reader = tokio::spawn(async move { read(&db).await });
+    until(1).await;
+    let db = rig.db.clone();
+    let writer = tokio::spawn(async move { db.arrive().await });
+    rig.answer_look.send(Ok(None)).unwrap();
+    reader.await.unwrap();
+    // The clock stands still: for a reader that look would do.
+    tokio::time::timeout(LONG, until(2)).await.expect("it looks once more");
+    assert!(!writer.is_finished());
+    rig.answer_look.send(Ok(None)).unwrap();
+    assert!(!writer.await.unwrap().behind);
+    rig.own();
+    assert!(!rig.db.arrive().await.behind);
+    assert_eq!(looks(), 2, "what an owner has is its own");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ use super::request::Incoming;
 use super::state::AppState;
 use crate::auth::password::Stored;
 use crate::auth::token::{self, Claims, Key};
+use crate::db::Db;
 use crate::db::rows::{self, Record};
 use crate::filter::AuthRecord;
 use crate::records::{self, Context};
@@ -53,7 +54,8 @@ pub fn methods(state: &AppState, incoming: &Incoming, collection: &str) -> Answe
 /// `POST ../auth-with-password`. Writes nothing.
 ///
 /// # Errors
-/// 400 for wrong or unreadable input, 429 when too many passwords are being checked.
+/// 400 for wrong or unreadable input, 429 when too many passwords are being checked, 503 where it is not known whether
+/// the password is wrong.
 pub async fn with_password(state: &Arc<AppState>, mut incoming: Incoming, collection: &str) -> Answer {
     let collection = auth_collection(state, collection)?;
     let unreadable = || ApiError::bad_request("An error occurred while loading the submitted data.");
@@ -82,7 +84,9 @@ pub async fn with_password(state: &Arc<AppState>, mut incoming: Incoming, collec
     });
     let right = state.passwords.verify(password, stored).await.map_err(|_| ApiError::too_many(Some(1)))?;
     let Some(record) = record.filter(|_| right) else {
-        return Err(ApiError::bad_request("Failed to authenticate"));
+        // The account, or this password, may have been made elsewhere a moment ago.
+        let wrong = ApiError::bad_request("Failed to authenticate");
+        return Err(answer::not_written(Db::refuse(incoming.arrival, wrong)));
     };
     signed_in(state, &incoming, collection, record, None).await
 }
@@ -168,13 +172,10 @@ pub async fn impersonate(
         return Err(invalid(errors));
     }
     let (schema, name, id) = (Arc::clone(&state.schema), collection.name, id.to_owned());
-    let record = state
-        .db
-        .read(move |connection| {
-            rows::find(connection, schema.get(name), "id = ?1", &[&id]).map_err(ApiError::from)
-        })
-        .await?
-        .ok_or_else(ApiError::not_found)?;
+    let find = move |connection: &rusqlite::Connection| {
+        rows::find(connection, schema.get(name), "id = ?1", &[&id])?.ok_or_else(ApiError::not_found)
+    };
+    let record = state.db.check(incoming.arrival, find).await.map_err(answer::not_written)?;
     let token = mint(state, collection, &record, false, duration)?;
     let shown = show(state, &incoming, collection, record).await?;
     answer::picked(&incoming, json!({ "record": shown, "token": token }), false)

@@ -9,6 +9,7 @@ use crate::records::{Batch, PasswordWork, Passwords};
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, Response};
+use rusqlite::Connection;
 use std::sync::Arc;
 
 type Answer = Result<Response<Body>, ApiError>;
@@ -78,7 +79,8 @@ pub async fn batch(state: &Arc<AppState>, mut incoming: Incoming) -> Answer {
     // Refused before anything is owned.
     let (checking, known) = (Arc::clone(&batch), Arc::new(known));
     let about = Arc::clone(&known);
-    state.db.read(move |connection| checking.check(connection, &about)).await?;
+    let check = move |connection: &Connection| checking.check(connection, &about);
+    state.db.check(incoming.arrival, check).await.map_err(answer::not_written)?;
     let written = state.db.write(move |connection, changes| batch.run(connection, &known, changes)).await;
     let written = answer::written(written)?;
     records::committed(&incoming, written.value, written.txid)

@@ -7,13 +7,14 @@ use super::state::AppState;
 use super::{accounts, answer};
 use crate::auth::wallet::{Address, Now, Refusal};
 use crate::db::rows::{self, Record};
-use crate::db::{Change, Written};
+use crate::db::{Arrival, Change, Db, Written};
 use crate::net::feed::{Sort, feed, feed_json, parse_limit};
 use crate::net::presence::{presence, presence_json};
 use crate::random;
 use crate::records::{self, Context, Target, public};
 use axum::body::Body;
 use axum::http::Response;
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -109,7 +110,12 @@ pub async fn feed_of(state: &Arc<AppState>, incoming: Incoming) -> Answer {
 /// As [`records::vote`]; 503.
 pub async fn vote(state: &Arc<AppState>, incoming: Incoming, target: Target, id: &str, value: i64) -> Answer {
     let context = incoming.context_with(state, Record::new());
-    let doubt = Doubt::Vote(records::voter(&context)?.to_owned(), target, id.to_owned());
+    let refused = |error: ApiError| match error.status {
+        401 => error, // nobody asks, wherever that is said
+        _ => answer::not_written(Db::refuse(incoming.arrival, error)),
+    };
+    let voter = records::voter(&context).map_err(refused)?;
+    let doubt = Doubt::Vote(voter.to_owned(), target, id.to_owned());
     records::check_fields(incoming.param("fields"))?;
     let what = value.to_string();
     let before = state.doubts.recall(&doubt).filter(|before| before.what == what);
@@ -118,14 +124,14 @@ pub async fn vote(state: &Arc<AppState>, incoming: Incoming, target: Target, id:
     let (checking, id, seen) = (context.clone(), id.to_owned(), state.db.seen());
     let wanted = id.clone();
     // Refused, or found to be done already, before anything is owned.
-    let check = move |connection: &rusqlite::Connection| match known {
+    let check = move |connection: &Connection| match known {
         Some(known) => records::voted(connection, &checking, target, &wanted, known),
         None => records::check_vote(connection, &checking, target, &wanted).map(|_| None),
     };
-    let written = match state.db.read(check).await? {
+    let written = match state.db.check(incoming.arrival, check).await.map_err(answer::not_written)? {
         Some(value) => state.db.settled(seen).await.map(|txid| Written { value, txid }),
         None => {
-            let vote = move |connection: &rusqlite::Connection, changes: &mut Vec<Change>| {
+            let vote = move |connection: &Connection, changes: &mut Vec<Change>| {
                 let value = match came_to.get() {
                     Some(value) => *value,
                     None => records::switched(connection, &context, target, &id, value)?,
@@ -204,7 +210,7 @@ pub async fn verify(state: &Arc<AppState>, mut incoming: Incoming) -> Answer {
     let (created, record, txid) = match found {
         // The account may be that of an earlier request whose outcome was unknown.
         Some(record) => (false, record, state.db.settled(seen).await.map_err(answer::not_written)?),
-        None => make_oracle(state, context, address, name).await?,
+        None => make_oracle(state, context, incoming.arrival, address, name).await?,
     };
     let token = accounts::mint(state, state.schema.get("oracles"), &record, true, 0)?;
     let field = |name: &str| record.get(name).cloned().unwrap_or(Value::Null);
@@ -217,7 +223,7 @@ pub async fn verify(state: &Arc<AppState>, mut incoming: Incoming) -> Answer {
 }
 
 fn by_wallet(
-    connection: &rusqlite::Connection,
+    connection: &Connection,
     oracles: &crate::schema::Collection,
     address: &Address,
 ) -> Result<Option<Record>, ApiError> {
@@ -228,6 +234,7 @@ fn by_wallet(
 async fn make_oracle(
     state: &Arc<AppState>,
     context: Context,
+    arrival: Option<Arrival>,
     address: Address,
     name: String,
 ) -> Result<(bool, Record, Option<litekeep_formats::Txid>), ApiError> {
@@ -240,7 +247,8 @@ async fn make_oracle(
     };
     // Refused before anything is hashed or owned.
     let (checking, wanted) = (context.clone(), account.clone());
-    state.db.read(move |connection| records::check_for_wallet(connection, &checking, &wanted)).await?;
+    let check = move |connection: &Connection| records::check_for_wallet(connection, &checking, &wanted);
+    state.db.check(arrival, check).await.map_err(answer::not_written)?;
     // Nobody knows this password: the wallet is the only way in.
     let hash = state.passwords.hash(random::password(&*state.source)).await;
     account.hash = hash.map_err(|_| ApiError::too_many(Some(1)))?;

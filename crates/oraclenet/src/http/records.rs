@@ -7,12 +7,13 @@ use super::request::Incoming;
 use super::state::AppState;
 use crate::auth::password::{Refused, Stored};
 use crate::db::rows::{self, Record};
-use crate::db::{Beat, Change, Written};
+use crate::db::{Beat, Change, Db, Written};
 use crate::random;
 use crate::records::{self, Context, ListQuery, Passwords, Prepared};
 use crate::schema::Collection;
 use axum::body::Body;
 use axum::http::Response;
+use rusqlite::Connection;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -59,10 +60,10 @@ pub async fn create(state: &Arc<AppState>, mut incoming: Incoming, collection: &
     let doubt = named_by_the_server(state, &mut context, name);
     // Refused before anything is hashed, queued or owned.
     let (checking, seen) = (context.clone(), state.db.seen());
-    let prepared = state
-        .db
-        .read(move |connection| records::check_create(connection, &checking, checking.schema.get(name)))
-        .await?;
+    let check = move |connection: &Connection| {
+        records::check_create(connection, &checking, checking.schema.get(name))
+    };
+    let prepared = state.db.check(incoming.arrival, check).await.map_err(answer::not_written)?;
     let mut passwords = Passwords::default();
     let made = match prepared {
         Prepared::New(record) if name == "heartbeats" => {
@@ -76,7 +77,8 @@ pub async fn create(state: &Arc<AppState>, mut incoming: Incoming, collection: &
             // It tells whether the password is right, as a login does.
             incoming.limit(state, "", Some((name, "auth")))?;
             if opened(state, &context, "password", &record).await?.is_none() {
-                return Err(records::account_is_there());
+                let there = records::account_is_there();
+                return Err(answer::not_written(Db::refuse(incoming.arrival, there)));
             }
             Some(record)
         }
@@ -87,7 +89,7 @@ pub async fn create(state: &Arc<AppState>, mut incoming: Incoming, collection: &
         // It came before, perhaps with an unknown outcome: nothing is written, and it is told once it is durable.
         Some(record) => state.db.settled(seen).await.map(|txid| Written { value: record, txid }),
         None => {
-            let create = move |connection: &rusqlite::Connection, changes: &mut Vec<Change>| {
+            let create = move |connection: &Connection, changes: &mut Vec<Change>| {
                 records::still_signed_in(connection, &context)?;
                 records::create(connection, &context, context.schema.get(name), &passwords, changes)
             };
@@ -129,23 +131,21 @@ pub async fn update(state: &Arc<AppState>, mut incoming: Incoming, collection: &
     records::check_fields(incoming.param("fields"))?;
     let context = incoming.context(state).await?;
     let (checking, wanted) = (context.clone(), id.to_owned());
-    let old = state
-        .db
-        .read(move |connection| {
-            records::check_update(connection, &checking, checking.schema.get(name), &wanted, None)
-        })
-        .await?;
+    let check = move |connection: &Connection| {
+        records::check_update(connection, &checking, checking.schema.get(name), &wanted, None)
+    };
+    let old = state.db.check(incoming.arrival, check).await.map_err(answer::not_written)?;
     let mut passwords = Passwords::default();
     if context.schema.get(name).is_auth() {
         if !context.is_superuser() && context.request.body.contains_key("oldPassword") {
             passwords.old_opened = opened(state, &context, "oldPassword", &old).await?;
             // Once more with that: a wrong password moves nothing either.
             let (checking, wanted, known) = (context.clone(), id.to_owned(), passwords.clone());
-            let check = move |connection: &rusqlite::Connection| {
+            let check = move |connection: &Connection| {
                 let collection = checking.schema.get(name);
                 records::check_update(connection, &checking, collection, &wanted, Some(&known))
             };
-            state.db.read(check).await?;
+            state.db.check(incoming.arrival, check).await.map_err(answer::not_written)?;
         }
         passwords.new_hash = new_hash(state, &context).await?;
     }
@@ -170,12 +170,10 @@ pub async fn delete(state: &Arc<AppState>, incoming: Incoming, collection: &str,
     let context = incoming.context_with(state, Record::new());
     let name = context.collection(collection)?.name;
     let (checking, wanted, seen) = (context.clone(), id.to_owned(), state.db.seen());
-    let checked = state
-        .db
-        .read(move |connection| {
-            records::check_delete(connection, &checking, checking.schema.get(name), &wanted)
-        })
-        .await;
+    let check = move |connection: &Connection| {
+        records::check_delete(connection, &checking, checking.schema.get(name), &wanted)
+    };
+    let checked = state.db.check(incoming.arrival, check).await.map_err(answer::not_written);
     if checked.as_ref().is_err_and(|error| error.status == 404) {
         // It may be gone by an earlier request whose outcome was unknown; "gone" is said once that is durable.
         state.db.settled(seen).await.map_err(answer::not_written)?;

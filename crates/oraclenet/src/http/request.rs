@@ -4,16 +4,18 @@ use super::client_address::{ClientKey, Forwarded, client_address};
 use super::error::ApiError;
 use super::rate_limit::{Asked, Caller, Verdict};
 use super::state::AppState;
-use super::{body, query};
+use super::{answer, body, query};
 use crate::auth::token;
 use crate::db::rows::{self, Record};
+use crate::db::{Arrival, WriteError};
 use crate::filter::{AuthRecord, RequestInfo};
 use crate::records::Context;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Request};
+use axum::http::{HeaderMap, Method, Request};
+use rusqlite::Connection;
 use serde_json::Value;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +34,8 @@ pub struct Incoming {
     pub token: Option<String>,
     /// Where it comes from.
     pub address: IpAddr,
+    /// When it came, if it may write.
+    pub arrival: Option<Arrival>,
 }
 
 impl Incoming {
@@ -44,12 +48,14 @@ impl Incoming {
         let address = address(state, &parts);
         let query = query::parse(parts.uri.query().unwrap_or_default());
         let token = token_of(&parts.headers).map(str::to_owned);
+        let reads = matches!(parts.method, Method::GET | Method::HEAD);
+        let arrival = if reads { None } else { Some(state.db.arrive().await) };
         let auth = match &token {
-            Some(token) => authenticate(state, token).await?,
+            Some(token) => authenticate(state, token, arrival).await?,
             None => None,
         };
         let token = token.filter(|_| auth.is_some());
-        Ok(Self { parts, body: Mutex::new(body), query, auth, token, address })
+        Ok(Self { parts, body: Mutex::new(body), query, auth, token, address, arrival })
     }
 
     /// Counts the request to this decoded path, and refuses it if there were too many.
@@ -111,11 +117,16 @@ fn token_of(headers: &HeaderMap) -> Option<&str> {
     (!token.is_empty() && !token.starts_with(' ')).then_some(token)
 }
 
-/// Whose token it is. A token that is not good is no token: the request goes on as a guest's.
+/// Whose token it is. A token that is not good is no token: the request goes on as a guest's. For a request that may
+/// write that is not said by a copy that may be behind: the account may have been made elsewhere a moment ago.
 ///
 /// # Errors
-/// The database's.
-pub async fn authenticate(state: &AppState, token: &str) -> Result<Option<AuthRecord>, ApiError> {
+/// The database's; 503 where it cannot be known in time whether the token is good.
+pub async fn authenticate(
+    state: &AppState,
+    token: &str,
+    arrival: Option<Arrival>,
+) -> Result<Option<AuthRecord>, ApiError> {
     let Some(unverified) = token::peek(token) else { return Ok(None) };
     let Some(collection) =
         state.schema.find(&unverified.collection_id).filter(|it| it.id == unverified.collection_id)
@@ -124,18 +135,21 @@ pub async fn authenticate(state: &AppState, token: &str) -> Result<Option<AuthRe
     };
     let Some(options) = &collection.auth else { return Ok(None) };
     let (schema, name) = (Arc::clone(&state.schema), collection.name);
-    let record = state
-        .db
-        .read(move |connection| {
-            rows::find(connection, schema.get(name), "id = ?1", &[&unverified.id]).map_err(ApiError::from)
-        })
-        .await?;
-    let Some(record) = record else { return Ok(None) };
+    let (token, secret) = (token.to_owned(), options.token_secret.clone());
     let now = crate::time::now(&*state.clock).timestamp();
-    let good = token::Key::new(rows::text(&record, "tokenKey"), &options.token_secret)
-        .and_then(|key| token::verify(token, &key, now))
-        .is_some();
-    Ok(good.then(|| AuthRecord { collection: name.to_owned(), record }))
+    let opens = move |connection: &Connection| {
+        let record = rows::find(connection, schema.get(name), "id = ?1", &[&unverified.id])?;
+        let opened = record.filter(|record| {
+            let key = token::Key::new(rows::text(record, "tokenKey"), &secret);
+            key.and_then(|key| token::verify(&token, &key, now)).is_some()
+        });
+        opened.ok_or_else(|| ApiError::unauthorized("The token is not good"))
+    };
+    match state.db.check(arrival, opens).await {
+        Ok(record) => Ok(Some(AuthRecord { collection: name.to_owned(), record })),
+        Err(WriteError::Refused(error)) if error.status == 401 => Ok(None),
+        Err(error) => Err(answer::not_written(error)),
+    }
 }
 
 /// The client's address, through proxies that are trusted.

@@ -1,5 +1,5 @@
 //! What does not move ownership: every kind of request that is refused, and every one that writes nothing, sent to a
-//! standby whose node counts who asks it for ownership.
+//! standby whose node counts who asks it for ownership. And what is refused by nobody who may be behind.
 
 use super::accounts;
 use super::doubts::{Asked, Doubt, Doubts};
@@ -18,29 +18,32 @@ use crate::replication::{Replication, Told};
 use crate::web::{LagRing, Place, Site, status};
 use axum::Router;
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{Request, Response};
 use litekeep::clock::SystemClock;
 use litekeep::error::KeepError;
 use litekeep::node::{Application as _, Role};
 use litekeep_core::env::Clock;
 use litekeep_formats::Txid;
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tower::ServiceExt as _;
 
-/// How many times the node was asked for ownership. Its copy is always fresh.
+/// How many times the node was asked for ownership, and whether the replica can be asked.
 #[derive(Default)]
-struct Counting(AtomicUsize);
+struct Counting {
+    asked: AtomicUsize,
+    away: AtomicBool,
+}
 
 impl Replica for Counting {
     fn ask_to_own(&self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        self.asked.fetch_add(1, Ordering::SeqCst);
     }
 
     fn look(&self, _: Duration) -> Result<Option<Txid>, KeepError> {
-        Ok(None)
+        if self.away.load(Ordering::SeqCst) { Err(KeepError::Timeout(1.0)) } else { Ok(None) }
     }
 
     fn sync(&self, _: Duration) -> Result<Option<Txid>, KeepError> {
@@ -158,6 +161,10 @@ impl Rig {
     }
 
     async fn call(&self, method: &str, path: &str, token: &str, body: &Value) -> u16 {
+        self.ask(method, path, token, body).await.status().as_u16()
+    }
+
+    async fn ask(&self, method: &str, path: &str, token: &str, body: &Value) -> Response<Body> {
         let mut request = Request::builder().method(method).uri(path);
         if !token.is_empty() {
             request = request.header("authorization", token);
@@ -168,11 +175,11 @@ impl Rig {
             body => Body::from(body.to_string()),
         };
         let request = request.header("content-type", "application/json").body(body).unwrap();
-        self.router.clone().oneshot(request).await.unwrap().status().as_u16()
+        self.router.clone().oneshot(request).await.unwrap()
     }
 
     fn asked(&self) -> usize {
-        self.node.0.load(Ordering::SeqCst)
+        self.node.asked.load(Ordering::SeqCst)
     }
 }
 
@@ -348,6 +355,70 @@ async fn what_writes_nothing_is_answered_by_a_standby() {
         rows.push(("GET", path.to_owned(), "", Value::Null, 200));
     }
     check(&rig, rows).await;
+}
+
+/// What it lacks may have been acknowledged elsewhere: whoever is refused for that is told to come again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_cannot_ask_the_replica_refuses_no_write_by_what_it_lacks() {
+    let post = |id: &str| format!("/api/posts/{id}/upvote");
+    let good = || json!({ "title": "T", "content": "C" });
+    let login = |id: &str, password: &str| json!({ "identity": format!("{id}@x.io"), "password": password });
+    let sign_in = || "/api/collections/oracles/auth-with-password".to_owned();
+    let batch = |steps: Value| json!({ "requests": steps });
+    let rows = vec![
+        ("POST", post("nopost000000000"), "ada", Value::Null, 404, 503),
+        ("POST", post(POST), "eve", Value::Null, 403, 503),
+        ("POST", records("comments"), "ada", json!({ "post": "nopost000000000", "content": "C" }), 400, 503),
+        ("POST", records("connections"), "bob", json!({ "following": ADA }), 400, 503),
+        ("POST", records("posts"), "eve", good(), 400, 503),
+        ("POST", records("posts"), "elsewhere", good(), 400, 503),
+        ("POST", "/api/collections/oracles/auth-refresh".into(), "elsewhere", Value::Null, 401, 503),
+        ("POST", records("oracles"), "", account(ADA, &format!("{ADA}@x.io"), "another-password"), 400, 503),
+        ("PATCH", record("posts", "nopost000000000"), "ada", json!({ "title": "x" }), 404, 503),
+        ("DELETE", record("posts", "nopost000000000"), "ada", Value::Null, 404, 503),
+        (
+            "POST",
+            "/api/batch".into(),
+            "bob",
+            batch(json!([{ "method": "DELETE", "url": record("posts", "nopost000000000") }])),
+            400,
+            503,
+        ),
+        ("POST", sign_in(), "", login("new", PASSWORD), 400, 503),
+        ("POST", sign_in(), "", login(ADA, "changed-elsewhere"), 400, 503),
+        // What no state makes right is told at once, and what is here serves as long as it is enough.
+        ("POST", records("posts"), "ada", json!("{\"title\":"), 400, 400),
+        ("POST", records("nothing"), "ada", good(), 404, 404),
+        ("POST", post(POST), "", Value::Null, 401, 401),
+        ("POST", sign_in(), "", login(ADA, PASSWORD), 200, 200),
+        ("POST", "/api/collections/oracles/auth-refresh".into(), "ada", Value::Null, 200, 200),
+        ("POST", records("posts"), "ada", json!({ "id": POST, "title": "T", "content": "C" }), 200, 200),
+        ("GET", record("posts", "nopost000000000"), "", Value::Null, 404, 404),
+        ("GET", record("posts", POST), "elsewhere", Value::Null, 200, 200),
+    ];
+    for away in [false, true] {
+        let rig = Rig::new();
+        let schema = &rig.state.schema;
+        let stranger = json!({ "id": "new000000000000", "tokenKey": random::token_key(&*rig.state.source) });
+        let stranger = stranger.as_object().unwrap();
+        let tokens = [
+            ("ada", rig.token("oracles", ADA).await),
+            ("bob", rig.token("oracles", BOB).await),
+            ("eve", rig.token("oracles", EVE).await),
+            ("elsewhere", accounts::mint(&rig.state, schema.get("oracles"), stranger, true, 0).unwrap()),
+            ("", String::new()),
+        ];
+        rig.node.away.store(away, Ordering::SeqCst);
+        for (method, path, who, body, met, behind) in &rows {
+            let token = &tokens.iter().find(|(name, _)| name == who).unwrap().1;
+            let status = if away { *behind } else { *met };
+            let answer = rig.ask(method, path, token, body).await;
+            let told = format!("away: {away}; {method} {path} {who} {body}");
+            assert_eq!(answer.status().as_u16(), status, "{told}");
+            assert_eq!(answer.headers().contains_key("retry-after"), status == 503, "{told}");
+            assert_eq!(rig.asked(), 0, "asked for ownership: {told}");
+        }
+    }
 }
 
 /// What the first vote came to, whether the file has that, and what its repetition is answered here.
