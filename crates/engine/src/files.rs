@@ -69,6 +69,11 @@ pub trait Files: Send + Sync {
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
     /// Makes the directory's names durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// The machine's life: what was written and not synced may be gone once this is another one. `None` where that
+    /// cannot be told.
+    fn boot_id(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Reads exactly `buf.len()` bytes or fails with `UnexpectedEof`.
@@ -249,5 +254,11 @@ impl Files for RealFiles {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         fs::File::open(path)?.sync_all()
+    }
+
+    /// Linux tells.
+    fn boot_id(&self) -> Option<String> {
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(id.trim().to_owned()).filter(|id| !id.is_empty())
     }
 }

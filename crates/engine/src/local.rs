@@ -22,6 +22,9 @@ const LOCK: &str = "lock";
 const OWNER: &str = "owner";
 const TAIL: &str = "tail";
 
+/// The machine's life in which an engine last worked on the file and did not leave it at rest.
+const AT_WORK: &str = "at-work";
+
 /// What a follower is about to make of the file, spelled like the state.
 const NEXT: &str = "next";
 
@@ -200,6 +203,9 @@ pub(crate) struct Local {
     dir: PathBuf,
     /// The id of the engine that had the directory before: it is gone, since the lock is ours.
     former: Option<String>,
+    /// The machine may have lost its power since an engine last worked here: commits that were captured, and not synced
+    /// by their writer, may be gone from the file.
+    power_lost: bool,
     /// Held for as long as this engine runs: two engines on one file would undo each other's work.
     _lock: Arc<dyn File>,
 }
@@ -279,7 +285,42 @@ impl Local {
             Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(at(&owner)(error)),
             other => other.ok().flatten().and_then(|text| String::from_utf8(text).ok()),
         };
-        Ok(Self { files: Arc::clone(files), dir, former, _lock: lock })
+        let at_work = dir.join(AT_WORK);
+        let then = files::read_small(&**files, &at_work, limits::STATE_BYTES).map_err(at(&at_work))?;
+        let power_lost = match (then, files.boot_id()) {
+            (Some(then), Some(now)) => then != now.as_bytes(),
+            _ => false,
+        };
+        Ok(Self { files: Arc::clone(files), dir, former, power_lost, _lock: lock })
+    }
+
+    /// See the field.
+    pub(crate) fn power_lost(&self) -> bool {
+        self.power_lost
+    }
+
+    /// The file was looked at, and is about to be worked on in this life of the machine. Durable before anything is
+    /// committed.
+    pub(crate) fn begin_work(&mut self) -> io::Result<()> {
+        let Some(now) = self.files.boot_id() else { return Ok(()) };
+        let path = self.dir.join(AT_WORK);
+        if files::read_small(&*self.files, &path, limits::STATE_BYTES)?.as_deref() != Some(now.as_bytes()) {
+            files::replace(&*self.files, &path, now.as_bytes())?;
+        }
+        self.power_lost = false;
+        Ok(())
+    }
+
+    /// The work is over, and everything of the database is durable, the WAL's last frames among it: whatever becomes of
+    /// the machine, the file stays as it is.
+    pub(crate) fn end_work(&self, database: &Path) -> io::Result<()> {
+        match self.files.open(&files::with_suffix(database, "-wal"), Open::Read) {
+            Ok(wal) => wal.sync()?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        self.files.remove(&self.dir.join(AT_WORK))?;
+        self.files.sync_dir(&self.dir)
     }
 
     /// The id of the engine that had this directory before, and cannot run any more.

@@ -72,7 +72,7 @@ impl Follower {
         for txid in staged.into_iter().rev() {
             let ours = self.staged_checksum(txid).map_err(self.io("read a slot in"))?;
             let theirs = survey::read_ends(&*self.env.store, &slot_file(txid))?;
-            if theirs.is_some_and(|(_, trailer)| trailer.file.get() == ours) {
+            if theirs.is_some_and(|(_, trailer)| Some(trailer.file.get()) == ours) {
                 break;
             }
             own += 1;
@@ -80,12 +80,15 @@ impl Follower {
         Ok(own)
     }
 
-    /// The file checksum of a slot that was built here: its last eight bytes.
-    fn staged_checksum(&self, txid: Txid) -> std::io::Result<u64> {
+    /// The file checksum of a slot that was built here: its last eight bytes; `None` for what a crash left of one.
+    fn staged_checksum(&self, txid: Txid) -> std::io::Result<Option<u64>> {
         let file = self.env.files.open(&self.local.slot(txid), Open::Read)?;
         let mut last = [0; 8];
-        files::read_exact_at(&*file, &mut last, file.len()?.saturating_sub(8))?;
-        Ok(u64::from_be_bytes(last))
+        match files::read_exact_at(&*file, &mut last, file.len()?.saturating_sub(8)) {
+            Ok(()) => Ok(Some(u64::from_be_bytes(last))),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes what the file holds into a SQLite file beside it.

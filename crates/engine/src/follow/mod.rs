@@ -119,6 +119,8 @@ pub struct Follower {
     sums: Option<Sums>,
     layers: u32,
     place: Place,
+    /// The file is from before a loss of power, and lacks what the replica had from it.
+    fell_back: bool,
     /// The WAL when `place` was found out, or left so by a commit of our own.
     seen: Option<Facts>,
     /// The recorded state was found in the replica.
@@ -168,6 +170,7 @@ impl Follower {
             sums: None,
             layers: 0,
             place: Place::Unknown,
+            fell_back: false,
             seen: None,
             met: false,
             epoch: None,
@@ -242,7 +245,15 @@ impl Follower {
         if self.find_place()? {
             self.shrink_wal()?;
         }
-        self.into_local().map(drop)
+        let io = self.io("leave the file at rest in");
+        let database = self.database.clone();
+        self.into_local()?.end_work(&database).map_err(io)
+    }
+
+    /// Whether the power went, and took commits from the file that the replica may hold: unlike any other file that is
+    /// [`Followed::Ahead`], it must not become the newest state.
+    pub(crate) fn fell_back(&self) -> bool {
+        self.fell_back
     }
 
     /// What [`Follower::into_local`] does and may fail at; may be repeated.
@@ -273,6 +284,9 @@ impl Follower {
         if self.place == Place::Ahead || (!self.met && !self.meet()?) {
             self.place = Place::Ahead;
             return Ok(Followed::Ahead);
+        }
+        if self.local.power_lost() {
+            self.local.begin_work().map_err(self.io("note the work in"))?;
         }
         if self.place == Place::Unsure {
             return self.leave_unsure();

@@ -137,10 +137,30 @@ impl Follower {
             Some(next) if place != Place::At || later(&next) => (Place::At, Some(next)),
             _ => (place, recorded),
         };
+        self.fell_back = self.place == Place::Ahead && self.local.power_lost() && self.lost_frames(&facts)?;
         if self.place == Place::At {
             self.adopt(scanned, &facts)?;
         }
         Ok(true)
+    }
+
+    /// Whether the WAL no longer holds what was captured of it. After a loss of power that means a file from before:
+    /// what the replica has, and its writer had not synced, is gone from it.
+    fn lost_frames(&mut self, facts: &Facts) -> Result<bool, KeepError> {
+        let Some(state) = self.state.clone().filter(|state| state.rewound_from.is_none()) else {
+            return Ok(false);
+        };
+        let pending = Pending::load(Arc::clone(&self.env.files), &self.local, &state)
+            .map_err(self.io("read the state in"))?;
+        Ok(!self.is_intact(&pending, &state, facts)?)
+    }
+
+    /// Whether the WAL holds the frames up to where it was captured.
+    fn is_intact(&mut self, pending: &Pending, state: &State, facts: &Facts) -> Result<bool, KeepError> {
+        let position = pending.position();
+        let frame =
+            self.wal.frame_at(position.frame, state.page_size).map_err(self.io("read the WAL beside"))?;
+        Ok((self.env.decisions.resume)(facts, frame, position) == Resume::Intact)
     }
 
     /// How the file lies to its record.
@@ -172,12 +192,8 @@ impl Follower {
         if !pending.is_empty() || pending.commit() != state.commit {
             return Ok(false);
         }
-        let position = *pending.position();
-        let frame =
-            self.wal.frame_at(position.frame, state.page_size).map_err(self.io("read the WAL beside"))?;
-        let decisions = &self.env.decisions;
-        Ok((decisions.resume)(facts, frame, &position) == Resume::Intact
-            && (decisions.advance)(facts, &position) == Advance::Nothing)
+        Ok(self.is_intact(&pending, state, facts)?
+            && (self.env.decisions.advance)(facts, pending.position()) == Advance::Nothing)
     }
 
     pub(super) fn scan(&self) -> Result<Option<Scan>, KeepError> {

@@ -305,6 +305,12 @@ impl Machine {
             return Ok((Stage::Following(follower), self.next_look - now));
         }
         match self.look(&mut follower)? {
+            Looked::Ahead if follower.fell_back() => {
+                tracing::warn!(db = %self.database.display(), "the power went, and with it commits that the replica \
+                    may hold; the replica's state takes the file's place");
+                self.role(Role::Returning);
+                Ok((Stage::Returning(follower), Duration::ZERO))
+            }
             Looked::Ahead => {
                 // Commits of a former life that the replica lacks; whether they can still go there, the replicator finds out.
                 let from_chain = follower.tip().is_some();

@@ -249,6 +249,7 @@ impl Replicator {
         self.term.tenancy = tenancy;
         tracing::info!(path = %self.path.display(), replica = %self.env.store.location(), owner = %self.owner,
             epoch = %self.chain.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string()), "initialized db");
+        self.local.begin_work().map_err(self.io("note the work in"))?;
         self.phase = Phase::Running;
         self.term.fence = None;
         if std::mem::take(&mut self.term.fenced) {

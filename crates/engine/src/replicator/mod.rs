@@ -449,6 +449,12 @@ impl Replicator {
     /// Ends for good: connections close, nothing is checkpointed, the local state stays.
     fn end(&mut self, error: Option<KeepError>) {
         self.edge = None;
+        if error.is_none()
+            && self.phase == Phase::Running
+            && let Err(error) = self.local.end_work(&self.path)
+        {
+            tracing::debug!(db = %self.path.display(), %error, "the file could not be made durable at the end");
+        }
         self.phase = Phase::Ended;
         // Who cannot hand over has lost the replica, however orderly it left.
         let lost = self.term.leaving && self.settings.look_every.is_none();

@@ -266,4 +266,8 @@ impl Files for Process {
         state.sync_names(ino);
         Ok(())
     }
+
+    fn boot_id(&self) -> Option<String> {
+        Some(format!("life {}", self.disk().state().lives))
+    }
 }

@@ -62,6 +62,8 @@ pub(super) struct State {
     frozen: Vec<Frozen>,
     living: BTreeSet<Pid>,
     next: u64,
+    /// How often the power was lost before.
+    pub(super) lives: u64,
     off: bool,
     pub(super) faults: Faults,
     pub(super) capacity: Option<u64>,
@@ -79,6 +81,7 @@ impl State {
             frozen: Vec::new(),
             living: BTreeSet::new(),
             next: ROOT.0,
+            lives: 0,
             off: false,
             faults: Faults::default(),
             capacity: None,
@@ -161,6 +164,7 @@ impl State {
         next.names =
             Names::durable(names.into_iter().filter(|((dir, _), _)| reached.contains(dir)).collect());
         next.next = self.next;
+        next.lives = self.lives + 1;
         next.capacity = self.capacity;
         next.history = self.history.clone();
         next.violations.clone_from(&self.violations);

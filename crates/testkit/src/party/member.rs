@@ -178,6 +178,11 @@ impl Running {
         !step.ended
     }
 
+    /// Calls to its disk that were made to fail.
+    pub(super) fn failures(&self) -> u64 {
+        self.process.failures()
+    }
+
     pub(super) fn due(&self) -> Duration {
         if self.queue.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
             self.due

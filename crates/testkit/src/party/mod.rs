@@ -5,6 +5,7 @@
 //! The judge knows nothing of the protocol. Every row carries the digest of the row before it, so what a restore gives is one
 //! line of history or is found out to be a mix; every row that was acknowledged must be in it, and none twice.
 
+pub mod handover;
 mod judge;
 mod member;
 mod world;
@@ -89,6 +90,8 @@ pub struct Report {
     pub freed: u64,
     /// Restores that were judged.
     pub restores: u64,
+    /// Planned troubles of a script that were met.
+    pub met: u64,
 }
 
 impl Report {

@@ -1,5 +1,6 @@
 //! The bucket, the members, and what comes between them, turn by turn.
 
+use super::handover::Plans;
 use super::judge::{self, Line};
 use super::member::{DATABASE, DIRECTORY, Member, SharedDesk, Start, make};
 use super::{Report, Scenario};
@@ -31,19 +32,20 @@ const TRAIL: usize = 40;
 
 pub(super) struct World {
     scenario: Scenario,
-    random: SeededRandom,
-    clock: SimClock,
+    pub(super) random: SeededRandom,
+    pub(super) clock: SimClock,
     /// The members' ways to it have their trouble; this one has none.
     bucket: FaultyStore,
-    members: Vec<Member>,
+    pub(super) members: Vec<Member>,
     acknowledged: BTreeSet<i64>,
     next_id: i64,
-    report: Report,
+    pub(super) report: Report,
+    pub(super) plans: Plans,
     turns: History,
     settings: NodeSettings,
 }
 
-type Turn = Result<(), String>;
+pub(super) type Turn = Result<(), String>;
 
 impl World {
     pub(super) fn new(scenario: &Scenario) -> Self {
@@ -76,6 +78,7 @@ impl World {
             acknowledged: BTreeSet::new(),
             next_id: 1,
             report: Report::default(),
+            plans: Plans::default(),
             turns: History::default(),
             settings,
             random,
@@ -112,7 +115,7 @@ impl World {
         trail
     }
 
-    fn note(&mut self, what: impl Into<String>) {
+    pub(super) fn note(&mut self, what: impl Into<String>) {
         let what = format!("{} ms: {}", self.clock.boot().as_millis(), what.into());
         self.turns.note(what, &[]);
     }
@@ -212,15 +215,27 @@ impl World {
         self.members[at].store.plan(Plan { verb, object: String::new(), skip, times: 1, fault });
     }
 
-    fn write(&mut self, at: usize) -> Turn {
+    pub(super) fn write(&mut self, at: usize) -> Turn {
         let filler = self.random.pick(&[10, 100, 3000, 9000]).copied().unwrap_or(10);
         let id = self.next_id;
         let member = &mut self.members[at];
         let Some(running) = member.running.as_mut().filter(|_| member.asleep == 0) else { return Ok(()) };
-        if running.write(&member.desk, id, filler)? {
-            self.next_id += 1;
-            self.report.commits += 1;
-            self.note(format!("member {at} commits {id}"));
+        let failures = running.failures();
+        match running.write(&member.desk, id, filler) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.next_id += 1;
+                self.report.commits += 1;
+                self.note(format!("member {at} commits {id}"));
+            }
+            Err(error) => {
+                let failed = running.failures() > failures;
+                // It may be there all the same.
+                self.next_id += 1;
+                if !self.mourn(at) && !failed {
+                    return Err(error);
+                }
+            }
         }
         Ok(())
     }
@@ -234,6 +249,9 @@ impl World {
         }
         let Some(running) = &mut member.running else { return self.join(at) };
         let goes_on = running.step(now, hurry);
+        if self.mourn(at) {
+            return Ok(());
+        }
         self.hear(at);
         if goes_on { Ok(()) } else { self.ended(at) }
     }
@@ -263,6 +281,7 @@ impl World {
         if let Some(running) = member.running.as_mut().filter(|_| member.asleep == 0) {
             running.run_job(&random);
         }
+        self.mourn(at);
     }
 
     /// Until somebody has something to do.
@@ -279,7 +298,12 @@ impl World {
         let member = &mut self.members[at];
         let failure = member.status().and_then(|status| status.failure);
         let late = member.to_begin && matches!(failure.as_deref(), Some(KeepError::Beside { .. }));
+        let failed = member.running.as_ref().is_some_and(|running| running.failures() > 0);
         member.kill();
+        if failed {
+            self.note(format!("member {at} ends by a failure of its disk: {failure:?}"));
+            return Ok(());
+        }
         if !late {
             return Err(format!("member {at} ended: {failure:?}"));
         }
@@ -346,38 +370,38 @@ impl World {
     }
 
     /// All trouble ends; everybody who wants to write gets an acknowledgement.
-    fn come_to_rest(&mut self) -> Turn {
+    pub(super) fn come_to_rest(&mut self) -> Turn {
         self.set_weather(Weather::CLEAR);
         self.scenario.weather = Weather::CLEAR;
         for member in &mut self.members {
             (member.asleep, member.cut_off) = (0, 0);
             member.store.forget_plans();
         }
-        for at in 0..self.members.len() {
-            self.note(format!("member {at} writes at rest"));
-            let before = self.next_id;
-            let mut wrote = false;
-            let mut turns = 0;
-            while !(wrote && self.acknowledged.range(before..).next().is_some()) {
-                turns += 1;
-                if turns > REST {
-                    return Err(format!(
-                        "member {at} gets no acknowledgement: {:?}",
-                        self.members[at].status()
-                    ));
-                }
-                // One row of its own; it is written again if it was undone.
-                if !wrote || self.members[at].desk.get().waiting.is_empty() {
-                    wrote = self.next_id > before;
-                    self.write(at)?;
-                }
-                self.settle_turn()?;
+        (0..self.members.len()).try_for_each(|at| self.rest_of(at))
+    }
+
+    /// A member gets its acknowledgement.
+    pub(super) fn rest_of(&mut self, at: usize) -> Turn {
+        self.note(format!("member {at} writes at rest"));
+        let before = self.next_id;
+        let mut wrote = false;
+        let mut turns = 0;
+        while !(wrote && self.acknowledged.range(before..).next().is_some()) {
+            turns += 1;
+            if turns > REST {
+                return Err(format!("member {at} gets no acknowledgement: {:?}", self.members[at].status()));
             }
+            // One row of its own; it is written again if it was undone.
+            if !wrote || self.members[at].desk.get().waiting.is_empty() {
+                wrote = self.next_id > before;
+                self.write(at)?;
+            }
+            self.settle_turn()?;
         }
         Ok(())
     }
 
-    fn settle_turn(&mut self) -> Turn {
+    pub(super) fn settle_turn(&mut self) -> Turn {
         for at in 0..self.members.len() {
             self.step(at)?;
             self.job(at);
@@ -390,7 +414,7 @@ impl World {
 
     /// Everybody leaves in order, after the last put arrived; what is restored then is everything, and every file is a part
     /// of it.
-    fn last_judgement(&mut self) -> Turn {
+    pub(super) fn last_judgement(&mut self) -> Turn {
         self.members.iter().for_each(|member| member.store.heal());
         for at in 0..self.members.len() {
             for _ in 0..REST {
@@ -469,7 +493,7 @@ fn settings(random: &SeededRandom) -> NodeSettings {
     }
 }
 
-fn empty_disk(clock: &SimClock, seed: u64) -> Disk {
+pub(super) fn empty_disk(clock: &SimClock, seed: u64) -> Disk {
     let disk = Disk::new(clock.clone(), seed);
     let placed = disk.place(format!("{DIRECTORY}/here"), b"");
     debug_assert!(placed.is_ok());

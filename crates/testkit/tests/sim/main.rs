@@ -5,6 +5,7 @@
 
 mod everywhere;
 mod forward;
+mod handover;
 mod party;
 mod restore;
 mod scene;

@@ -163,4 +163,7 @@ impl Files for Mistaken {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.process.sync_dir(path)
     }
+    fn boot_id(&self) -> Option<String> {
+        self.process.boot_id()
+    }
 }
