@@ -96,13 +96,30 @@ pub fn read_exact_at(file: &dyn File, mut buf: &mut [u8], mut offset: u64) -> io
 /// the directory.
 ///
 /// # Errors
-/// The file system's; the old content is then still there.
+/// The file system's. Which of the two contents is there then is not known: see [`put_in_place`].
 pub fn replace(files: &dyn Files, path: &Path, content: &[u8]) -> io::Result<()> {
+    put_in_place(files, &write_beside(files, path, content)?, path)
+}
+
+/// The first half of [`replace`]: writes the new content under a name beside `path`, durably, and returns that name.
+///
+/// # Errors
+/// The file system's; what stands at `path` is then untouched.
+pub fn write_beside(files: &dyn Files, path: &Path, content: &[u8]) -> io::Result<PathBuf> {
     let temporary = with_suffix(path, ".tmp");
     let file = files.open(&temporary, Open::CreateOrTruncate)?;
     file.write_at(content, 0)?;
     file.sync()?;
-    files.rename(&temporary, path)?;
+    Ok(temporary)
+}
+
+/// The second half.
+///
+/// # Errors
+/// The file system's. If only the directory could not be synced, `path` has the new content now, and the old or the new
+/// one after a power loss.
+pub fn put_in_place(files: &dyn Files, temporary: &Path, path: &Path) -> io::Result<()> {
+    files.rename(temporary, path)?;
     files.sync_dir(parent(path))
 }
 

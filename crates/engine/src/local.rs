@@ -12,6 +12,7 @@ use litekeep_core::limits;
 use litekeep_formats::crc::page_checksum;
 use litekeep_formats::{Checksum, PageNo, PageSize, Salts, TimestampMs, Txid, WalChecksum};
 use serde::{Deserialize, Serialize};
+use std::cell::Cell;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -206,6 +207,8 @@ pub(crate) struct Local {
     /// The machine may have lost its power since an engine last worked here: commits that were captured, and not synced
     /// by their writer, may be gone from the file.
     power_lost: bool,
+    /// A state was put in place, and whether it stands was not heard: the disk says that one or the one before.
+    doubt: Cell<bool>,
     /// Held for as long as this engine runs: two engines on one file would undo each other's work.
     _lock: Arc<dyn File>,
 }
@@ -291,7 +294,7 @@ impl Local {
             (Some(then), Some(now)) => then != now.as_bytes(),
             _ => false,
         };
-        Ok(Self { files: Arc::clone(files), dir, former, power_lost, _lock: lock })
+        Ok(Self { files: Arc::clone(files), dir, former, power_lost, doubt: Cell::new(false), _lock: lock })
     }
 
     /// See the field.
@@ -364,15 +367,38 @@ impl Local {
         peek_next(&*self.files, &self.dir)
     }
 
-    /// Replaces the state, durably.
+    /// Replaces the state, durably. If that fails, the disk may say the new state all the same: see
+    /// [`Local::in_doubt`].
     pub(crate) fn save(&self, state: &State) -> io::Result<()> {
-        files::replace(&*self.files, &self.dir.join(STATE), &state.spell())
+        let path = self.dir.join(STATE);
+        let temporary = files::write_beside(&*self.files, &path, &state.spell())?;
+        self.doubt.set(true);
+        files::put_in_place(&*self.files, &temporary, &path)?;
+        self.doubt.set(false);
+        Ok(())
+    }
+
+    /// Whether the disk may say a state that memory has given up. What that state speaks of must stay as it is until
+    /// [`Local::settle`], or the next start finds a state whose slot is gone, or is another one.
+    pub(crate) fn in_doubt(&self) -> bool {
+        self.doubt.get()
+    }
+
+    /// Makes the disk say `known` again, if it may say something else; `None` for no state at all.
+    pub(crate) fn settle(&self, known: Option<&State>) -> io::Result<()> {
+        match known {
+            _ if !self.in_doubt() => Ok(()),
+            Some(state) => self.save(state),
+            None => self.forget(),
+        }
     }
 
     /// Forgets what is known of the file; what lies beside that counts for nothing then.
     pub(crate) fn forget(&self) -> io::Result<()> {
         self.files.remove(&self.dir.join(STATE))?;
-        self.files.sync_dir(&self.dir)
+        self.files.sync_dir(&self.dir)?;
+        self.doubt.set(false);
+        Ok(())
     }
 
     /// Forgets everything but the lock.

@@ -199,6 +199,7 @@ impl Replicator {
 
     /// Builds the fence and writes down that it exists, as with any slot; what is pending stays pending.
     fn stage_fence(&mut self, epoch: Epoch, before: &State) -> Result<(), KeepError> {
+        self.settle_state()?;
         let txid = before.txid.next();
         let head = SlotHead {
             txid,

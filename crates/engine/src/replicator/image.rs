@@ -37,6 +37,7 @@ impl Image {
 impl Replicator {
     /// Builds the slot of an image; its content goes up with it, or behind it as a stream.
     pub(super) fn build_image(&mut self, reason: BreakReason) -> Result<(), KeepError> {
+        self.settle_state()?;
         let scan = self.scan()?.ok_or_else(|| self.sqlite()(super::capture::busy()))?;
         let facts = *scan.facts();
         let commit = scan.pages().map_err(self.sqlite())?;

@@ -80,6 +80,7 @@ impl Replicator {
 
     /// Turns everything pending into the next slot.
     fn build_slot(&mut self) -> Result<(), KeepError> {
+        self.settle_state()?;
         if !self.fill_growth()? {
             return Ok(());
         }
@@ -197,8 +198,15 @@ impl Replicator {
             .collect()
     }
 
+    /// Before a slot is built: a record that failed may stand on the disk all the same, and speaks of a slot with the
+    /// number, and of checksums under the name, that will be used again.
+    pub(super) fn settle_state(&self) -> Result<(), KeepError> {
+        self.local.settle(self.state.as_ref()).map_err(self.io("save the state in"))
+    }
+
     /// Records a slot that stands on the local disk: from here on it never changes. Memory follows the disk: if the
-    /// record fails, nothing here speaks of the slot, and its number is given to the next one.
+    /// record fails, nothing here speaks of the slot, and its number is given to the next one. The slot stays where the
+    /// record may have reached the disk, until that says otherwise.
     pub(super) fn slot_built(
         &mut self,
         head: SlotHead,
@@ -223,7 +231,9 @@ impl Replicator {
             sums: sums.or(old_sums.filter(|_| self.sums.is_some())),
         };
         let first = self.record_slot(&state).inspect_err(|_| {
-            let _ = self.env.files.remove(&self.local.slot(built.txid));
+            if !self.local.in_doubt() {
+                let _ = self.env.files.remove(&self.local.slot(built.txid));
+            }
         })?;
         match &mut self.pending {
             Some(pending) => pending.reset(position, head.commit, state.tail),

@@ -62,7 +62,7 @@ impl Edge {
         let ctl = connect(path, vfs)?;
         let mode: String = ctl.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
         if !mode.eq_ignore_ascii_case("wal") {
-            let now: String = ctl.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
+            let now = change_to_wal(&ctl)?;
             if !now.eq_ignore_ascii_case("wal") {
                 return Err(rusqlite::Error::SqliteFailure(
                     ffi::Error::new(ffi::SQLITE_CANTOPEN),
@@ -262,6 +262,18 @@ impl Reader {
             self.began = None;
         }
     }
+}
+
+/// Returns the mode it is in then. SQLite gives that before it commits the change: whoever does not ask on does not hear
+/// that the disk was full, and holds a lock on a database in the old mode, in which nobody can write any more.
+fn change_to_wal(connection: &Connection) -> SqliteResult<String> {
+    let mut statement = connection.prepare("PRAGMA journal_mode=WAL")?;
+    let mut rows = statement.query([])?;
+    let mut mode = String::new();
+    while let Some(row) = rows.next()? {
+        mode = row.get(0)?;
+    }
+    Ok(mode)
 }
 
 /// One read, so that the transaction really begins and the index is mapped.

@@ -94,6 +94,25 @@ impl Process {
         Ok(Handle { process: self.clone(), id, ino, path: shown, door, writable: how != Open::Read })
     }
 
+    /// Removes a name as `unlink` does: one call, which says itself that nothing is there, and fails as a whole.
+    pub(super) fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.give_way();
+        let there = {
+            let state = self.disk.state();
+            if !state.powered() || !state.alive(self.pid) {
+                return Err(gone());
+            }
+            state.find(path)?.is_some()
+        };
+        if !there {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let mut state = self.go_on(Call::Remove, &path.to_string_lossy())?;
+        state.history.note(format!("remove {}", path.display()), &[]);
+        let slot = state.slot(path)?;
+        state.unlink(slot)
+    }
+
     /// A file without a name.
     pub(super) fn open_anonymous(&self) -> io::Result<Handle> {
         let shown: Arc<str> = "(temporary)".into();

@@ -267,3 +267,20 @@ fn an_advisory_lock_ends_with_its_handle_or_its_process() {
     two.kill();
     assert!(one.open(Path::new("/lock"), Open::Read).unwrap().try_lock().unwrap());
 }
+
+/// Seeds 110963, 302469 and 306010 of the scenario `bulk`: what `unlink` finds out for itself is no call of its own that
+/// could fail. SQLite ends WAL mode whether its WAL is gone or not, and such a database is damaged with its next commit.
+#[test]
+fn sqlite_removes_a_file_with_one_call_which_no_failing_read_stops() {
+    let disk = disk(1);
+    let vfs = Vfs::new(&disk.process());
+    let conn = vfs.open("/app.db").unwrap();
+    settle(&conn, "WAL", "FULL").unwrap();
+    conn.execute_batch("CREATE TABLE t(x)").unwrap();
+    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    assert!(disk.peek("/app.db-wal").is_some());
+    let path = "/app.db-wal".to_owned();
+    disk.inject(Fault { call: Call::Read, path, skip: 0, times: 100, error: io::ErrorKind::Other });
+    drop(conn);
+    assert!(disk.peek("/app.db-wal").is_none());
+}

@@ -53,8 +53,9 @@ pub(super) fn fail_one(disk: &Disk, random: &SeededRandom, skip: u64) -> Fault {
     let (call, error) = random.pick(&FAILURES).copied().unwrap_or((Call::Write, ErrorKind::Other));
     let mut path = random.pick(&PATHS).copied().unwrap_or_default().to_owned();
     if matches!(call, Call::SyncDir | Call::Remove) {
-        // SQLite does not look whether a directory was synced, or its WAL removed as it left that mode, and does not
-        // survive these two.
+        // SQLite does not look whether a directory was synced, or its WAL removed as it left that mode (what
+        // `sqlite3WalClose` is told by `xDelete` it does not read), and does not survive these two: a file that says it
+        // is not in WAL mode, beside a WAL that is written to.
         PATHS[2].clone_into(&mut path);
     }
     let fault = Fault { call, path, skip, times: random.between(1, 3), error };

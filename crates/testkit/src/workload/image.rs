@@ -4,6 +4,7 @@ use super::ledger::Content;
 use crate::history::fold;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Result};
+use std::collections::BTreeSet;
 
 /// The digests of a database's pages.
 pub(super) struct Image {
@@ -29,6 +30,16 @@ impl Image {
         Ok(image)
     }
 
+    /// Of every page but those that are free and hold nothing, and but the counters. It is all that a rollback journal
+    /// brings back: SQLite does not write the old content of such a page down before it uses it.
+    pub(super) fn kept(&self, conn: &Connection) -> Result<u64> {
+        let free = free_pages(conn)?;
+        let kept = self.pages.iter().enumerate().skip(1).filter(|(index, _)| !free.contains(&(index + 1)));
+        Ok(kept.fold(fold(self.pages.len() as u64, &self.first.to_le_bytes()), |digest, (index, page)| {
+            fold(fold(digest, &index.to_le_bytes()), &page.to_le_bytes())
+        }))
+    }
+
     /// Of a transaction that will commit now: it will leave these pages.
     pub(super) fn prospect(&self) -> Content {
         Content { exact: None, ..self.content() }
@@ -41,7 +52,7 @@ impl Image {
             rest.fold(fold(0, &first.to_le_bytes()), |digest, page| fold(digest, &page.to_le_bytes()))
         };
         let first = self.pages.first().copied().unwrap_or(0);
-        Content { exact: Some(all(first)), pages: Some(all(self.first)), rows: None }
+        Content { exact: Some(all(first)), pages: Some(all(self.first)), ..Content::UNKNOWN }
     }
 
     /// After the commit: of all pages only the first one's counters are others. Reading every page again for them is
@@ -57,6 +68,25 @@ impl Image {
         }
         Ok(self.content())
     }
+}
+
+/// The leaves of the free list (file format, 1.5). Its trunks hold something: the numbers of these.
+fn free_pages(conn: &Connection) -> Result<BTreeSet<usize>> {
+    let mut statement = conn.prepare_cached("SELECT data FROM sqlite_dbpage WHERE pgno = ?1")?;
+    let mut page = |number: u32| statement.query_row([number], |row| row.get::<_, Vec<u8>>(0)).optional();
+    let field = |page: &[u8], at: usize| {
+        let bytes = page.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default();
+        u32::from_be_bytes(bytes)
+    };
+    let (mut free, mut seen) = (BTreeSet::new(), BTreeSet::new());
+    let mut next = page(1)?.map_or(0, |first| field(&first, 32));
+    while next != 0 && seen.insert(next) {
+        let Some(trunk) = page(next)? else { break };
+        let leaves = usize::try_from(field(&trunk, 4)).unwrap_or(0).min(trunk.len() / 4);
+        free.extend((0..leaves).map(|leaf| usize::try_from(field(&trunk, 8 + leaf * 4)).unwrap_or(0)));
+        next = field(&trunk, 0);
+    }
+    Ok(free)
 }
 
 fn without_counters(page: &[u8]) -> u64 {

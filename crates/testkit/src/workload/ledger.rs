@@ -14,12 +14,17 @@ pub struct Content {
     pub pages: Option<u64>,
     /// Digest of every row; known only where the pages are not.
     pub rows: Option<u64>,
+    /// Digest of every page that holds something; known of what a rollback journal may bring back.
+    pub kept: Option<u64>,
 }
 
 impl Content {
+    /// Nothing is known.
+    pub(super) const UNKNOWN: Self = Self { exact: None, pages: None, rows: None, kept: None };
+
     /// What is known of a commit that moves pages by itself, before its answer.
     pub fn of_rows(rows: u64) -> Self {
-        Self { exact: None, pages: None, rows: Some(rows) }
+        Self { rows: Some(rows), ..Self::UNKNOWN }
     }
 
     /// A database in which nothing was made yet: nothing, or a page without a table.
@@ -112,6 +117,7 @@ impl Ledger {
             // another journal mode.
             match self.place(&content).or_else(|| self.place_by(&content, same_pages)) {
                 Some(place) if place.at >= self.last_confirmed() || lost > 0 => self.go_back(place),
+                _ if self.rolled_back(conn, content, lost)? => return Ok(()),
                 _ => {
                     return Err(format!(
                         "the application found {content:x?}, which nobody committed: {self}"
@@ -134,6 +140,49 @@ impl Ledger {
         self.commits[at].content = Content { exact, rows: None, ..content };
         self.commits[at].outcome = Outcome::Committed;
         Ok(())
+    }
+
+    /// A rollback journal was played back: a state before a commit without WAL, but for the pages that are free in it.
+    /// Whatever that commit put there stays, and is in no state that anybody committed; it is this one, which comes
+    /// after the one that it was to be. `false` for any other difference.
+    fn rolled_back(&mut self, conn: &Connection, content: Content, lost: usize) -> Result<bool, String> {
+        let kept = Image::read(conn).and_then(|image| image.kept(conn)).map_err(|error| error.to_string())?;
+        let Some(at) = self.commits.iter().rposition(|commit| commit.content.kept == Some(kept)) else {
+            return Ok(false);
+        };
+        if at.saturating_add(lost) < self.last_confirmed().unwrap_or(0) {
+            return Ok(false);
+        }
+        self.leave(Some(at));
+        let content = Content { rows: None, ..content };
+        self.add(Commit { content, outcome: Outcome::Committed, what: "rolled back".to_owned() });
+        Ok(true)
+    }
+
+    /// What a rollback journal would bring back of the newest commit.
+    pub(super) fn keep(&mut self, kept: u64) {
+        if let Some(commit) = self.commits.last_mut() {
+            commit.content.kept = Some(kept);
+        }
+    }
+
+    /// The newest commit was answered with an error, and this is the database now: that commit, unless it is what was
+    /// there before. Whether it is seen to have happened; if not, its frames may still come back from the WAL.
+    pub(super) fn settle(&mut self, seen: Content) -> bool {
+        let before = self.commits.len().checked_sub(2).map(|before| &self.commits[before].content);
+        if before.is_some_and(|before| matches(before, &seen)) {
+            return false;
+        }
+        if let Some(commit) = self.commits.last_mut() {
+            commit.content = seen;
+            commit.outcome = Outcome::Committed;
+        }
+        true
+    }
+
+    /// The newest commit never was.
+    pub(super) fn withdraw(&mut self) {
+        self.commits.pop();
     }
 
     /// Goes back to a state, or on from one on a way that was left: what else came is lost, and nobody was promised

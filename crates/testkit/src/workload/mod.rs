@@ -309,10 +309,10 @@ impl Application {
     fn change_mode(&mut self, ledger: &mut Ledger) -> rusqlite::Result<()> {
         (self.reader, self.foreign) = (None, None);
         let before = ledger.last();
-        if self.shape.synced {
-            // A rollback journal that is not synced away comes back.
-            self.writer.execute_batch("PRAGMA synchronous=EXTRA")?;
-        }
+        // A rollback journal that is not synced away comes back, also beside a file that SQLite has cut since: it removes
+        // the journal first, which holds nothing of the pages that go. With less than this, a disk that keeps no order
+        // between names and lengths damages the database by SQLite's own doing.
+        self.writer.execute_batch("PRAGMA synchronous=EXTRA")?;
         let rows = Content::of_rows(image::rows(&self.writer)?);
         self.commit("journal_mode=DELETE", rows, ledger, "PRAGMA journal_mode=DELETE", None)?;
         let result = self.without_wal(ledger);
@@ -330,10 +330,13 @@ impl Application {
     }
 
     fn without_wal(&self, ledger: &mut Ledger) -> rusqlite::Result<()> {
+        let kept = || Image::read(&self.writer)?.kept(&self.writer);
         if self.random.chance(1, 2) {
+            ledger.keep(kept()?);
             self.transaction("insert without WAL", ledger, |app| app.insert(3))?;
         }
         if self.random.chance(1, 2) {
+            ledger.keep(kept()?);
             let page_size = self.random.pick(&[512, 1024, 4096, 8192]).copied().unwrap_or(4096);
             self.writer.execute_batch(&format!("PRAGMA page_size={page_size}"))?;
             self.vacuum(ledger)?;
@@ -358,7 +361,27 @@ impl Application {
 
     fn vacuum(&self, ledger: &mut Ledger) -> rusqlite::Result<()> {
         let content = Content::of_rows(image::rows(&self.writer)?);
-        self.commit("vacuum", content, ledger, "VACUUM", None)
+        let before = ledger.last();
+        let Err(error) = self.commit("vacuum", content, ledger, "VACUUM", None) else { return Ok(()) };
+        let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
+        if !self.process.alive() || (ledger.last() == before && !full) {
+            return Err(error);
+        }
+        // It commits the database, and after that the temporary one that it was made from: an error of the second, for
+        // which there may be no room, says nothing about the first. Who is told one must look.
+        if full {
+            ledger.add(Commit { content, outcome: Outcome::Unknown, what: "vacuum".to_owned() });
+        }
+        let seen = Image::read(&self.writer)?.content();
+        let whole = Some(image::rows(&self.writer)?) == content.rows;
+        if whole && ledger.settle(seen) {
+            return Ok(());
+        }
+        if whole && full {
+            // There was no room for its last frame, so nothing of it can come back.
+            ledger.withdraw();
+        }
+        Err(error)
     }
 
     /// `image` is what will be there, where that is known before.

@@ -7,6 +7,7 @@ mod everywhere;
 mod forward;
 mod handover;
 mod party;
+mod record;
 mod restore;
 mod scene;
 mod smoke;

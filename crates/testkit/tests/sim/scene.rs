@@ -8,7 +8,9 @@ use litekeep::settings::Settings;
 use litekeep_core::decisions::Decisions;
 use litekeep_core::env::Clock;
 use litekeep_core::limits::IDLE_LOOK;
+use litekeep_formats::Level;
 use litekeep_store::memory::MemoryStore;
+use litekeep_store::{Scope, Store};
 use rusqlite::Connection;
 use std::path::Path;
 use std::sync::Arc;
@@ -122,8 +124,18 @@ impl Scene {
         Engine { replicator, clock: self.clock.clone(), jobs, due: Duration::ZERO }
     }
 
+    /// How many slots are in the replica.
+    pub(crate) fn slots_in_replica(&self) -> usize {
+        self.store.list(&Scope::Level(Level::SLOTS)).unwrap().len()
+    }
+
     /// How many rows of `t` are in the replica, which must give a sound database.
     pub(crate) fn rows_in_replica(&self) -> u32 {
+        self.rows_if_any().expect("nothing is in the replica")
+    }
+
+    /// The same; `None` for a replica in which there never was anything.
+    pub(crate) fn rows_if_any(&self) -> Option<u32> {
         let disk = empty(&self.clock);
         let process = disk.process();
         let vfs = Vfs::new(&process);
@@ -133,13 +145,16 @@ impl Scene {
             clock: Arc::new(self.clock.clone()),
             vfs: Some(vfs.name().to_owned()),
         };
-        let options = Options { parallelism: 1, ..Options::new(DATABASE) };
-        let outcome = restore(&env, &options, &mut |_| {}).unwrap();
-        assert!(matches!(outcome, Outcome::Restored(_)), "{outcome:?}");
+        let options = Options { parallelism: 1, if_replica_exists: true, ..Options::new(DATABASE) };
+        match restore(&env, &options, &mut |_| {}).unwrap() {
+            Outcome::Restored(_) => {}
+            Outcome::Skipped(_) => return None,
+            other @ Outcome::Planned(_) => panic!("{other:?}"),
+        }
         let restored = vfs.open(DATABASE).unwrap();
         let check: String = restored.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         assert_eq!(check, "ok");
-        rows(&restored)
+        Some(rows(&restored))
     }
 }
 

@@ -31,3 +31,37 @@ fn four_hundred_seeds_lose_nothing() {
 fn a_seed_repeats_its_history_to_the_byte() {
     all((1000..1060).map(Scenario::bulk).chain((1000..1020).map(Scenario::smoke)), run_twice);
 }
+
+/// A scene that found something, and what it was.
+type Found = (fn(u64) -> Scenario, u64, &'static str);
+
+/// Seeds that found something, by what it was. Their histories are others by now; the directed tests are `record`,
+/// `waiting`, and those of `workload` and `disk`.
+#[test]
+fn seeds_that_once_found_something_pass() {
+    const JOURNAL: &str = "a rollback leaves what free pages were given";
+    const UNLINK: &str = "a failing look kept SQLite from removing its WAL";
+    let found: [Found; 16] = [
+        (Scenario::bulk, 110_711, JOURNAL),
+        (Scenario::bulk, 200_711, JOURNAL),
+        (Scenario::bulk, 202_154, JOURNAL),
+        (Scenario::bulk, 203_622, JOURNAL),
+        (Scenario::bulk, 306_564, JOURNAL),
+        (Scenario::smoke, 301_196, JOURNAL),
+        (Scenario::smoke, 301_970, JOURNAL),
+        (Scenario::bulk, 110_963, UNLINK),
+        (Scenario::bulk, 302_469, UNLINK),
+        (Scenario::bulk, 306_010, UNLINK),
+        (Scenario::bulk, 302_684, "a VACUUM that was done said that the disk was full"),
+        (Scenario::bulk, 321_594, "a VACUUM that had failed came back from the WAL"),
+        (Scenario::bulk, 322_156, "a VACUUM that had failed came back from the WAL"),
+        (Scenario::bulk, 306_614, "a record that had failed stood all the same"),
+        (Scenario::bulk, 310_919, "a change to WAL mode failed unheard"),
+        (Scenario::bulk, 313_717, "a journal came back beside a file that was cut since"),
+    ];
+    for (scenario, seed, why) in found {
+        if let Err(finding) = run(&scenario(seed)) {
+            panic!("{why}: {finding}");
+        }
+    }
+}

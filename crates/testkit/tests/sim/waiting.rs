@@ -4,6 +4,7 @@ use litekeep_core::env::Clock;
 use rusqlite::Connection;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use testkit::disk::{Call, Fault};
 
 const INSERT: &str = "INSERT INTO t(body) VALUES (randomblob(500))";
 
@@ -151,4 +152,44 @@ fn r12_beside_a_reader_that_never_ends_the_write_lock_is_taken_seldom_and_never_
     engine.pass(Duration::from_secs(5));
     assert!(engine.status().wal_frames < 10, "{:?}", engine.status());
     assert_eq!(scene.rows_in_replica(), rows(&impatient.lock().unwrap().app));
+}
+
+/// An application that came in rollback mode, and an engine whose change to WAL mode meets `fault`.
+fn a_change_of_mode_fails(fault: Fault) -> u64 {
+    let scene = Scene::new();
+    let (application, keeper) = (scene.program(), scene.program());
+    let app = application.open();
+    app.execute_batch("PRAGMA busy_timeout=0; CREATE TABLE t(id INTEGER PRIMARY KEY, body)").unwrap();
+    let shown = format!("{fault:?}");
+    scene.disk.inject(fault);
+    let mut engine = scene.engine(&keeper, Settings::default());
+    let mut work = |seconds| {
+        for _ in 0..seconds {
+            engine.step();
+            scene.clock.advance(Duration::from_secs(1));
+        }
+    };
+    work(60);
+    let failures = scene.disk.failures();
+    scene.disk.heal();
+    work(60);
+    assert_eq!(app.execute(INSERT, []), Ok(1), "{shown}");
+    work(60);
+    assert_eq!(scene.rows_in_replica(), rows(&app), "{shown}");
+    failures
+}
+
+/// Seed 310919 of the scenario `bulk`: the engine took the database for one in WAL mode and held a read transaction, which
+/// in the old mode keeps every writer out.
+#[test]
+fn an_engine_that_could_not_change_the_journal_mode_tries_again_and_stands_in_nobodys_way() {
+    use std::io::ErrorKind::{Other, StorageFull};
+    let mut met = 0;
+    for (call, error) in [(Call::Write, Other), (Call::Write, StorageFull), (Call::Sync, Other)] {
+        for (skip, times) in (0..12).flat_map(|skip| [(skip, 1), (skip, 3)]) {
+            let path = "/data/app.db".to_owned();
+            met += a_change_of_mode_fails(Fault { call, path, skip, times, error });
+        }
+    }
+    assert!(met > 40, "only {met} failures");
 }

@@ -162,10 +162,7 @@ pub(super) unsafe extern "C" fn x_delete(
     let result = unsafe {
         live(vfs, |live| {
             let path = path(name).unwrap_or_default();
-            if Files::id(&live.process, &path)?.is_none() {
-                return Err(io::ErrorKind::NotFound.into());
-            }
-            live.process.remove(&path)?;
+            live.process.unlink(&path)?;
             if sync_dir != 0 { live.process.sync_dir(litekeep::files::parent(&path)) } else { Ok(()) }
         })
     };
