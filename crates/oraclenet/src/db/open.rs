@@ -35,7 +35,11 @@ pub fn writer(path: &Path) -> rusqlite::Result<Connection> {
 /// # Errors
 /// SQLite's.
 pub fn use_wal(connection: &Connection) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "journal_mode", "WAL")
+    // To the end: the first step gives the mode, and only the last one commits it.
+    let mut statement = connection.prepare("PRAGMA journal_mode=WAL")?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
 }
 
 /// A connection for a look at a file of which nobody knows yet what it is, and whose. It changes nothing of what the
