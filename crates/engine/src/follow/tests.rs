@@ -114,6 +114,39 @@ fn what_is_handed_over_is_gone_on_with_and_nothing_is_compared_or_shipped_twice(
     }
 }
 
+/// An owner that sleeps with a staged slot may find its number compacted and deleted when it wakes, and nothing tells
+/// whether that was its own slot or another's.
+#[test]
+fn a_slot_that_may_still_be_staged_is_not_taken_for_the_chains() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
+    let paths = [dir.path().join("a.db"), dir.path().join("b.db")];
+    let write = |path: &Path| {
+        let app = Connection::open(path).expect("opened");
+        app.execute_batch(
+            "PRAGMA journal_mode=WAL; CREATE TABLE IF NOT EXISTS t (v); INSERT INTO t VALUES (1)",
+        )
+        .expect("written");
+        let keeper = Keeper::start(env(&store), Settings::default(), path).expect("started");
+        let newest = keeper.sync(LONG).expect("synced").expect("something");
+        keeper.stop(LONG).expect("stopped");
+        newest
+    };
+    let ours = write(&paths[0]);
+    restored(&store, &paths[1]);
+    assert!(write(&paths[1]) > ours, "another one goes on");
+    store.delete(&[Key::Ltx(Level::SLOTS, TxidRange::single(ours))]).expect("deleted");
+    let meets = || {
+        let mut follower =
+            Follower::open(env(&store), &Settings::default(), Manner::default(), &paths[0]).expect("opened");
+        assert!(follower.find_place().expect("looked at"));
+        follower.meet().expect("asked")
+    };
+    assert!(meets(), "nothing is staged: it was confirmed");
+    std::fs::write(directory(&paths[0], None).join(format!("slot-{ours}")), b"its bytes").expect("staged");
+    assert!(!meets());
+}
+
 /// A clock that moves when told.
 struct Hand(AtomicU64);
 
