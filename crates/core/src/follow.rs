@@ -129,6 +129,11 @@ impl Pace {
         self.list = Some((now + pause, pause));
     }
 
+    /// Somebody knows that the chain goes on: the next missing slot is no end before the listings were asked again.
+    pub fn doubt(&mut self) {
+        self.list = None;
+    }
+
     /// The chain ends here, as seen by a look sent at `now`.
     pub fn tip(&mut self, now: Duration) {
         self.seen = Some(now);

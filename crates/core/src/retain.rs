@@ -136,11 +136,11 @@ fn compacted(catalog: &Catalog, policy: &Policy, now: TimestampMs, floor: Option
         .collect()
 }
 
-/// Whether a file of level 1 that covers a slot was there before it: what is merged is older than what it is merged into.
-fn came_late(catalog: &Catalog, slot: &LtxFile) -> bool {
-    let level_1 = Level::new(1).map_or(&[][..], |level| catalog.level(level));
+/// Whether a merged file that covers a slot was there before it: what is merged is older than what it is merged into. A
+/// slot that came later stands in a name that had been freed, and is no part of the chain.
+pub fn came_late(catalog: &Catalog, slot: &LtxFile) -> bool {
     let range = slot.range;
-    level_1.iter().any(|file| {
+    catalog.files().filter(|file| file.level != Level::SLOTS && file.level != Level::SNAPSHOTS).any(|file| {
         file.range.min() <= range.min() && range.max() <= file.range.max() && file.modified < slot.modified
     })
 }

@@ -205,6 +205,11 @@ impl Follower {
         self.state.as_ref()
     }
 
+    /// The chain is known to go on from here, whatever the last listing showed: the next look lists again.
+    pub(crate) fn doubt_tip(&mut self) {
+        self.pace.doubt();
+    }
+
     /// The newest epoch seen on the chain; `None` while nothing carried a seal.
     pub fn epoch(&self) -> Option<Epoch> {
         self.epoch

@@ -7,12 +7,14 @@ use super::{Follower, Place};
 use crate::error::KeepError;
 use crate::local::{State, SumsRecord, content};
 use crate::pending::Pending;
+use crate::restore;
 use crate::slot::BuildError;
 use crate::sqlite::{Edge, Scan, is_busy};
 use crate::sums::{Sums, SumsWriter};
 use crate::survey;
 use litekeep_core::assess::{Advance, Facts, Position, Resume};
 use litekeep_core::restore::LtxFile;
+use litekeep_core::retain;
 use litekeep_formats::crc::page_checksum;
 use litekeep_formats::wal::frame_len;
 use litekeep_formats::{Checksum, Level, PageNo, TimestampMs, Txid, TxidRange};
@@ -259,7 +261,7 @@ impl Follower {
         };
         match survey::read_ends(&*self.env.store, &file)? {
             Some((header, trailer)) => {
-                if ours.is_some_and(|ours| ours != trailer.file) {
+                if ours.is_some_and(|ours| ours != trailer.file) || self.came_late(txid)? {
                     return Ok(false);
                 }
                 self.epoch = self.epoch.max(header.seal().map(|seal| seal.epoch));
@@ -278,6 +280,14 @@ impl Follower {
         }
         self.met = true;
         Ok(true)
+    }
+
+    /// Whether the slot came into a name that had been freed: one that was sent before this machine slept, say. It is
+    /// ours then, and no part of the chain.
+    fn came_late(&self, txid: Txid) -> Result<bool, KeepError> {
+        let catalog = restore::catalog(&*self.env.store, self.manner.parallelism)?;
+        let slot = catalog.level(Level::SLOTS).iter().find(|file| file.range == TxidRange::single(txid));
+        Ok(slot.is_some_and(|slot| retain::came_late(&catalog, slot)))
     }
 
     /// Brings the checksums of what was applied into the array.

@@ -37,6 +37,7 @@ impl Machine {
             Do::Wait(_) if self.is_asked_to_look() => return self.catch_up(follower, acquire, now),
             Do::Wait(wait) => return Ok((Stage::Acquiring(follower, acquire), wait)),
             Do::Own(epoch, proof) => {
+                self.doubted = false;
                 return self.enter(follower, acquire, Tenancy::new(self.settings.times, epoch, proof));
             }
             Do::GiveUp { ours, theirs } => {
@@ -47,6 +48,14 @@ impl Machine {
             }
             Do::Damaged(epoch) => {
                 return Err(KeepError::EpochDamaged { epoch, replica: self.env.store.location() });
+            }
+            // A listing that lags hides the files that a sleeper's next slots went into: it is asked once more.
+            Do::Lost { .. } if !std::mem::replace(&mut self.doubted, true) => {
+                let mut follower = follower;
+                follower.doubt_tip();
+                self.close_unopened(acquire.epoch(), &follower);
+                self.role(Role::Standby);
+                return Ok((Stage::Following(follower), Duration::ZERO));
             }
             Do::Lost { epoch, closed, tip } => {
                 return Err(closed_without(&*self.env.store, epoch, closed, tip));

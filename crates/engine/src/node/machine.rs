@@ -64,6 +64,8 @@ pub struct Machine {
     /// When to look next without being asked.
     pub(super) next_look: Duration,
     pub(super) ending: bool,
+    /// The chain seemed to lack what a closing record speaks of, and the listings were asked again for it.
+    pub(super) doubted: bool,
 }
 
 impl Machine {
@@ -103,6 +105,7 @@ impl Machine {
             asked: 0,
             next_look: Duration::ZERO,
             ending: false,
+            doubted: false,
         };
         machine.stage = if machine.settings.fresh {
             machine.begin_alone(false)?

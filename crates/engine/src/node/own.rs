@@ -185,10 +185,11 @@ impl Machine {
             Err(KeepError::Sqlite { error, .. }) if crate::sqlite::is_busy(&error) => {
                 Ok((Stage::Returning(follower), BUSY))
             }
-            // Whoever claimed above us has not written anything yet either: the file may still be the one that begins.
+            // Whoever claimed above us has not written anything yet either: the file may still be the one that begins. If
+            // it is not, it comes back here, and is kept aside.
             Err(KeepError::Emptied { .. }) => {
                 drop(follower);
-                Ok((self.begin_alone(false)?, Duration::ZERO))
+                Ok((self.begin_alone(true)?, Duration::ZERO))
             }
             Err(error) => {
                 let pause = self.pause(error)?;

@@ -109,7 +109,7 @@ pub(super) struct Member {
     pub(super) store: FaultyStore,
     pub(super) desk: SharedDesk,
     pub(super) running: Option<Running>,
-    /// Whether the file was made to begin the chain, and was never owned since.
+    /// Whether the file was made to begin the chain, and nothing of it was acknowledged since.
     pub(super) to_begin: bool,
     /// Turns for which nothing happens here.
     pub(super) asleep: u64,

@@ -263,7 +263,7 @@ impl World {
         }
         let mut desk = member.desk.get();
         let acknowledged = std::mem::take(&mut desk.acknowledged);
-        member.to_begin &= desk.terms == 0;
+        member.to_begin &= acknowledged.is_empty();
         self.report.terms += std::mem::take(&mut desk.terms);
         self.report.closed += std::mem::take(&mut desk.closed);
         self.report.lost += std::mem::take(&mut desk.lost);
