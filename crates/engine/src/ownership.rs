@@ -5,6 +5,7 @@
 //! mean is decided in `core`.
 
 use crate::error::KeepError;
+use crate::settings::Durability;
 use crate::survey;
 use bytes::Bytes;
 use litekeep_core::env::Clock;
@@ -38,6 +39,22 @@ impl Record {
     }
 }
 
+/// Who writes a record.
+#[derive(Debug, Clone)]
+pub(crate) struct Author {
+    /// The random id of the instance.
+    pub(crate) id: String,
+    /// What its answers mean.
+    pub(crate) durability: Durability,
+}
+
+impl Author {
+    fn record(&self, epoch: Epoch, txid: u64) -> Record {
+        let durability = self.durability.as_str().to_owned();
+        Record { epoch: epoch.get(), owner: self.id.clone(), txid, durability }
+    }
+}
+
 /// What a claim gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Claim {
@@ -58,22 +75,17 @@ pub(crate) fn moment(clock: &dyn Clock, store: &dyn Store) -> Moment {
 pub(crate) fn claim(
     store: &dyn Store,
     epoch: Epoch,
-    owner: &str,
+    author: &Author,
     from: Option<Txid>,
     now: TimestampMs,
 ) -> Result<Claim, KeepError> {
-    let record = Record {
-        epoch: epoch.get(),
-        owner: owner.to_owned(),
-        txid: from.map_or(0, Txid::get),
-        durability: "local".to_owned(),
-    };
+    let record = author.record(epoch, from.map_or(0, Txid::get));
     let key = Key::Epoch(epoch, EpochRecord::Claim);
     match store.create(&key, record.spell(), now) {
         Ok(Created::Yes) => {}
         // An earlier question of ours may have been answered to nobody.
         Ok(Created::Exists) => {
-            let ours = read_record(store, epoch, EpochRecord::Claim)?.is_some_and(|it| it.owner == owner);
+            let ours = read_record(store, epoch, EpochRecord::Claim)?.is_some_and(|it| it.owner == author.id);
             return Ok(if ours { Claim::Made } else { Claim::Taken });
         }
         Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(Claim::NoCreateOnly),
@@ -178,16 +190,11 @@ pub(crate) fn write_record(
     store: &dyn Store,
     epoch: Epoch,
     kind: EpochRecord,
-    owner: &str,
+    author: &Author,
     txid: Txid,
     now: TimestampMs,
 ) -> Result<(), StoreError> {
-    let record = Record {
-        epoch: epoch.get(),
-        owner: owner.to_owned(),
-        txid: txid.get(),
-        durability: "local".to_owned(),
-    };
+    let record = author.record(epoch, txid.get());
     store.create(&Key::Epoch(epoch, kind), record.spell(), now).map(drop)
 }
 
@@ -244,11 +251,16 @@ mod tests {
     use litekeep_store::memory::MemoryStore;
     use std::sync::Arc;
 
+    fn author(id: &str) -> Author {
+        Author { id: id.to_owned(), durability: Durability::Replicated }
+    }
+
     #[test]
     fn a_claim_is_exclusive_and_its_owner_knows_it_again() {
         let store = MemoryStore::new(Arc::new(SystemClock));
-        let claim_as =
-            |owner: &str| claim(&store, Epoch::FIRST, owner, None, TimestampMs(0)).expect("an answer");
+        let claim_as = |owner: &str| {
+            claim(&store, Epoch::FIRST, &author(owner), None, TimestampMs(0)).expect("an answer")
+        };
         assert_eq!(claim_as("a"), Claim::Made);
         assert_eq!(claim_as("b"), Claim::Taken);
         assert_eq!(claim_as("a"), Claim::Made, "an answer that was lost");
@@ -263,14 +275,14 @@ mod tests {
         let (one, two) = (Epoch::FIRST, Epoch::FIRST.next());
         let txid = Txid::new(7).expect("not zero");
         for (epoch, owner) in [(one, "a"), (two, "b")] {
-            claim(&store, epoch, owner, None, TimestampMs(0)).expect("claimed");
+            claim(&store, epoch, &author(owner), None, TimestampMs(0)).expect("claimed");
         }
         let list = || {
             let epochs = list_epochs(&store, None, Some("b")).expect("listed");
             epochs.records.iter().map(|it| (it.opened, it.closed, it.gone)).collect::<Vec<_>>()
         };
         assert_eq!(list(), [(false, None, false), (false, None, true)]);
-        write_record(&store, one, EpochRecord::Closed, "a", txid, TimestampMs(0)).expect("written");
+        write_record(&store, one, EpochRecord::Closed, &author("a"), txid, TimestampMs(0)).expect("written");
         assert_eq!(list(), [(false, Some(7), false), (false, None, true)]);
     }
 

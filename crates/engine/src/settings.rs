@@ -46,8 +46,29 @@ pub struct Settings {
     pub open_when_confirmed: bool,
     /// Requests in flight while a state is restored for a comparison; 1 works on one thread alone.
     pub restore_parallelism: usize,
+    /// What the application's answers mean, for the epoch's records: people who compare two instances read it.
+    pub durability: Durability,
     /// Refuse a store that does not create only; else a warning says that it protects from nobody.
     pub require_create_only: bool,
+}
+
+/// What an application tells its clients by an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// It is committed on this machine.
+    Local,
+    /// It is in the replica.
+    Replicated,
+}
+
+impl Durability {
+    /// As an epoch's record spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Replicated => "replicated",
+        }
+    }
 }
 
 impl Default for Settings {
@@ -71,6 +92,7 @@ impl Default for Settings {
             look_every: None,
             open_when_confirmed: false,
             restore_parallelism: crate::restore::PARALLELISM,
+            durability: Durability::Local,
             require_create_only: false,
         }
     }

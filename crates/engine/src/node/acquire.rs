@@ -6,7 +6,7 @@ use super::machine::{Looked, Machine, Stage};
 use crate::error::KeepError;
 use crate::follow::Follower;
 use crate::local::State;
-use crate::ownership::{self, Claim};
+use crate::ownership::{self, Author, Claim};
 use crate::replicator::{Entry, closed_without};
 use crate::slot::{self, SlotHead};
 use litekeep_core::ownership::{Acquire, Do, Heard, Moment, Tenancy};
@@ -98,7 +98,7 @@ impl Machine {
                 };
                 follower.local().set_owner(&self.owner).map_err(io)?;
                 let from = follower.tip().map(|state| state.txid);
-                match ownership::claim(store, epoch, &self.owner, from, self.env.clock.wall())? {
+                match ownership::claim(store, epoch, &self.author(), from, self.env.clock.wall())? {
                     Claim::Made => Heard::Claimed(true),
                     Claim::Taken => Heard::Claimed(false),
                     Claim::NoCreateOnly if self.settings.single_writer => return Ok(None),
@@ -149,12 +149,17 @@ impl Machine {
         }
     }
 
+    fn author(&self) -> Author {
+        Author { id: self.owner.clone(), durability: self.settings.replication.durability }
+    }
+
     /// A claim that never opened closes with what it had reached, so that nobody waits for it.
     pub(super) fn close_unopened(&self, ours: Option<Epoch>, follower: &Follower) {
         // A file that was not found on the chain yet may hold what the chain does not.
         let (Some(epoch), Some(tip), true) = (ours, follower.tip(), self.standing) else { return };
         let (store, now) = (&*self.env.store, self.env.clock.wall());
-        let written = ownership::write_record(store, epoch, EpochRecord::Closed, &self.owner, tip.txid, now);
+        let written =
+            ownership::write_record(store, epoch, EpochRecord::Closed, &self.author(), tip.txid, now);
         if let Err(error) = written {
             tracing::warn!(%error, "the closing record of a claim could not be written; the next one waits for it");
         }

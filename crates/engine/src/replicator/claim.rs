@@ -101,9 +101,9 @@ impl Replicator {
             }
             Do::Claim(epoch) => {
                 self.local.set_owner(&self.owner).map_err(self.io("note the owner in"))?;
-                let (owner, from) = (self.owner.clone(), self.chain.durable);
+                let (author, from) = (self.author(), self.chain.durable);
                 self.find("claim", now, move || {
-                    ownership::claim(&*store, epoch, &owner, from, env.clock.wall()).map(Found::Claim)
+                    ownership::claim(&*store, epoch, &author, from, env.clock.wall()).map(Found::Claim)
                 });
             }
             Do::Prove(n) => {

@@ -3,7 +3,7 @@
 use super::{Phase, Replicator, Report, Stopping};
 use crate::error::KeepError;
 use crate::files::{File, Files, Open};
-use crate::ownership;
+use crate::ownership::{self, Author};
 use crate::slot::Built;
 use crate::survey;
 use litekeep_core::limits;
@@ -161,6 +161,11 @@ impl Replicator {
         self.write_epoch_record("open epoch", epoch, EpochRecord::Open, txid);
     }
 
+    /// This instance, as its records name it.
+    pub(super) fn author(&self) -> Author {
+        Author { id: self.owner.clone(), durability: self.settings.durability }
+    }
+
     pub(super) fn write_epoch_record(
         &self,
         name: &'static str,
@@ -168,11 +173,11 @@ impl Replicator {
         kind: EpochRecord,
         txid: Txid,
     ) {
-        let (store, owner, now) = (Arc::clone(&self.env.store), self.owner.clone(), self.env.clock.wall());
+        let (store, author, now) = (Arc::clone(&self.env.store), self.author(), self.env.clock.wall());
         self.spawn(
             name,
             move |reporter| {
-                let result = ownership::write_record(&*store, epoch, kind, &owner, txid, now);
+                let result = ownership::write_record(&*store, epoch, kind, &author, txid, now);
                 reporter.report(Report::Recorded(kind, result.map_err(KeepError::from)));
             },
             Report::Recorded(kind, Err(KeepError::JobLost(name))),

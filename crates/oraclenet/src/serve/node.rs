@@ -3,6 +3,7 @@
 use super::boot::{NOTICE, Opened, Stopped};
 use super::options::Options;
 use super::{Trouble, World, exit};
+use crate::db::Durability;
 use crate::db::{Owning, Standing};
 use litekeep::error::{KeepError, KeepErrorKind};
 use litekeep::files::RealFiles;
@@ -59,7 +60,14 @@ pub(super) fn start(
         decisions: Decisions::RIGHT,
     };
     let settings = NodeSettings {
-        replication: settings::Settings { sync_interval: SYNC_INTERVAL, ..settings::Settings::default() },
+        replication: settings::Settings {
+            sync_interval: SYNC_INTERVAL,
+            durability: match options.durability {
+                Durability::Replicated => settings::Durability::Replicated,
+                Durability::Local => settings::Durability::Local,
+            },
+            ..settings::Settings::default()
+        },
         times: Times { hand_over: options.hand_over, ..Times::USUAL },
         look_every: LOOK_EVERY,
         fresh,
