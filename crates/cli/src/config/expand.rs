@@ -22,20 +22,34 @@ pub(crate) struct Expanded {
     file: String,
 }
 
+/// Gives a variable's value, `None` for one that is not set.
+type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Defaults may hold variables with defaults, so many deep; what lies deeper stays as it stands.
+const DEPTH: u32 = 8;
+
 /// Expands every variable; `lookup` gives `None` for one that is not set.
-pub(crate) fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Expanded {
+pub(crate) fn expand(text: &str, lookup: Lookup<'_>) -> Expanded {
+    expand_to(text, lookup, DEPTH)
+}
+
+fn expand_to(text: &str, lookup: Lookup<'_>, depth: u32) -> Expanded {
     let mut out = Expanded { file: text.to_owned(), ..Expanded::default() };
+    let Some(depth) = depth.checked_sub(1) else {
+        out.text = text.to_owned();
+        return out;
+    };
     let mut at = 0;
     for line in text.split_inclusive('\n') {
         let comment = line.trim_start().starts_with('#');
-        out.line(line, at, comment, &lookup);
+        out.line(line, at, comment, lookup, depth);
         at += line.len();
     }
     out
 }
 
 impl Expanded {
-    fn line(&mut self, line: &str, start: usize, comment: bool, lookup: &impl Fn(&str) -> Option<String>) {
+    fn line(&mut self, line: &str, start: usize, comment: bool, lookup: Lookup<'_>, depth: u32) {
         let mut rest = line;
         while let Some(at) = rest.find('$') {
             let from = start + line.len() - rest.len();
@@ -50,7 +64,7 @@ impl Expanded {
                 "" => {}
                 name => {
                     let place = (!comment).then(|| place_at(&self.file, from + at));
-                    self.variable(name, place, lookup);
+                    self.variable(name, place, lookup, depth);
                 }
             }
         }
@@ -58,7 +72,7 @@ impl Expanded {
         self.text.push_str(rest);
     }
 
-    fn variable(&mut self, name: &str, place: Option<Place>, lookup: &impl Fn(&str) -> Option<String>) {
+    fn variable(&mut self, name: &str, place: Option<Place>, lookup: Lookup<'_>, depth: u32) {
         let (name, default) = match name.split_once(":-") {
             Some((name, default)) => (name, Some(default)),
             None => (name, None),
@@ -68,7 +82,7 @@ impl Expanded {
             (Some(value), None, _) => self.text.push_str(&value),
             (Some(value), Some(_), _) if !value.is_empty() => self.text.push_str(&value),
             (_, Some(default), place) => {
-                let inner = expand(default, lookup);
+                let inner = expand_to(default, lookup, depth);
                 self.text.push_str(&inner.text);
                 for (name, _) in inner.unset {
                     self.missing(&name, place);
@@ -158,7 +172,7 @@ mod tests {
     use super::*;
 
     fn expanded(text: &str) -> Expanded {
-        expand(text, |name| match name {
+        expand(text, &|name| match name {
             "HOME" => Some("/home/ada".to_owned()),
             "A_1" => Some("one".to_owned()),
             "EMPTY" => Some(String::new()),
@@ -208,6 +222,11 @@ mod tests {
         ] {
             assert_eq!(expanded(text).text, expected, "{text}");
         }
+        let deep = |depth| format!("{}x{}", "${N:-".repeat(depth), "}".repeat(depth));
+        assert_eq!(expanded(&deep(7)).text, "x");
+        assert_eq!(expanded(&deep(8)).text, "x");
+        assert_eq!(expanded(&deep(9)).text, "${N:-x}");
+        assert_eq!(expanded(&deep(100_000)).text.len(), 6 * (100_000 - 8) + 1);
         assert_eq!(expanded("${X:-1} ${Y:-$Z}").unset, [("Z".to_owned(), Place { line: 1, column: 9 })]);
     }
 

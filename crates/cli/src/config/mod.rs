@@ -246,7 +246,7 @@ fn parse(world: &World, text: &str, shown: &str, expand_env: bool, pick: Pick<'_
     let mut notes = Notes::default();
     let expanded = expand_env.then(|| {
         let pid = world.pid.to_string();
-        expand::expand(text, |name| match name {
+        expand::expand(text, &|name| match name {
             "PID" => Some(pid.clone()),
             name => world.env.raw(name).map(str::to_owned),
         })
@@ -261,8 +261,11 @@ fn parse(world: &World, text: &str, shown: &str, expand_env: bool, pick: Pick<'_
     if let Some(expanded) = &expanded {
         bring_back(expanded, &mut config, &mut notes);
     }
-    notes.problems.sort_by_key(|problem| problem.place);
-    notes.warnings.sort_by_key(|warning| warning.place);
+    // a setting at the file's top may be judged once for each database
+    for remarks in [&mut notes.problems, &mut notes.warnings, &mut notes.mapped] {
+        remarks.sort();
+        remarks.dedup();
+    }
     let say = |remarks: &[Remark]| remarks.iter().map(|remark| remark.shown(shown)).collect::<Vec<_>>();
     config.warnings = say(&notes.warnings);
     config.mapped = say(&notes.mapped);

@@ -32,7 +32,7 @@ impl fmt::Display for Place {
 }
 
 /// One line for whoever wrote the file: what, and what to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Remark {
     /// Where; `None` where no place is to blame.
     pub(crate) place: Option<Place>,

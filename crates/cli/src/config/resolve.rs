@@ -12,6 +12,7 @@ use crate::text::duration;
 use crate::world::World;
 use litekeep_core::limits;
 use litekeep_formats::ltx::PageEncoding;
+use litekeep_store::location::Settings;
 use serde_saphyr::Spanned;
 use std::time::Duration;
 
@@ -47,7 +48,6 @@ pub(super) fn resolve(world: &World, file: &File, pick: Pick<'_>, notes: &mut No
         }
     }
     twice(&config.databases, &places, notes);
-    notes.problems.dedup();
     config
 }
 
@@ -395,7 +395,7 @@ fn twice(databases: &[Database], places: &[Place], notes: &mut Notes) {
         let before = &databases[..at];
         if before.iter().any(|other| other.path == database.path) {
             notes.problem(*place, format!("{} is listed twice", database.path.display()));
-        } else if before.iter().any(|other| other.replica == database.replica) {
+        } else if before.iter().any(|other| same_place(&other.replica, &database.replica)) {
             let location = database.replica.location();
             notes.problem(
                 *place,
@@ -406,6 +406,17 @@ fn twice(databases: &[Database], places: &[Place], notes: &mut Notes) {
         if meta.is_some() && before.iter().any(|other| other.settings.meta_path.as_ref() == meta) {
             notes.problem(*place, "another database has the same meta-path: give each its own");
         }
+    }
+}
+
+/// Whether two replicas lie in one place, however each is reached.
+fn same_place(a: &Settings, b: &Settings) -> bool {
+    match (a, b) {
+        (Settings::Directory(a), Settings::Directory(b)) => a == b,
+        (Settings::S3(a), Settings::S3(b)) => {
+            (&a.bucket, &a.path, &a.endpoint) == (&b.bucket, &b.path, &b.endpoint)
+        }
+        _ => false,
     }
 }
 

@@ -338,7 +338,7 @@ mod tests {
     use super::*;
 
     fn file(text: &str) -> File {
-        parse(text).unwrap_or_else(|error| panic!("{error}:\n{text}"))
+        parse(text).unwrap_or_else(|error| panic!("{}:\n{text}", error.shown("f")))
     }
 
     #[test]
@@ -349,26 +349,10 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_equal_keys_counts() {
-        let file = file("dbs:\n  - path: a\n    path: b\n");
-        assert_eq!(file.dbs.expect("dbs")[0].value.path.as_ref().expect("a path").value, "b");
-    }
-
-    #[test]
-    fn booleans_are_read_in_the_spellings_of_yaml_1_1() {
-        for (text, expected) in
-            [("yes", true), ("on", true), ("True", true), ("no", false), ("OFF", false), ("false", false)]
-        {
-            let file = file(&format!("retention:\n  enabled: {text}\n"));
-            assert_eq!(file.retention.and_then(|r| r.enabled).map(|e| e.value), Some(expected), "{text}");
-        }
-    }
-
-    #[test]
     fn keys_that_look_like_numbers_stay_as_they_are_written() {
         for text in ["0123", "12345e5", "1_000", "0x10", "true", "\"007\""] {
             let file = file(&format!("secret-access-key: {text}\n"));
-            let secret = file.replica.secret_access_key.expect("the key").0;
+            let secret = file.replica.secret_access_key.expect("the key").value.0;
             assert_eq!(secret.expose(), text.trim_matches('"'), "{text}");
         }
     }
@@ -376,51 +360,60 @@ mod tests {
     #[test]
     fn anchors_and_merge_keys_are_applied() {
         let file = file(
-            "x: &base\n  type: s3\n  bucket: b\ndbs:\n  - path: a\n    replica:\n      <<: *base\n      path: p\n",
+            "x-base: &base\n  type: s3\n  bucket: b\ndbs:\n  - path: a\n    replica:\n      <<: *base\n      path: p\n",
         );
         let replica = file.dbs.expect("dbs")[0].value.replica.clone().expect("a replica").value;
         assert_eq!(replica.settings.bucket.expect("a bucket").value, "b");
         assert_eq!(replica.path.expect("a path").value, "p");
-        assert_eq!(file.unknown[0].key, "x");
+        assert_eq!(file.unknown[0].key, "x-base");
     }
 
     #[test]
-    fn an_unknown_key_is_kept_with_its_line_and_the_key_it_is_like() {
+    fn an_unknown_key_is_kept_with_its_place_and_the_key_it_is_like() {
         let file =
             file("dbs:\n  - path: a\n    replica:\n      bukcet: b\n      zzzzzz:\n        - 1\nadr: x\n");
         let replica = &file.dbs.as_ref().expect("dbs")[0].value.replica.as_ref().expect("a replica").value;
-        assert_eq!(
-            replica.unknown,
-            [
-                Unknown { key: "bukcet".into(), line: 4, near: Some("bucket") },
-                Unknown { key: "zzzzzz".into(), line: 5, near: None }
-            ]
-        );
-        assert_eq!(file.unknown, [Unknown { key: "adr".into(), line: 7, near: Some("addr") }]);
+        let unknown =
+            |key: &str, line, column, near| Unknown { key: key.into(), place: Place { line, column }, near };
+        let found = [unknown("bukcet", 4, 7, Some("bucket")), unknown("zzzzzz", 5, 7, None)];
+        assert_eq!(replica.unknown, found);
+        assert_eq!(file.unknown, [unknown("adr", 7, 1, Some("addr"))]);
     }
 
     #[test]
-    fn an_error_names_its_line_and_never_a_secret() {
-        for (text, line) in [
-            ("a: 1\nsecret-access-key: [hush]\n", "line 2"),
-            ("secret-access-key: \"hush\n", "line 1"),
-            ("secret-access-key: @hush\n", "line 1"),
-            ("secret-access-key: hush: hush\n", "line 1"),
-            ("retention:\n  enabled: hush\n", "line 2"),
-            ("dbs: hush\n", "line 1"),
-            ("dbs:\n  - hush\n", "line 2"),
+    fn what_is_no_yaml_is_told_in_one_line_with_its_place_and_never_a_secret() {
+        for (text, shown) in [
+            ("addr: 1\n\tb: hush\n", "1:7: a tab: indent with spaces"),
+            ("dbs:\n\t- path: hush\n", "2:2: a tab: indent with spaces"),
+            ("dbs:\n  - path: a\n    path: hush\n", "3:5: path stands here a second time: keep one"),
+            ("a: 1\nsecret-access-key: [hush]\n", "2:20: one value is expected here, not a list"),
+            ("exec: {hush: 1}\n", "1:7: one value is expected here"),
+            ("secret-access-key: \"hush\n", "1:20: a quote that is never closed"),
+            ("secret-access-key: @hush\n", "1:20: a character that no value begins with"),
+            ("secret-access-key: hush: hush\n", "put the value into quotes"),
+            (
+                "secret-access-key: *hush\n",
+                "1:20: an alias (`*name`) of an anchor that does not stand above it",
+            ),
+            ("dbs: hush\n", "1:6: a list is expected here"),
+            ("dbs:\n  - hush\n", "2:5: keys with values are expected here"),
+            ("- hush\n", "1:1: keys with values are expected here"),
+            ("hush\n", "1:1: keys with values are expected here"),
+            ("logging: hush\n", "1:10: keys with values are expected here"),
+            ("dbs: [\n", "1:6: this is no YAML"),
+            ("dbs:\n  - path: a\n  path: hush\n", "3:3: this is no YAML"),
+            ("exec: a\n---\nexec: hush\n", ": a second document begins here"),
         ] {
-            let error = parse(text).expect_err(text);
-            assert!(error.contains(line) && !error.contains("hush"), "{text}: {error}");
+            let error = parse(text).expect_err(text).shown("f");
+            assert!(error.contains(shown) && !error.contains("hush"), "{text}: {error}");
+            assert!(error.starts_with("f:") && !error.contains('\n'), "{text}: {error}");
         }
-        let error = parse("\nl0-retention: 5\n").expect_err("no unit");
-        assert!(error.contains("line 2") && error.contains("no unit"), "{error}");
     }
 
     #[test]
     fn secrets_do_not_show_in_debug() {
         let file = file(
-            "secret-access-key: hush\naccess-key-id: hush\ndbs:\n  - replica:\n      url: s3://hush@b\n",
+            "secret-access-key: hush\naccess-key-id: hush\nheartbeat-url: hush\ndbs:\n  - replica:\n      url: s3://hush@b\n",
         );
         assert!(!format!("{file:?}").contains("hush"));
     }

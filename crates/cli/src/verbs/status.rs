@@ -50,18 +50,20 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
 
 fn look(database: &Database) -> Row {
     let directory = local::directory(&database.path, database.settings.meta_path.as_deref());
-    let row = |status, local_txid: Option<String>, wal_bytes| Row {
+    let row = |status, local_txid: Option<String>, wal: Option<u64>| Row {
         database: database.path.display().to_string(),
         status,
         local_txid: local_txid.unwrap_or_else(|| "-".to_owned()),
-        wal_size: size::short(wal_bytes),
-        wal_bytes,
+        wal_size: wal.map_or_else(|| "-".to_owned(), size::short),
+        wal_bytes: wal.unwrap_or(0),
     };
     let wal = RealFiles.len(&with_suffix(&database.path, "-wal"));
     match (RealFiles.id(&database.path), local::peek(&RealFiles, &directory), wal) {
-        (Ok(None), _, _) => row("no database", None, 0),
-        (Ok(Some(_)), Ok(Some(state)), Ok(wal)) => row("ok", Some(state.txid.to_string()), wal.unwrap_or(0)),
-        (Ok(Some(_)), Ok(None), Ok(wal)) => row("not initialized", None, wal.unwrap_or(0)),
-        _ => row("error", None, 0),
+        (Ok(None), _, _) => row("no database", None, None),
+        (Ok(Some(_)), Ok(Some(state)), Ok(wal)) => {
+            row("ok", Some(state.txid.to_string()), Some(wal.unwrap_or(0)))
+        }
+        (Ok(Some(_)), Ok(None), Ok(wal)) => row("not initialized", None, Some(wal.unwrap_or(0))),
+        _ => row("error", None, None),
     }
 }
