@@ -2,7 +2,7 @@
 //! are never among the values.
 
 use super::{Config, Database, Directory, FOR_EVER, Origin, Origins};
-use crate::text::{duration, size};
+use crate::text::duration;
 use litekeep::local;
 use litekeep_formats::ltx::PageEncoding;
 use litekeep_store::location::{CredentialSource, S3Settings, Settings};
@@ -123,7 +123,7 @@ fn s3_rows(s3: &S3Settings) -> Vec<Row> {
         ("sign-payload", s3.sign_payload.to_string()),
         ("storage-class", text(&s3.storage_class)),
         ("sse-kms-key-id", text(&s3.sse_kms_key_id)),
-        ("part-size", s3.part_size.map_or_else(|| "auto".to_owned(), size::human)),
+        ("part-size", s3.part_size.map_or_else(|| "auto".to_owned(), |size| size.to_string())),
         ("concurrency", s3.concurrency.map_or_else(|| "auto".to_owned(), |count| count.to_string())),
     ]
 }

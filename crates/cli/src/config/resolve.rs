@@ -73,6 +73,8 @@ fn top(world: &World, file: &File, notes: &mut Notes) -> Config {
             notes.problem(Place::of(field), text);
         }
     }
+    let why = "`validation: interval` is the key for all, this one is a replica's";
+    notes.in_vain("validation-interval", file.replica.validation_interval.as_ref(), why);
     let why = "what is due is decided from the replica's state";
     let check = file.l0_retention_check_interval.as_ref();
     if notes.positive("l0-retention-check-interval", check).is_some() {

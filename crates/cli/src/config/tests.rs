@@ -155,7 +155,7 @@ fn replicas_are_found_by_type_or_url() {
 #[test]
 fn settings_at_the_top_are_every_replicas_default() {
     let config = config(
-        "access-key-id: top\nsecret-access-key: hush\nregion: eu\nsync-interval: 5s\ndbs:\n  - path: /a.db\n    \
+        "access-key-id: top\nsecret-access-key: hush\nregion: eu\nsync-interval: 5s\nconcurrency: 3\npart-size: 8MiB\ndbs:\n  - path: /a.db\n    \
          replicas:\n      - url: s3://b/a\n  - path: /b.db\n    replica:\n      url: s3://b/b\n      region: us\n      \
          sync-interval: 1s\n      access-key-id: own\n",
     );
@@ -168,10 +168,11 @@ fn settings_at_the_top_are_every_replicas_default() {
                 s3.access_key_id.as_deref().expect("an id"),
                 s3.region.as_deref().expect("a region"),
                 database.settings.sync_interval.as_secs(),
+                (s3.concurrency, s3.part_size) == (Some(3), Some(8 << 20)),
             )
         })
         .collect();
-    assert_eq!(found, [("top", "eu", 5), ("own", "us", 1)]);
+    assert_eq!(found, [("top", "eu", 5, true), ("own", "us", 1, true)]);
 }
 
 #[test]
@@ -213,6 +214,7 @@ fn keys_without_effect_are_named_with_their_place() {
         ("logging:\n  type: pretty", "", "pretty is taken as text"),
         ("logging:\n  level: loud", "", "`loud` is none of trace"),
         ("validation:\n  interval: 1h", "", "f:2:13: validation: interval has no effect"),
+        ("validation-interval: 1m", "", "f:1:22: validation-interval has no effect"),
         ("l0-retention-check-interval: 1m", "", "l0-retention-check-interval has no effect"),
         ("shutdown-sync-interval: 1s", "", "shutdown-sync-interval has no effect"),
         ("", "      bucket: b\n", "f:6:15: bucket has no effect: the replica's type is file"),
@@ -536,6 +538,49 @@ fn every_setting_says_where_it_came_from() {
         (1, "endpoint", "s3.example.com", "line 15"),
     ] {
         assert_eq!(shown(database, name), (value.to_owned(), from.to_owned()), "{name}");
+    }
+}
+
+#[test]
+fn every_key_that_is_known_is_in_the_table_of_differences() {
+    let table = include_str!("../../../../COMPAT.md");
+    for (section, keys) in unknown::sections() {
+        for key in keys {
+            let there = table.contains(&format!("`{key}`")) || table.contains(&format!("`{section}: {key}`"));
+            assert!(there, "COMPAT.md lacks {key} of {section}");
+        }
+    }
+}
+
+#[test]
+fn no_damage_to_a_file_makes_more_of_it_than_lines_of_problems() {
+    let whole = with(
+        "addr: ${A:-':1'}\nsocket: {enabled: $B, permissions: 0600}\nsnapshot: &s\n  interval: 1h\nlevels:\n  - interval: 1s",
+        "    snapshot:\n      <<: *s\n    truncate-page-n: 5\n  - dir: ~/d\n    pattern: '*'\n    replicas:\n      - url: s3://b/\u{e9}\n",
+    );
+    let mut random = 0x9e37_79b9_u64;
+    let mut next = |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random % 1_000_003).expect("small") % below
+    };
+    let junk: Vec<char> = "$:-{}[]'\"\t\n &*<#0\u{e9}".chars().collect();
+    for round in 0..3000 {
+        let mut text: Vec<char> = whole.chars().collect();
+        for _ in 0..=next(4) {
+            let at = next(text.len().max(1)).min(text.len());
+            match next(3) {
+                0 if !text.is_empty() => drop(text.remove(at)),
+                1 => text.truncate(at),
+                _ => text.insert(at, junk[next(junk.len())]),
+            }
+        }
+        let text: String = text.into_iter().collect();
+        let (_, problems) = judged(KEYS, &text, Pick::First);
+        for problem in problems {
+            assert!(problem.starts_with("f:") && !problem.contains('\n'), "{round}: {problem}\n{text}");
+        }
     }
 }
 

@@ -54,7 +54,7 @@ pub(crate) fn page(verb: &Verb) -> String {
 
 fn head(name: &str, summary: &str) -> String {
     format!(
-        ".TH {} 1 \"\" \"litekeep {}\"\n.SH NAME\n{} \\- {}\n",
+        ".TH {} 1 \"\" \"litekeep {}\"\n.nh\n.ad l\n.SH NAME\n{} \\- {}\n",
         name.to_ascii_uppercase().replace('-', "\\-"),
         env!("CARGO_PKG_VERSION"),
         escaped(name),
@@ -93,7 +93,11 @@ fn exit_status(out: &mut String) {
 /// The keys that the configuration file may hold.
 fn keys(out: &mut String) {
     out.push_str(".SH KEYS\n");
-    text(out, "What each means is in Litestream's documentation; COMPAT.md has the differences.");
+    text(
+        out,
+        "What each means is in Litestream's documentation; COMPAT.md has the differences. Keys of what is not built in are \
+         refused by name, and so is every key that is not listed here.",
+    );
     for (section, mut keys) in sections() {
         keys.sort_unstable();
         let _ = writeln!(out, ".TP\n{}\n{}", escaped(section), escaped(&keys.join(", ")));
@@ -143,7 +147,7 @@ mod tests {
         for page in VERBS.iter().map(page).chain([overview()]) {
             for line in page.lines().filter(|line| line.starts_with(['.', '\''])) {
                 let request = line[1..].split(' ').next().unwrap_or_default();
-                let known = ["TH", "SH", "SS", "TP", "PP", "B", "I", "BR", "RI", "br"];
+                let known = ["TH", "nh", "ad", "SH", "SS", "TP", "PP", "B", "I", "BR", "RI", "br"];
                 assert!(known.contains(&request), "{line}");
             }
         }

