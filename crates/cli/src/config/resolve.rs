@@ -63,6 +63,10 @@ fn top(world: &World, file: &File, notes: &mut Notes) -> Config {
     from_file(origins, "heartbeat-url", file.heartbeat_url.as_ref());
     from_file(origins, "heartbeat-interval", file.heartbeat_interval.as_ref());
     config.logging = logging(file, origins, notes);
+    if let Some(level) = world.env.get("LOG_LEVEL") {
+        config.logging.level = Some(level.to_owned());
+        origins.set("logging: level", Origin::Environment("LOG_LEVEL".to_owned()));
+    }
     config.socket = socket(world, file, origins, notes);
     config.heartbeat = heartbeat(file, notes);
     config.addr = said(file.addr.as_ref());
@@ -224,6 +228,7 @@ fn database(
     let mut origins = shared.origins.clone();
     from_file(&mut origins, "path", db.value.path.as_ref());
     let replica = replica::chosen(db, pick, notes)?;
+    from_file(&mut origins, "name", replica.value.name.as_ref());
     let located = replica::locate(world, replica, &file.replica, &mut origins, notes)?;
     let mut database = Database {
         replica_name: replica::name(&replica.value),

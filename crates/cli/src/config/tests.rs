@@ -536,9 +536,26 @@ fn every_setting_says_where_it_came_from() {
         (1, "access-key-id", "(hidden)", "environment: AWS_ACCESS_KEY_ID"),
         (1, "secret-access-key", "(hidden)", "environment: AWS_SECRET_ACCESS_KEY"),
         (1, "endpoint", "s3.example.com", "line 15"),
+        (1, "name", "s3", "default"),
     ] {
         assert_eq!(shown(database, name), (value.to_owned(), from.to_owned()), "{name}");
     }
+    let (config, _) =
+        judged(&[("LOG_LEVEL", "warn")], "logging:\n  level: debug\n  type: json\naddr: :1\n", Pick::Only);
+    let top = global_settings(&config);
+    let shown: Vec<_> = top
+        .iter()
+        .filter(|setting| setting.from != "default")
+        .map(|setting| (setting.name, setting.value.as_str(), setting.from.as_str()))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("addr", ":1", "line 4"),
+            ("logging: level", "warn", "environment: LOG_LEVEL"),
+            ("logging: type", "json", "line 3")
+        ]
+    );
 }
 
 #[test]

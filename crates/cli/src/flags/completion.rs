@@ -50,6 +50,11 @@ fn names() -> Vec<&'static str> {
     VERBS.iter().map(|verb| verb.name).collect()
 }
 
+/// What may stand first: every verb, and `help`.
+fn first() -> Vec<&'static str> {
+    names().into_iter().chain(["help"]).collect()
+}
+
 /// The head of what a flag does, up to where the details begin.
 fn summary(flag: &Flag) -> String {
     let line = flag.doc.replace('\n', " ");
@@ -81,13 +86,13 @@ pub(crate) fn bash() -> String {
         let _ = writeln!(flags, "        {}) flags={} ;;", verb.name, quoted(&all.join(" ")));
         let _ = writeln!(operands, "        {}) {} ;;", verb.name, action(&of_operands(verb)));
     }
-    let verbs = reply(&names().join(" "));
+    let (first, verbs) = (reply(&first().join(" ")), reply(&names().join(" ")));
     format!(
         "# bash completions of litekeep: source <(litekeep completion bash)\n\
          _litekeep() {{\n    \
              local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD-1]}} verb=${{COMP_WORDS[1]}} flag= flags=\n    \
              COMPREPLY=()\n    \
-             if ((COMP_CWORD == 1)); then {verbs}; return; fi\n    \
+             if ((COMP_CWORD == 1)); then {first}; return; fi\n    \
              if [[ $prev == -* ]]; then flag=${{prev#-}} flag=${{flag#-}}; fi\n    \
              case $verb:$flag in\n{by_flag}    esac\n    \
              if [[ $cur == -* ]]; then\n        \
@@ -130,6 +135,8 @@ pub(crate) fn zsh() -> String {
         let operand = format!("*:argument:{}", action(&of_operands(verb)));
         let _ = writeln!(cases, "                {} ;;", quoted(&operand));
     }
+    let _ = writeln!(verbs, "        'help:print how a command is used'");
+    let _ = writeln!(cases, "        help)\n            _arguments '*:command:({})' ;;", names().join(" "));
     format!(
         "#compdef litekeep\n\
          # zsh completions of litekeep: source <(litekeep completion zsh), or a file _litekeep in $fpath\n\
@@ -185,6 +192,12 @@ pub(crate) fn fish() -> String {
             Values::Free => {}
         }
     }
+    let _ = writeln!(
+        out,
+        "complete -c litekeep -n __fish_use_subcommand -a help -d 'print how a command is used'"
+    );
+    let seen = quoted("__fish_seen_subcommand_from help");
+    let _ = writeln!(out, "complete -c litekeep -n {seen} -a {}", quoted(&names().join(" ")));
     out
 }
 

@@ -37,9 +37,10 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     let dry_run = parsed.on(&flags::RESET_DRY_RUN);
     let can_not =
         |error: std::io::Error| Trouble::new(format!("can't reset {}", directory.display())).because(&error);
-    let there = directory.is_dir();
-    let _lock = if !dry_run && directory.join(LOCK).exists() { Some(lock(&directory)?) } else { None };
-    let names = if there { ours(&directory).map_err(can_not)? } else { Vec::new() };
+    let found = || if directory.is_dir() { ours(&directory) } else { Ok(Vec::new()) };
+    let held = directory.join(LOCK).exists() || !found().map_err(can_not)?.is_empty();
+    let _lock = if held && !dry_run { Some(lock(&directory)?) } else { None };
+    let names = found().map_err(can_not)?;
     if !names.is_empty() && !dry_run {
         for name in &names {
             RealFiles.remove(&directory.join(name)).map_err(can_not)?;
@@ -95,7 +96,7 @@ fn ours(directory: &Path) -> std::io::Result<Vec<String>> {
 fn lock(directory: &Path) -> Result<Arc<dyn File>, Trouble> {
     let path = directory.join(LOCK);
     let can_not = |error| Trouble::new(format!("can't lock {}", path.display())).because(&error);
-    let file = RealFiles.open(&path, Open::Write).map_err(can_not)?;
+    let file = RealFiles.open(&path, Open::CreateOrKeep).map_err(can_not)?;
     if file.try_lock().map_err(can_not)? {
         return Ok(file);
     }

@@ -191,6 +191,7 @@ fn bash_completes_verbs_flags_and_values() {
         (&["litekeep", "ltx", "-level", "a"], &["all"]),
         (&["litekeep", "config", ""], &["check"]),
         (&["litekeep", "completion", "z"], &["zsh"]),
+        (&["litekeep", "hel"], &["help"]),
         (&["litekeep", "help", "data"], &["databases"]),
         (&["litekeep", "man", "gen"], &["generations"]),
         (&["litekeep", "restore", "-txid", "0"], &[""]),

@@ -89,7 +89,7 @@ fn a_v0_3_backup_is_listed_in_the_columns_of_0_3() {
     let wal = dir.litekeep(["wal", "-generation", "8492e2dddad4a752", &url]).exits(0);
     let first = "replica  generation        index  offset  size  created\n\
                  file     8492e2dddad4a752  0      0       119   2026-11-23T08:55:56Z\n\
-                 file     8492e2dddad4a752  0      4152    6195  2026-11-23T08:55:57Z\n";
+                 file     8492e2dddad4a752  0      4152    6195  2026-11-23T08:55:58Z\n";
     assert!(wal.out().starts_with(first), "{}", wal.all());
     let segments = |args: &[&str]| -> Vec<Value> {
         serde_json::from_str(&dir.litekeep(["wal", "-json"].iter().chain(args)).exits(0).out()).expect("JSON")
