@@ -40,16 +40,17 @@ fn expand_to(text: &str, lookup: Lookup<'_>, depth: u32) -> Expanded {
         return out;
     };
     let mut at = 0;
-    for line in text.split_inclusive('\n') {
+    for (number, line) in (1..).zip(text.split_inclusive('\n')) {
         let comment = line.trim_start().starts_with('#');
-        out.line(line, at, comment, lookup, depth);
+        out.line(line, at, (!comment).then_some(number), lookup, depth);
         at += line.len();
     }
     out
 }
 
 impl Expanded {
-    fn line(&mut self, line: &str, start: usize, comment: bool, lookup: Lookup<'_>, depth: u32) {
+    /// One line, which begins at `start` and, unless it is a comment, has this number.
+    fn line(&mut self, line: &str, start: usize, number: Option<u64>, lookup: Lookup<'_>, depth: u32) {
         let mut rest = line;
         while let Some(at) = rest.find('$') {
             let from = start + line.len() - rest.len();
@@ -63,7 +64,8 @@ impl Expanded {
                 "" if len == 0 => self.text.push('$'),
                 "" => {}
                 name => {
-                    let place = (!comment).then(|| place_at(&self.file, from + at));
+                    let column = column(&line[..from + at - start]);
+                    let place = number.map(|line| Place { line, column });
                     self.variable(name, place, lookup, depth);
                 }
             }
@@ -124,11 +126,13 @@ fn offset_of(text: &str, place: Place) -> usize {
 fn place_at(text: &str, offset: usize) -> Place {
     let before = text.get(..offset).unwrap_or(text);
     let line = before.rfind('\n').map_or(0, |at| at + 1);
-    let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-    Place {
-        line: count(before.matches('\n').count()).saturating_add(1),
-        column: count(before[line..].chars().count()).saturating_add(1),
-    }
+    let lines = u64::try_from(before.matches('\n').count()).unwrap_or(u64::MAX);
+    Place { line: lines.saturating_add(1), column: column(&before[line..]) }
+}
+
+/// The column of what follows `before` in its line.
+fn column(before: &str) -> u64 {
+    u64::try_from(before.chars().count()).unwrap_or(u64::MAX).saturating_add(1)
 }
 
 /// The name that follows a `$`, with its default, and how many bytes it takes. A name that is empty but takes bytes is

@@ -192,6 +192,8 @@ pub(crate) struct Judged {
     pub(crate) config: Config,
     /// What must be mended, in the file's order, each as `FILE:LINE:COLUMN: ...`.
     pub(crate) problems: Vec<String>,
+    /// Variables that are not set; they are among the warnings too.
+    unset: Vec<String>,
 }
 
 /// Reads the configuration file that the flags, the environment or custom name.
@@ -200,14 +202,16 @@ pub(crate) struct Judged {
 /// The file cannot be read, is not understood, or asks for what litekeep does not do.
 pub(crate) fn load(world: &World, parsed: &Parsed) -> Result<Config, Trouble> {
     let judged = judge(world, parsed)?;
-    match &judged.problems[..] {
-        [] => Ok(judged.config),
-        [only] => Err(Trouble::new(only.clone())),
-        [first, rest @ ..] => {
-            let hint = format!("`litekeep config check` lists this and {} more", rest.len());
-            Err(Trouble::new(first.clone()).hint(hint))
-        }
+    let Some((first, rest)) = judged.problems.split_first() else { return Ok(judged.config) };
+    let mut trouble = Trouble::new(first.clone());
+    // what is missing is missing most often because a variable is
+    if let Some(unset) = judged.unset.first() {
+        trouble = trouble.cause(unset.clone());
     }
+    if !rest.is_empty() {
+        trouble = trouble.hint(format!("`litekeep config check` lists this and {} more", rest.len()));
+    }
+    Err(trouble)
 }
 
 /// Reads and judges the file.
@@ -223,9 +227,7 @@ pub(crate) fn judge(world: &World, parsed: &Parsed) -> Result<Judged, Trouble> {
         None if parsed.on(&flags::FIRST_REPLICA) => Pick::First,
         None => Pick::Only,
     };
-    let shown = path.display().to_string();
-    let (config, problems) = parse(world, &text, &shown, !parsed.on(&flags::NO_EXPAND_ENV), pick);
-    Ok(Judged { path, config, problems })
+    Ok(parse(world, &text, &path, !parsed.on(&flags::NO_EXPAND_ENV), pick))
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Trouble {
@@ -241,8 +243,8 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Trouble {
     }
 }
 
-/// Parses a configuration file's text; `shown` is the file's name in what is said about it.
-fn parse(world: &World, text: &str, shown: &str, expand_env: bool, pick: Pick<'_>) -> (Config, Vec<String>) {
+/// Judges a configuration file's text; `path` is what the file is called in what is said about it.
+fn parse(world: &World, text: &str, path: &Path, expand_env: bool, pick: Pick<'_>) -> Judged {
     let mut notes = Notes::default();
     let expanded = expand_env.then(|| {
         let pid = world.pid.to_string();
@@ -258,33 +260,41 @@ fn parse(world: &World, text: &str, shown: &str, expand_env: bool, pick: Pick<'_
             Config::default()
         }
     };
-    if let Some(expanded) = &expanded {
-        bring_back(expanded, &mut config, &mut notes);
-    }
+    let unset = match &expanded {
+        Some(expanded) => bring_back(expanded, &mut config, &mut notes),
+        None => Vec::new(),
+    };
     // a setting at the file's top may be judged once for each database
     for remarks in [&mut notes.problems, &mut notes.warnings, &mut notes.mapped] {
         remarks.sort();
         remarks.dedup();
     }
-    let say = |remarks: &[Remark]| remarks.iter().map(|remark| remark.shown(shown)).collect::<Vec<_>>();
+    let shown = path.display().to_string();
+    let say = |remarks: &[Remark]| remarks.iter().map(|remark| remark.shown(&shown)).collect::<Vec<_>>();
     config.warnings = say(&notes.warnings);
     config.mapped = say(&notes.mapped);
-    (config, say(&notes.problems))
+    Judged { path: path.to_owned(), config, problems: say(&notes.problems), unset: say(&unset) }
 }
 
-/// Makes places in the expanded text places in the file, and adds what is to be said about variables.
-fn bring_back(expanded: &Expanded, config: &mut Config, notes: &mut Notes) {
+/// Makes places in the expanded text places in the file, and adds what is to be said about variables: it is returned too.
+fn bring_back(expanded: &Expanded, config: &mut Config, notes: &mut Notes) -> Vec<Remark> {
     notes.places(|place| expanded.origin(place));
-    for (name, place) in &expanded.unset {
-        let text = format!("${name} is not set and was replaced by nothing");
-        notes.warnings.push(Remark { place: Some(*place), text });
-    }
     config.variables = expanded.used.clone();
     let databases = config.databases.iter_mut().map(|database| &mut database.origins);
     let templates = config.directories.iter_mut().map(|directory| &mut directory.template.origins);
     for origins in databases.chain(templates).chain([&mut config.origins]) {
         origins.places(|place| expanded.origin(place));
     }
+    let unset: Vec<Remark> = expanded
+        .unset
+        .iter()
+        .map(|(name, place)| Remark {
+            place: Some(*place),
+            text: format!("${name} is not set and was replaced by nothing"),
+        })
+        .collect();
+    notes.warnings.extend(unset.iter().cloned());
+    unset
 }
 
 fn read(path: &Path) -> std::io::Result<String> {

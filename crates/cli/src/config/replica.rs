@@ -62,7 +62,12 @@ pub(super) fn chosen<'a>(
             notes.problem(Place::of(db), "a database needs a `replica`");
             None
         }
-        (None, [first, ..], Pick::First) => Some(first),
+        (None, [first, others @ ..], Pick::First) => {
+            for other in others {
+                notes.warn(Place::of(other), "this replica is left out: -first-replica uses the first");
+            }
+            Some(first)
+        }
         (None, [_, second, ..], Pick::Named(wanted)) => {
             let found = several.iter().find(|replica| name(&replica.value) == wanted);
             if found.is_none() {

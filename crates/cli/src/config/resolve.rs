@@ -352,7 +352,12 @@ fn snapshot_retention(
 }
 
 /// A directory, with what holds for each of its databases.
-fn directory(world: &World, db: &Spanned<Db>, template: Database, notes: &mut Notes) -> Option<Directory> {
+fn directory(
+    world: &World,
+    db: &Spanned<Db>,
+    mut template: Database,
+    notes: &mut Notes,
+) -> Option<Directory> {
     let section = &db.value;
     if let Some(meta) = &section.meta_path {
         notes.problem(
@@ -364,6 +369,15 @@ fn directory(world: &World, db: &Spanned<Db>, template: Database, notes: &mut No
         notes.problem(Place::of(db), "a `dir` needs a `pattern`, such as '*.db'");
         return None;
     };
+    for (key, field) in [
+        ("dir", &section.dir),
+        ("pattern", &section.pattern),
+        ("recursive", &section.recursive),
+        ("watch", &section.watch),
+        ("meta-dir", &section.meta_dir),
+    ] {
+        from_file(&mut template.origins, key, field.as_ref());
+    }
     Some(Directory {
         path: template.path.clone(),
         pattern,

@@ -7,7 +7,8 @@ const S3: &str = "dbs:\n  - path: /a.db\n    replica:\n      type: s3\n      buc
 const KEYS: &[(&str, &str)] = &[("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "hush")];
 
 fn judged(env: &[(&str, &str)], text: &str, pick: Pick<'_>) -> (Config, Vec<String>) {
-    parse(&world(env), text, "f", true, pick)
+    let Judged { config, problems, .. } = parse(&world(env), text, Path::new("f"), true, pick);
+    (config, problems)
 }
 
 fn config(text: &str) -> Config {
@@ -183,7 +184,7 @@ fn the_environment_fills_in_before_parsing() {
     let (config, _) = judged(env, text, Pick::Only);
     assert_eq!(config.databases[0].path, Path::new("/data/a.db"));
     assert_eq!(config.databases[0].replica.location(), "s3://b/x-42");
-    let (config, _) = parse(&world(env), text, "f", false, Pick::Only);
+    let config = parse(&world(env), text, Path::new("f"), false, Pick::Only).config;
     assert_eq!(config.databases[0].replica.location(), "s3://$BUCKET/x-$PID");
 }
 
@@ -446,6 +447,8 @@ fn of_several_replicas_one_must_be_picked() {
         assert_eq!(problems, Vec::<String>::new());
         assert_eq!(config.databases[0].replica.location(), location);
         assert_eq!(config.databases[0].replica_name, name);
+        let left_out = ["f:5:9: this replica is left out: -first-replica uses the first"];
+        assert_eq!(config.warnings, if pick == Pick::First { &left_out[..] } else { &[] });
     }
     let (_, problems) = judged(KEYS, text, Pick::Named("third"));
     assert!(problems[0].contains("none of these replicas is called third"), "{problems:?}");

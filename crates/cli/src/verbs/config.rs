@@ -64,7 +64,7 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
 }
 
 fn report(judged: Judged) -> Report {
-    let Judged { path, config, problems } = judged;
+    let Judged { path, config, problems, .. } = judged;
     // What a file with problems comes to is nothing that anybody should rely on.
     let (settings, databases, directories) =
         if problems.is_empty() { effective(&config) } else { Default::default() };

@@ -194,6 +194,13 @@ fn the_environment_is_expanded_unless_that_is_switched_off() {
         .env("DATA", "/data")
         .exits(0)
         .out_has("$DATA/a.db");
+    dir.write("l.yml", "dbs:\n  - path: $DATA\n    replica:\n      path: /r\n");
+    dir.litekeep(["databases", "-config", "l.yml"])
+        .exits(1)
+        .err_has("l.yml:2:5: a database needs a `path`")
+        .err_has("l.yml:2:11: $DATA is not set");
+    dir.write("l.yml", "dbs:\n  - path: ${DATA:-/data}/a.db\n    replica:\n      path: /r\n");
+    dir.litekeep(["databases", "-config", "l.yml"]).exits(0).out_has("/data/a.db");
 }
 
 #[test]
