@@ -213,10 +213,12 @@ fn s3_settings(
         switch("force-path-style", &settings.force_path_style, notes).or(s3.force_path_style);
     s3.sign_payload = switch("sign-payload", &settings.sign_payload, notes).unwrap_or(s3.sign_payload);
     s3.skip_verify = switch("skip-verify", &settings.skip_verify, notes).unwrap_or(s3.skip_verify);
-    let count = notes.count("concurrency", settings.concurrency.as_ref());
+    // 0 is Litestream's default for both
+    let count = notes.count("concurrency", settings.concurrency.as_ref()).filter(|count| *count > 0);
     s3.concurrency = count.map(|count| count.clamp(1, 64) as usize).or(s3.concurrency);
-    s3.part_size = notes.size("part-size", settings.part_size.as_ref()).or(s3.part_size);
-    if let (Some(size), Some(field)) = (s3.part_size, &settings.part_size)
+    let size = notes.size("part-size", settings.part_size.as_ref()).filter(|size| *size > 0);
+    s3.part_size = size.or(s3.part_size);
+    if let (Some(size), Some(field)) = (size, &settings.part_size)
         && size < MIN_PART
     {
         let text = format!("part-size: S3 takes parts of {MIN_PART} bytes (5MiB) and more");

@@ -388,6 +388,53 @@ fn what_0_3_says_of_a_replica_has_its_effect_and_is_told() {
 }
 
 #[test]
+fn a_whole_file_of_each_version_is_taken() {
+    let of_0_3 = "addr: \":9090\"\naccess-key-id: $AWS_ACCESS_KEY_ID\nsecret-access-key: ${AWS_SECRET_ACCESS_KEY}\n\
+                  exec: \"app -v\"\nlogging:\n  level: debug\n  type: json\n  stderr: true\ndbs:\n  - path: /a.db\n    \
+                  meta-path: /m\n    monitor-interval: 1s\n    checkpoint-interval: 1m\n    busy-timeout: 1s\n    \
+                  min-checkpoint-page-count: 1000\n    max-checkpoint-page-count: 10000\n    truncate-page-n: 500000\n    \
+                  replicas:\n      - type: s3\n        name: main\n        bucket: b\n        path: p\n        region: r\n        \
+                  endpoint: https://h\n        force-path-style: true\n        skip-verify: false\n        sync-interval: 10s\n        \
+                  retention: 72h\n        retention-check-interval: 1h\n        snapshot-interval: 4h\n        \
+                  validation-interval: 6h\n";
+    let config = config(of_0_3);
+    let [database] = &config.databases[..] else { panic!("{config:?}") };
+    let wanted = EngineSettings {
+        sync_interval: Duration::from_secs(10),
+        truncate_pages: 500_000,
+        snapshot_retention: Duration::from_secs(72 * 3600),
+        snapshot_interval: Duration::from_secs(4 * 3600),
+        meta_path: Some("/m".into()),
+        ..EngineSettings::default()
+    };
+    assert_eq!(database.settings, wanted);
+    assert_eq!(database.validation, Some(Duration::from_secs(6 * 3600)));
+    assert_eq!((database.replica_name.as_str(), config.mapped.len()), ("main", 5), "{:?}", config.mapped);
+
+    let of_0_5 = "socket: {enabled: false, path: /s, permissions: 0600}\nlevels:\n  - interval: 30s\n  - interval: 5m\n\
+                  snapshot:\n  interval: 30m\n  retention: 168h\nl0-retention: 10m\nl0-retention-check-interval: 30s\n\
+                  retention: {enabled: true}\nverify-compaction: true\nshutdown-sync-timeout: 10s\n\
+                  shutdown-sync-interval: 1s\ndbs:\n  - path: /a.db\n    max-sync-wal-bytes: 64MiB\n    \
+                  restore-if-db-not-exists: true\n    replica:\n      url: s3://b/p\n      region: r\n      sync-interval: 1s\n      \
+                  max-sync-ltx-files: 256\n      auto-recover: true\n      sign-payload: true\n      require-content-md5: true\n      \
+                  part-size: 0\n      concurrency: 0\n      storage-class: STANDARD\n";
+    let config = self::config(of_0_5);
+    let [database] = &config.databases[..] else { panic!("{config:?}") };
+    let wanted = EngineSettings {
+        levels: vec![Duration::from_secs(30), Duration::from_secs(300)],
+        snapshot_retention: Duration::from_secs(168 * 3600),
+        snapshot_interval: Duration::from_secs(30 * 60),
+        l0_retention: Some(Duration::from_secs(600)),
+        ..EngineSettings::default()
+    };
+    assert_eq!(database.settings, wanted);
+    assert!(database.restore_if_missing && database.shutdown_timeout == Duration::from_secs(10));
+    let Settings::S3(s3) = &database.replica else { panic!("not s3") };
+    assert_eq!((s3.part_size, s3.concurrency), (None, None));
+    assert_eq!((config.mapped.len(), config.warnings.len()), (0, 2), "{:?}", config.warnings);
+}
+
+#[test]
 fn todays_keys_go_before_those_of_0_3() {
     for (top, db, key) in [
         (
