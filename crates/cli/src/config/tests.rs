@@ -257,13 +257,13 @@ fn a_key_that_no_litestream_had_is_an_error_with_its_place_and_the_key_that_was_
         (
             "snapshot-interval: 1h",
             "",
-            "f:1:1: snapshot-interval is no key of the file's top: it belongs in a replica",
+            "f:1:1: snapshot-interval is no key of the file's top: it is a key of a replica",
         ),
         ("", "    sync-intervall: 1s\n", "f:6:5: sync-intervall is no key of a database"),
         (
             "",
             "    retention: 1h\n",
-            "f:6:5: retention is no key of a database: it belongs in the file's top",
+            "f:6:5: retention is no key of a database: it is a key of the file's top",
         ),
         ("", "      retension: 24h\n", "f:6:7: retension is no key of a replica: did you mean retention?"),
         ("", "      sftp-user: x\n", "f:6:7: sftp-user is no key of a replica: `litekeep man config` lists"),

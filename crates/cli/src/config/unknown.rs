@@ -52,7 +52,7 @@ fn settings(settings: &ReplicaSettings, notes: &mut Notes) {
 fn keys(unknown: &[Unknown], here: &str, notes: &mut Notes) {
     for Unknown { key, place, near } in unknown {
         let advice = match (home(key), near) {
-            (Some(home), _) => format!("it belongs in {home}"),
+            (Some(home), _) => format!("it is a key of {home}"),
             (None, Some(near)) => format!("did you mean {near}?"),
             (None, None) => "`litekeep man config` lists the keys; remove it".to_owned(),
         };
