@@ -38,6 +38,12 @@ pub(crate) fn level(name: &str) -> Level {
     }
 }
 
+/// Whether a level has this name.
+pub(crate) fn is_level(name: &str) -> bool {
+    let names = ["trace", "debug", "info", "warn", "warning", "error"];
+    names.contains(&name.to_ascii_lowercase().as_str())
+}
+
 /// Sends all log lines of this process where the settings say. Only the first call counts.
 pub(crate) fn install(settings: Settings, clock: Arc<dyn Clock>) {
     let lines = Lines { settings, clock, write: out };

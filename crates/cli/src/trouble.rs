@@ -3,6 +3,7 @@
 //! `Error:` says what happened to what, `Cause:` why, `Hint:` what to try. No secret gets here: replica URLs pass
 //! through [`without_secrets`].
 
+use litekeep::restore::exit as restore;
 use std::error::Error;
 use std::fmt;
 
@@ -21,6 +22,49 @@ impl Exit {
     pub(crate) const FENCED: Self = Self(21);
     /// The local database is not the replica's newest state, nor one that follows it.
     pub(crate) const DIVERGED: Self = Self(22);
+}
+
+/// One row of the table of exit codes: help, the manual and `docs/exit-codes.md` are made from it.
+#[derive(Debug)]
+pub(crate) struct ExitCode {
+    /// What the process ends with.
+    pub(crate) code: u8,
+    /// What it is called.
+    pub(crate) name: &'static str,
+    /// What it means.
+    pub(crate) meaning: &'static str,
+}
+
+/// Every exit code of the program's own.
+pub(crate) static EXITS: &[ExitCode] = &[
+    exit(0, "ok", "all is well, or there was nothing to do and the flags allow that"),
+    exit(1, "failed", "arguments, configuration, local files: all that has no code of its own"),
+    exit(2, "misuse", "restore -f: the flags contradict each other"),
+    exit(
+        restore::EMPTY,
+        "no-backup",
+        "nothing was ever replicated there; only now may an application start fresh",
+    ),
+    exit(restore::WIPED, "wiped", "there was a replica, and it holds no data now"),
+    exit(restore::DAMAGED, "damaged", "objects of the replica are missing or damaged"),
+    exit(
+        restore::UNREACHABLE,
+        "unreachable",
+        "the replica can't be reached or read: network, bucket, keys, permissions",
+    ),
+    exit(restore::OUTPUT, "output-exists", "restore: something stands where the database is to go"),
+    exit(restore::NOT_AVAILABLE, "not-available", "restore: the replica has no such transaction or time"),
+    exit(Exit::NOT_SYNCED.0, "not-synced", "the final sync failed: the last changes are not in the replica"),
+    exit(Exit::FENCED.0, "fenced", "somebody else writes to the replica, or did"),
+    exit(Exit::DIVERGED.0, "diverged", "the local database does not follow from the replica"),
+];
+
+/// The codes that are not in the table.
+pub(crate) const EXIT_OF_A_COMMAND: &str = "With -exec: the command's own code if that is not 0; 128 and the number of the \
+     signal that ended it, unless litekeep passed that signal on.";
+
+const fn exit(code: u8, name: &'static str, meaning: &'static str) -> ExitCode {
+    ExitCode { code, name, meaning }
 }
 
 /// An error on its way to the terminal.
@@ -138,6 +182,27 @@ mod tests {
             ("/a/b?c", "/a/b?c"),
         ] {
             assert_eq!(without_secrets(url), shown, "{url}");
+        }
+    }
+
+    #[test]
+    fn the_document_of_exit_codes_is_the_table() {
+        let mut wanted = String::from(
+            "# Exit codes\n\n`litekeep help exit-codes` prints this table; a test keeps both the same.\n\n\
+             | code | name | meaning |\n|---|---|---|\n",
+        );
+        for exit in EXITS {
+            wanted.push_str(&format!("| {} | {} | {} |\n", exit.code, exit.name, exit.meaning));
+        }
+        wanted.push_str(&format!("\n{EXIT_OF_A_COMMAND}\n"));
+        let document = include_str!("../../../docs/exit-codes.md");
+        assert_eq!(document, wanted, "docs/exit-codes.md should read:\n{wanted}");
+    }
+
+    #[test]
+    fn no_exit_code_means_two_things() {
+        for pair in EXITS.windows(2) {
+            assert!(pair[0].code < pair[1].code, "{pair:?}");
         }
     }
 }

@@ -6,12 +6,23 @@ use crate::world::tests::world;
 const S3: &str = "dbs:\n  - path: /a.db\n    replica:\n      type: s3\n      bucket: b\n      path: p\n";
 const KEYS: &[(&str, &str)] = &[("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "hush")];
 
-fn config(text: &str) -> Config {
-    parse(&world(KEYS), text, true).unwrap_or_else(|reason| panic!("{reason}:\n{text}"))
+fn judged(env: &[(&str, &str)], text: &str, pick: Pick<'_>) -> (Config, Vec<String>) {
+    let Judged { config, problems, .. } = parse(&world(env), text, Path::new("f"), true, pick);
+    (config, problems)
 }
 
+fn config(text: &str) -> Config {
+    let (config, problems) = judged(KEYS, text, Pick::Only);
+    assert_eq!(problems, Vec::<String>::new(), "{text}");
+    config
+}
+
+/// What must be mended, as lines.
 fn refused(text: &str) -> String {
-    parse(&world(KEYS), text, true).map(|config| format!("{config:?}")).expect_err(text)
+    let (_, problems) = judged(KEYS, text, Pick::Only);
+    assert!(!problems.is_empty(), "it was taken: {text}");
+    assert!(problems.iter().all(|problem| !problem.contains('\n')), "{problems:?}");
+    problems.join("\n")
 }
 
 /// One database with a file replica and these lines among its keys, and these at the top.
@@ -73,7 +84,10 @@ fn r39_zero_switches_off_or_is_refused_and_never_fires_all_the_time() {
     let tuning = |top: &str, db: &str| config(&with(top, db)).databases[0].settings.clone();
     assert_eq!(tuning("l0-retention: 0", "").l0_retention, None);
     assert_eq!(tuning("l0-retention: 0s", "").l0_retention, None);
+    assert_eq!(tuning("l0-retention: off", "").l0_retention, None);
+    assert_eq!(tuning("snapshot:\n  retention: off", "").snapshot_retention, FOR_EVER);
     assert_eq!(tuning("", "    checkpoint-interval: 0s\n").checkpoint_interval, None);
+    assert_eq!(tuning("", "    checkpoint-interval: off\n").checkpoint_interval, None);
     assert_eq!(tuning("", "    truncate-page-n: 0\n").truncate_pages, 121_359);
     let config = config(&with("shutdown-sync-timeout: 0s", ""));
     assert_eq!(config.databases[0].shutdown_timeout, Duration::ZERO);
@@ -89,6 +103,14 @@ fn r39_zero_switches_off_or_is_refused_and_never_fires_all_the_time() {
         ("", "    min-checkpoint-page-count: -1\n", "min-checkpoint-page-count"),
         ("snapshot:\n  interval: -1h", "", "negative"),
         ("l0-retention: -1s", "", "negative"),
+        ("l0-retention: 5", "", "no unit"),
+        ("l0-retention: 1d", "", "24h is a day"),
+        ("snapshot:\n  interval: off", "", "can't be off"),
+        ("heartbeat-url: http://x\nheartbeat-interval: 0s", "", "greater than 0, or `off`"),
+        ("heartbeat-url: http://x\nheartbeat-interval: 59s", "", "1m at least"),
+        ("shutdown-sync-timeout: off", "", "0s is one try"),
+        ("", "      sync-interval: off\n", "can't be off"),
+        ("", "      retention-check-interval: 0s\n", "greater than 0"),
     ] {
         let reason = refused(&with(top, db));
         assert!(reason.contains(key), "{top}{db}: {reason}");
@@ -134,7 +156,7 @@ fn replicas_are_found_by_type_or_url() {
 #[test]
 fn settings_at_the_top_are_every_replicas_default() {
     let config = config(
-        "access-key-id: top\nsecret-access-key: hush\nregion: eu\nsync-interval: 5s\ndbs:\n  - path: /a.db\n    \
+        "access-key-id: top\nsecret-access-key: hush\nregion: eu\nsync-interval: 5s\nconcurrency: 3\npart-size: 8MiB\ndbs:\n  - path: /a.db\n    \
          replicas:\n      - url: s3://b/a\n  - path: /b.db\n    replica:\n      url: s3://b/b\n      region: us\n      \
          sync-interval: 1s\n      access-key-id: own\n",
     );
@@ -147,10 +169,11 @@ fn settings_at_the_top_are_every_replicas_default() {
                 s3.access_key_id.as_deref().expect("an id"),
                 s3.region.as_deref().expect("a region"),
                 database.settings.sync_interval.as_secs(),
+                (s3.concurrency, s3.part_size) == (Some(3), Some(8 << 20)),
             )
         })
         .collect();
-    assert_eq!(found, [("top", "eu", 5), ("own", "us", 1)]);
+    assert_eq!(found, [("top", "eu", 5, true), ("own", "us", 1, true)]);
 }
 
 #[test]
@@ -158,17 +181,17 @@ fn the_environment_fills_in_before_parsing() {
     let env = &[KEYS, &[("BUCKET", "b"), ("DB", "/data/a.db")]].concat();
     let text =
         "dbs:\n  - path: ${DB}\n    replica:\n      type: s3\n      bucket: $BUCKET\n      path: x-$PID\n";
-    let config = parse(&world(env), text, true).expect("a configuration");
+    let (config, _) = judged(env, text, Pick::Only);
     assert_eq!(config.databases[0].path, Path::new("/data/a.db"));
     assert_eq!(config.databases[0].replica.location(), "s3://b/x-42");
-    let config = parse(&world(env), text, false).expect("a configuration");
+    let config = parse(&world(env), text, Path::new("f"), false, Pick::Only).config;
     assert_eq!(config.databases[0].replica.location(), "s3://$BUCKET/x-$PID");
 }
 
 #[test]
 fn a_variable_that_is_not_set_is_named() {
     let config = config(&with("# $IGNORED\nregion: $MISSING", ""));
-    assert_eq!(config.warnings, ["$MISSING in line 2 is not set and was replaced by nothing"]);
+    assert_eq!(config.warnings, ["f:2:9: $MISSING is not set and was replaced by nothing"]);
     assert!(
         refused("dbs:\n  - path: /a.db\n    replica:\n      type: s3\n      bucket: $MISSING\n")
             .contains("bucket")
@@ -177,43 +200,34 @@ fn a_variable_that_is_not_set_is_named() {
 
 #[test]
 fn r26b_half_a_pair_of_keys_is_refused() {
-    let reason = parse(&world(&[("AWS_ACCESS_KEY_ID", "id")]), S3, true).expect_err("half a pair");
-    assert!(reason.contains("AWS_SECRET_ACCESS_KEY"), "{reason}");
+    let (_, reasons) = judged(&[("AWS_ACCESS_KEY_ID", "id")], S3, Pick::Only);
+    assert!(reasons[0].starts_with("f:4:7: ") && reasons[0].contains("AWS_SECRET_ACCESS_KEY"), "{reasons:?}");
 }
 
 #[test]
-fn keys_without_effect_are_named_with_their_line() {
-    for (top, db, parts) in [
-        ("adr: x", "", &["adr in line 1 is not known", "did you mean addr?"] as &[&str]),
-        ("addr: ':9090'", "", &["addr in line 1", "no effect"]),
-        ("mcp-addr: ':1'", "", &["mcp-addr"]),
-        ("heartbeat-url: http://x", "", &["heartbeat-url"]),
-        ("socket:\n  enabled: true", "", &["socket in line 2"]),
-        ("logging:\n  source: true", "", &["logging: source"]),
-        ("validation:\n  interval: 1h", "", &["validation: interval"]),
-        ("l0-retention-check-interval: 1m", "", &["l0-retention-check-interval"]),
-        ("shutdown-sync-interval: 1s", "", &["shutdown-sync-interval"]),
-        ("snapshot:\n  intervall: 1h", "", &["intervall in line 2", "did you mean interval?"]),
-        ("", "      retention: 168h\n", &["retention in line 6", "Litestream 0.3"]),
-        ("", "      snapshot-interval: 1h\n", &["snapshot-interval in line 6", "Litestream 0.3"]),
-        ("", "      validation-interval: 1h\n", &["validation-interval"]),
-        ("", "      bucket: b\n", &["bucket", "type is file"]),
-        ("", "      sftp-user: x\n", &["sftp-user in line 6 is not known in a replica"]),
-        ("", "      host: x\n", &["host in line 6"]),
-        ("", "    max-checkpoint-page-count: 10000\n", &["max-checkpoint-page-count"]),
-        ("", "    max-sync-wal-bytes: 0\n", &["max-sync-wal-bytes in line 6", "64 MiB"]),
-        ("", "    wal-size: 1\n", &["wal-size in line 6 is not known in a database"]),
-        (
-            "snapshot:\n  interval: 1h",
-            "    snapshot:\n      interval: 2h\n",
-            &["snapshot in line", "whole file"],
-        ),
+fn keys_without_effect_are_named_with_their_place() {
+    for (top, db, shown) in [
+        ("addr: ':9090'", "", "f:1:7: addr has no effect"),
+        ("heartbeat-url: http://x", "", "f:1:16: heartbeat-url has no effect"),
+        ("heartbeat-interval: 5m", "", "f:1:21: heartbeat-interval has no effect: there is no heartbeat-url"),
+        ("socket:\n  enabled: true", "", "f:2:12: socket has no effect"),
+        ("logging:\n  source: true", "", "f:2:11: logging: source has no effect"),
+        ("logging:\n  type: pretty", "", "pretty is taken as text"),
+        ("logging:\n  level: loud", "", "`loud` is none of trace"),
+        ("validation:\n  interval: 1h", "", "f:2:13: validation: interval has no effect"),
+        ("validation-interval: 1m", "", "f:1:22: validation-interval has no effect"),
+        ("l0-retention-check-interval: 1m", "", "l0-retention-check-interval has no effect"),
+        ("shutdown-sync-interval: 1s", "", "shutdown-sync-interval has no effect"),
+        ("", "      bucket: b\n", "f:6:15: bucket has no effect: the replica's type is file"),
+        ("", "      region: r\n", "region has no effect"),
+        ("", "      host: x\n", "f:6:13: host has no effect"),
+        ("", "    pattern: x\n", "pattern has no effect: it belongs to a `dir`"),
+        ("", "    max-sync-wal-bytes: 0\n", "f:6:25: max-sync-wal-bytes has no effect: 64 MiB"),
+        ("snapshot:\n  interval: 1h", "    snapshot:\n      interval: 2h\n", "whole file goes before"),
     ] {
         let config = config(&with(top, db));
         assert_eq!(config.warnings.len(), 1, "{top}{db}: {:?}", config.warnings);
-        for part in parts {
-            assert!(config.warnings[0].contains(part), "{part}: {}", config.warnings[0]);
-        }
+        assert!(config.warnings[0].contains(shown), "{shown}: {}", config.warnings[0]);
     }
 }
 
@@ -226,53 +240,414 @@ fn keys_that_change_nothing_are_taken_in_silence() {
         ("logging:\n  level: info\n  type: text\n  stderr: false\n  source: false", ""),
         ("require-content-md5: false", ""),
         ("age:\n  identities: []\n  recipients:", ""),
-        ("", "      auto-recover: true\n      max-sync-ltx-files: 256\n      name: x\n"),
+        ("mcp-addr: ''", ""),
+        ("x-anything: {a: 1}", ""),
+        ("", "      auto-recover: true\n      max-sync-ltx-files: 256\n"),
     ] {
-        assert_eq!(config(&with(top, db)).warnings, Vec::<String>::new(), "{top}{db}");
+        let config = config(&with(top, db));
+        assert_eq!((config.warnings, config.mapped), (vec![], vec![]), "{top}{db}");
     }
 }
 
 #[test]
-fn a_databases_own_snapshot_settings_count_where_the_file_has_none() {
-    let config = config(&with("", "    snapshot:\n      interval: 1h\n      retention: 48h\n"));
-    let tuning = &config.databases[0].settings;
-    assert_eq!(tuning.snapshot_interval, Duration::from_secs(3600));
-    assert_eq!(tuning.snapshot_retention, Duration::from_secs(48 * 3600));
+fn a_key_that_no_litestream_had_is_an_error_with_its_place_and_the_key_that_was_meant() {
+    for (top, db, shown) in [
+        ("adr: x", "", "f:1:1: adr is no key of the file's top: did you mean addr?"),
+        ("snapshot:\n  intervall: 1h", "", "f:2:3: intervall is no key of snapshot: did you mean interval?"),
+        (
+            "snapshot-interval: 1h",
+            "",
+            "f:1:1: snapshot-interval is no key of the file's top: it is a key of a replica",
+        ),
+        ("", "    sync-intervall: 1s\n", "f:6:5: sync-intervall is no key of a database"),
+        (
+            "",
+            "    retention: 1h\n",
+            "f:6:5: retention is no key of a database: it is a key of the file's top",
+        ),
+        ("", "      retension: 24h\n", "f:6:7: retension is no key of a replica: did you mean retention?"),
+        ("", "      sftp-user: x\n", "f:6:7: sftp-user is no key of a replica: `litekeep man config` lists"),
+        ("", "    wal-size: 1\n", "f:6:5: wal-size is no key of a database"),
+        ("", "    snapshot:\n      retain: 1h\n", "f:7:7: retain is no key of snapshot"),
+        ("age:\n  keys: 1", "", "f:2:3: keys is no key of age"),
+        ("socket:\n  mode: 1", "", "f:2:3: mode is no key of socket"),
+        ("logging:\n  format: json", "", "f:2:3: format is no key of logging"),
+        ("levels:\n  - interval: 1s\n    size: 1", "", "f:3:5: size is no key of levels"),
+    ] {
+        let (_, problems) = judged(KEYS, &with(top, db), Pick::Only);
+        assert_eq!(problems.len(), 1, "{top}{db}: {problems:?}");
+        assert!(problems[0].starts_with(shown), "{top}{db}: {problems:?}");
+    }
+}
+
+#[test]
+fn values_of_a_wrong_kind_are_told_with_their_key_and_place() {
+    for (top, db, shown) in [
+        (
+            "retention:\n  enabled: perhaps",
+            "",
+            "f:2:12: retention: enabled: `perhaps` is neither true nor false",
+        ),
+        ("socket:\n  permissions: 600", "", "f:2:16: socket: permissions: `600` is no mode"),
+        ("socket:\n  permissions: rw", "", "socket: permissions: `rw` is no mode"),
+        ("addr: localhost", "", "f:1:7: addr: `localhost` has no port: write :9090"),
+        ("heartbeat-url: ftp://hush", "", "f:1:16: heartbeat-url: it must begin with http://"),
+        ("logging:\n  type: xml", "", "f:2:9: logging: type: `xml` is neither text nor json"),
+        ("", "    truncate-page-n: many\n", "f:6:22: truncate-page-n: `many` is no whole number"),
+        ("", "    max-sync-wal-bytes: 5XB\n", "max-sync-wal-bytes: `5XB` is not a size"),
+        ("", "      page-encoding: zip\n", "f:6:22: page-encoding: `zip` is neither block nor frame"),
+        ("verify-compaction: 7", "", "verify-compaction: `7` is neither"),
+    ] {
+        let reason = refused(&with(top, db));
+        assert!(reason.starts_with(shown) || reason.contains(shown), "{top}{db}: {reason}");
+        assert!(!reason.contains("hush"), "{reason}");
+    }
+}
+
+#[test]
+fn all_problems_are_told_in_the_files_order() {
+    let (_, problems) = judged(KEYS, &with("adr: 1\nmcp-addr: ':1'", "    wal-size: 1\n"), Pick::Only);
+    let lines: Vec<_> = problems.iter().map(|problem| problem.split(' ').next().expect("a word")).collect();
+    assert_eq!(lines, ["f:1:1:", "f:2:11:", "f:7:5:"]);
+}
+
+#[test]
+fn settings_of_the_daemon_are_read_in_full() {
+    let config = config(&with(
+        "addr: ':9090'\nsocket:\n  enabled: yes\n  path: ~/s.sock\n  permissions: 0660\n\
+         heartbeat-url: https://example.com/hush\nheartbeat-interval: 2m\nvalidation:\n  interval: 6h",
+        "",
+    ));
+    assert_eq!(config.addr.as_deref(), Some(":9090"));
+    assert_eq!(config.socket, Socket { enabled: true, path: "/work/~/s.sock".into(), permissions: 0o660 });
+    let heartbeat = config.heartbeat.as_ref().expect("a heartbeat");
+    assert_eq!((heartbeat.url.expose(), heartbeat.interval.as_secs()), ("https://example.com/hush", 120));
+    assert_eq!(config.databases[0].validation, Some(Duration::from_secs(6 * 3600)));
+    assert!(!format!("{config:?}").contains("hush"));
+    let none = self::config(&with("heartbeat-url: http://x\nheartbeat-interval: off", ""));
+    assert_eq!((none.heartbeat, none.addr, none.socket), (None, None, Socket::default()));
+    let usual = self::config(&with("heartbeat-url: http://x", ""));
+    assert_eq!(usual.heartbeat.expect("a heartbeat").interval, Duration::from_secs(300));
+}
+
+#[test]
+fn a_directory_is_read_with_what_holds_for_its_databases() {
+    let text = "dbs:\n  - dir: /d\n    pattern: '*.db'\n    recursive: true\n    watch: yes\n    meta-dir: /m\n    \
+                monitor-interval: 5s\n    replica:\n      path: /r\n      sync-interval: 2s\n";
+    let (config, problems) = judged(KEYS, text, Pick::Only);
+    assert_eq!(problems, ["f:2:10: `dir` is not supported yet: list each database by its `path`"]);
+    let [directory] = &config.directories[..] else { panic!("{config:?}") };
+    assert_eq!((directory.path.as_path(), directory.pattern.as_str()), (Path::new("/d"), "*.db"));
+    assert_eq!((directory.recursive, directory.watch), (true, true));
+    assert_eq!(directory.meta_dir.as_deref(), Some(Path::new("/m")));
+    assert_eq!(directory.template.replica, Settings::Directory("/r".into()));
+    let settings = &directory.template.settings;
+    assert_eq!((settings.monitor_interval.as_secs(), settings.sync_interval.as_secs()), (5, 2));
+    for (text, part) in [
+        ("dbs:\n  - dir: /d\n    replica: {path: /r}\n", "f:2:5: a `dir` needs a `pattern`"),
+        ("dbs:\n  - dir: /d\n    path: /p\n    replica: {path: /r}\n", "a `path` or a `dir`, not both"),
+        ("dbs:\n  - dir: /d\n    pattern: x\n    meta-path: /m\n    replica: {path: /r}\n", "`meta-dir`"),
+        ("dbs:\n  - path: /d\n    meta-dir: /m\n    replica: {path: /r}\n", "for a `path` it is `meta-path`"),
+    ] {
+        assert!(refused(text).contains(part), "{text}: {}", refused(text));
+    }
+}
+
+#[test]
+fn what_0_3_says_of_a_replica_has_its_effect_and_is_told() {
+    let seconds = Duration::from_secs;
+    for (lines, told, effect) in [
+        (
+            "      retention: 168h\n",
+            "f:6:18: retention is taken as this database's `snapshot: retention`, 168h",
+            (|s| s.snapshot_retention = Duration::from_secs(168 * 3600)) as fn(&mut EngineSettings),
+        ),
+        ("      retention: 0\n", "for ever", |s| s.snapshot_retention = FOR_EVER),
+        ("      snapshot-interval: 1h\n", "`snapshot: interval`, 1h", |s| {
+            s.snapshot_interval = Duration::from_secs(3600);
+        }),
+        ("      snapshot-interval: 0s\n", "snapshot-interval is off", |_| {}),
+        ("      retention-check-interval: 1h\n", "needs no setting", |_| {}),
+        ("      name: main\n", "name: `-replica main` selects this replica", |_| {}),
+        ("    max-checkpoint-page-count: 10000\n", "taken as truncate-page-n, 10000", |s| {
+            s.truncate_pages = 10_000;
+        }),
+        ("    max-checkpoint-page-count: 0\n", "max-checkpoint-page-count is off", |_| {}),
+    ] {
+        let config = config(&with("", lines));
+        assert_eq!((config.mapped.len(), config.warnings.len()), (1, 0), "{lines}: {:?}", config.mapped);
+        assert!(config.mapped[0].contains(told), "{lines}: {:?}", config.mapped);
+        let mut wanted = EngineSettings::default();
+        effect(&mut wanted);
+        assert_eq!(config.databases[0].settings, wanted, "{lines}");
+    }
+    let validated = config(&with("", "      validation-interval: 6h\n")).databases[0].validation;
+    assert_eq!(validated, Some(seconds(6 * 3600)));
+    let off = config(&with("validation:\n  interval: 0s", "")).databases[0].validation;
+    assert_eq!(off, None);
+}
+
+#[test]
+fn a_whole_file_of_each_version_is_taken() {
+    let of_0_3 = "addr: \":9090\"\naccess-key-id: $AWS_ACCESS_KEY_ID\nsecret-access-key: ${AWS_SECRET_ACCESS_KEY}\n\
+                  exec: \"app -v\"\nlogging:\n  level: debug\n  type: json\n  stderr: true\ndbs:\n  - path: /a.db\n    \
+                  meta-path: /m\n    monitor-interval: 1s\n    checkpoint-interval: 1m\n    busy-timeout: 1s\n    \
+                  min-checkpoint-page-count: 1000\n    max-checkpoint-page-count: 10000\n    truncate-page-n: 500000\n    \
+                  replicas:\n      - type: s3\n        name: main\n        bucket: b\n        path: p\n        region: r\n        \
+                  endpoint: https://h\n        force-path-style: true\n        skip-verify: false\n        sync-interval: 10s\n        \
+                  retention: 72h\n        retention-check-interval: 1h\n        snapshot-interval: 4h\n        \
+                  validation-interval: 6h\n";
+    let config = config(of_0_3);
+    let [database] = &config.databases[..] else { panic!("{config:?}") };
+    let wanted = EngineSettings {
+        sync_interval: Duration::from_secs(10),
+        truncate_pages: 500_000,
+        snapshot_retention: Duration::from_secs(72 * 3600),
+        snapshot_interval: Duration::from_secs(4 * 3600),
+        meta_path: Some("/m".into()),
+        ..EngineSettings::default()
+    };
+    assert_eq!(database.settings, wanted);
+    assert_eq!(database.validation, Some(Duration::from_secs(6 * 3600)));
+    assert_eq!((database.replica_name.as_str(), config.mapped.len()), ("main", 5), "{:?}", config.mapped);
+
+    let of_0_5 = "socket: {enabled: false, path: /s, permissions: 0600}\nlevels:\n  - interval: 30s\n  - interval: 5m\n\
+                  snapshot:\n  interval: 30m\n  retention: 168h\nl0-retention: 10m\nl0-retention-check-interval: 30s\n\
+                  retention: {enabled: true}\nverify-compaction: true\nshutdown-sync-timeout: 10s\n\
+                  shutdown-sync-interval: 1s\ndbs:\n  - path: /a.db\n    max-sync-wal-bytes: 64MiB\n    \
+                  restore-if-db-not-exists: true\n    replica:\n      url: s3://b/p\n      region: r\n      sync-interval: 1s\n      \
+                  max-sync-ltx-files: 256\n      auto-recover: true\n      sign-payload: true\n      require-content-md5: true\n      \
+                  part-size: 0\n      concurrency: 0\n      storage-class: STANDARD\n";
+    let config = self::config(of_0_5);
+    let [database] = &config.databases[..] else { panic!("{config:?}") };
+    let wanted = EngineSettings {
+        levels: vec![Duration::from_secs(30), Duration::from_secs(300)],
+        snapshot_retention: Duration::from_secs(168 * 3600),
+        snapshot_interval: Duration::from_secs(30 * 60),
+        l0_retention: Some(Duration::from_secs(600)),
+        ..EngineSettings::default()
+    };
+    assert_eq!(database.settings, wanted);
+    assert!(database.restore_if_missing && database.shutdown_timeout == Duration::from_secs(10));
+    let Settings::S3(s3) = &database.replica else { panic!("not s3") };
+    assert_eq!((s3.part_size, s3.concurrency), (None, None));
+    assert_eq!((config.mapped.len(), config.warnings.len()), (0, 2), "{:?}", config.warnings);
+}
+
+#[test]
+fn todays_keys_go_before_those_of_0_3() {
+    for (top, db, key) in [
+        (
+            "snapshot:\n  retention: 48h",
+            "      retention: 168h\n",
+            "retention has no effect: snapshot: retention",
+        ),
+        ("snapshot:\n  interval: 1h", "      snapshot-interval: 2h\n", "snapshot-interval has no effect"),
+        (
+            "",
+            "    truncate-page-n: 5\n    max-checkpoint-page-count: 6\n",
+            "max-checkpoint-page-count has no",
+        ),
+    ] {
+        let config = config(&with(top, db));
+        assert_eq!((config.mapped.len(), config.warnings.len()), (0, 1), "{:?}", config.warnings);
+        assert!(config.warnings[0].contains(key), "{:?}", config.warnings);
+        let settings = &config.databases[0].settings;
+        assert!(settings.snapshot_retention.as_secs() != 168 * 3600 && settings.truncate_pages != 6);
+    }
+}
+
+#[test]
+fn snapshot_settings_count_as_in_litestream() {
+    let two = |top: &str, a: &str, b: &str| {
+        let db = |name: &str, lines: &str| {
+            format!("  - path: /{name}.db\n    replica:\n      path: /{name}\n{lines}")
+        };
+        let config = config(&format!("{top}dbs:\n{}{}", db("a", a), db("b", b)));
+        let found = config.databases.iter().map(|db| db.settings.snapshot_retention.as_secs() / 3600);
+        found.collect::<Vec<_>>()
+    };
+    let own = |hours: u32| format!("    snapshot:\n      retention: {hours}h\n");
+    // what the file says goes before; what one database says counts for all; where two differ, each its own
+    assert_eq!(two("snapshot:\n  retention: 48h\n", &own(72), ""), [48, 48]);
+    assert_eq!(two("snapshot:\n  interval: 48h\n", &own(72), ""), [72, 72]);
+    assert_eq!(two("", &own(72), ""), [72, 72]);
+    assert_eq!(two("", "", &own(72)), [72, 72]);
+    assert_eq!(two("", &own(72), &own(72)), [72, 72]);
+    assert_eq!(two("", &own(72), &own(96)), [72, 96]);
+    assert_eq!(two("", &own(72), "      retention: 12h\n"), [72, 12]);
+    assert_eq!(two("", "", ""), [24, 24]);
+}
+
+#[test]
+fn of_several_replicas_one_must_be_picked() {
+    let text =
+        "dbs:\n  - path: /a.db\n    replicas:\n      - path: /r\n      - path: /q\n        name: second\n";
+    let (_, problems) = judged(KEYS, text, Pick::Only);
+    assert!(problems[0].starts_with("f:5:9: ") && problems[0].contains("-first-replica"), "{problems:?}");
+    for (pick, location, name) in [
+        (Pick::First, "file:///r", "file"),
+        (Pick::Named("file"), "file:///r", "file"),
+        (Pick::Named("second"), "file:///q", "second"),
+    ] {
+        let (config, problems) = judged(KEYS, text, pick);
+        assert_eq!(problems, Vec::<String>::new());
+        assert_eq!(config.databases[0].replica.location(), location);
+        assert_eq!(config.databases[0].replica_name, name);
+        let left_out = ["f:5:9: this replica is left out: -first-replica uses the first"];
+        assert_eq!(config.warnings, if pick == Pick::First { &left_out[..] } else { &[] });
+    }
+    let (_, problems) = judged(KEYS, text, Pick::Named("third"));
+    assert!(problems[0].contains("none of these replicas is called third"), "{problems:?}");
 }
 
 #[test]
 fn what_would_be_believed_and_is_not_done_is_an_error() {
     for (text, part) in [
-        (format!("{S3}      sse-customer-key: hush\n"), "sse-customer"),
-        (format!("sse-customer-algorithm: AES256\n{S3}"), "sse-customer"),
-        (format!("{S3}      age:\n        recipients:\n          - age1hush\n"), "age encryption (line"),
-        ("dbs:\n  - dir: /d\n    pattern: '*.db'\n    replica:\n      path: /r\n".into(), "`dir`"),
+        (format!("{S3}      sse-customer-key: hush\n"), "f:7:25: sse-customer-key: keys of your own"),
+        (format!("sse-customer-algorithm: AES256\n{S3}"), "f:1:25: sse-customer-algorithm"),
         (
-            "dbs:\n  - path: /a\n    replicas:\n      - path: /r\n      - path: /q\n".into(),
-            "several replicas",
+            format!("{S3}      age:\n        recipients:\n          - age1hush\n"),
+            "f:8:9: age: encryption by the client",
         ),
+        (format!("mcp-addr: ':1'\n{S3}"), "f:1:11: mcp-addr: there is no MCP server"),
+        (format!("{S3}      client-cert: /hush\n"), "f:7:20: client-cert protects nothing here"),
+        (format!("host-key: hush\n{S3}"), "f:1:11: host-key protects nothing here"),
+        (with("", "      sse-kms-key-id: k\n"), "f:6:23: sse-kms-key-id: a replica of type file"),
         (
             "dbs:\n  - path: /a\n    replica:\n      path: /r\n    replicas:\n      - path: /q\n".into(),
             "not both",
         ),
-        ("dbs:\n  - path: /a\n".into(), "needs a `replica`"),
+        ("dbs:\n  - path: /a\n".into(), "f:2:5: a database needs a `replica`"),
         ("dbs:\n  - replica:\n      path: /r\n".into(), "needs a `path`"),
-        ("dbs:\n  - path: /a\n    replica:\n      type: sftp\n      path: /r\n".into(), "type sftp"),
-        ("dbs:\n  - path: /a\n    replica:\n      type: ftp\n".into(), "`ftp`"),
-        ("dbs:\n  - path: /a\n    replica:\n      url: gs://b/p\n".into(), "gs://"),
         ("dbs:\n  - path: /a\n    replica:\n      url: s3://b/p\n      path: p\n".into(), "not both"),
         ("dbs:\n  - path: /a\n    replica:\n      url: s3://b/p\n      bucket: b\n".into(), "not both"),
         ("dbs:\n  - path: /a\n    replica:\n      type: s3\n".into(), "needs a `bucket`"),
         ("dbs:\n  - path: /a\n    replica:\n      type: file\n".into(), "needs a `path`"),
-        (format!("{S3}      part-size: 1MB\n"), "part-size in line 7"),
+        (format!("{S3}      part-size: 1MB\n"), "f:7:18: part-size: S3 takes parts"),
         (with(&format!("levels:{}", "\n  - interval: 1s".repeat(9)), ""), "9 levels"),
-        (with("levels:\n  - {}", ""), "without interval"),
-        (with("", "  - path: /a.db\n    replica:\n      path: /q\n"), "listed twice"),
-        (with("", "  - path: /b.db\n    replica:\n      path: /r\n"), "same replica"),
+        (with("levels:\n  - {}", ""), "a level needs an `interval`"),
+        (with("", "  - path: /a.db\n    replica:\n      path: /q\n"), "f:6:5: /a.db is listed twice"),
+        (with("", "  - path: /b.db\n    replica:\n      path: /r\n"), "the same replica, file:///r"),
+        (
+            with("", "    meta-path: /m\n  - path: /b.db\n    meta-path: /m\n    replica:\n      path: /q\n"),
+            "the same meta-path",
+        ),
+        (
+            format!("{S3}  - path: /b.db\n    replica:\n      url: s3://b/p\n      concurrency: 2\n"),
+            "the same replica",
+        ),
         ("dbs:\n  - path: /a\n    replica:\n      url: s3://id:hush@b/p\n".into(), "must not hold keys"),
     ] {
         let reason = refused(&text);
         assert!(reason.contains(part) && !reason.contains("hush"), "{text}: {reason}");
+    }
+}
+
+#[test]
+fn replicas_that_are_not_built_in_are_refused_by_type_and_by_url() {
+    for name in ["gs", "gcs", "abs", "sftp", "webdav", "webdavs", "nats", "oss", "http", "gopher"] {
+        for line in [format!("type: {name}"), format!("url: {name}://hush@host/path")] {
+            let text = format!("dbs:\n  - path: /a\n    replica:\n      {line}\n      host: x\n");
+            let (_, problems) = judged(KEYS, &text, Pick::Only);
+            assert_eq!(problems.len(), 1, "{text}: {problems:?}");
+            let column = if line.starts_with('t') { 13 } else { 12 };
+            assert!(problems[0].starts_with(&format!("f:4:{column}: ")), "{problems:?}");
+            assert!(problems[0].contains(name) && problems[0].to_lowercase().contains("s3"), "{problems:?}");
+            assert!(!problems[0].contains("hush"), "{problems:?}");
+        }
+    }
+}
+
+#[test]
+fn every_setting_says_where_it_came_from() {
+    let text = "region: fra1\ndbs:\n  - path: ${DB:-/a.db}\n    max-checkpoint-page-count: 7\n    replica:\n      \
+                url: s3://b/p\n      retention: 1h\n      secret-access-key: $SECRET\n      access-key-id: id\n  \
+                - path: /b.db\n    snapshot:\n      interval: 6h\n    replica:\n      url: s3://b/q\n      endpoint: s3.example.com\n";
+    let env = &[KEYS, &[("SECRET", "hush"), ("AWS_REGION", "r")]].concat();
+    let (config, problems) = judged(env, text, Pick::Only);
+    assert_eq!(problems, Vec::<String>::new());
+    let shown = |database: usize, name: &str| {
+        let settings = settings_of(&config.databases[database], &config);
+        let setting = settings.iter().find(|setting| setting.name == name).expect(name);
+        (setting.value.clone(), setting.from.clone())
+    };
+    for (database, name, value, from) in [
+        (0, "path", "/a.db", "line 3 ($DB)"),
+        (0, "region", "fra1", "line 1"),
+        (0, "truncate-page-n", "7", "mapped from max-checkpoint-page-count, line 4"),
+        (0, "snapshot: retention", "1h", "mapped from retention, line 7"),
+        (0, "snapshot: interval", "6h", "line 12, of another database"),
+        (0, "secret-access-key", "(hidden)", "line 8 ($SECRET)"),
+        (0, "access-key-id", "(hidden)", "line 9"),
+        (0, "sync-interval", "1s", "default"),
+        (0, "meta-path", "/.a.db-litekeep", "default"),
+        (1, "snapshot: interval", "6h", "line 12"),
+        (1, "access-key-id", "(hidden)", "environment: AWS_ACCESS_KEY_ID"),
+        (1, "secret-access-key", "(hidden)", "environment: AWS_SECRET_ACCESS_KEY"),
+        (1, "endpoint", "s3.example.com", "line 15"),
+        (1, "name", "s3", "default"),
+    ] {
+        assert_eq!(shown(database, name), (value.to_owned(), from.to_owned()), "{name}");
+    }
+    let (config, _) =
+        judged(&[("LOG_LEVEL", "warn")], "logging:\n  level: debug\n  type: json\naddr: :1\n", Pick::Only);
+    let top = global_settings(&config);
+    let shown: Vec<_> = top
+        .iter()
+        .filter(|setting| setting.from != "default")
+        .map(|setting| (setting.name, setting.value.as_str(), setting.from.as_str()))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("addr", ":1", "line 4"),
+            ("logging: level", "warn", "environment: LOG_LEVEL"),
+            ("logging: type", "json", "line 3")
+        ]
+    );
+}
+
+#[test]
+fn every_key_that_is_known_is_in_the_table_of_differences() {
+    let table = include_str!("../../../../COMPAT.md");
+    for (section, keys) in unknown::sections() {
+        for key in keys {
+            let there = table.contains(&format!("`{key}`")) || table.contains(&format!("`{section}: {key}`"));
+            assert!(there, "COMPAT.md lacks {key} of {section}");
+        }
+    }
+}
+
+#[test]
+fn no_damage_to_a_file_makes_more_of_it_than_lines_of_problems() {
+    let whole = with(
+        "addr: ${A:-':1'}\nsocket: {enabled: $B, permissions: 0600}\nsnapshot: &s\n  interval: 1h\nlevels:\n  - interval: 1s",
+        "    snapshot:\n      <<: *s\n    truncate-page-n: 5\n  - dir: ~/d\n    pattern: '*'\n    replicas:\n      - url: s3://b/\u{e9}\n",
+    );
+    let mut random = 0x9e37_79b9_u64;
+    let mut next = |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random % 1_000_003).expect("small") % below
+    };
+    let junk: Vec<char> = "$:-{}[]'\"\t\n &*<#0\u{e9}".chars().collect();
+    for round in 0..3000 {
+        let mut text: Vec<char> = whole.chars().collect();
+        for _ in 0..=next(4) {
+            let at = next(text.len().max(1)).min(text.len());
+            match next(3) {
+                0 if !text.is_empty() => drop(text.remove(at)),
+                1 => text.truncate(at),
+                _ => text.insert(at, junk[next(junk.len())]),
+            }
+        }
+        let text: String = text.into_iter().collect();
+        let (_, problems) = judged(KEYS, &text, Pick::First);
+        for problem in problems {
+            assert!(problem.starts_with("f:") && !problem.contains('\n'), "{round}: {problem}\n{text}");
+        }
     }
 }
 

@@ -1,49 +1,80 @@
-//! The configuration file as it is written: every key that Litestream knows, each with its type, and nothing judged.
+//! The configuration file as it is written: every key that a Litestream knew, each with its place, and nothing judged.
 //!
 //! One declaration per section is the parser, the struct and the list of known keys. A key that is not in it is kept
-//! with its line, for a warning. Values of secret keys never show in `Debug`, and an error carries a line and a
-//! reason but never the file's text.
+//! with its place. Single values stay text: what they mean is judged where their keys are known. Secrets never show in
+//! `Debug`, and an error carries a place and a reason but never the file's text.
 
-use crate::text::{duration, size};
+use super::remark::{Place, Remark};
 use litekeep_store::location::Secret;
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, Spanned};
 use std::fmt;
-use std::time::Duration;
 
 /// A configuration file longer than this is refused, bytes.
 pub(crate) const MAX_FILE: u64 = 1 << 20;
 
-/// Parses a configuration file; the last of equal keys counts, an empty file is an empty configuration.
+/// Parses a configuration file; an empty file is an empty configuration.
 ///
 /// # Errors
-/// What is wrong and in which line.
-pub(crate) fn parse(text: &str) -> Result<File, String> {
-    let options =
-        serde_saphyr::options! { with_snippet: false, duplicate_keys: DuplicateKeyPolicy::LastWins };
-    serde_saphyr::from_str_with_options::<Option<File>>(text, options)
-        .map(Option::unwrap_or_default)
-        .map_err(|error| error.to_string())
+/// What is wrong, where, and what to do.
+pub(crate) fn parse(text: &str) -> Result<File, Remark> {
+    let options = serde_saphyr::options! { with_snippet: false, duplicate_keys: DuplicateKeyPolicy::Error };
+    serde_saphyr::from_str_with_options::<Option<File>>(text, options).map(Option::unwrap_or_default).map_err(
+        |error| Remark {
+            place: error.location().map(Place::from),
+            text: plain(error.without_snippet().to_string()),
+        },
+    )
 }
+
+/// What the parser says, in words for whoever wrote the file.
+fn plain(said: String) -> String {
+    let said = said.split(" at line ").next().unwrap_or_default();
+    if let Some(key) = said.strip_prefix("duplicate mapping key: ") {
+        let key = key.split(',').next().unwrap_or_default();
+        return format!("{key} stands here a second time: keep one of them");
+    }
+    for (part, plain) in [
+        ("found a tab", "a tab: indent with spaces"),
+        ("tabs disallowed", "a tab: indent with spaces"),
+        ("expected string scalar", "one value is expected here, not a list and not keys"),
+        ("expected mapping start", "keys with values are expected here (`key: value`)"),
+        ("expected sequence start", "a list is expected here: lines that begin with `- `"),
+        (
+            "unknown anchor",
+            "an alias (`*name`) of an anchor that does not stand above it: define it by `&name`",
+        ),
+        ("multiple YAML documents", "a second document begins here: keep one, without `---` between"),
+        (
+            "mapping values are not allowed",
+            "a `: ` that is not expected here: put the value into quotes, or check the indentation",
+        ),
+        ("unexpected character", "a character that no value begins with: put the value into quotes"),
+        ("unclosed quote", "a quote that is never closed"),
+    ] {
+        if said.contains(part) {
+            return plain.to_owned();
+        }
+    }
+    format!("this is no YAML: {said}; check indentation, quotes and brackets")
+}
+
+/// A single value, as it is written.
+pub(crate) type Text = Spanned<String>;
+
+/// A single value that must not be shown.
+pub(crate) type Covered = Spanned<Hidden>;
 
 /// A key that no section knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unknown {
     /// The key.
     pub(crate) key: String,
-    /// Where it stands, from 1.
-    pub(crate) line: u64,
-    /// A known key that is like it.
+    /// Where it stands.
+    pub(crate) place: Place,
+    /// A known key of this section that is like it.
     pub(crate) near: Option<&'static str>,
 }
-
-/// A duration in Go's spelling.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Interval(pub(crate) Duration);
-
-/// A size in bytes, as a number or `5MB`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Size(pub(crate) u64);
 
 /// A value that must not be shown.
 #[derive(Debug, Clone)]
@@ -52,18 +83,6 @@ pub(crate) struct Hidden(pub(crate) Secret);
 /// A key that is known but whose value does not matter.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Any;
-
-impl<'de> Deserialize<'de> for Interval {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        duration::parse(&String::deserialize(deserializer)?).map(Self).map_err(D::Error::custom)
-    }
-}
-
-impl<'de> Deserialize<'de> for Size {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        size::parse(&String::deserialize(deserializer)?).map(Self).map_err(D::Error::custom)
-    }
-}
 
 impl<'de> Deserialize<'de> for Hidden {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -127,7 +146,7 @@ macro_rules! section {
                             if !section.accept(&key.value, &mut map)? {
                                 map.next_value::<IgnoredAny>()?;
                                 let near = crate::flags::nearest(&key.value, $name::keys());
-                                section.unknown.push(Unknown { line: key.referenced.line(), key: key.value, near });
+                                section.unknown.push(Unknown { place: Place::of(&key), key: key.value, near });
                             }
                         }
                         Ok(section)
@@ -142,22 +161,22 @@ macro_rules! section {
 section! {
     /// The whole file. Replica settings here are the defaults of every replica.
     File {
-        "addr" => addr: Spanned<String>,
-        "mcp-addr" => mcp_addr: Spanned<String>,
-        "exec" => exec: Spanned<String>,
+        "addr" => addr: Text,
+        "mcp-addr" => mcp_addr: Text,
+        "exec" => exec: Text,
         "socket" => socket: Socket,
         "logging" => logging: Logging,
-        "levels" => levels: Vec<LevelSection>,
+        "levels" => levels: Vec<Spanned<LevelSection>>,
         "snapshot" => snapshot: Snapshot,
-        "l0-retention" => l0_retention: Spanned<Interval>,
-        "l0-retention-check-interval" => l0_retention_check_interval: Spanned<Interval>,
+        "l0-retention" => l0_retention: Text,
+        "l0-retention-check-interval" => l0_retention_check_interval: Text,
         "retention" => retention: Retention,
         "validation" => validation: Validation,
-        "verify-compaction" => verify_compaction: Spanned<bool>,
-        "heartbeat-url" => heartbeat_url: Spanned<Any>,
-        "heartbeat-interval" => heartbeat_interval: Spanned<Interval>,
-        "shutdown-sync-timeout" => shutdown_sync_timeout: Spanned<Interval>,
-        "shutdown-sync-interval" => shutdown_sync_interval: Spanned<Interval>,
+        "verify-compaction" => verify_compaction: Text,
+        "heartbeat-url" => heartbeat_url: Covered,
+        "heartbeat-interval" => heartbeat_interval: Text,
+        "shutdown-sync-timeout" => shutdown_sync_timeout: Text,
+        "shutdown-sync-interval" => shutdown_sync_interval: Text,
         "dbs" => dbs: Vec<Spanned<Db>>,
     } else replica: ReplicaSettings
 }
@@ -165,70 +184,70 @@ section! {
 section! {
     /// `socket`: the control socket.
     Socket {
-        "enabled" => enabled: Spanned<bool>,
-        "path" => path: Any,
-        "permissions" => permissions: Any,
+        "enabled" => enabled: Text,
+        "path" => path: Text,
+        "permissions" => permissions: Text,
     }
 }
 
 section! {
     /// `logging`.
     Logging {
-        "level" => level: Spanned<String>,
-        "type" => kind: Spanned<String>,
-        "stderr" => stderr: Spanned<bool>,
-        "source" => source: Spanned<bool>,
+        "level" => level: Text,
+        "type" => kind: Text,
+        "stderr" => stderr: Text,
+        "source" => source: Text,
     }
 }
 
 section! {
     /// One of `levels`.
     LevelSection {
-        "interval" => interval: Spanned<Interval>,
+        "interval" => interval: Text,
     }
 }
 
 section! {
     /// `snapshot`.
     Snapshot {
-        "interval" => interval: Spanned<Interval>,
-        "retention" => retention: Spanned<Interval>,
+        "interval" => interval: Text,
+        "retention" => retention: Text,
     }
 }
 
 section! {
     /// `retention`.
     Retention {
-        "enabled" => enabled: Spanned<bool>,
+        "enabled" => enabled: Text,
     }
 }
 
 section! {
     /// `validation`.
     Validation {
-        "interval" => interval: Spanned<Interval>,
+        "interval" => interval: Text,
     }
 }
 
 section! {
     /// One of `dbs`.
     Db {
-        "path" => path: Spanned<String>,
-        "dir" => dir: Spanned<String>,
-        "pattern" => pattern: Any,
-        "recursive" => recursive: Any,
-        "watch" => watch: Any,
-        "meta-path" => meta_path: Spanned<String>,
-        "meta-dir" => meta_dir: Spanned<String>,
-        "monitor-interval" => monitor_interval: Spanned<Interval>,
-        "checkpoint-interval" => checkpoint_interval: Spanned<Interval>,
+        "path" => path: Text,
+        "dir" => dir: Text,
+        "pattern" => pattern: Text,
+        "recursive" => recursive: Text,
+        "watch" => watch: Text,
+        "meta-path" => meta_path: Text,
+        "meta-dir" => meta_dir: Text,
+        "monitor-interval" => monitor_interval: Text,
+        "checkpoint-interval" => checkpoint_interval: Text,
         // no lock is ever waited for while another one is held, so there is nothing to time out
-        "busy-timeout" => busy_timeout: Spanned<Interval>,
-        "min-checkpoint-page-count" => min_checkpoint_page_count: Spanned<i64>,
-        "max-checkpoint-page-count" => max_checkpoint_page_count: Spanned<i64>,
-        "truncate-page-n" => truncate_page_n: Spanned<i64>,
-        "max-sync-wal-bytes" => max_sync_wal_bytes: Spanned<Size>,
-        "restore-if-db-not-exists" => restore_if_db_not_exists: Spanned<bool>,
+        "busy-timeout" => busy_timeout: Text,
+        "min-checkpoint-page-count" => min_checkpoint_page_count: Text,
+        "max-checkpoint-page-count" => max_checkpoint_page_count: Text,
+        "truncate-page-n" => truncate_page_n: Text,
+        "max-sync-wal-bytes" => max_sync_wal_bytes: Text,
+        "restore-if-db-not-exists" => restore_if_db_not_exists: Text,
         "snapshot" => snapshot: Snapshot,
         "replica" => replica: Spanned<Replica>,
         "replicas" => replicas: Vec<Spanned<Replica>>,
@@ -238,43 +257,44 @@ section! {
 section! {
     /// `replica`, or one of `replicas`.
     Replica {
-        "type" => kind: Spanned<String>,
-        "name" => name: Any,
-        "path" => path: Spanned<String>,
-        "url" => url: Spanned<Hidden>,
+        "type" => kind: Text,
+        "name" => name: Text,
+        "path" => path: Text,
+        "url" => url: Covered,
+        // v0.3 only
+        "retention" => retention: Text,
+        "retention-check-interval" => retention_check_interval: Text,
+        "snapshot-interval" => snapshot_interval: Text,
     } else settings: ReplicaSettings
 }
 
 section! {
     /// What a replica may say and the whole file may say for all of them.
     ReplicaSettings {
-        "sync-interval" => sync_interval: Spanned<Interval>,
-        "max-sync-ltx-files" => max_sync_ltx_files: Spanned<Any>,
-        "auto-recover" => auto_recover: Spanned<bool>,
+        "sync-interval" => sync_interval: Text,
+        "max-sync-ltx-files" => max_sync_ltx_files: Text,
+        "auto-recover" => auto_recover: Text,
         // ours: `frame` for those who may go back to Litestream 0.5.15 or older, which read no `block`
-        "page-encoding" => page_encoding: Spanned<String>,
-        "validation-interval" => validation_interval: Spanned<Any>,
-        // v0.3 only
-        "retention" => retention: Spanned<Any>,
-        "retention-check-interval" => retention_check_interval: Spanned<Any>,
-        "snapshot-interval" => snapshot_interval: Spanned<Any>,
+        "page-encoding" => page_encoding: Text,
+        "validation-interval" => validation_interval: Text,
         // S3
-        "access-key-id" => access_key_id: Hidden,
-        "secret-access-key" => secret_access_key: Hidden,
-        "region" => region: String,
-        "bucket" => bucket: Spanned<String>,
-        "endpoint" => endpoint: String,
-        "force-path-style" => force_path_style: bool,
-        "sign-payload" => sign_payload: bool,
-        "require-content-md5" => require_content_md5: bool,
-        "skip-verify" => skip_verify: bool,
-        "storage-class" => storage_class: String,
-        "part-size" => part_size: Spanned<Size>,
-        "concurrency" => concurrency: Spanned<u32>,
+        "access-key-id" => access_key_id: Covered,
+        "secret-access-key" => secret_access_key: Covered,
+        "region" => region: Text,
+        "bucket" => bucket: Text,
+        "endpoint" => endpoint: Text,
+        "force-path-style" => force_path_style: Text,
+        "sign-payload" => sign_payload: Text,
+        // objects are deleted one by one, so there is no batch whose MD5 a store could ask for
+        "require-content-md5" => require_content_md5: Text,
+        "skip-verify" => skip_verify: Text,
+        "storage-class" => storage_class: Text,
+        "part-size" => part_size: Text,
+        "concurrency" => concurrency: Text,
         "sse-customer-algorithm" => sse_customer_algorithm: Spanned<Any>,
         "sse-customer-key" => sse_customer_key: Spanned<Any>,
         "sse-customer-key-path" => sse_customer_key_path: Spanned<Any>,
-        "sse-kms-key-id" => sse_kms_key_id: String,
+        "sse-kms-key-id" => sse_kms_key_id: Text,
         "age" => age: Spanned<Age>,
         // of the types that are not supported
         "account-name" => account_name: Spanned<Any>,
@@ -318,7 +338,7 @@ mod tests {
     use super::*;
 
     fn file(text: &str) -> File {
-        parse(text).unwrap_or_else(|error| panic!("{error}:\n{text}"))
+        parse(text).unwrap_or_else(|error| panic!("{}:\n{text}", error.shown("f")))
     }
 
     #[test]
@@ -329,26 +349,10 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_equal_keys_counts() {
-        let file = file("dbs:\n  - path: a\n    path: b\n");
-        assert_eq!(file.dbs.expect("dbs")[0].value.path.as_ref().expect("a path").value, "b");
-    }
-
-    #[test]
-    fn booleans_are_read_in_the_spellings_of_yaml_1_1() {
-        for (text, expected) in
-            [("yes", true), ("on", true), ("True", true), ("no", false), ("OFF", false), ("false", false)]
-        {
-            let file = file(&format!("retention:\n  enabled: {text}\n"));
-            assert_eq!(file.retention.and_then(|r| r.enabled).map(|e| e.value), Some(expected), "{text}");
-        }
-    }
-
-    #[test]
     fn keys_that_look_like_numbers_stay_as_they_are_written() {
         for text in ["0123", "12345e5", "1_000", "0x10", "true", "\"007\""] {
             let file = file(&format!("secret-access-key: {text}\n"));
-            let secret = file.replica.secret_access_key.expect("the key").0;
+            let secret = file.replica.secret_access_key.expect("the key").value.0;
             assert_eq!(secret.expose(), text.trim_matches('"'), "{text}");
         }
     }
@@ -356,51 +360,60 @@ mod tests {
     #[test]
     fn anchors_and_merge_keys_are_applied() {
         let file = file(
-            "x: &base\n  type: s3\n  bucket: b\ndbs:\n  - path: a\n    replica:\n      <<: *base\n      path: p\n",
+            "x-base: &base\n  type: s3\n  bucket: b\ndbs:\n  - path: a\n    replica:\n      <<: *base\n      path: p\n",
         );
         let replica = file.dbs.expect("dbs")[0].value.replica.clone().expect("a replica").value;
         assert_eq!(replica.settings.bucket.expect("a bucket").value, "b");
         assert_eq!(replica.path.expect("a path").value, "p");
-        assert_eq!(file.unknown[0].key, "x");
+        assert_eq!(file.unknown[0].key, "x-base");
     }
 
     #[test]
-    fn an_unknown_key_is_kept_with_its_line_and_the_key_it_is_like() {
+    fn an_unknown_key_is_kept_with_its_place_and_the_key_it_is_like() {
         let file =
             file("dbs:\n  - path: a\n    replica:\n      bukcet: b\n      zzzzzz:\n        - 1\nadr: x\n");
         let replica = &file.dbs.as_ref().expect("dbs")[0].value.replica.as_ref().expect("a replica").value;
-        assert_eq!(
-            replica.unknown,
-            [
-                Unknown { key: "bukcet".into(), line: 4, near: Some("bucket") },
-                Unknown { key: "zzzzzz".into(), line: 5, near: None }
-            ]
-        );
-        assert_eq!(file.unknown, [Unknown { key: "adr".into(), line: 7, near: Some("addr") }]);
+        let unknown =
+            |key: &str, line, column, near| Unknown { key: key.into(), place: Place { line, column }, near };
+        let found = [unknown("bukcet", 4, 7, Some("bucket")), unknown("zzzzzz", 5, 7, None)];
+        assert_eq!(replica.unknown, found);
+        assert_eq!(file.unknown, [unknown("adr", 7, 1, Some("addr"))]);
     }
 
     #[test]
-    fn an_error_names_its_line_and_never_a_secret() {
-        for (text, line) in [
-            ("a: 1\nsecret-access-key: [hush]\n", "line 2"),
-            ("secret-access-key: \"hush\n", "line 1"),
-            ("secret-access-key: @hush\n", "line 1"),
-            ("secret-access-key: hush: hush\n", "line 1"),
-            ("retention:\n  enabled: hush\n", "line 2"),
-            ("dbs: hush\n", "line 1"),
-            ("dbs:\n  - hush\n", "line 2"),
+    fn what_is_no_yaml_is_told_in_one_line_with_its_place_and_never_a_secret() {
+        for (text, shown) in [
+            ("addr: 1\n\tb: hush\n", "1:7: a tab: indent with spaces"),
+            ("dbs:\n\t- path: hush\n", "2:2: a tab: indent with spaces"),
+            ("dbs:\n  - path: a\n    path: hush\n", "3:5: path stands here a second time: keep one"),
+            ("a: 1\nsecret-access-key: [hush]\n", "2:20: one value is expected here, not a list"),
+            ("exec: {hush: 1}\n", "1:7: one value is expected here"),
+            ("secret-access-key: \"hush\n", "1:20: a quote that is never closed"),
+            ("secret-access-key: @hush\n", "1:20: a character that no value begins with"),
+            ("secret-access-key: hush: hush\n", "put the value into quotes"),
+            (
+                "secret-access-key: *hush\n",
+                "1:20: an alias (`*name`) of an anchor that does not stand above it",
+            ),
+            ("dbs: hush\n", "1:6: a list is expected here"),
+            ("dbs:\n  - hush\n", "2:5: keys with values are expected here"),
+            ("- hush\n", "1:1: keys with values are expected here"),
+            ("hush\n", "1:1: keys with values are expected here"),
+            ("logging: hush\n", "1:10: keys with values are expected here"),
+            ("dbs: [\n", "1:6: this is no YAML"),
+            ("dbs:\n  - path: a\n  path: hush\n", "3:3: this is no YAML"),
+            ("exec: a\n---\nexec: hush\n", ": a second document begins here"),
         ] {
-            let error = parse(text).expect_err(text);
-            assert!(error.contains(line) && !error.contains("hush"), "{text}: {error}");
+            let error = parse(text).expect_err(text).shown("f");
+            assert!(error.contains(shown) && !error.contains("hush"), "{text}: {error}");
+            assert!(error.starts_with("f:") && !error.contains('\n'), "{text}: {error}");
         }
-        let error = parse("\nl0-retention: 5\n").expect_err("no unit");
-        assert!(error.contains("line 2") && error.contains("no unit"), "{error}");
     }
 
     #[test]
     fn secrets_do_not_show_in_debug() {
         let file = file(
-            "secret-access-key: hush\naccess-key-id: hush\ndbs:\n  - replica:\n      url: s3://hush@b\n",
+            "secret-access-key: hush\naccess-key-id: hush\nheartbeat-url: hush\ndbs:\n  - replica:\n      url: s3://hush@b\n",
         );
         assert!(!format!("{file:?}").contains("hush"));
     }

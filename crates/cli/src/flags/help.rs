@@ -1,6 +1,8 @@
 //! Help texts, made from the table of flags; nothing is said twice.
 
 use super::{Flag, VERBS, Verb};
+use crate::text::table;
+use crate::trouble::{EXIT_OF_A_COMMAND, EXITS};
 use std::fmt::Write;
 
 /// The text of `litekeep help`.
@@ -12,7 +14,7 @@ pub(crate) fn overview() -> String {
     for verb in VERBS {
         row(&mut out, verb.name, verb.summary);
     }
-    row(&mut out, "help", "this text, or `litekeep help <command>`");
+    row(&mut out, "help", "this text, `litekeep help <command>`, or `litekeep help exit-codes`");
     out.push_str(
         "\nFlags may be written with one dash or two. `litekeep <command> -h` lists those of a command.\n",
     );
@@ -30,11 +32,22 @@ pub(crate) fn verb(verb: &Verb) -> String {
     if !verb.aliases.is_empty() {
         let _ = writeln!(out, "\nAlso called: {}", verb.aliases.join(", "));
     }
-    out.push_str("\nFlags:\n\n");
+    if !verb.flags.is_empty() {
+        out.push_str("\nFlags:\n\n");
+    }
     for flag in verb.flags {
         flag_lines(&mut out, flag);
     }
     out
+}
+
+/// The text of `litekeep help exit-codes`.
+pub(crate) fn exit_codes() -> String {
+    let head = ["code", "name", "meaning"].map(str::to_owned);
+    let rows =
+        EXITS.iter().map(|exit| [exit.code.to_string(), exit.name.to_owned(), exit.meaning.to_owned()]);
+    let table = table::columns(&std::iter::once(head).chain(rows).collect::<Vec<_>>());
+    format!("{table}\n{EXIT_OF_A_COMMAND}\n")
 }
 
 fn row(out: &mut String, name: &str, text: &str) {

@@ -1,6 +1,8 @@
 //! The one table of verbs and flags: parsing, help and dispatch are made from it.
 
+pub(crate) mod completion;
 pub(crate) mod help;
+pub(crate) mod man;
 pub(crate) mod parse;
 
 pub(crate) use parse::{Line, Parsed, parse};
@@ -62,8 +64,16 @@ pub(crate) static CONFIG: Flag = Flag::taking(
     "PATH",
     "the configuration file; without it $LITESTREAM_CONFIG, else /etc/litestream.yml",
 );
-pub(crate) static NO_EXPAND_ENV: Flag =
-    Flag::switch("no-expand-env", "take $NAME and ${NAME} in the configuration file as they stand");
+pub(crate) static NO_EXPAND_ENV: Flag = Flag::switch(
+    "no-expand-env",
+    "take $NAME, ${NAME} and ${NAME:-DEFAULT} in the configuration file as they stand",
+);
+pub(crate) static FIRST_REPLICA: Flag = Flag::switch(
+    "first-replica",
+    "of several `replicas` of a database use the first; without it that is an error",
+);
+pub(crate) static REPLICA: Flag =
+    Flag::taking("replica", "NAME", "of several `replicas` of a database use the one of this name or type");
 pub(crate) static JSON: Flag = Flag::switch("json", "print JSON on stdout");
 
 pub(crate) static EXEC: Flag = Flag::taking(
@@ -144,6 +154,11 @@ pub(crate) static FOLLOW_INTERVAL: Flag =
 pub(crate) static GENERATION: Flag =
     Flag::taking("generation", "HEX", "restore this generation of a v0.3 backup (16 hex digits)");
 
+pub(crate) static OF_GENERATION: Flag =
+    Flag::taking("generation", "HEX", "list this generation of a v0.3 backup only (16 hex digits)");
+pub(crate) static RESET_DRY_RUN: Flag =
+    Flag::switch("dry-run", "print what would be removed, remove nothing");
+
 pub(crate) static LEVEL: Flag = Flag::taking("level", "0-9|all", "which level to list").or("0");
 pub(crate) static VERBOSE: Flag =
     Flag::switch("verbose", "print the platform and the versions it is made of");
@@ -165,6 +180,7 @@ pub(crate) static VERBS: &[Verb] = &[
         flags: &[
             &CONFIG,
             &NO_EXPAND_ENV,
+            &FIRST_REPLICA,
             &EXEC,
             &READY_URL,
             &READY_TIMEOUT,
@@ -209,18 +225,51 @@ pub(crate) static VERBS: &[Verb] = &[
             &JSON,
             &CONFIG,
             &NO_EXPAND_ENV,
+            &FIRST_REPLICA,
+            &REPLICA,
         ],
         run: verbs::restore::run,
     },
     Verb {
         name: "ltx",
-        aliases: &["wal"],
+        aliases: &[],
         operands: &["DB_PATH", "REPLICA_URL"],
         max_operands: 1,
         summary: "list the LTX files of a replica",
         doc: "Lists the LTX files of a replica.",
-        flags: &[&LEVEL, &JSON, &CONFIG, &NO_EXPAND_ENV],
+        flags: &[&LEVEL, &JSON, &CONFIG, &NO_EXPAND_ENV, &FIRST_REPLICA, &REPLICA],
         run: verbs::ltx::run,
+    },
+    Verb {
+        name: "wal",
+        aliases: &[],
+        operands: &["DB_PATH", "REPLICA_URL"],
+        max_operands: 1,
+        summary: "list the WAL segments of a v0.3 backup",
+        doc: "Lists the WAL segments of a v0.3 backup. Of a replica that holds LTX files, and unless -generation is\n\
+              given, it lists those, as in Litestream 0.5: `litekeep ltx` is the name for that.",
+        flags: &[&OF_GENERATION, &LEVEL, &JSON, &CONFIG, &NO_EXPAND_ENV, &FIRST_REPLICA, &REPLICA],
+        run: verbs::v3::wal,
+    },
+    Verb {
+        name: "generations",
+        aliases: &[],
+        operands: &["DB_PATH", "REPLICA_URL"],
+        max_operands: 1,
+        summary: "list the generations of a v0.3 backup",
+        doc: "Lists the generations of a v0.3 backup, how far each lags behind and the time that it covers.",
+        flags: &[&JSON, &CONFIG, &NO_EXPAND_ENV, &FIRST_REPLICA, &REPLICA],
+        run: verbs::v3::generations,
+    },
+    Verb {
+        name: "snapshots",
+        aliases: &[],
+        operands: &["DB_PATH", "REPLICA_URL"],
+        max_operands: 1,
+        summary: "list the snapshots of a v0.3 backup",
+        doc: "Lists the snapshots of a v0.3 backup. Those of LTX files are `litekeep ltx -level 9`.",
+        flags: &[&JSON, &CONFIG, &NO_EXPAND_ENV, &FIRST_REPLICA, &REPLICA],
+        run: verbs::v3::snapshots,
     },
     Verb {
         name: "databases",
@@ -229,8 +278,21 @@ pub(crate) static VERBS: &[Verb] = &[
         max_operands: 0,
         summary: "list the databases of the configuration file",
         doc: "Lists the databases of the configuration file.",
-        flags: &[&JSON, &CONFIG, &NO_EXPAND_ENV],
+        flags: &[&JSON, &CONFIG, &NO_EXPAND_ENV, &FIRST_REPLICA],
         run: verbs::databases::run,
+    },
+    Verb {
+        name: "config",
+        aliases: &[],
+        operands: &["check"],
+        max_operands: 1,
+        summary: "check the configuration file and show what it comes to",
+        doc: "Reads the configuration file as replicate would and prints every setting of every database: its value and\n\
+              where it came from (a line of the file, a key of Litestream 0.3 that stands for it, the environment, or the\n\
+              default). Secrets are hidden. Nothing is asked of a replica.\n\n\
+              It ends with 0 if replicate would take the file, and with 1 if not; then it lists all that must be mended.",
+        flags: &[&JSON, &CONFIG, &NO_EXPAND_ENV, &FIRST_REPLICA],
+        run: verbs::config::run,
     },
     Verb {
         name: "status",
@@ -239,8 +301,42 @@ pub(crate) static VERBS: &[Verb] = &[
         max_operands: 1,
         summary: "show the local state of the databases",
         doc: "Shows what this machine knows of the databases; asks neither the replica nor a running litekeep.",
-        flags: &[&JSON, &CONFIG, &NO_EXPAND_ENV],
+        flags: &[&JSON, &CONFIG, &NO_EXPAND_ENV, &FIRST_REPLICA],
         run: verbs::status::run,
+    },
+    Verb {
+        name: "reset",
+        aliases: &[],
+        operands: &["DB_PATH"],
+        max_operands: 1,
+        summary: "remove the local state of a database",
+        doc: "Removes what this machine knows of a database; neither the database nor its replica is touched. The next\n\
+              replicate compares the database with the replica anew: changes that the replica lacks are then no longer\n\
+              known to follow from it, and `litekeep replicate -once` before the reset brings them up.\n\n\
+              It refuses while something replicates the database. The configuration counts only where -config is given.",
+        flags: &[&RESET_DRY_RUN, &JSON, &CONFIG, &NO_EXPAND_ENV, &FIRST_REPLICA],
+        run: verbs::reset::run,
+    },
+    Verb {
+        name: "completion",
+        aliases: &[],
+        operands: &["bash|zsh|fish"],
+        max_operands: 1,
+        summary: "print a shell's completions",
+        doc: "Prints completions for a shell: source <(litekeep completion bash), or the same for zsh, or\n\
+              litekeep completion fish | source",
+        flags: &[],
+        run: verbs::papers::completion,
+    },
+    Verb {
+        name: "man",
+        aliases: &[],
+        operands: &["[COMMAND]"],
+        max_operands: 1,
+        summary: "print a manual page",
+        doc: "Prints the manual page of a command, or of all of them, as roff: litekeep man restore | man -l -",
+        flags: &[],
+        run: verbs::papers::man,
     },
     Verb {
         name: "version",

@@ -69,6 +69,32 @@ fn nanos(number: &str, scale: u128) -> Option<u128> {
     Some(total)
 }
 
+/// A duration as [`parse`] reads it, in the largest units that fit: `24h`, `1h30m`, `1.5s`, `250ms`.
+pub(crate) fn format(time: Duration) -> String {
+    let (secs, nanos) = (time.as_secs(), time.subsec_nanos());
+    if secs == 0 && nanos > 0 {
+        let (unit, scale) = match nanos {
+            1_000_000.. => ("ms", 1_000_000),
+            1_000.. => ("us", 1_000),
+            _ => ("ns", 1),
+        };
+        return format!("{}{unit}", f64::from(nanos) / f64::from(scale));
+    }
+    let mut out = String::new();
+    for (count, unit) in [(secs / 3600, "h"), (secs / 60 % 60, "m")] {
+        if count > 0 {
+            out.push_str(&format!("{count}{unit}"));
+        }
+    }
+    let fraction = format!("{nanos:09}");
+    match fraction.trim_end_matches('0') {
+        "" if !out.is_empty() && secs % 60 == 0 => {}
+        "" => out.push_str(&format!("{}s", secs % 60)),
+        fraction => out.push_str(&format!("{}.{fraction}s", secs % 60)),
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +139,26 @@ mod tests {
         ] {
             let error = parse(text).expect_err(text);
             assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_is_read_back_as_the_same() {
+        for (text, shown) in [
+            ("0", "0s"),
+            ("250ms", "250ms"),
+            ("1500us", "1.5ms"),
+            ("7ns", "7ns"),
+            ("1s", "1s"),
+            ("90s", "1m30s"),
+            ("1.25s", "1.25s"),
+            ("24h", "24h"),
+            ("1h0m5s", "1h5s"),
+            ("60m0.5s", "1h0.5s"),
+        ] {
+            let time = parse(text).expect(text);
+            assert_eq!(format(time), shown, "{text}");
+            assert_eq!(parse(shown), Ok(time), "{text}");
         }
     }
 }

@@ -51,6 +51,29 @@ pub(crate) fn human(bytes: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
+/// Bytes as Litestream's `status` shows them: two digits at the least, rounded half to even, `532 B`, `1.2 MB`, `16 kB`.
+pub(crate) fn short(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let mut scale = 1000_u64;
+    let mut unit = 0;
+    while bytes / scale >= 1000 && unit + 1 < UNITS.len() {
+        scale *= 1000;
+        unit += 1;
+    }
+    let tenths = (u128::from(bytes) * 10 + u128::from(scale / 2)) / u128::from(scale);
+    match tenths {
+        ..100 => format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit]),
+        _ => {
+            let (whole, rest) = (tenths / 10, tenths % 10);
+            let up = rest > 5 || (rest == 5 && whole % 2 == 1);
+            format!("{} {}", whole + u128::from(up), UNITS[unit])
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +113,25 @@ mod tests {
             (5_000_000_000_000, "5.0 TB"),
         ] {
             assert_eq!(human(bytes), text);
+        }
+    }
+
+    #[test]
+    fn sizes_are_shown_as_litestreams_status_does() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (4152, "4.2 kB"),
+            (9_960, "10 kB"),
+            (16_512, "16 kB"),
+            (12_450, "12 kB"),
+            (13_500, "14 kB"),
+            (999_499, "1000 kB"),
+            (1_250_000, "1.3 MB"),
+            (u64::MAX, "18 EB"),
+        ] {
+            assert_eq!(short(bytes), text, "{bytes}");
         }
     }
 }

@@ -10,6 +10,13 @@ pub(crate) fn format(time: TimestampMs) -> String {
         .to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
+/// `2026-11-23T08:40:08Z`: as Litestream's tables have it.
+pub(crate) fn seconds(time: TimestampMs) -> String {
+    DateTime::<Utc>::from_timestamp_millis(time.0)
+        .unwrap_or_default()
+        .to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
 /// Reads `2026-11-23T08:40:08[.fraction](Z|+hh:mm|-hh:mm)`. What is finer than a millisecond is cut.
 pub(crate) fn parse(text: &str) -> Option<TimestampMs> {
     DateTime::parse_from_rfc3339(text).ok().map(|time| TimestampMs(time.timestamp_millis()))

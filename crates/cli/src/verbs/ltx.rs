@@ -6,8 +6,9 @@ use crate::output;
 use crate::text::{table, time};
 use crate::trouble::{Exit, Trouble};
 use crate::world::World;
-use litekeep_formats::{Level, TxidRange};
-use litekeep_store::{Entry, Key, Scope};
+use litekeep_formats::{Level, TimestampMs, TxidRange};
+use litekeep_store::location::Settings;
+use litekeep_store::{Entry, Key, Scope, Store};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -21,23 +22,28 @@ struct Row {
 
 /// Prints the files of one level or of all.
 pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
-    let levels = levels(parsed)?;
+    levels(parsed)?;
     let named = named(world, parsed)?;
     let store = open(world, &named.replica)?;
+    list(parsed, &*store, &named.replica)
+}
+
+/// The same of a replica that is open.
+pub(super) fn list(parsed: &Parsed, store: &dyn Store, replica: &Settings) -> Result<Exit, Trouble> {
     let mut rows = Vec::new();
-    for level in levels {
+    for level in levels(parsed)? {
         let entries = store.list(&Scope::Level(level)).map_err(|error| {
-            let what = format!("can't list the replica {}", named.replica.location());
+            let what = format!("can't list the replica {}", replica.location());
             Trouble::new(what).because(&error).exit(super::restore::UNREACHABLE)
         })?;
-        rows.extend(entries.iter().filter_map(row));
+        rows.extend(entries.iter().filter_map(|entry| Some((row(entry)?, written(entry)))));
     }
     if parsed.on(&flags::JSON) {
-        output::json(&rows)?;
+        output::json(&rows.into_iter().map(|(row, _)| row).collect::<Vec<_>>())?;
     } else {
         let head = ["level", "min_txid", "max_txid", "size", "created"].map(str::to_owned);
-        let cells = rows.into_iter().map(|row| {
-            [row.level.to_string(), row.min_txid, row.max_txid, row.size.to_string(), row.timestamp]
+        let cells = rows.into_iter().map(|(row, written)| {
+            [row.level.to_string(), row.min_txid, row.max_txid, row.size.to_string(), time::seconds(written)]
         });
         output::text(&table::columns(&std::iter::once(head).chain(cells).collect::<Vec<_>>()))?;
     }
@@ -62,6 +68,10 @@ fn row(entry: &Entry) -> Option<Row> {
         min_txid: TxidRange::min(range).to_string(),
         max_txid: TxidRange::max(range).to_string(),
         size: entry.size,
-        timestamp: time::format(entry.timestamp.unwrap_or(entry.modified)),
+        timestamp: time::format(written(entry)),
     })
+}
+
+fn written(entry: &Entry) -> TimestampMs {
+    entry.timestamp.unwrap_or(entry.modified)
 }

@@ -1,18 +1,22 @@
 //! One file per verb, and the way from the arguments to it.
 
+pub(crate) mod config;
 pub(crate) mod databases;
 mod door;
 mod exec;
 pub(crate) mod follow;
 pub(crate) mod ltx;
+pub(crate) mod papers;
 mod ready;
 pub(crate) mod replicate;
+pub(crate) mod reset;
 pub(crate) mod restore;
 pub(crate) mod status;
+pub(crate) mod v3;
 pub(crate) mod version;
 mod watch;
 
-use crate::config::{self, Config, Database};
+use crate::config::{Config, Database};
 use crate::flags::{self, Flag, Line, Parsed, help};
 use crate::output;
 use crate::text::time;
@@ -45,6 +49,7 @@ fn dispatch(world: &World) -> Result<Exit, Trouble> {
     };
     if matches!(name.as_str(), "help" | "-h" | "-help" | "--h" | "--help") {
         let text = match rest.first() {
+            Some(name) if name == "exit-codes" => help::exit_codes(),
             Some(name) => help::verb(find(name)?),
             None => help::overview(),
         };
@@ -58,7 +63,11 @@ fn dispatch(world: &World) -> Result<Exit, Trouble> {
     }
 }
 
-fn find(name: &str) -> Result<&'static flags::Verb, Trouble> {
+/// The verb of a name.
+///
+/// # Errors
+/// There is none; the nearest is named.
+pub(crate) fn find(name: &str) -> Result<&'static flags::Verb, Trouble> {
     flags::verb(name).ok_or_else(|| {
         let trouble = Trouble::new(format!("litekeep {name}: unknown command"));
         match flags::nearest(name, flags::VERBS.iter().map(|verb| verb.name)) {
@@ -85,16 +94,25 @@ pub(crate) fn named(world: &World, parsed: &Parsed) -> Result<Named, Trouble> {
         return Err(Trouble::new("a database path or a replica URL is needed"));
     };
     if ReplicaUrl::is_url(operand) && !operand.starts_with("sqlite") {
-        if parsed.given(&flags::CONFIG).is_some() {
-            return Err(Trouble::new("a replica URL and -config can't be given together"));
+        for flag in [&flags::CONFIG, &flags::REPLICA] {
+            if parsed.given(flag).is_some() {
+                let what = format!("a replica URL and -{} can't be given together", flag.name);
+                return Err(Trouble::new(what));
+            }
         }
         return Ok(Named { database: None, replica: replica_url(world, operand)? });
     }
-    let config = config::load(world, parsed)?;
+    let config = crate::config::load(world, parsed)?;
     warn(&config);
     let path = world.path(operand);
     let known = config.databases.len();
+    let wanted = parsed.given(&flags::REPLICA);
     match config.databases.into_iter().find(|database| database.path == path) {
+        Some(database) if wanted.is_some_and(|name| name != database.replica_name) => {
+            let name = wanted.unwrap_or_default();
+            let what = format!("replica \"{name}\" not found for database \"{}\"", path.display());
+            Err(Trouble::new(what).hint(format!("its replica is called {}", database.replica_name)))
+        }
         Some(database) => Ok(Named { replica: database.replica.clone(), database: Some(database) }),
         None => Err(Trouble::new(format!("{} is not in the configuration", path.display()))
             .cause(format!("the configuration lists {known} databases, and this is none of them"))

@@ -6,7 +6,7 @@
 //! the exit code.
 
 use super::{exec, open, ready, restore};
-use crate::config::{self, Config, Database, SHUTDOWN_TIMEOUT};
+use crate::config::{self, Config, Database};
 use crate::flags::{self, Flag, Parsed};
 use crate::log;
 use crate::signals;
@@ -77,6 +77,9 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    for mapped in &config.mapped {
+        tracing::info!("{mapped}");
+    }
     for database in &config.databases {
         if database.restore_if_missing || parsed.on(&flags::RESTORE_IF_DB_NOT_EXISTS) {
             restore_first(world, database)?;
@@ -111,13 +114,7 @@ fn plan(world: &World, parsed: &Parsed) -> Result<(Config, Option<Vec<String>>),
                 return Err(Trouble::new("the database's path comes first, then the replica URL"));
             }
             Config {
-                databases: vec![Database {
-                    path: world.path(path),
-                    replica: super::replica_url(world, url)?,
-                    restore_if_missing: false,
-                    settings: litekeep::settings::Settings::default(),
-                    shutdown_timeout: SHUTDOWN_TIMEOUT,
-                }],
+                databases: vec![Database::of(world.path(path), super::replica_url(world, url)?)],
                 ..Config::default()
             }
         }

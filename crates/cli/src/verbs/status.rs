@@ -5,19 +5,21 @@ use super::warn;
 use crate::config::{self, Database};
 use crate::flags::{self, Parsed};
 use crate::output;
-use crate::text::table;
+use crate::text::{size, table};
 use crate::trouble::{Exit, Trouble};
 use crate::world::World;
 use litekeep::files::{Files, RealFiles, with_suffix};
 use litekeep::local;
 use serde::Serialize;
 
+/// The first four are Litestream's, which has the size of the WAL as text.
 #[derive(Serialize)]
 struct Row {
     database: String,
     status: &'static str,
-    local_txid: Option<String>,
-    wal_size: u64,
+    local_txid: String,
+    wal_size: String,
+    wal_bytes: u64,
 }
 
 /// Prints one line for each database, or for the one that is named.
@@ -38,15 +40,9 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     if parsed.on(&flags::JSON) {
         output::json(&rows)?;
     } else {
-        let head = ["database", "status", "local_txid", "wal_size"].map(str::to_owned);
-        let cells = rows.into_iter().map(|row| {
-            [
-                row.database,
-                row.status.to_owned(),
-                row.local_txid.unwrap_or("-".to_owned()),
-                row.wal_size.to_string(),
-            ]
-        });
+        let head = ["database", "status", "local txid", "wal size"].map(str::to_owned);
+        let cells =
+            rows.into_iter().map(|row| [row.database, row.status.to_owned(), row.local_txid, row.wal_size]);
         output::text(&table::columns(&std::iter::once(head).chain(cells).collect::<Vec<_>>()))?;
     }
     Ok(Exit::OK)
@@ -54,17 +50,20 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
 
 fn look(database: &Database) -> Row {
     let directory = local::directory(&database.path, database.settings.meta_path.as_deref());
-    let row = |status, local_txid, wal_size| Row {
+    let row = |status, local_txid: Option<String>, wal: Option<u64>| Row {
         database: database.path.display().to_string(),
         status,
-        local_txid,
-        wal_size,
+        local_txid: local_txid.unwrap_or_else(|| "-".to_owned()),
+        wal_size: wal.map_or_else(|| "-".to_owned(), size::short),
+        wal_bytes: wal.unwrap_or(0),
     };
     let wal = RealFiles.len(&with_suffix(&database.path, "-wal"));
     match (RealFiles.id(&database.path), local::peek(&RealFiles, &directory), wal) {
-        (Ok(None), _, _) => row("no database", None, 0),
-        (Ok(Some(_)), Ok(Some(state)), Ok(wal)) => row("ok", Some(state.txid.to_string()), wal.unwrap_or(0)),
-        (Ok(Some(_)), Ok(None), Ok(wal)) => row("not initialized", None, wal.unwrap_or(0)),
-        _ => row("error", None, 0),
+        (Ok(None), _, _) => row("no database", None, None),
+        (Ok(Some(_)), Ok(Some(state)), Ok(wal)) => {
+            row("ok", Some(state.txid.to_string()), Some(wal.unwrap_or(0)))
+        }
+        (Ok(Some(_)), Ok(None), Ok(wal)) => row("not initialized", None, Some(wal.unwrap_or(0))),
+        _ => row("error", None, None),
     }
 }

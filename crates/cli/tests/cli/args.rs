@@ -21,7 +21,22 @@ fn help_is_no_error() {
         dir.litekeep(args).exits(0).out_has("-if-replica-exists").out_has("-txid HEX");
     }
     dir.litekeep(["help", "replicate"]).exits(0).out_has("-exec COMMAND");
-    dir.litekeep(["wal", "-h"]).exits(0).out_has("litekeep ltx [flags] DB_PATH");
+    dir.litekeep(["wal", "-h"]).exits(0).out_has("litekeep wal [flags] DB_PATH");
+}
+
+#[test]
+fn the_exit_codes_are_told() {
+    let table = include_str!("../../../../docs/exit-codes.md");
+    let seen = Dir::new().litekeep(["help", "exit-codes"]).exits(0);
+    for row in table.lines().filter(|line| line.starts_with("| ") && !line.contains("meaning")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [code, name, meaning] = cells[..] else { panic!("{row}") };
+        let told = seen
+            .out()
+            .lines()
+            .any(|line| line.split_whitespace().take(2).eq([code, name]) && line.ends_with(meaning));
+        assert!(told, "{row}{}", seen.all());
+    }
 }
 
 #[test]
@@ -49,7 +64,11 @@ fn an_unknown_flag_names_the_nearest() {
 fn a_version_is_printed() {
     let dir = Dir::new();
     assert_eq!(dir.litekeep(["version"]).exits(0).out(), format!("{}\n", env!("CARGO_PKG_VERSION")));
-    dir.litekeep(["version", "-verbose"]).exits(0).out_has("SQLite 3.");
+    dir.litekeep(["version", "-verbose"])
+        .exits(0)
+        .out_has("Version:     ")
+        .out_has("SQLite:      3.")
+        .out_has("OS/Arch:     ");
 }
 
 #[test]
@@ -86,6 +105,15 @@ fn what_a_command_cannot_do_without_is_asked_for() {
         (&["replicate", "-force-snapshot", "x.db", "file:///r"], "-once"),
         (&["replicate", "-exec", "a | b", "x.db", "file:///r"], "sh -c"),
         (&["databases", "x"], "too many arguments"),
+        (&["config"], "litekeep config check"),
+        (&["config", "mend"], "unknown command"),
+        (&["reset"], "database path required"),
+        (&["completion"], "bash, zsh or fish"),
+        (&["completion", "tcsh"], "no completions for tcsh"),
+        (&["man", "frobnicate"], "unknown command"),
+        (&["wal", "-generation", "zz", "file:///r"], "16 hex digits"),
+        (&["generations"], "database path or a replica URL"),
+        (&["snapshots", "-replica", "s3", "file:///r"], "-replica can't be given together"),
     ] {
         dir.litekeep(args).exits(1).err_has("Error: ").err_has(part).silent_out();
     }
@@ -132,4 +160,78 @@ fn an_argument_that_is_not_utf_8_is_refused_and_not_mended() {
         .exits(1)
         .err_has("is not UTF-8");
     assert_eq!(dir.files("."), Vec::<String>::new());
+}
+
+/// What bash offers for a line whose last word is being typed.
+fn completed(script: &std::path::Path, line: &[&str]) -> Vec<String> {
+    let run = "source \"$1\"; shift; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _litekeep; \
+               printf '%s\\n' \"${COMPREPLY[@]}\"";
+    let output = std::process::Command::new("bash")
+        .args(["--norc", "-c", run, "bash"])
+        .arg(script)
+        .args(line)
+        .output()
+        .expect("bash runs");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    String::from_utf8(output.stdout).expect("UTF-8").lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_completes_verbs_flags_and_values() {
+    let dir = Dir::new();
+    let script = dir.write("litekeep.bash", dir.litekeep(["completion", "bash"]).exits(0).out());
+    let checked = std::process::Command::new("bash").arg("-n").arg(&script).status().expect("bash runs");
+    assert!(checked.success());
+    for (line, offered) in [
+        (&["litekeep", "rest"] as &[&str], &["restore"] as &[&str]),
+        (&["litekeep", "restore", "-if-r"], &["-if-replica-exists"]),
+        (&["litekeep", "restore", "x.db", "--time"], &["--timestamp"]),
+        (&["litekeep", "restore", "-integrity-check", "q"], &["quick"]),
+        (&["litekeep", "restore", "--integrity-check", "n"], &["none"]),
+        (&["litekeep", "ltx", "-level", "a"], &["all"]),
+        (&["litekeep", "config", ""], &["check"]),
+        (&["litekeep", "completion", "z"], &["zsh"]),
+        (&["litekeep", "hel"], &["help"]),
+        (&["litekeep", "help", "data"], &["databases"]),
+        (&["litekeep", "man", "gen"], &["generations"]),
+        (&["litekeep", "restore", "-txid", "0"], &[""]),
+    ] {
+        assert_eq!(completed(&script, line), offered, "{line:?}");
+    }
+    let here = script.to_str().expect("UTF-8");
+    assert_eq!(completed(&script, &["litekeep", "restore", "-config", &here[..here.len() - 3]]), [here]);
+}
+
+#[test]
+fn the_other_shells_have_completions_too() {
+    let dir = Dir::new();
+    dir.litekeep(["completion", "zsh"]).exits(0).out_has("#compdef litekeep").out_has("-if-replica-exists[");
+    dir.litekeep(["completion", "fish"]).exits(0).out_has("-o if-replica-exists -l if-replica-exists");
+}
+
+#[test]
+fn a_manual_page_is_rendered_without_a_complaint() {
+    let dir = Dir::new();
+    for (name, parts) in [
+        (
+            None,
+            &["SYNOPSIS", "litekeep restore", "-if-replica-exists", "EXIT STATUS", "no-backup"] as &[&str],
+        ),
+        (Some("restore"), &["litekeep-restore", "OPTIONS", "-integrity-check auto|none|quick|full"]),
+        (Some("config"), &["KEYS", "max-checkpoint-page-count", "sse-kms-key-id"]),
+    ] {
+        let page = dir.litekeep(["man"].into_iter().chain(name)).exits(0).out();
+        assert!(page.starts_with(".TH LITEKEEP"), "{page}");
+        let file = dir.write("page.1", &page);
+        let groff = ["-man", "-Tascii", "-P-cbou", "-ww"];
+        let Ok(output) = std::process::Command::new("groff").args(groff).arg(&file).output() else {
+            eprintln!("there is no groff here: the page was not rendered");
+            continue;
+        };
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        for part in parts {
+            assert!(shown.contains(part), "{name:?} lacks {part:?}:\n{shown}");
+        }
+    }
 }

@@ -4,5 +4,6 @@ mod args;
 mod config;
 mod listing;
 mod replicate;
+mod reset;
 mod restore;
 mod util;

@@ -108,7 +108,7 @@ fn every_database_of_the_configuration_is_replicated() {
     dir.write(
         "l.yml",
         "logging:\n  type: json\ndbs:\n  - path: a.db\n    replica:\n      path: r\n  - path: b.db\n    replica:\n      \
-         path: q\n      foo: bar\n",
+         path: q\n      bucket: bar\n",
     );
     let seen = dir.litekeep(["replicate", "-once", "-config", "l.yml"]).exits(0);
     for line in seen.out().lines() {
@@ -119,7 +119,7 @@ fn every_database_of_the_configuration_is_replicated() {
             "{line}"
         );
     }
-    assert!(seen.out().contains("foo in line 10 is not known"), "{}", seen.all());
+    assert!(seen.out().contains("l.yml:10:15: bucket has no effect"), "{}", seen.all());
     for replica in ["r", "q"] {
         let out = format!("{replica}.db");
         dir.litekeep(["restore", "-o", &out, &url(&dir.path(replica))]).exits(0);

@@ -1,0 +1,165 @@
+//! What is found while a file is judged, and the reading of single values, which finds most of it.
+
+use super::remark::{Place, Remark};
+use super::yaml::Text;
+use crate::text::{duration, size};
+use serde_saphyr::Spanned;
+use std::time::Duration;
+
+/// What is to be said about a file.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    /// What must be mended.
+    pub(super) problems: Vec<Remark>,
+    /// What has no effect.
+    pub(super) warnings: Vec<Remark>,
+    /// What was taken as something else.
+    pub(super) mapped: Vec<Remark>,
+}
+
+/// A duration that may be switched off. Zero is no such thing (R39): what it means is the key's own affair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Time {
+    /// `off`
+    Off,
+    /// Anything else, also zero.
+    Every(Duration),
+}
+
+impl Notes {
+    /// Something that must be mended.
+    pub(super) fn problem(&mut self, place: Place, text: impl Into<String>) {
+        self.problems.push(Remark { place: Some(place), text: text.into() });
+    }
+
+    /// Something that has no effect, and why.
+    pub(super) fn no_effect(&mut self, key: &str, place: Place, why: &str) {
+        self.warn(place, format!("{key} has no effect: {why}"));
+    }
+
+    /// Something to know.
+    pub(super) fn warn(&mut self, place: Place, text: impl Into<String>) {
+        self.warnings.push(Remark { place: Some(place), text: text.into() });
+    }
+
+    /// A key of v0.3 and what it was taken as.
+    pub(super) fn map(&mut self, place: Place, text: impl Into<String>) {
+        self.mapped.push(Remark { place: Some(place), text: text.into() });
+    }
+
+    /// A key that has no effect wherever it is given.
+    pub(super) fn in_vain<T>(&mut self, key: &str, field: Option<&Spanned<T>>, why: &str) {
+        if let Some(field) = field {
+            self.no_effect(key, Place::of(field), why);
+        }
+    }
+
+    /// Changes every place.
+    pub(super) fn places(&mut self, change: impl Fn(Place) -> Place) {
+        for remark in self.problems.iter_mut().chain(&mut self.warnings).chain(&mut self.mapped) {
+            remark.place = remark.place.map(&change);
+        }
+    }
+
+    fn read<T>(
+        &mut self,
+        key: &str,
+        field: Option<&Text>,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let field = field?;
+        match read(field.value.trim()) {
+            Ok(value) => Some(value),
+            Err(why) => {
+                self.problem(Place::of(field), format!("{key}: {why}"));
+                None
+            }
+        }
+    }
+
+    /// A duration that is neither zero nor off: zero would fire all the time (R39).
+    pub(super) fn positive(&mut self, key: &str, field: Option<&Text>) -> Option<Duration> {
+        self.read(key, field, |text| match time(text)? {
+            Time::Off => Err("it can't be off: give a duration such as 30s or 24h".to_owned()),
+            Time::Every(Duration::ZERO) => Err("it must be greater than 0".to_owned()),
+            Time::Every(time) => Ok(time),
+        })
+    }
+
+    /// A duration where zero is as good as off.
+    pub(super) fn zero_is_off(&mut self, key: &str, field: Option<&Text>) -> Option<Option<Duration>> {
+        self.read(key, field, |text| {
+            Ok(match time(text)? {
+                Time::Off | Time::Every(Duration::ZERO) => None,
+                Time::Every(time) => Some(time),
+            })
+        })
+    }
+
+    /// A duration that may be off, and of which zero might mean two things, so that it is refused.
+    pub(super) fn zero_is_wrong(&mut self, key: &str, field: Option<&Text>) -> Option<Option<Duration>> {
+        self.read(key, field, |text| match time(text)? {
+            Time::Off => Ok(None),
+            Time::Every(Duration::ZERO) => {
+                Err("it must be greater than 0, or `off` to switch it off".to_owned())
+            }
+            Time::Every(time) => Ok(Some(time)),
+        })
+    }
+
+    /// A duration where zero means zero.
+    pub(super) fn zero_is_zero(&mut self, key: &str, field: Option<&Text>) -> Option<Duration> {
+        self.read(key, field, |text| match time(text)? {
+            Time::Off => Err("it can't be off: 0s is one try".to_owned()),
+            Time::Every(time) => Ok(time),
+        })
+    }
+
+    /// A count of something.
+    pub(super) fn count(&mut self, key: &str, field: Option<&Text>) -> Option<u32> {
+        self.read(key, field, |text| {
+            let plain = text.replace('_', "");
+            plain.parse().map_err(|_| format!("`{text}` is no whole number from 0 to {}", u32::MAX))
+        })
+    }
+
+    /// A count of bytes.
+    pub(super) fn size(&mut self, key: &str, field: Option<&Text>) -> Option<u64> {
+        self.read(key, field, size::parse)
+    }
+
+    /// Yes or no, in the spellings of YAML 1.1.
+    pub(super) fn switch(&mut self, key: &str, field: Option<&Text>) -> Option<bool> {
+        self.read(key, field, |text| match text.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" | "y" => Ok(true),
+            "false" | "no" | "off" | "n" => Ok(false),
+            _ => Err(format!("`{text}` is neither true nor false")),
+        })
+    }
+
+    /// A file's mode: octal with a leading 0, else the decimal number that YAML makes of it.
+    pub(super) fn mode(&mut self, key: &str, field: Option<&Text>) -> Option<u32> {
+        self.read(key, field, |text| {
+            let octal = text.strip_prefix("0o").or_else(|| text.strip_prefix('0'));
+            let mode = match octal {
+                Some("") => Some(0),
+                Some(octal) => u32::from_str_radix(octal, 8).ok(),
+                None => text.parse().ok(),
+            };
+            mode.filter(|mode| *mode <= 0o777)
+                .ok_or_else(|| format!("`{text}` is no mode: write it with a leading 0, such as 0600"))
+        })
+    }
+}
+
+fn time(text: &str) -> Result<Time, String> {
+    match text {
+        "off" | "OFF" | "Off" => Ok(Time::Off),
+        text => duration::parse(text).map(Time::Every),
+    }
+}
+
+/// A text that says something.
+pub(super) fn said(field: Option<&Text>) -> Option<String> {
+    field.map(|field| field.value.clone()).filter(|text| !text.is_empty())
+}

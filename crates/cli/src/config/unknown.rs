@@ -1,0 +1,82 @@
+//! Keys that no Litestream had. Litestream drops them in silence, and with them what their writer relied on (#1403);
+//! here each is an error that names the key that was meant, or the section that it belongs to.
+
+use super::notes::Notes;
+use super::yaml::{
+    Age, Db, File, LevelSection, Logging, Replica, ReplicaSettings, Retention, Snapshot, Socket, Unknown,
+    Validation,
+};
+
+/// Finds them in the whole file.
+pub(super) fn judge(file: &File, notes: &mut Notes) {
+    let own: Vec<_> = file.unknown.iter().filter(|unknown| !unknown.key.starts_with("x-")).cloned().collect();
+    keys(&own, "the file's top", notes);
+    settings(&file.replica, notes);
+    if let Some(section) = &file.socket {
+        keys(&section.unknown, "socket", notes);
+    }
+    if let Some(section) = &file.logging {
+        keys(&section.unknown, "logging", notes);
+    }
+    for level in file.levels.iter().flatten() {
+        keys(&level.value.unknown, "levels", notes);
+    }
+    if let Some(section) = &file.snapshot {
+        keys(&section.unknown, "snapshot", notes);
+    }
+    if let Some(section) = &file.retention {
+        keys(&section.unknown, "retention", notes);
+    }
+    if let Some(section) = &file.validation {
+        keys(&section.unknown, "validation", notes);
+    }
+    for db in file.dbs.iter().flatten().map(|db| &db.value) {
+        keys(&db.unknown, "a database", notes);
+        if let Some(section) = &db.snapshot {
+            keys(&section.unknown, "snapshot", notes);
+        }
+        for replica in db.replica.iter().chain(db.replicas.iter().flatten()) {
+            keys(&replica.value.unknown, "a replica", notes);
+            settings(&replica.value.settings, notes);
+        }
+    }
+}
+
+fn settings(settings: &ReplicaSettings, notes: &mut Notes) {
+    keys(&settings.unknown, "a replica", notes);
+    if let Some(age) = &settings.age {
+        keys(&age.value.unknown, "age", notes);
+    }
+}
+
+fn keys(unknown: &[Unknown], here: &str, notes: &mut Notes) {
+    for Unknown { key, place, near } in unknown {
+        let advice = match (home(key), near) {
+            (Some(home), _) => format!("it is a key of {home}"),
+            (None, Some(near)) => format!("did you mean {near}?"),
+            (None, None) => "`litekeep man config` lists the keys; remove it".to_owned(),
+        };
+        notes.problem(*place, format!("{key} is no key of {here}: {advice}"));
+    }
+}
+
+/// A section that has this key.
+fn home(key: &str) -> Option<&'static str> {
+    sections().into_iter().find(|(_, keys)| keys.contains(&key)).map(|(name, _)| name)
+}
+
+/// Every section of the file and its keys.
+pub(crate) fn sections() -> [(&'static str, Vec<&'static str>); 10] {
+    [
+        ("the file's top", File::keys()),
+        ("a database (below `dbs:`)", Db::keys()),
+        ("a replica (below `replica:`)", Replica::keys()),
+        ("socket", Socket::keys()),
+        ("logging", Logging::keys()),
+        ("levels", LevelSection::keys()),
+        ("snapshot", Snapshot::keys()),
+        ("retention", Retention::keys()),
+        ("validation", Validation::keys()),
+        ("age", Age::keys()),
+    ]
+}
