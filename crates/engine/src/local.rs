@@ -206,7 +206,7 @@ pub(crate) struct Local {
     former: Option<String>,
     /// The machine may have lost its power since an engine last worked here: commits that were captured, and not synced
     /// by their writer, may be gone from the file.
-    power_lost: bool,
+    power_lost: Cell<bool>,
     /// A state was put in place, and whether it stands was not heard: the disk says that one or the one before.
     doubt: Cell<bool>,
     /// Held for as long as this engine runs: two engines on one file would undo each other's work.
@@ -289,41 +289,52 @@ impl Local {
             other => other.ok().flatten().and_then(|text| String::from_utf8(text).ok()),
         };
         let at_work = dir.join(AT_WORK);
-        let then = files::read_small(&**files, &at_work, limits::STATE_BYTES).map_err(at(&at_work))?;
+        let then = match files::read_small(&**files, &at_work, limits::STATE_BYTES) {
+            Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(at(&at_work)(error)),
+            other => other.ok().flatten(),
+        };
         let power_lost = match (then, files.boot_id()) {
             (Some(then), Some(now)) => then != now.as_bytes(),
             _ => false,
         };
+        let power_lost = Cell::new(power_lost);
         Ok(Self { files: Arc::clone(files), dir, former, power_lost, doubt: Cell::new(false), _lock: lock })
     }
 
     /// See the field.
     pub(crate) fn power_lost(&self) -> bool {
-        self.power_lost
+        self.power_lost.get()
     }
 
-    /// The file was looked at, and is about to be worked on in this life of the machine. Durable before anything is
-    /// committed.
-    pub(crate) fn begin_work(&mut self) -> io::Result<()> {
+    /// The file was looked at, and its application is about to commit in this life of the machine. Durable before
+    /// anything is.
+    pub(crate) fn begin_work(&self) -> io::Result<()> {
         let Some(now) = self.files.boot_id() else { return Ok(()) };
         let path = self.dir.join(AT_WORK);
         if files::read_small(&*self.files, &path, limits::STATE_BYTES)?.as_deref() != Some(now.as_bytes()) {
             files::replace(&*self.files, &path, now.as_bytes())?;
         }
-        self.power_lost = false;
+        self.power_lost.set(false);
         Ok(())
     }
 
-    /// The work is over, and everything of the database is durable, the WAL's last frames among it: whatever becomes of
-    /// the machine, the file stays as it is.
+    /// The file is known to hold what was captured of it, and only synced commits come: nothing can fall back.
+    pub(crate) fn forget_work(&self) -> io::Result<()> {
+        self.files.remove(&self.dir.join(AT_WORK))?;
+        self.files.sync_dir(&self.dir)?;
+        self.power_lost.set(false);
+        Ok(())
+    }
+
+    /// This engine's work is over, and everything of the database is durable, the WAL's last frames among it: whatever
+    /// becomes of the machine, what was captured stays in the file.
     pub(crate) fn end_work(&self, database: &Path) -> io::Result<()> {
         match self.files.open(&files::with_suffix(database, "-wal"), Open::Read) {
             Ok(wal) => wal.sync()?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        self.files.remove(&self.dir.join(AT_WORK))?;
-        self.files.sync_dir(&self.dir)
+        self.forget_work()
     }
 
     /// The id of the engine that had this directory before, and cannot run any more.
@@ -514,6 +525,7 @@ pub fn record_restored(
         // What they say is about the file that stood here before.
         files.remove(&dir.join(STATE))?;
         files.remove(&local.tail())?;
+        local.forget_work()?;
         record_state(&local, &**files, database, record, 0, Vec::new())
     };
     record().map(drop).map_err(|error| LocalError::Io { path: dir, error })

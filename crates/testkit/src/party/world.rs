@@ -14,7 +14,7 @@ use litekeep::error::KeepError;
 use litekeep::local;
 use litekeep::node::{NodeSettings, Role};
 use litekeep::restore::{Options, Outcome, RestoreEnv, RestoreError, restore};
-use litekeep::settings::Settings;
+use litekeep::settings::{Durability, Settings};
 use litekeep_core::env::Clock;
 use litekeep_core::ownership::Times;
 use litekeep_formats::Level;
@@ -298,7 +298,16 @@ impl World {
         let member = &mut self.members[at];
         let failure = member.status().and_then(|status| status.failure);
         let late = member.to_begin && matches!(failure.as_deref(), Some(KeepError::Beside { .. }));
-        let failed = member.running.as_ref().is_some_and(|running| running.failures() > 0);
+        let failed = member.running.as_ref().is_some_and(|running| running.failures() > 0)
+            && matches!(
+                failure.as_deref(),
+                Some(
+                    KeepError::Io { .. }
+                        | KeepError::Sqlite { .. }
+                        | KeepError::Build { .. }
+                        | KeepError::Local(_)
+                )
+            );
         member.kill();
         if failed {
             self.note(format!("member {at} ends by a failure of its disk: {failure:?}"));
@@ -484,6 +493,7 @@ fn settings(random: &SeededRandom) -> NodeSettings {
             levels: vec![some(&[1000, 5000, 30_000]), some(&[10_000, 60_000])],
             restore_parallelism: 1,
             l0_retention: Some(some(&[0, 60_000])),
+            durability: Durability::Replicated,
             ..Settings::default()
         },
         times: Times { tenure: some(&[500, 2000]), hand_over: some(&[100, 1000, 5000]), ..Times::USUAL },
