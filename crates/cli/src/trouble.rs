@@ -21,6 +21,8 @@ impl Exit {
     pub(crate) const FENCED: Self = Self(21);
     /// The local database is not the replica's newest state, nor one that follows it.
     pub(crate) const DIVERGED: Self = Self(22);
+    /// The store lacks something that litekeep needs to run safely there.
+    pub(crate) const UNFIT: Self = Self(23);
 }
 
 /// An error on its way to the terminal.

@@ -243,6 +243,21 @@ pub(crate) static VERBS: &[Verb] = &[
         run: verbs::status::run,
     },
     Verb {
+        name: "doctor",
+        aliases: &[],
+        operands: &["[DB_PATH | REPLICA_URL]"],
+        max_operands: 1,
+        summary: "ask a store what it really does, and say what follows from that",
+        doc: "Asks the store of a replica what it really does: conditions, permissions, listings, ranges, clock. Everything\n\
+              is tried on objects of its own below litekeep-doctor/ in the replica's path, which are removed again; what\n\
+              could not be removed is named. Without an operand it takes the only database of the configuration.\n\n\
+              It ends with 0 when litekeep can run safely there, with 13 if the store cannot be reached or does not know\n\
+              these keys, with 23 if it lacks something that is needed, 130 or 143 after a signal, and with 1 for\n\
+              everything else.",
+        flags: &[&JSON, &CONFIG, &NO_EXPAND_ENV],
+        run: verbs::doctor::run,
+    },
+    Verb {
         name: "version",
         aliases: &[],
         operands: &[""],
