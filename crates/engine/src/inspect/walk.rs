@@ -6,7 +6,7 @@ use litekeep_core::restore::LtxFile;
 use litekeep_formats::crc::page_checksum;
 use litekeep_formats::ltx::{DecodeError, Decoder, Header, Marks, Trailer};
 use litekeep_formats::source::ByteSource;
-use litekeep_formats::{Checksum, PageNo};
+use litekeep_formats::{Checksum, Level, PageNo};
 use litekeep_store::{ErrorKind, Store, StoreError};
 
 /// How often a file that changes while it is read is begun anew.
@@ -100,8 +100,8 @@ fn read<S: ByteSource<Error = FetchError>>(file: &LtxFile, source: S) -> Outcome
         Err(flaw) => return Ok(Err(flaw)),
     }
     let marks = header.seal().map_or(Marks::NONE, |seal| seal.marks);
-    let whole = file.range.is_snapshot() && !marks.contains(Marks::CONTENT_IN_LEVEL_9)
-        || marks.contains(Marks::FULL_IMAGE);
+    let elsewhere = file.level != Level::SNAPSHOTS && marks.contains(Marks::CONTENT_IN_LEVEL_9);
+    let whole = !elsewhere && (file.range.is_snapshot() || marks.contains(Marks::FULL_IMAGE));
     let (mut pages, mut database) = (0, Checksum::EMPTY);
     let mut page = vec![0; header.page_size.bytes()];
     while let Some(number) = decoder.next_page(&mut page)? {
