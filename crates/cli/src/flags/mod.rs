@@ -144,6 +144,17 @@ pub(crate) static FOLLOW_INTERVAL: Flag =
 pub(crate) static GENERATION: Flag =
     Flag::taking("generation", "HEX", "restore this generation of a v0.3 backup (16 hex digits)");
 
+pub(crate) static RESTORE: Flag = Flag::switch(
+    "restore",
+    "restore to a scratch place as well, have SQLite check the result, and compare it with the database if\n\
+     that is there and at the same transaction",
+);
+pub(crate) static SCRATCH: Flag = Flag::taking(
+    "scratch",
+    "DIR",
+    "with -restore: where the scratch place is made; else beside the database, or in $TMPDIR for a REPLICA_URL",
+);
+
 pub(crate) static LEVEL: Flag = Flag::taking("level", "0-9|all", "which level to list").or("0");
 pub(crate) static VERBOSE: Flag =
     Flag::switch("verbose", "print the platform and the versions it is made of");
@@ -256,6 +267,34 @@ pub(crate) static VERBS: &[Verb] = &[
               everything else.",
         flags: &[&JSON, &CONFIG, &NO_EXPAND_ENV],
         run: verbs::doctor::run,
+    },
+    Verb {
+        name: "verify",
+        aliases: &[],
+        operands: &["[DB_PATH | REPLICA_URL]"],
+        max_operands: 1,
+        summary: "walk a replica: is everything in it whole?",
+        doc: "Reads every file of a replica and checks its checksums, its seal, its place among the others, and that no\n\
+              level has a hole. Reads only. Without an operand it takes the only database of the configuration.\n\n\
+              It ends with 0 when everything that is promised is there (warnings included), with 12 if objects are\n\
+              missing, damaged or foreign, 10 if nothing was ever replicated there, 11 if the replica was wiped, 13 if it\n\
+              cannot be reached, 22 if the database has other pages than its own replica, and 1 for everything else.",
+        flags: &[&RESTORE, &SCRATCH, &PARALLELISM, &JSON, &CONFIG, &NO_EXPAND_ENV],
+        run: verbs::verify::run,
+    },
+    Verb {
+        name: "usage",
+        aliases: &[],
+        operands: &["[DB_PATH | REPLICA_URL]"],
+        max_operands: 1,
+        summary: "show what a replica takes up, how it grows, and what it costs",
+        doc: "Shows objects, bytes and ages of each level, growth and requests a day, what retention will free, and the\n\
+              monthly cost at the list prices of providers. Reads listings only, and a few objects' times. Without an\n\
+              operand it takes the only database of the configuration; for a REPLICA_URL it counts with the default\n\
+              settings.\n\n\
+              It ends with 0, with 13 if the replica cannot be reached, and with 1 for everything else.",
+        flags: &[&JSON, &CONFIG, &NO_EXPAND_ENV],
+        run: verbs::usage::run,
     },
     Verb {
         name: "version",

@@ -11,6 +11,8 @@ mod ready;
 pub(crate) mod replicate;
 pub(crate) mod restore;
 pub(crate) mod status;
+pub(crate) mod usage;
+pub(crate) mod verify;
 pub(crate) mod version;
 mod watch;
 

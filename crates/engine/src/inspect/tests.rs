@@ -151,6 +151,7 @@ fn a_foreign_slot_and_a_replaced_one_do_not_go_on() {
         assert_eq!((first.kind, first.key), (Kind::Foreign, Some(slot_key(found_at))), "{found:#?}");
         let older = slot_key(found_at - 1).to_string();
         assert!(first.what.contains(&older), "{found:#?}");
+        assert_eq!(found.restorable, Some(txid(found_at - 1)), "{found:#?}");
     }
 }
 

@@ -140,7 +140,14 @@ pub fn verify(
 ) -> Result<Verified, RestoreError> {
     let counting = Arc::new(Counting::new(store));
     let (look, gaps) = settled_look(&*counting, &**clock, options)?;
-    let mut walker = Walker { look, issues: Vec::new(), told: Vec::new(), bad: Vec::new(), late: Vec::new() };
+    let mut walker = Walker {
+        look,
+        issues: Vec::new(),
+        told: Vec::new(),
+        bad: Vec::new(),
+        late: Vec::new(),
+        unfit: Vec::new(),
+    };
     if walker.look.catalog.is_empty() {
         refuse_nothing(&counting, clock, options)?;
     }
@@ -230,6 +237,8 @@ struct Walker {
     told: Vec<Told>,
     bad: Vec<LtxFile>,
     late: Vec<TxidRange>,
+    /// Sound files that no restore can lay over what lies below them.
+    unfit: Vec<LtxFile>,
 }
 
 impl Walker {
@@ -297,6 +306,7 @@ impl Walker {
             Some(file) => self.came_late(&file),
             None => {
                 let text = format!("{}: {why}", key(&older.file));
+                self.unfit.push(newer.file);
                 self.issue(Kind::Foreign, Some(&newer.file), format!("it does not go on from {text}"));
             }
         }
@@ -460,7 +470,7 @@ impl Walker {
     }
 
     fn finish(mut self, counting: &Counting) -> Verified {
-        let bad: Vec<_> = self.bad.iter().map(LtxFile::id).collect();
+        let bad: Vec<_> = self.bad.iter().chain(&self.unfit).map(LtxFile::id).collect();
         let catalog = std::mem::take(&mut self.look.catalog);
         let restorable = self.restorable(&catalog.without(&bad));
         let newest = catalog.newest();
