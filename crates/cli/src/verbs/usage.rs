@@ -222,13 +222,15 @@ fn cents(amount: f64) -> f64 {
 }
 
 fn text(report: &Report<'_>, now: TimestampMs) -> String {
-    let mut out = levels_text(report, now);
-    out.push_str(&format!(
-        "\n{}: {} objects, {}\n",
-        report.replica,
-        report.objects,
-        size::human(report.bytes)
-    ));
+    let mut out = String::new();
+    if !report.levels.is_empty() {
+        out.push_str(&levels_text(report, now));
+        out.push('\n');
+    }
+    out.push_str(&format!("{}: {} objects, {}\n", report.replica, report.objects, size::human(report.bytes)));
+    if report.objects == 0 {
+        out.push_str("nothing is there: is this the right path?\n");
+    }
     if report.v3_snapshots > 0 {
         out.push_str(&format!(
             "of that v0.3: {} snapshots, {}, without their WAL segments\n",

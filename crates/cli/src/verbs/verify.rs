@@ -47,6 +47,7 @@ struct Report<'a> {
     issues: Vec<IssueRow>,
     read: Read,
     restore: Option<RestoreRow>,
+    restore_error: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -124,21 +125,21 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     bar.clear();
     let verified = verified.map_err(|error| super::restore::trouble(&error))?;
     let elapsed = world.clock.boot().saturating_sub(started);
-    // What a restore of a damaged replica says, the walk has said better.
-    let restore = match parsed.on(&flags::RESTORE) && verified.damage().is_none() {
-        true => Some(restore(world, parsed, &named, &store, (&settings, parallelism))?),
-        false => None,
-    };
-    let report = report(&verified, &named.replica, elapsed, restore.as_ref());
+    let restored = parsed
+        .on(&flags::RESTORE)
+        .then(|| restore(world, parsed, &named, &store, (&settings, parallelism)))
+        .transpose();
+    let report = report(&verified, &named.replica, elapsed, restored.as_ref().map(Option::as_ref));
     match parsed.on(&flags::JSON) {
         true => output::json(&report)?,
         false => output::text(&text(&report))?,
     }
-    Ok(match (verified.damage(), restore.map(|(_, compared)| compared)) {
-        (Some(_), _) => DAMAGED,
-        (None, Some(Some(Compared::Differs { certain: true, .. }))) => Exit::DIVERGED,
-        (None, _) => Exit::OK,
-    })
+    match (verified.damage(), restored) {
+        (Some(_), _) => Ok(DAMAGED),
+        (None, Ok(Some((_, Some(Compared::Differs { certain: true, .. }))))) => Ok(Exit::DIVERGED),
+        (None, Ok(_)) => Ok(Exit::OK),
+        (None, Err(trouble)) => Err(trouble),
+    }
 }
 
 fn parallelism(parsed: &Parsed) -> Result<usize, Trouble> {
@@ -236,7 +237,7 @@ fn report<'a>(
     verified: &'a Verified,
     replica: &Settings,
     elapsed: Duration,
-    restore: Option<&Copy>,
+    restored: Result<Option<&Copy>, &Trouble>,
 ) -> Report<'a> {
     Report {
         replica: &verified.location,
@@ -263,7 +264,8 @@ fn report<'a>(
             requests: verified.counted.requests,
             elapsed_ms: millis(elapsed),
         },
-        restore: restore.map(restore_row),
+        restore: restored.ok().flatten().map(restore_row),
+        restore_error: restored.err().map(ToString::to_string),
     }
 }
 
@@ -407,6 +409,9 @@ fn text(report: &Report<'_>) -> String {
     if let Some(restore) = &report.restore {
         out.push_str(&restore_text(restore));
     }
+    if report.restore_error.is_some() {
+        out.push_str("the restore to a scratch place failed\n");
+    }
     out
 }
 
@@ -421,7 +426,7 @@ fn verdict(report: &Report<'_>) -> String {
             at(&report.newest_txid),
             at(&report.restorable_txid)
         ),
-        (_, None) => "no LTX files; the v0.3 backup can be planned (-restore reads it)".to_owned(),
+        (_, None) => "no LTX files; a v0.3 backup without gaps (-restore reads it)".to_owned(),
         (outcome, Some(txid)) => {
             let time = report.timestamp.as_deref().map_or_else(String::new, |time| format!(" of {time}"));
             let sum = report.database_checksum.as_deref();

@@ -2,7 +2,10 @@
 
 mod args;
 mod config;
+mod doctor;
 mod listing;
 mod replicate;
 mod restore;
+mod usage;
 mod util;
+mod verify;

@@ -1,7 +1,7 @@
 //! Where a level lacks a file, told from the listing alone.
 //!
-//! Three holes are no loss: slots that a higher level holds, a whole image that went to level 9 (its snapshot ends
-//! exactly where the hole ends), and what lies below retention's floor, where a round may be under way or was cut short.
+//! Three holes are no loss: slots that a higher level holds, whole images that went to level 9 (each has a snapshot that
+//! ends with it), and what lies below retention's floor, where a round may be under way or was cut short.
 
 use litekeep_core::restore::{Catalog, LtxFile, hole_above, restore_points};
 use litekeep_formats::{Level, Txid, TxidRange};
@@ -31,9 +31,7 @@ pub(super) fn gaps(catalog: &Catalog, floor: Option<Txid>) -> Vec<Gap> {
     let mut found: Vec<Gap> = Vec::new();
     for level in Level::all().filter(|level| *level != Level::SNAPSHOTS) {
         for hole in holes(catalog.level(level)) {
-            if is_excused(catalog, hole, floor) {
-                continue;
-            }
+            let Some(hole) = unexcused(catalog, hole, floor) else { continue };
             let carried = carried(catalog, level, hole);
             // Slots are deleted once they are in a higher level.
             if level != Level::SLOTS || carried == Carried::Nobody {
@@ -44,9 +42,8 @@ pub(super) fn gaps(catalog: &Catalog, floor: Option<Txid>) -> Vec<Gap> {
     let mut reached = restore_points(catalog).first().copied();
     while let Some(hole) = hole_above(catalog, reached) {
         let known = found.iter().any(|gap| gap.carried == Carried::Nobody && overlap(gap.missing, hole));
-        if !known && !is_excused(catalog, hole, floor) {
-            found.push(Gap { level: None, missing: hole, carried: Carried::Nobody });
-        }
+        let missing = unexcused(catalog, hole, floor).filter(|_| !known);
+        found.extend(missing.map(|missing| Gap { level: None, missing, carried: Carried::Nobody }));
         reached = Some(hole.max());
     }
     found
@@ -67,9 +64,13 @@ fn holes(files: &[LtxFile]) -> Vec<TxidRange> {
     found
 }
 
-fn is_excused(catalog: &Catalog, hole: TxidRange, floor: Option<Txid>) -> bool {
-    let image = catalog.snapshots().iter().any(|file| file.range.max() == hole.max());
-    image || floor.is_some_and(|floor| hole.min() <= floor)
+/// What of a hole is one: the part above the floor, unless a snapshot stands for each of its transactions.
+fn unexcused(catalog: &Catalog, hole: TxidRange, floor: Option<Txid>) -> Option<TxidRange> {
+    let first = floor.map_or(hole.min(), |floor| hole.min().max(floor.next()));
+    let hole = TxidRange::new(first, hole.max())?;
+    let images = catalog.snapshots().iter().filter(|file| overlap(TxidRange::single(file.range.max()), hole));
+    let transactions = hole.max().get() - hole.min().get() + 1;
+    (images.count() as u64 != transactions).then_some(hole)
 }
 
 fn carried(catalog: &Catalog, level: Level, hole: TxidRange) -> Carried {
@@ -137,6 +138,19 @@ mod tests {
             ),
             ("a whole image in level 9", &[(0, 1, 1), (1, 1, 1), (1, 3, 3), (9, 1, 2)], None, &[]),
             ("a later snapshot", &[(1, 1, 1), (1, 4, 4), (9, 1, 4)], None, &[(Some(1), 2, 3, Nobody)]),
+            ("two whole images", &[(1, 1, 1), (1, 4, 4), (9, 1, 2), (9, 1, 3)], None, &[]),
+            (
+                "a snapshot that ends with the hole stands for one of two",
+                &[(1, 1, 1), (1, 4, 4), (9, 1, 3)],
+                None,
+                &[(Some(1), 2, 3, Nobody)],
+            ),
+            (
+                "half of it below the floor",
+                &[(1, 1, 1), (1, 5, 5), (9, 1, 2), (9, 1, 5)],
+                Some(2),
+                &[(Some(1), 3, 4, Nobody)],
+            ),
             ("below the floor", &[(1, 1, 1), (1, 4, 4), (9, 1, 4)], Some(4), &[]),
             ("what retention took", &[(1, 5, 6), (0, 7, 7), (9, 1, 4), (9, 1, 6)], None, &[]),
         ];
