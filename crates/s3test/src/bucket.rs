@@ -42,6 +42,8 @@ pub(crate) struct State {
     pub(crate) skew_ms: i64,
     /// Refuses requests of another time.
     pub(crate) refuses_skew: bool,
+    /// Answers puts as a bucket with versioning does.
+    pub(crate) versioned: bool,
     pub(crate) page: usize,
 }
 
@@ -188,7 +190,12 @@ impl S3 for Bucket {
         let mut state = self.state();
         self.check(&state, &input.key, input.if_none_match.as_ref(), matches.as_deref(), false)?;
         self.store(&mut state, input.key, object);
-        Ok(S3Response::new(PutObjectOutput { e_tag: Some(ETag::Strong(etag)), ..Default::default() }))
+        let version_id = state.versioned.then(|| format!("version-{}", state.serial));
+        Ok(S3Response::new(PutObjectOutput {
+            e_tag: Some(ETag::Strong(etag)),
+            version_id,
+            ..Default::default()
+        }))
     }
 
     async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {

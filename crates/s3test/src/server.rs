@@ -131,6 +131,11 @@ impl Server {
         self.shared.bucket.state().refuses_skew = refuse;
     }
 
+    /// From now on puts are answered as in a bucket with versioning; older versions are not really kept.
+    pub fn claim_versions(&self, versioned: bool) {
+        self.shared.bucket.state().versioned = versioned;
+    }
+
     /// Entries on a page of a listing; 1000 at first.
     pub fn set_page(&self, entries: usize) {
         self.shared.bucket.state().page = entries;

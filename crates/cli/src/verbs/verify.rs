@@ -203,18 +203,18 @@ impl Scratch {
             (None, _) => PathBuf::from(world.env.get("TMPDIR").unwrap_or("/tmp")),
         };
         let path = parent.join(format!(".litekeep-verify-{:016x}", world.random.next_u64()));
+        let gone = path.clone();
+        signals::listen(move |signal| {
+            remove(&gone);
+            std::process::exit(128 + signal);
+        })
+        .map_err(|error| Trouble::new("can't listen for signals").because(&error))?;
         std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(|error| {
             Trouble::new(format!("can't make a scratch folder in {}", parent.display()))
                 .because(&error)
                 .hint("-scratch names another place for it")
         })?;
-        let scratch = Self(path.clone());
-        signals::listen(move |signal| {
-            remove(&path);
-            std::process::exit(128 + signal);
-        })
-        .map_err(|error| Trouble::new("can't listen for signals").because(&error))?;
-        Ok(scratch)
+        Ok(Self(path))
     }
 }
 

@@ -3,9 +3,11 @@
 use crate::restore::url;
 use crate::util::{Dir, Seen};
 use rusqlite::Connection;
+use s3test::{ACCESS_KEY, Fault, Profile, Rule, SECRET_KEY, Server};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 fn json(seen: &Seen) -> Value {
     serde_json::from_str(&seen.out()).unwrap_or_else(|error| panic!("{error}{}", seen.all()))
@@ -208,6 +210,63 @@ fn a_slot_of_another_chain_is_foreign() {
         .out_has("foreign: ltx/0/")
         .out_has("it does not go on from level 0 file")
         .out_has("stop all writers but one");
+}
+
+#[test]
+fn a_bucket_is_walked_as_a_directory_is() {
+    let dir = Dir::new();
+    let server = Server::start(Profile::Ceph).expect("started");
+    let file = format!(
+        "dbs:\n  - path: a.db\n    replica:\n      url: s3://test/p\n      endpoint: {}\n      region: us-east-1\n      \
+         access-key-id: {ACCESS_KEY}\n      secret-access-key: {SECRET_KEY}\n",
+        server.endpoint()
+    );
+    let connection = replicated(&dir);
+    dir.write("l.yml", file);
+    fs::remove_dir_all(dir.path(".a.db-litekeep")).expect("removed");
+    (0..4).for_each(|n| sync(&dir, &connection, n));
+    let verify = |code| dir.litekeep(["verify", "-restore", "-config", "l.yml"]).exits(code);
+    verify(0).out_has("the local database: same").out_has("s3://test/p: sound").never_says(SECRET_KEY);
+    let report = dir.litekeep(["usage", "-json", "-config", "l.yml"]).exits(0);
+    assert_eq!(json(&report)["objects"], server.keys().iter().filter(|key| key.ends_with(".ltx")).count());
+    let slots: Vec<String> = server.keys().into_iter().filter(|key| key.contains("/0000/")).collect();
+    assert!(slots.len() > 3, "{slots:?}");
+    server.keys().iter().filter(|key| key.contains("/0009/")).for_each(|key| assert!(server.remove(key)));
+    assert!(server.remove(&slots[2]));
+    verify(12).out_has("gap: level 0 lacks transactions");
+    assert!(server.rename(&slots[1], &slots[2]));
+    let name = slots[2].strip_prefix("p/").expect("below the replica's path");
+    verify(12).out_has(&format!("damaged: {name}: its header does not cover"));
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "a deadline for another process")]
+fn a_signal_in_the_middle_of_a_restore_leaves_no_scratch_place() {
+    let dir = Dir::new();
+    let server = Server::start(Profile::Aws).expect("started");
+    let connection = replicated(&dir);
+    let file = fs::read_to_string(dir.path("l.yml")).expect("read");
+    let bucket = format!("url: 's3://test/p?endpoint={}&region=us-east-1'", server.endpoint());
+    dir.write("l.yml", file.replace("path: r", &bucket));
+    fs::remove_dir_all(dir.path(".a.db-litekeep")).expect("removed");
+    let keyed = |command: crate::util::TestCommand| {
+        command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    };
+    keyed(dir.litekeep(["replicate", "-once", "-force-snapshot", "-config", "l.yml"])).exits(0);
+    // The walk reads the snapshot, the restore waits for it in vain.
+    let stall = Rule { method: Some("GET"), part: "/0009/", skip: 1, times: u32::MAX, fault: Fault::Stall };
+    server.add_rule(stall);
+    let files = dir.files(".");
+    let mut running = keyed(dir.litekeep(["verify", "-restore", "-config", "l.yml"])).starts();
+    let until = Instant::now() + Duration::from_secs(60);
+    while dir.files(".") == files {
+        assert!(Instant::now() < until, "no scratch place was made");
+        std::thread::yield_now();
+    }
+    running.signal(rustix::process::Signal::TERM);
+    running.ends(143);
+    assert_eq!(dir.files("."), files);
+    drop(connection);
 }
 
 #[test]

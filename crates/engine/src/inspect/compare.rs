@@ -64,8 +64,11 @@ pub fn compare(database: &Path, state_dir: &Path, copy: &Path, replica: &str, tx
         Err(error) => return Compared::Unreadable(error),
     };
     match (compared, local::peek(&RealFiles, state_dir)) {
-        // It went on while we looked.
+        // It went on while we looked: its state shows it, or its WAL does already.
         (Compared::Differs { .. }, Ok(Some(now))) if !here(&now) => Compared::Elsewhere(Some(now.txid)),
+        (Compared::Differs { pages, first, certain }, _) => {
+            Compared::Differs { pages, first, certain: certain && wal_is_captured(database, &state) }
+        }
         (compared, _) => compared,
     }
 }

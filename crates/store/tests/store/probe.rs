@@ -110,6 +110,16 @@ fn each_permission_is_told_for_itself_and_what_could_not_be_removed_is_named() {
 }
 
 #[test]
+fn a_bucket_that_keeps_versions_is_told_and_what_it_keeps_is_named() {
+    let server = Server::start(Profile::Aws).unwrap();
+    assert!(!ask(&server, GO_ON).keeps_versions);
+    server.claim_versions(true);
+    let found = ask(&server, GO_ON);
+    assert!(found.keeps_versions && found.answer(Question::Delete) == Answer::Yes, "{found:#?}");
+    assert!(found.left.len() == 1 && found.left[0].contains("older versions"), "{found:#?}");
+}
+
+#[test]
 fn who_is_not_known_is_told_so_and_asks_no_more() {
     let server = Server::start(Profile::Aws).unwrap();
     let right = settings(&server, "r");
