@@ -294,6 +294,7 @@ fn issue_row(issue: &Issue, verified: &Verified, replica: &Settings) -> IssueRow
             Kind::Foreign => "foreign",
             Kind::Late => "late",
             Kind::Unsealed => "unsealed",
+            Kind::Unfinished => "unfinished",
             Kind::NewerV3 => "newer v0.3",
         },
         damage: issue.kind.is_damage(),
@@ -315,6 +316,7 @@ fn advice(kind: Kind, verified: &Verified) -> String {
     let mend = "where the database still is, `litekeep replicate -once -force-snapshot` puts a whole image behind it";
     match (kind, verified.restorable) {
         (Kind::Late, _) => "nothing: a running litekeep removes it".to_owned(),
+        (Kind::Unfinished, _) => "nothing while litekeep runs: it goes on with it".to_owned(),
         (Kind::Unsealed, _) => "let one program alone write here".to_owned(),
         (Kind::NewerV3, _) => "stop the old Litestream, or give it a path of its own".to_owned(),
         (_, Some(txid)) if Some(txid) == verified.newest => {

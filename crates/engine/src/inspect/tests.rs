@@ -177,15 +177,22 @@ fn a_late_slot_in_a_freed_name_is_a_warning() {
 }
 
 #[test]
-fn content_in_level_9_must_be_there() {
+fn content_in_level_9_must_be_there_unless_it_is_on_its_way() {
     let mut chain = Chain::new();
     chain.image(3, &[(1, 1), (2, 1), (3, 1)]);
     chain.change(3, &[(2, 9)]);
     chain.put_slot(&[], Marks::CONTENT_IN_LEVEL_9.union(Marks::FULL_IMAGE));
     let found = verified(&chain);
-    assert_eq!(said(&found), [(Kind::Damaged, Some(slot_key(2).to_string()))], "{found:#?}");
-    chain.snapshot();
-    assert_eq!(verified(&chain).issues, []);
+    assert_eq!(said(&found), [(Kind::Unfinished, Some(slot_key(2).to_string()))], "{found:#?}");
+    assert_eq!((found.newest, found.restorable), (Some(txid(1)), Some(txid(1))), "{found:#?}");
+    let mut finished = chain;
+    finished.snapshot();
+    assert_eq!(verified(&finished).issues, []);
+    finished.run(1);
+    assert_eq!(verified(&finished).issues, []);
+    finished.remove(&[level_key(9, 1, 2)]);
+    let found = verified(&finished);
+    assert_eq!(said(&found)[0], (Kind::Damaged, Some(slot_key(2).to_string())), "{found:#?}");
 }
 
 #[test]
@@ -230,6 +237,24 @@ fn a_replica_that_goes_on_while_it_is_read_is_not_damaged() {
         let found = try_verify(&chain, Arc::new(meddler)).expect("walked");
         assert_eq!(found.damage().is_some(), damaged, "{found:#?}");
     }
+}
+
+#[test]
+fn slots_that_are_merged_and_taken_away_while_they_are_read_are_no_gap() {
+    let chain = tall();
+    chain.remove(&[level_key(9, 1, 27)]);
+    let store = chain.store.clone();
+    let meddler = Meddler::new(chain.store.clone()).on(move |verb, about| {
+        if verb == "read" && about == slot_key(22).to_string() {
+            let listed = catalog(&store, 1).expect("listed");
+            let made = step(&store, &listed, Level::SLOTS, Limits::USUAL, PageEncoding::Block);
+            assert!(matches!(made, Ok(Step::Merged(_) | Step::Nothing)), "{made:?}");
+            store.delete(&(22..=26).map(slot_key).collect::<Vec<_>>()).expect("deleted");
+        }
+        None
+    });
+    let found = try_verify(&chain, Arc::new(meddler)).expect("walked");
+    assert_eq!((&found.issues[..], found.restorable), (&[][..], Some(txid(27))), "{found:#?}");
 }
 
 #[test]

@@ -24,7 +24,7 @@ const LEAST_SPAN_MS: i64 = 60_000;
 /// Objects on a page of a listing.
 const PAGE: u64 = 1000;
 
-/// One level, and v0.3 as a whole.
+/// One level.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LevelUsage {
     /// Which.

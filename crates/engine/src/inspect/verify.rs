@@ -41,6 +41,8 @@ pub enum Kind {
     Late,
     /// Files without a seal behind sealed ones: a Litestream wrote here.
     Unsealed,
+    /// The newest transaction went to level 9 as an image that does not stand there yet: nobody was told that it is durable.
+    Unfinished,
     /// v0.3 files beside the chain that are newer than its end.
     NewerV3,
 }
@@ -147,6 +149,7 @@ pub fn verify(
         bad: Vec::new(),
         late: Vec::new(),
         unfit: Vec::new(),
+        fresh: None,
     };
     if walker.look.catalog.is_empty() {
         refuse_nothing(&counting, clock, options)?;
@@ -239,6 +242,8 @@ struct Walker {
     late: Vec<TxidRange>,
     /// Sound files that no restore can lay over what lies below them.
     unfit: Vec<LtxFile>,
+    /// What is listed now, if files went away while they were read.
+    fresh: Option<Catalog>,
 }
 
 impl Walker {
@@ -273,6 +278,7 @@ impl Walker {
         }
         let ids: Vec<_> = gone.iter().map(LtxFile::id).collect();
         self.look.catalog = self.look.catalog.without(&ids);
+        self.fresh = Some(listed);
         Ok(())
     }
 
@@ -396,7 +402,15 @@ impl Walker {
             let stands = TxidRange::new(Txid::FIRST, end)
                 .is_some_and(|range| self.look.catalog.contains(Level::SNAPSHOTS, range));
             let older = self.look.catalog.snapshots().first().is_some_and(|first| end < first.range.max());
-            if !stands && !older {
+            if stands || older {
+                continue;
+            }
+            if Some(end) == self.look.catalog.newest() {
+                let text = "its content is on the way to level 9, or its writer died on that way; the state before it is \
+                            the newest";
+                self.issue(Kind::Unfinished, Some(&file), text);
+                self.look.catalog = self.look.catalog.without(&[file.id()]);
+            } else {
                 self.damaged(&file, Flaw::ContentElsewhere.to_string());
             }
         }
@@ -411,10 +425,15 @@ impl Walker {
         let Some(epoch) = closed.max() else { return Ok(()) };
         match ownership::read_record(store, epoch, EpochRecord::Closed) {
             Ok(Some(record)) => {
-                let newest = self.look.catalog.newest();
-                if let (Some(last), Some(newest)) = (Txid::new(record.txid), newest)
-                    && last > newest
-                {
+                let Some(last) =
+                    Txid::new(record.txid).filter(|last| Some(*last) > self.look.catalog.newest())
+                else {
+                    return Ok(());
+                };
+                // It may have been written and closed since we looked.
+                let newest = restore::catalog(store, 1)?.newest();
+                if Some(last) > newest {
+                    let newest = newest.map_or_else(|| "none".to_owned(), |newest| newest.to_string());
                     let text = format!(
                         "epoch {epoch} was closed at transaction {last}, and the newest one here is {newest}: the end of \
                          the chain is missing"
@@ -461,19 +480,13 @@ impl Walker {
         }
     }
 
-    /// The newest state that the sound files give.
-    fn restorable(&self, good: &Catalog) -> Option<Txid> {
-        match plan_latest(good) {
-            Ok(plan) => Some(plan.txid),
-            Err(_) => restore_points(good).last().copied(),
-        }
-    }
-
     fn finish(mut self, counting: &Counting) -> Verified {
         let bad: Vec<_> = self.bad.iter().chain(&self.unfit).map(LtxFile::id).collect();
         let catalog = std::mem::take(&mut self.look.catalog);
-        let restorable = self.restorable(&catalog.without(&bad));
         let newest = catalog.newest();
+        let now = self.fresh.as_ref().unwrap_or(&catalog);
+        // What came since we looked was not read.
+        let restorable = restorable(&now.without(&bad)).min(newest);
         if self.issues.iter().all(|issue| !issue.kind.is_damage())
             && restorable != newest
             && let Some(newest) = newest
@@ -500,6 +513,11 @@ impl Walker {
             counted: counting.counted(),
         }
     }
+}
+
+/// The newest state that these files give.
+fn restorable(good: &Catalog) -> Option<Txid> {
+    plan_latest(good).map_or_else(|_| restore_points(good).last().copied(), |plan| Some(plan.txid))
 }
 
 /// Files that state both ends, as Litestream once wrote them: each begins with the database that the one before left.

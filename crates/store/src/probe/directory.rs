@@ -170,7 +170,9 @@ fn remove(scratch: &Path, made: &[PathBuf], left: &mut Vec<String>) {
         }
         _ => {}
     }
-    for folder in made {
+    // The folder of all probes goes with the last of them, whoever made it.
+    let shared = scratch.parent().map(Path::to_path_buf).filter(|shared| !made.contains(shared));
+    for folder in shared.iter().chain(made) {
         match std::fs::remove_dir(folder) {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => return,
             Err(error) if error.kind() != io::ErrorKind::NotFound && folder.symlink_metadata().is_ok() => {

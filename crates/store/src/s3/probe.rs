@@ -169,9 +169,13 @@ impl Probe<'_> {
 
     fn put(&mut self, content: &'static [u8]) -> Ask {
         self.written = true;
-        Ask::new(Method::PUT, Some(self.key.clone()))
-            .body(Bytes::from_static(content))
-            .header("content-type", "application/octet-stream")
+        let ask = Ask::new(Method::PUT, Some(self.key.clone())).body(Bytes::from_static(content));
+        self.as_an_object(ask)
+    }
+
+    /// With the headers of every object of a replica: a bucket's policy may ask for them.
+    fn as_an_object(&self, ask: Ask) -> Ask {
+        self.shared.new_object(ask, self.shared.clock.wall())
     }
 
     fn get(&self) -> Ask {
@@ -408,7 +412,7 @@ impl Probe<'_> {
 
     fn multipart(&mut self) {
         let question = Question::ConditionalMultipart;
-        let begin = Ask::new(Method::POST, Some(self.key.clone())).query("uploads", "");
+        let begin = self.as_an_object(Ask::new(Method::POST, Some(self.key.clone())).query("uploads", ""));
         self.upload = Some(None);
         let answer = match self.ask(begin) {
             Ok(answer) => answer,
