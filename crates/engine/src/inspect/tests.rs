@@ -177,6 +177,43 @@ fn a_late_slot_in_a_freed_name_is_a_warning() {
 }
 
 #[test]
+fn a_merged_file_of_another_history_states_another_database() {
+    for key in [level_key(1, 10, 12), level_key(2, 2, 9), level_key(9, 1, 10)] {
+        let Key::Ltx(_, covered) = key else { panic!("{key}") };
+        let chain = tall();
+        let mut other = tall();
+        other.change(other.commit, &[(1, 123)]);
+        let pages: Vec<u32> = other.pages.keys().copied().collect();
+        let header = other.header(covered, Marks::NONE);
+        chain.put(key, other.file(&header, &pages).0);
+        let found = verified(&chain);
+        assert_eq!(said(&found), [(Kind::Foreign, Some(key.to_string()))], "{found:#?}");
+        assert_eq!(found.restorable, Some(txid(27)), "{found:#?}");
+    }
+}
+
+#[test]
+fn v3_files_beside_the_chain_are_told_and_newer_ones_are_a_warning() {
+    let chain = tall();
+    let snapshot = |index| Key::V3Snapshot(litekeep_store::V3Generation(7), index);
+    let put = |index, ms| {
+        chain.clock.set(ms);
+        chain.put(snapshot(index), Bytes::from_static(b"v0.3"));
+    };
+    let now = chain.clock.wall().0;
+    put(0, now - 10_000);
+    let found = verified(&chain);
+    assert_eq!(
+        (found.issues.len(), found.v3.map(|v3| (v3.snapshots, v3.bytes))),
+        (0, Some((1, 4))),
+        "{found:#?}"
+    );
+    put(1, now + 10_000);
+    let found = verified(&chain);
+    assert_eq!(said(&found), [(Kind::NewerV3, Some(snapshot(1).to_string()))], "{found:#?}");
+}
+
+#[test]
 fn content_in_level_9_must_be_there_unless_it_is_on_its_way() {
     let mut chain = Chain::new();
     chain.image(3, &[(1, 1), (2, 1), (3, 1)]);

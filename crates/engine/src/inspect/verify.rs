@@ -327,9 +327,9 @@ impl Walker {
         }
     }
 
-    /// A slot that level 1 covers and that is not what level 1 was made of.
+    /// A slot that level 1 covers and that is not what level 1 was made of. One that the next slot was built on is.
     fn is_late(&self, told: &[Told], slot: &Told) -> bool {
-        let Some(cover) = self.cover(slot) else { return false };
+        let Some(cover) = self.cover(slot).filter(|_| !is_confirmed(told, slot)) else { return false };
         let same_end = told
             .iter()
             .find(|other| other.file.id() == cover.id() && cover.range.max() == slot.file.range.max());
@@ -369,23 +369,26 @@ impl Walker {
     fn same_state(&mut self, told: &[Told]) {
         let mut states: BTreeMap<Txid, (&Told, Checksum)> = BTreeMap::new();
         let mut differ = Vec::new();
-        // Snapshots first: their pages were added up.
-        for told in told.iter().rev() {
-            let Some(database) = told.database().filter(|_| !self.late.contains(&told.file.range)) else {
+        // Whom the next slot vouches for is right; else the highest level, whose pages were added up.
+        let (confirmed, others): (Vec<&Told>, Vec<&Told>) =
+            told.iter().rev().partition(|file| is_confirmed(told, file));
+        for file in confirmed.into_iter().chain(others) {
+            let Some(database) = file.database().filter(|_| !self.late.contains(&file.file.range)) else {
                 continue;
             };
-            match states.get(&told.file.range.max()) {
-                Some((first, state)) if *state != database => differ.push((*told, **first)),
+            match states.get(&file.file.range.max()) {
+                Some((right, state)) if *state != database => differ.push((*file, right.file)),
                 Some(_) => {}
-                None => drop(states.insert(told.file.range.max(), (told, database))),
+                None => drop(states.insert(file.file.range.max(), (file, database))),
             }
         }
-        for (told, other) in differ {
-            if self.is_late(&[told, other], &told) {
-                self.came_late(&told.file);
+        for (wrong, right) in differ {
+            if self.is_late(told, &wrong) {
+                self.came_late(&wrong.file);
             } else {
-                let text = format!("it states another database than {} does", key(&other.file));
-                self.issue(Kind::Foreign, Some(&told.file), text);
+                let text = format!("it states another database than {} does", key(&right));
+                self.issue(Kind::Foreign, Some(&wrong.file), text);
+                self.unfit.push(wrong.file);
             }
         }
     }
@@ -513,6 +516,14 @@ impl Walker {
             counted: counting.counted(),
         }
     }
+}
+
+/// Whether the slot after this one names it as the one that it was built on.
+fn is_confirmed(told: &[Told], slot: &Told) -> bool {
+    let next = (Level::SLOTS, TxidRange::single(slot.file.range.max().next()));
+    let next = told.binary_search_by_key(&next, |told| told.file.id()).ok().map(|at| &told[at]);
+    let predecessor = next.and_then(|next| next.header.seal()).and_then(|seal| seal.predecessor);
+    slot.file.level == Level::SLOTS && predecessor == Some(slot.trailer.file)
 }
 
 /// The newest state that these files give.
