@@ -319,6 +319,10 @@ fn advice(kind: Kind, verified: &Verified) -> String {
         (Kind::Unfinished, _) => "nothing while litekeep runs: it goes on with it".to_owned(),
         (Kind::Unsealed, _) => "let one program alone write here".to_owned(),
         (Kind::NewerV3, _) => "stop the old Litestream, or give it a path of its own".to_owned(),
+        (Kind::Gap, Some(txid)) if Some(txid) == verified.newest => {
+            "the newest state can be restored all the same; this is told until retention has passed over what is lost"
+                .to_owned()
+        }
         (_, Some(txid)) if Some(txid) == verified.newest => {
             "the newest state can be restored all the same; a new snapshot makes that independent of what is missing: \
              `litekeep replicate -once -force-snapshot`"

@@ -233,7 +233,7 @@ fn a_bucket_is_walked_as_a_directory_is() {
     assert!(slots.len() > 3, "{slots:?}");
     server.keys().iter().filter(|key| key.contains("/0009/")).for_each(|key| assert!(server.remove(key)));
     assert!(server.remove(&slots[2]));
-    verify(12).out_has("gap: level 0 lacks transactions");
+    verify(12).out_has("gap: level 0 lacks transaction 0");
     assert!(server.rename(&slots[1], &slots[2]));
     let name = slots[2].strip_prefix("p/").expect("below the replica's path");
     verify(12).out_has(&format!("damaged: {name}: its header does not cover"));

@@ -105,7 +105,7 @@ fn every_kind_of_damage_in_every_level_is_found_and_its_object_is_named() {
 #[test]
 fn r32_a_missing_file_is_found_in_every_level() {
     for (key, restorable, part) in [
-        (slot_key(26), 25, "no other level holds them"),
+        (slot_key(26), 25, "level 0 lacks transaction 000000000000001a, and so does every other"),
         (level_key(1, 10, 12), 27, "level 1 lacks transactions 000000000000000a-000000000000000c"),
         (level_key(2, 2, 9), 27, ""),
         (level_key(9, 1, 27), 27, ""),

@@ -219,18 +219,22 @@ fn refuse_nothing(
 }
 
 fn gap_text(gap: &Gap) -> String {
-    let (missing, level) = (gap.missing, gap.level);
-    let lacks = match level {
-        Some(level) => format!("level {level} lacks transactions {missing}"),
-        None => format!("no level holds transactions {missing}"),
+    let missing = match (gap.missing.min(), gap.missing.max()) {
+        (min, max) if min == max => format!("transaction {min}"),
+        _ => format!("transactions {}", gap.missing),
     };
-    let so = match gap.carried {
-        Carried::Lower => "lower levels hold them, so no state is lost yet",
-        Carried::Coarser => "other levels hold them in larger steps: the states in between are lost",
-        Carried::Nobody if level.is_none() => "they are lost",
-        Carried::Nobody => "no other level holds them either: they are lost",
-    };
-    format!("{lacks}; {so}")
+    match (gap.level, gap.carried) {
+        (Some(level), Carried::Lower) => {
+            format!("level {level} lacks {missing}; lower levels have it all, so no state is lost yet")
+        }
+        (Some(level), Carried::Coarser) => format!(
+            "level {level} lacks {missing}; other levels have it in larger steps: the states in between are lost"
+        ),
+        (Some(level), Carried::Nobody) => {
+            format!("level {level} lacks {missing}, and so does every other: lost")
+        }
+        (None, _) => format!("no level holds {missing}: lost"),
+    }
 }
 
 struct Walker {
