@@ -21,6 +21,9 @@ const DAY_MS: f64 = 86_400_000.0;
 /// The least span of time from which a rate is told: from less it would be noise.
 const LEAST_SPAN_MS: i64 = 60_000;
 
+/// Requests that a look takes.
+const LOOK: f64 = 2.0;
+
 /// Objects on a page of a listing.
 const PAGE: u64 = 1000;
 
@@ -54,11 +57,12 @@ pub struct Requests {
     pub slot_puts: f64,
     /// Files of levels 1 and up, and snapshots, that are put.
     pub level_puts: f64,
-    /// Looks for a higher claim.
+    /// Looks at names that are not there: two requests each, since the answer to a `HEAD` does not tell a missing object
+    /// from a missing bucket.
     pub looks: f64,
     /// Files read again to be merged or made a snapshot.
     pub reads: f64,
-    /// Pages of listings, for retention.
+    /// Pages of listings, for retention and for proofs that a name is free.
     pub listings: f64,
     /// Objects deleted.
     pub deletes: f64,
@@ -249,7 +253,8 @@ fn database_growth(catalog: &Catalog, times: &Times) -> Option<f64> {
 /// What keeping the replica asks of the store in a day.
 ///
 /// - Slots: as many as came a day so far, one put and (at most) one look for a higher claim each; an instance that hands
-///   over looks as often as it is set to.
+///   over looks as often as it is set to. Where slots are more than the reuse horizon apart, each needs a proof that its
+///   name is free: a look, and a listing of the levels above.
 /// - Level n: one file for each of its intervals, but no more than there are files below it; each file is read once to
 ///   be merged.
 /// - Snapshots: one for each interval, made from the snapshot before and the levels.
@@ -270,12 +275,15 @@ fn requests(slots: f64, settings: &Settings, catalog: &Catalog) -> Requests {
     let highest = merged.last().copied().unwrap_or(slots);
     let pages: u64 = Level::all().map(|level| pages_of(catalog.level(level).len() as u64)).sum();
     let rounds = if settings.retention { times_a_day(limits::PRUNE_PAUSE).min(slots) } else { 0.0 };
+    let proofs = if slots < times_a_day(limits::REUSE_HORIZON) { slots } else { 0.0 };
+    let looks = settings.look_every.map_or(slots, |every| slots.max(times_a_day(every)));
+    let above = pages - pages_of(catalog.level(Level::SLOTS).len() as u64);
     Requests {
         slot_puts: slots,
         level_puts,
-        looks: settings.look_every.map_or(slots, |every| slots.max(times_a_day(every))),
+        looks: (looks + proofs) * LOOK,
         reads: reads_to_merge + snapshots + highest,
-        listings: rounds * pages as f64,
+        listings: rounds * pages as f64 + proofs * above as f64,
         deletes: if settings.retention { slots + level_puts } else { 0.0 },
     }
 }
