@@ -2,8 +2,11 @@
 
 mod args;
 mod config;
+mod doctor;
 mod listing;
 mod replicate;
 mod reset;
 mod restore;
+mod usage;
 mod util;
+mod verify;

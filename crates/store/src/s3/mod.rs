@@ -9,6 +9,7 @@ mod answer;
 mod body;
 mod client;
 mod listing;
+mod probe;
 mod tls;
 mod upload;
 
