@@ -264,7 +264,7 @@ impl Report {
     #[must_use]
     pub fn text(&self) -> String {
         let mut out = format!(
-            "\n{:<18} {:<8} {:>7} {:>7} {:>5} {:>8} {:>6} {:>10} {:>9} {:>7} {:>6} {:>5} {:>11}\n",
+            "\n{:<18} {:<8} {:>7} {:>7} {:>5} {:>8} {:>6} {:>10} {:>9} {:>7} {:>6} {:>5} {:>9} {:>11}\n",
             "scenario",
             "verdict",
             "sent",
@@ -277,6 +277,7 @@ impl Report {
             "failed",
             "reads",
             "stale",
+            "in window",
             "longest gap"
         );
         for scenario in &self.scenarios {
@@ -284,7 +285,7 @@ impl Report {
             if let Some(it) = scenario.measures() {
                 let _ = write!(
                     out,
-                    " {:>7} {:>7} {:>5} {:>8} {:>6} {:>10} {:>9} {:>7} {:>6} {:>5} {:>8} ms",
+                    " {:>7} {:>7} {:>5} {:>8} {:>6} {:>10} {:>9} {:>7} {:>6} {:>5} {:>9} {:>8} ms",
                     it.sent,
                     it.acknowledged,
                     it.lost,
@@ -295,6 +296,7 @@ impl Report {
                     it.refused + it.cut,
                     it.reads,
                     it.stale,
+                    it.stale_inside,
                     it.longest_gap
                 );
             }
