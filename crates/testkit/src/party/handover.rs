@@ -6,7 +6,7 @@ use super::{Report, Scenario};
 use crate::disk;
 use crate::disk::Trap;
 use crate::disk::vfs::SeededSqlite;
-use crate::faulty::{Fault, Plan, Weather};
+use crate::faulty::{Fault, Plan, Verb, Weather};
 use crate::history::fold;
 use crate::sim::Finding;
 use litekeep::node::Role;
@@ -32,6 +32,8 @@ pub enum Trouble {
     Disk(disk::Fault),
     /// A request to the bucket meets trouble.
     Request {
+        /// Of these alone; `None`: of any.
+        verb: Option<Verb>,
         /// How many requests come first.
         skip: u64,
         /// The trouble.
@@ -124,9 +126,9 @@ impl World {
                 }
             }
             Trouble::Disk(fault) => member.disk.inject(fault.clone()),
-            Trouble::Request { skip, fault } => {
+            Trouble::Request { verb, skip, fault } => {
                 member.store.plan(Plan {
-                    verb: None,
+                    verb: *verb,
                     object: String::new(),
                     skip: *skip,
                     times: 1,

@@ -52,13 +52,16 @@ impl Scenario {
         let some = |of: &[u64]| random.pick(of).copied().unwrap_or(0);
         let held_back = some(&[0, 20, 60]);
         let weather = if random.chance(1, 2) { Weather::CLEAR } else { Weather::STORM };
+        let members = if random.chance(1, 4) { 3 } else { 2 };
+        let turns = some(&[150, 300, 600]);
+        let (deaths, sleeps) = (some(&[0, 5, 15]), some(&[0, 5, 15]));
         Self {
             seed,
-            members: if random.chance(1, 4) { 3 } else { 2 },
-            turns: some(&[150, 300, 600]),
-            weather: Weather { held_back, ..weather },
-            deaths: some(&[0, 5, 15]),
-            sleeps: some(&[0, 5, 15]),
+            members,
+            turns,
+            weather: Weather { held_back, truncated: some(&[0, 0, 20]), ..weather },
+            deaths,
+            sleeps,
             decisions: Decisions::RIGHT,
             bucket: BucketFlaw::None,
             writes_on: false,
