@@ -17,6 +17,7 @@ pub mod wrong;
 
 pub(crate) use flaws::bucket;
 pub use flaws::{BucketFlaw, FilesFlaw, Flaws, PromiseFlaw};
+pub(crate) use trouble::fail_one;
 
 use crate::disk;
 use crate::disk::vfs::SeededSqlite;

@@ -16,6 +16,8 @@ fn nodes_that_take_turns_lose_nothing_and_mix_nothing() {
     // A party at which nothing happens finds nothing.
     assert!(total.terms > 300 && total.closed > 250 && total.lost > 30, "{total}");
     assert!(total.deaths > 150 && total.late > 60 && total.freed > 40, "{total}");
+    assert!(total.troubles > 500 && total.power_losses > 20, "{total}");
+    assert!(total.points > 400 && total.idle > 6, "{total}");
 }
 
 /// Seeds that found something once, the first eleven a slot's name with two contents in one epoch. Their histories are
