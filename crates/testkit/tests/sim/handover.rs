@@ -46,19 +46,19 @@ fn a_failure_of_every_call_of_a_hand_over_loses_nothing_acknowledged() {
     use std::io::ErrorKind::{Other, StorageFull};
     // Those of one stride are many, and alike: frames of the WAL, pages of the database, parts of records.
     for (call, path, error, step, least) in [
-        (Call::Write, "litekeep", Other, 1, 50),
-        (Call::Write, "litekeep", StorageFull, 3, 15),
-        (Call::Sync, "litekeep", Other, 1, 20),
+        (Call::Write, "litekeep", Other, 1, 30),
+        (Call::Write, "litekeep", StorageFull, 3, 10),
+        (Call::Sync, "litekeep", Other, 1, 12),
         (Call::Truncate, "", Other, 1, 0),
-        (Call::Create, "", Other, 1, 3),
-        (Call::Rename, "", Other, 1, 3),
+        (Call::Create, "", Other, 1, 2),
+        (Call::Rename, "", Other, 1, 2),
         // The application and the follower are SQLite, which survives neither of these two.
-        (Call::Remove, "litekeep", Other, 1, 3),
-        (Call::SyncDir, "litekeep", Other, 1, 5),
-        (Call::Read, "litekeep", Other, 3, 3),
-        (Call::Write, "app.db-wal", Other, 7, 5),
-        (Call::Write, "/data/app.db", StorageFull, 7, 5),
-        (Call::Sync, "app.db", Other, 1, 5),
+        (Call::Remove, "litekeep", Other, 1, 2),
+        (Call::SyncDir, "litekeep", Other, 1, 3),
+        (Call::Read, "litekeep", Other, 3, 2),
+        (Call::Write, "app.db-wal", Other, 7, 3),
+        (Call::Write, "/data/app.db", StorageFull, 7, 3),
+        (Call::Sync, "app.db", Other, 1, 3),
     ] {
         let fault = |skip| disk::Fault { call, path: path.to_owned(), skip, times: 1, error };
         everywhere(1, &format!("{call:?} of {path:?} {error:?}"), step, least, |n| Trouble::Disk(fault(n)));
