@@ -211,7 +211,7 @@ pub(crate) fn read_record(
     kind: EpochRecord,
 ) -> Result<Option<Record>, StoreError> {
     let key = Key::Epoch(epoch, kind);
-    let chunk = match store.read(&key, Some(0..limits::EPOCH_RECORD_BYTES + 1)) {
+    let chunk = match survey::read_range(store, &key, 0..limits::EPOCH_RECORD_BYTES + 1) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         other => other?,
     };

@@ -283,7 +283,7 @@ fn about_slots() -> Vec<Variant> {
             200,
             FilesFlaw::FullIsWritten,
             cramped,
-            BOTH,
+            FORGOTTEN,
             "takes the refusal of a full disk for a success",
         ),
         promises(
