@@ -44,7 +44,7 @@ fn seeds_that_once_found_something_pass() {
     const NEVER_SYNCED: &str = "the name of the state directory was never synced";
     const SAME_SNAPSHOT: &str = "a snapshot's put without an answer, made again with other bytes";
     const HALF_RECORDED: &str = "a restore whose record failed, or a birth that was not recorded";
-    let found: [Found; 28] = [
+    let found: [Found; 29] = [
         (Scenario::bulk, 110_711, JOURNAL),
         (Scenario::bulk, 200_711, JOURNAL),
         (Scenario::bulk, 202_154, JOURNAL),
@@ -72,6 +72,7 @@ fn seeds_that_once_found_something_pass() {
         (Scenario::bulk, 102_787, HALF_RECORDED),
         (Scenario::bulk, 109_895, "not explained"),
         (Scenario::bulk, 102_711, "not explained"),
+        (Scenario::bulk, 1_092_259, "a WAL that was restarting hid what had not been taken"),
         (Scenario::bulk, 313_717, "a journal came back beside a file that was cut since"),
     ];
     for (scenario, seed, why) in found {
