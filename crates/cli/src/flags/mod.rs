@@ -104,7 +104,8 @@ pub(crate) static READY_TIMEOUT: Flag = Flag::taking(
 .or("60s");
 pub(crate) static SINGLE_WRITER: Flag = Flag::switch(
     "single-writer",
-    "with -exec: go on where the store cannot create only; you say that nobody else writes",
+    "with -exec: go on where the store cannot create only; you say that nobody else writes (in the\n\
+     configuration: single-writer: true)",
 );
 pub(crate) static ONCE: Flag = Flag::switch("once", "replicate what is there and exit");
 pub(crate) static FORCE_SNAPSHOT: Flag =
