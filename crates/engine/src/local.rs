@@ -53,6 +53,8 @@ pub struct State {
     pub timestamp: TimestampMs,
     /// How far the WAL is captured in slots. The tail says how far it was captured behind that.
     pub position: Position,
+    /// How far it was, where the position was given up since: what slots hold of the WAL is told by this.
+    pub captured: Option<Position>,
     /// The tail's life: a random number, and a new one whenever the tail begins anew.
     pub tail: u64,
     /// An earlier state than the replica's newest was restored on purpose, when the newest was this one (R21).
@@ -97,6 +99,9 @@ struct Spelled {
     frame: u32,
     frame_checksum: [u32; 2],
     tail: u64,
+    /// Salts, frame, and the frame's checksum.
+    #[serde(default)]
+    captured: Option<[u32; 5]>,
     #[serde(default, with = "hex_txid_option")]
     rewound_from: Option<Txid>,
     #[serde(default)]
@@ -135,6 +140,22 @@ mod hex_txid_option {
 }
 
 impl State {
+    /// The last place in the WAL up to which slots hold everything.
+    pub(crate) fn captured(&self) -> Position {
+        self.captured.unwrap_or(self.position)
+    }
+
+    /// Nothing of the WAL counts as captured any more: the next slot is made by comparing pages.
+    pub(crate) fn give_up_position(&mut self, tail: u64) {
+        self.captured = Some(self.captured()).filter(|position| position.frame > 0);
+        (self.position, self.tail) = (Position::before_any_frame(self.page_size), tail);
+    }
+
+    /// The file is known to stand here.
+    pub(crate) fn stands_at(&mut self, position: Position) {
+        (self.position, self.captured) = (position, None);
+    }
+
     fn spell(&self) -> Vec<u8> {
         let spelled = Spelled {
             format: FORMAT,
@@ -151,6 +172,9 @@ impl State {
             frame: self.position.frame,
             frame_checksum: [self.position.checksum.0, self.position.checksum.1],
             tail: self.tail,
+            captured: self
+                .captured
+                .map(|at| [at.salts.0, at.salts.1, at.frame, at.checksum.0, at.checksum.1]),
             rewound_from: self.rewound_from,
             forward: self.forward.iter().map(|content| content.get()).collect(),
             sums: self.sums,
@@ -186,6 +210,12 @@ impl State {
                 frame: spelled.frame,
                 checksum: WalChecksum(spelled.frame_checksum[0], spelled.frame_checksum[1]),
             },
+            captured: spelled.captured.map(|[first, second, frame, high, low]| Position {
+                page_size,
+                salts: Salts(first, second),
+                frame,
+                checksum: WalChecksum(high, low),
+            }),
             tail: spelled.tail,
             rewound_from: spelled.rewound_from,
             forward: spelled
@@ -555,6 +585,7 @@ pub(crate) fn record_state(
         page_size: record.page_size,
         timestamp: record.timestamp,
         position: Position::before_any_frame(record.page_size),
+        captured: None,
         tail,
         forward,
         rewound_from: (record.newest > record.txid).then_some(record.newest),
@@ -588,6 +619,7 @@ mod tests {
                 frame: 9,
                 checksum: WalChecksum(4, 5),
             },
+            captured: Some(Position { page_size, salts: Salts(2, 3), frame: 8, checksum: WalChecksum(6, 7) }),
             tail: 7,
             rewound_from: Txid::new(9),
             forward: vec![Checksum::from_crc(6), Checksum::from_crc(7)],

@@ -248,7 +248,7 @@ impl Follower {
         let forward = vec![content];
         let mut state = record_state(&self.local, &*self.env.files, &self.database, &record, tail, forward)
             .map_err(&io)?;
-        state.position = self.position();
+        state.stands_at(self.position());
         self.local.save(&state).map_err(&io)?;
         let sums =
             state.sums.map(|record| Sums::open(&*self.env.files, self.local.dir(), &record, state.page_size));
@@ -289,6 +289,7 @@ impl Follower {
             page_size: record.page_size,
             timestamp: record.timestamp,
             position: Position::before_any_frame(record.page_size),
+            captured: None,
             tail: 0,
             rewound_from: None,
             forward: vec![content],

@@ -55,7 +55,7 @@ impl Follower {
                 && let Some(state) = &mut self.state
             {
                 // Only checkpointed and cut off since: the change counter of the index says so.
-                state.position = Position::behind(&facts);
+                state.stands_at(Position::behind(&facts));
             }
             return Ok(true);
         }
@@ -152,11 +152,10 @@ impl Follower {
         let Some(state) = self.state.clone().filter(|state| state.rewound_from.is_none()) else {
             return Ok(false);
         };
-        let frame = self
-            .wal
-            .frame_at(state.position.frame, state.page_size)
-            .map_err(self.io("read the WAL beside"))?;
-        Ok(assess::fell_back(facts, frame, &state.position))
+        let captured = state.captured();
+        let frame =
+            self.wal.frame_at(captured.frame, state.page_size).map_err(self.io("read the WAL beside"))?;
+        Ok(assess::fell_back(facts, frame, &captured))
     }
 
     /// How the file lies to its record.
@@ -236,7 +235,7 @@ impl Follower {
         let record = SumsRecord { begun: scanned.begun, flushed: state.txid, commit: scanned.pages };
         state.sums = Some(record);
         state.forward = vec![scanned.content];
-        state.position = Position::behind(facts);
+        state.stands_at(Position::behind(facts));
         state.tail = self.env.random.next_u64();
         self.local.save(&state).map_err(self.io("save the state in"))?;
         self.sums =

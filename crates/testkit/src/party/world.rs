@@ -38,7 +38,7 @@ pub(super) struct World {
     /// The members' ways to it have their trouble; this one has none.
     pub(super) bucket: FaultyStore,
     pub(super) members: Vec<Member>,
-    acknowledged: BTreeSet<i64>,
+    pub(super) acknowledged: BTreeSet<i64>,
     next_id: i64,
     pub(super) report: Report,
     pub(super) plans: Plans,
