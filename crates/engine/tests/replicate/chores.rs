@@ -1,5 +1,7 @@
 //! Compaction, snapshots and what an idle database costs.
 
+#![allow(clippy::disallowed_methods, reason = "real threads are waited for in real time")]
+
 use crate::rig::{LONG, Rig, insert, stopped, synced};
 use litekeep_formats::Level;
 use litekeep_store::{Key, Scope};
