@@ -1,7 +1,7 @@
 //! The local state of one database: `.<file>-litekeep/`, a lock, one small state file, the tail, staged slots and
 //! page checksums.
 //!
-//! The state file is the one switch: everything else in the directory counts only as far as it says. It is replaced
+//! The state file is the one switch: what is kept of the file counts only as far as it says. It is replaced
 //! atomically, after what it speaks of is durable. A directory without a readable state file is a directory without
 //! a record, never a reason to guess.
 
@@ -442,7 +442,7 @@ impl Local {
         Ok(())
     }
 
-    /// Forgets everything but the lock.
+    /// Forgets what is known of the file, and what it lacks; not who had it, and in which life of the machine.
     pub(crate) fn clear(&self) -> io::Result<()> {
         self.forget()?;
         self.sweep(|_| false)

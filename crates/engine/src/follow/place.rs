@@ -261,7 +261,8 @@ impl Follower {
                 if ours.is_some_and(|ours| ours != trailer.file) {
                     return Ok(false);
                 }
-                if self.came_late(txid)? {
+                // Only what may have been sent late can have arrived late: a plain start need not list for it.
+                if self.may_be_staged(txid)? && self.came_late(txid)? {
                     self.passed = true;
                     return Ok(false);
                 }
@@ -273,10 +274,10 @@ impl Follower {
             None => {
                 // Compacted and deleted, or never there: a slot of our own that may still be staged is not known to be
                 // in the chain, and what it holds is not to be written over without a word.
-                let staged = self.local.staged().map_err(self.io("list the slots in"))?;
+                let staged = self.may_be_staged(txid)?;
                 match self.listed(txid)? {
                     super::Listed::Behind => return Ok(false),
-                    super::Listed::Newest(newest) if staged.contains(&txid) => {
+                    super::Listed::Newest(newest) if staged => {
                         self.passed = newest > txid;
                         return Ok(false);
                     }
@@ -286,6 +287,11 @@ impl Follower {
         }
         self.met = true;
         Ok(true)
+    }
+
+    /// Whether the slot was built here, and its file is still kept: nobody may have confirmed it.
+    fn may_be_staged(&self, txid: Txid) -> Result<bool, KeepError> {
+        Ok(self.local.staged().map_err(self.io("list the slots in"))?.contains(&txid))
     }
 
     /// Whether the slot came into a name that had been freed: one that was sent before this machine slept, say. It is

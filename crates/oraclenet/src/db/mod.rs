@@ -71,7 +71,7 @@ pub struct Written<T> {
 }
 
 /// Why a refusal is not told.
-const BEHIND: &str = "the replica could not be asked in time whether this server has all there is";
+const BEHIND: &str = "it could not be found out in time whether this server has all that the replica has";
 
 /// A write that is not known to be durable.
 #[derive(Debug)]
