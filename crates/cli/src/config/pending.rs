@@ -11,10 +11,6 @@ pub(super) fn judge(file: &File, notes: &mut Notes) {
     }
     notes.in_vain("addr", file.addr.as_ref(), "metrics are not served yet");
     notes.in_vain("heartbeat-url", file.heartbeat_url.as_ref(), "no heartbeat is sent yet");
-    let enabled = file.socket.as_ref().and_then(|socket| socket.enabled.as_ref());
-    let asked = enabled
-        .filter(|enabled| matches!(enabled.value.to_ascii_lowercase().as_str(), "true" | "yes" | "on" | "y"));
-    notes.in_vain("socket", asked, "there is no control socket yet");
     let interval = file.validation.as_ref().and_then(|validation| validation.interval.as_ref());
     notes.in_vain("validation: interval", interval, "replicas are not verified by interval yet");
 }

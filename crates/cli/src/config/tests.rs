@@ -210,7 +210,6 @@ fn keys_without_effect_are_named_with_their_place() {
         ("addr: ':9090'", "", "f:1:7: addr has no effect"),
         ("heartbeat-url: http://x", "", "f:1:16: heartbeat-url has no effect"),
         ("heartbeat-interval: 5m", "", "f:1:21: heartbeat-interval has no effect: there is no heartbeat-url"),
-        ("socket:\n  enabled: true", "", "f:2:12: socket has no effect"),
         ("logging:\n  source: true", "", "f:2:11: logging: source has no effect"),
         ("logging:\n  type: pretty", "", "pretty is taken as text"),
         ("logging:\n  level: loud", "", "`loud` is none of trace"),

@@ -1,6 +1,7 @@
 //! One file per verb, and the way from the arguments to it.
 
 pub(crate) mod config;
+pub(crate) mod control;
 pub(crate) mod databases;
 mod door;
 mod exec;

@@ -2,6 +2,7 @@
 
 mod args;
 mod config;
+mod daemon;
 mod listing;
 mod replicate;
 mod reset;

@@ -1,0 +1,370 @@
+//! The databases of a running daemon: added, started, stopped, synced and removed while it runs.
+//!
+//! Each is a [`Member`] with a keeper of its own; one that was stopped stays, without a keeper, until it is removed. Every
+//! end of a keeper is told to whoever decides about the whole run; nothing here ends the process.
+
+use super::book::Book;
+use super::meter::Metered;
+use crate::config::Database;
+use crate::trouble::Trouble;
+use crate::verbs;
+use crate::verbs::replicate::{ONE_TRY, keep_trouble, replicating_to, thread};
+use crate::world::World;
+use litekeep::error::KeepError;
+use litekeep::files::{FileId, Files, RealFiles};
+use litekeep::jobs::Threads;
+use litekeep::keeper::Keeper;
+use litekeep::replicator::{Env, Health, Status};
+use litekeep_core::decisions::Decisions;
+use litekeep_core::env::Clock;
+use litekeep_formats::Txid;
+use litekeep_store::Store;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long the thread of a keeper that has ended may take to go away: it has nothing left to do.
+const GO: Duration = Duration::from_millis(1);
+/// What an answer may take longer than the last sync that it waits for.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A keeper has ended.
+pub(crate) struct Ended {
+    /// Whose.
+    pub(crate) member: Arc<Member>,
+    /// By an error, or as it was asked to.
+    pub(crate) why: Option<Arc<KeepError>>,
+    /// Somebody had asked for it.
+    pub(crate) asked: bool,
+}
+
+/// One database.
+pub(crate) struct Member {
+    /// As it was configured.
+    pub(crate) database: Database,
+    /// Its replica; every answer is in the book.
+    pub(crate) store: Arc<dyn Store>,
+    /// What the replica answered.
+    pub(crate) book: Arc<Book>,
+    life: Mutex<Life>,
+    changed: Condvar,
+    sight: Mutex<Duration>,
+}
+
+/// Whether a database is replicated.
+enum Life {
+    Running { keeper: Arc<Keeper>, stopping: bool },
+    Stopped { last: Box<Status>, asked: bool },
+}
+
+/// How a member is doing.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    /// The engine's own words; of one that is stopped, the last.
+    pub(crate) status: Status,
+    /// It has a keeper.
+    pub(crate) running: bool,
+    /// It has none because somebody asked for that.
+    pub(crate) stopped: bool,
+    /// For how long the replica has lacked something that was committed; `None` where nobody wants it to be there.
+    pub(crate) lag: Option<Duration>,
+}
+
+impl View {
+    /// As Litestream calls it.
+    pub(crate) fn state(&self) -> &'static str {
+        match (self.running, self.status.health) {
+            (false, _) => "stopped",
+            (true, Health::Waiting) => "open",
+            (true, _) => "replicating",
+        }
+    }
+}
+
+impl Member {
+    fn life(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How it is now.
+    pub(crate) fn view(&self, clock: &dyn Clock) -> View {
+        let (status, running, stopped) = match &*self.life() {
+            Life::Running { keeper, .. } => (keeper.status(), true, false),
+            Life::Stopped { last, asked } => ((**last).clone(), false, *asked),
+        };
+        let now = clock.boot();
+        let mut in_sync = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is not there yet is not missing in the replica.
+        let all_there = status.built == status.durable && status.health == Health::Good;
+        if running && (all_there || status.health == Health::Waiting) {
+            *in_sync = now;
+        }
+        let lag = (!stopped).then(|| now.saturating_sub(*in_sync));
+        View { status, running, stopped, lag }
+    }
+
+    /// The keeper, while there is one.
+    pub(crate) fn keeper(&self) -> Option<Arc<Keeper>> {
+        match &*self.life() {
+            Life::Running { keeper, .. } => Some(Arc::clone(keeper)),
+            Life::Stopped { .. } => None,
+        }
+    }
+
+    /// Begins the last sync, if it runs; a second call with a shorter limit ends it sooner.
+    pub(crate) fn begin_stop(&self, limit: Duration) {
+        if let Life::Running { keeper, stopping } = &mut *self.life() {
+            *stopping = true;
+            keeper.begin_stop(limit);
+        }
+    }
+
+    /// How long its last sync may take.
+    pub(crate) fn last_sync(&self) -> Duration {
+        let limit = self.database.shutdown_timeout;
+        if limit.is_zero() { ONE_TRY } else { limit }
+    }
+
+    /// Its keeper is gone.
+    fn ended(&self) -> bool {
+        let mut life = self.life();
+        let Life::Running { keeper, stopping } = &*life else { return true };
+        let (last, asked) = (Box::new(keeper.status()), *stopping);
+        *life = Life::Stopped { last, asked };
+        drop(life);
+        self.changed.notify_all();
+        asked
+    }
+
+    /// Waits until it does not run any more; `false` if it still does.
+    fn wait_stopped(&self, limit: Duration) -> bool {
+        let running = |life: &mut Life| matches!(life, Life::Running { .. });
+        let (life, _) = self
+            .changed
+            .wait_timeout_while(self.life(), limit, running)
+            .unwrap_or_else(PoisonError::into_inner);
+        matches!(&*life, Life::Stopped { .. })
+    }
+}
+
+/// What was done, or that there was nothing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// It was done now.
+    Now,
+    /// It was so before.
+    Before,
+}
+
+/// Why something could not be done.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// There is no such database.
+    Unknown,
+    /// It has no keeper.
+    NotOpen,
+    /// It is there, and it is something else.
+    Differs(String),
+    /// It failed.
+    Failed(Trouble),
+}
+
+impl From<Trouble> for Refused {
+    fn from(trouble: Trouble) -> Self {
+        Self::Failed(trouble)
+    }
+}
+
+/// See the module's text.
+pub(crate) struct Fleet {
+    world: Arc<World>,
+    members: Mutex<BTreeMap<PathBuf, Arc<Member>>>,
+    /// Held while databases are added or started, and while a file is looked into that none of them may have open.
+    changes: Mutex<bool>,
+    tell: Box<dyn Fn(Ended) + Send + Sync>,
+    launches: AtomicUsize,
+}
+
+impl Fleet {
+    /// No databases yet; `tell` hears of every end.
+    pub(crate) fn new(world: Arc<World>, tell: impl Fn(Ended) + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            world,
+            members: Mutex::default(),
+            changes: Mutex::new(false),
+            tell: Box::new(tell),
+            launches: AtomicUsize::new(0),
+        })
+    }
+
+    fn map(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Arc<Member>>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The world that it lives in.
+    pub(crate) fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The clock.
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.world.clock
+    }
+
+    /// All databases, by path.
+    pub(crate) fn members(&self) -> Vec<Arc<Member>> {
+        self.map().values().cloned().collect()
+    }
+
+    /// The database of a path.
+    pub(crate) fn find(&self, path: &Path) -> Result<Arc<Member>, Refused> {
+        self.map().get(path).cloned().ok_or(Refused::Unknown)
+    }
+
+    /// Begins to replicate a database. One that is there already must have the same replica.
+    pub(crate) fn add(self: &Arc<Self>, database: Database) -> Result<Done, Refused> {
+        let changes = self.changes();
+        let taken = self.map().get(&database.path).cloned();
+        if let Some(member) = taken {
+            let (ours, theirs) = (member.database.replica.location(), database.replica.location());
+            return if ours == theirs {
+                Ok(Done::Before)
+            } else {
+                let path = database.path.display();
+                Err(Refused::Differs(format!("{path} is replicated to {ours}, not to {theirs}")))
+            };
+        }
+        if let Some(other) = self.members().iter().find(|it| it.database.replica == database.replica) {
+            let (location, path) = (database.replica.location(), other.database.path.display());
+            return Err(Refused::Differs(format!("{location} is the replica of {path} already")));
+        }
+        let inner = verbs::open(&self.world, &database.replica)?;
+        let book = Arc::new(Book::default());
+        let clock = Arc::clone(&self.world.clock);
+        let sight = Mutex::new(clock.boot());
+        let store: Arc<dyn Store> = Arc::new(Metered::new(inner, Arc::clone(&book), clock));
+        let never = Life::Stopped { last: Box::default(), asked: true };
+        let life = Mutex::new(never);
+        let member = Arc::new(Member { database, store, book, life, changed: Condvar::new(), sight });
+        self.launch(&member, *changes)?;
+        self.map().insert(member.database.path.clone(), member);
+        Ok(Done::Now)
+    }
+
+    /// Starts a database that was stopped.
+    pub(crate) fn start(self: &Arc<Self>, path: &Path) -> Result<Done, Refused> {
+        let changes = self.changes();
+        let member = self.find(path)?;
+        if member.keeper().is_some() {
+            return Ok(Done::Before);
+        }
+        self.launch(&member, *changes)?;
+        Ok(Done::Now)
+    }
+
+    /// Makes the last sync and stops; the database stays in the list.
+    pub(crate) fn stop(&self, path: &Path, limit: Option<Duration>) -> Result<(Done, Option<Txid>), Refused> {
+        let member = self.find(path)?;
+        self.halt(&member, limit)
+    }
+
+    /// Stops a database and takes it off the list, which keeps it if its last changes did not get into the replica.
+    pub(crate) fn remove(
+        &self,
+        path: &Path,
+        limit: Option<Duration>,
+    ) -> Result<(Done, Option<Txid>), Refused> {
+        let Ok(member) = self.find(path) else { return Ok((Done::Before, None)) };
+        let (_, txid) = self.halt(&member, limit)?;
+        self.map().remove(path);
+        Ok((Done::Now, txid))
+    }
+
+    fn halt(&self, member: &Member, limit: Option<Duration>) -> Result<(Done, Option<Txid>), Refused> {
+        let clock = self.clock();
+        if member.keeper().is_none() {
+            return Ok((Done::Before, member.view(&**clock).status.durable));
+        }
+        let limit = limit.unwrap_or_else(|| member.last_sync());
+        member.begin_stop(limit);
+        let path = member.database.path.display();
+        if !member.wait_stopped(limit + GRACE) {
+            let trouble = Trouble::new(format!("{path} has not stopped yet"));
+            return Err(trouble.hint("its last sync is under way").into());
+        }
+        let status = member.view(&**clock).status;
+        match status.failure {
+            None => Ok((Done::Now, status.durable)),
+            Some(error) => {
+                Err(keep_trouble(&format!("the last changes of {path} are not in the replica"), &error)
+                    .into())
+            }
+        }
+    }
+
+    /// How many keepers there were so far: as many ends are, or will be, told.
+    pub(crate) fn launches(&self) -> usize {
+        self.launches.load(Ordering::SeqCst)
+    }
+
+    /// Nothing is added or started from now on.
+    pub(crate) fn close(&self) {
+        *self.changes() = true;
+    }
+
+    /// Looks into a file while no keeper can begin to open it; not at all if one of them has it open, by whatever name.
+    /// A descriptor of this process that is closed takes SQLite's locks on that file with it.
+    pub(crate) fn look_into<T>(&self, path: &Path, look: impl FnOnce(&Path) -> T) -> Option<T> {
+        let _changes = self.changes();
+        let id = |path: &Path| -> Option<FileId> { RealFiles.id(path).ok().flatten() };
+        let wanted = id(path)?;
+        let open = self.members().iter().any(|member| id(&member.database.path) == Some(wanted));
+        (!open).then(|| look(path))
+    }
+
+    fn changes(&self) -> MutexGuard<'_, bool> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn launch(self: &Arc<Self>, member: &Arc<Member>, closed: bool) -> Result<(), Refused> {
+        let path = &member.database.path;
+        let what = format!("can't replicate {}", path.display());
+        if closed {
+            return Err(Trouble::new(what).cause("litekeep is shutting down").into());
+        }
+        let env = Env {
+            clock: Arc::clone(&self.world.clock),
+            random: Arc::clone(&self.world.random),
+            files: Arc::new(RealFiles),
+            vfs: None,
+            store: Arc::clone(&member.store),
+            spawner: Arc::new(Threads),
+            decisions: Decisions::RIGHT,
+        };
+        let keeper = Keeper::start(env, member.database.settings.clone(), path)
+            .map_err(|error| keep_trouble(&what, &error))?;
+        replicating_to(&member.database);
+        let keeper = Arc::new(keeper);
+        *member.sight.lock().unwrap_or_else(PoisonError::into_inner) = self.world.clock.boot();
+        *member.life() = Life::Running { keeper: Arc::clone(&keeper), stopping: false };
+        let (fleet, watched) = (Arc::clone(self), Arc::clone(member));
+        let watch = move || {
+            let why = keeper.when_ended()();
+            // Only then is its lock on the local state gone, and may the next one begin.
+            while !keeper.ended() {
+                fleet.clock().sleep(GO);
+            }
+            drop(keeper);
+            let asked = watched.ended();
+            (fleet.tell)(Ended { member: watched, why, asked });
+        };
+        if let Err(trouble) = thread("ended", watch) {
+            member.ended();
+            return Err(trouble.into());
+        }
+        self.launches.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}

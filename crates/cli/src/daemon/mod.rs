@@ -1,0 +1,188 @@
+//! The daemon: the set of databases, and those who look after it while it runs.
+//!
+//! One thread waits for events and decides when the run is over; keepers, signals, the control socket, the pages that are
+//! served and the watch over directories have threads of their own, and change the [`Fleet`] or only read it. Whatever ends
+//! the run, the last sync of every database is made, and what it could not bring up decides the exit code.
+
+#[expect(dead_code, reason = "read by the metrics, which come next")]
+mod book;
+pub(crate) mod control;
+#[allow(dead_code, reason = "a part is read by the metrics, which come next")]
+mod fleet;
+mod http;
+mod meter;
+mod once;
+
+use crate::config::Config;
+use crate::signals;
+use crate::trouble::{Exit, Trouble};
+use crate::verbs::replicate::keep_trouble;
+use crate::world::World;
+use control::{Bound, Control};
+use fleet::{Ended, Fleet, Refused};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
+
+/// What the deciding thread hears.
+enum Event {
+    Signal(i32),
+    Ended(Ended),
+    Synced(Result<(), Trouble>),
+}
+
+/// A run, after its start.
+struct Run {
+    fleet: Arc<Fleet>,
+    tell: Sender<Event>,
+    told: Receiver<Event>,
+    /// How many signals came.
+    signals: u32,
+    /// How many ends were told.
+    ends: usize,
+    /// What kept the run from going on.
+    trouble: Option<Trouble>,
+    /// Databases whose last end was an error, in the order of these ends.
+    failed: Vec<(PathBuf, Trouble)>,
+}
+
+/// Replicates until a signal, or until every database has failed; with `once`, until all is in the replicas, and if that is
+/// so, a snapshot of each.
+pub(crate) fn run(world: &World, config: Config, once: Option<bool>) -> Result<Exit, Trouble> {
+    let (tell, told) = mpsc::channel();
+    let signal = tell.clone();
+    signals::listen(move |number| drop(signal.send(Event::Signal(number))))
+        .map_err(|error| Trouble::new("can't listen for signals").because(&error))?;
+    let ended = tell.clone();
+    let fleet = Fleet::new(Arc::new(world.clone()), move |it| drop(ended.send(Event::Ended(it))));
+    let mut run = Run { fleet, tell, told, signals: 0, ends: 0, trouble: None, failed: Vec::new() };
+    // Before there is any keeper: the socket's mode is set by way of the process.
+    let socket = if once.is_none() { bind(&config) } else { None };
+    match config.databases.into_iter().try_for_each(|database| run.keep(database)) {
+        Ok(()) => match once {
+            Some(snapshot) => run.sync_once(snapshot),
+            None => {
+                let _socket = socket.map(|bound| serve_control(bound, &run.fleet));
+                run.wait();
+                return run.close();
+            }
+        },
+        Err(trouble) => run.blame(trouble),
+    }
+    run.close()
+}
+
+/// The control socket, if one is asked for. Backups go on without it, as in Litestream.
+fn bind(config: &Config) -> Option<Bound> {
+    if !config.socket.enabled {
+        return None;
+    }
+    Bound::bind(&config.socket).map_err(|error| no_socket(&config.socket.path, &error)).ok()
+}
+
+fn serve_control(mut bound: Bound, fleet: &Arc<Fleet>) -> Bound {
+    if let Err(error) = bound.serve(Control::new(fleet, |_| {})) {
+        tracing::error!(%error, "can't serve the control socket, going on without");
+    }
+    bound
+}
+
+fn no_socket(path: &std::path::Path, error: &std::io::Error) {
+    tracing::error!(path = %path.display(), %error, "can't bind the control socket, going on without");
+}
+
+impl Run {
+    /// Begins to replicate a database.
+    fn keep(&self, database: crate::config::Database) -> Result<(), Trouble> {
+        let path = database.path.display().to_string();
+        match self.fleet.add(database) {
+            Ok(_) => Ok(()),
+            Err(Refused::Failed(trouble)) => Err(trouble),
+            Err(Refused::Differs(why)) => Err(Trouble::new(format!("can't replicate {path}")).cause(why)),
+            Err(Refused::Unknown | Refused::NotOpen) => Err(Trouble::new(format!("can't replicate {path}"))),
+        }
+    }
+
+    /// Waits for the reason to end: a signal, or trouble with every database.
+    fn wait(&mut self) {
+        while let Ok(event) = self.told.recv() {
+            match event {
+                Event::Signal(signal) => {
+                    self.signals += 1;
+                    let signal = signals::name(signal);
+                    tracing::info!(signal, "signal received, litekeep shutting down");
+                    return;
+                }
+                Event::Ended(ended) => {
+                    let asked = ended.asked;
+                    self.ended(&ended);
+                    if !asked && self.all_failed() {
+                        return;
+                    }
+                }
+                Event::Synced(..) => {}
+            }
+        }
+    }
+
+    /// There are databases, none is replicated, and nobody wanted that.
+    fn all_failed(&self) -> bool {
+        let members = self.fleet.members();
+        let failed = |path: &PathBuf| self.failed.iter().any(|(failed, _)| failed == path);
+        !members.is_empty() && members.iter().all(|it| it.keeper().is_none() && failed(&it.database.path))
+    }
+
+    fn ended(&mut self, ended: &Ended) {
+        self.ends += 1;
+        let member = &ended.member;
+        let path = member.database.path.display();
+        self.failed.retain(|(failed, _)| *failed != member.database.path);
+        let Some(error) = &ended.why else {
+            let durable = member.view(&**self.fleet.clock()).status.durable;
+            let txid = durable.map_or_else(String::new, |txid| txid.to_string());
+            tracing::info!(db = %path, %txid, "replica sync complete");
+            return;
+        };
+        let (what, event) = if ended.asked {
+            (format!("the last changes of {path} are not in the replica"), "final sync failed")
+        } else {
+            (format!("replication of {path} has ended"), "replication ended")
+        };
+        tracing::error!(db = %path, %error, "{event}");
+        self.failed.push((member.database.path.clone(), keep_trouble(&what, error)));
+    }
+
+    /// Keeps the first thing that went wrong; it is what the process ends with.
+    fn blame(&mut self, trouble: Trouble) {
+        self.trouble.get_or_insert(trouble);
+    }
+
+    /// The last sync of every database, each within its time; a second signal ends the waiting.
+    fn close(mut self) -> Result<Exit, Trouble> {
+        self.fleet.close();
+        let members = self.fleet.members();
+        members.iter().for_each(|member| member.begin_stop(member.last_sync()));
+        while self.ends < self.fleet.launches() {
+            let Ok(event) = self.told.recv() else { break };
+            match event {
+                Event::Signal(signal) => {
+                    self.signals += 1;
+                    let signal = signals::name(signal);
+                    if self.signals > 1 {
+                        tracing::warn!(signal, "second signal received, giving the last sync up");
+                        members.iter().for_each(|member| member.begin_stop(Duration::ZERO));
+                    } else {
+                        tracing::info!(signal, "signal received, the last sync is under way");
+                    }
+                }
+                Event::Ended(ended) => self.ended(&ended),
+                Event::Synced(..) => {}
+            }
+        }
+        tracing::info!("litekeep shut down");
+        let known = |path: &PathBuf| self.fleet.find(path).is_ok();
+        let failed = self.failed.into_iter().find(|(path, _)| known(path)).map(|(_, trouble)| trouble);
+        self.trouble.or(failed).map_or(Ok(Exit::OK), Err)
+    }
+}

@@ -1,0 +1,272 @@
+//! A running `litekeep replicate`: its control socket, what it serves, and the directories that it watches.
+
+use crate::restore::{make_database, url};
+use crate::util::{Dir, Running, Seen};
+use rustix::process::Signal;
+use serde_json::Value;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Runs one statement.
+fn execute(database: &Path, sql: &str) {
+    let connection = rusqlite::Connection::open(database).expect("opened");
+    connection.busy_timeout(Duration::from_secs(10)).expect("set");
+    connection.execute_batch(sql).expect("executed");
+}
+
+fn insert(database: &Path, value: i64) {
+    execute(database, &format!("INSERT INTO t VALUES ({value})"));
+}
+
+/// What `t` holds after a restore from a replica in the test's directory.
+fn restored(dir: &Dir, replica: &str) -> Vec<i64> {
+    let out = dir.path("restored.db");
+    dir.litekeep(["restore", "-force", "-o", "restored.db", &url(&dir.path(replica))]).exits(0);
+    let connection = rusqlite::Connection::open(out).expect("opened");
+    let mut rows = connection.prepare("SELECT x FROM t ORDER BY x").expect("prepared");
+    rows.query_map([], |row| row.get(0)).expect("queried").collect::<Result<_, _>>().expect("read")
+}
+
+/// Tries until there is something.
+#[allow(dead_code, reason = "the pages that are served come next")]
+#[allow(clippy::disallowed_methods, reason = "a test's deadline")]
+#[track_caller]
+fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "no {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A daemon with `a.db` (which holds 1), replicated to `r`, and a control socket.
+fn daemon(more: &str) -> (Dir, Running) {
+    let dir = Dir::new();
+    make_database(&dir.path("a.db"));
+    dir.write(
+        "l.yml",
+        format!(
+            "socket:\n  enabled: true\n  path: l.sock\n{more}dbs:\n  - path: a.db\n    replica:\n      path: r\n"
+        ),
+    );
+    let mut running = dir.litekeep(["replicate", "-config", "l.yml"]).starts();
+    running.until("control socket listening");
+    (dir, running)
+}
+
+fn end(mut running: Running) -> Seen {
+    running.signal(Signal::TERM);
+    running.ends(0)
+}
+
+/// A command of the daemon, as JSON.
+#[track_caller]
+fn ask(dir: &Dir, args: &[&str]) -> Value {
+    let seen = dir.litekeep(args.iter().copied().chain(["-json", "-socket", "l.sock"])).exits(0);
+    serde_json::from_str(&seen.out()).unwrap_or_else(|error| panic!("{error}{}", seen.all()))
+}
+
+/// Bytes over the socket, as any client may send them; status and body of the answer.
+fn raw(dir: &Dir, request: &str) -> (u16, String) {
+    let mut stream = UnixStream::connect(dir.path("l.sock")).expect("connected");
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("read");
+    let status = answer.get(9..12).and_then(|status| status.parse().ok()).expect("a status");
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+    (status, body)
+}
+
+fn post(dir: &Dir, path: &str, body: &str) -> (u16, Value) {
+    let request = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let (status, body) = raw(dir, &request);
+    (status, serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}")))
+}
+
+#[test]
+fn a_running_daemon_tells_who_it_is_and_what_it_has() {
+    let (dir, running) = daemon("");
+    let path = dir.path("a.db").display().to_string();
+    let info = ask(&dir, &["info"]);
+    assert_eq!(info["database_count"], 1);
+    assert_eq!(info["version"], env!("CARGO_PKG_VERSION"));
+    assert!(
+        info["pid"].is_u64() && info["uptime_seconds"].is_u64() && info["started_at"].is_string(),
+        "{info}"
+    );
+    dir.litekeep(["info", "-socket", "l.sock"]).exits(0).out_has("database_count: 1\n").out_has("pid: ");
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    let list = ask(&dir, &["list"]);
+    assert_eq!(list["databases"][0]["path"], path.as_str());
+    assert_eq!(list["databases"][0]["status"], "replicating");
+    assert!(list["databases"][0]["last_sync_at"].is_string(), "{list}");
+    let table = dir.litekeep(["list", "-socket", "l.sock"]).exits(0);
+    assert!(table.out().starts_with("path "), "{}", table.all());
+    table.out_has(&path).out_has(" replicating ");
+    let mode = fs::metadata(dir.path("l.sock")).expect("a socket").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let target = format!("GET /txid?path={path} HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(raw(&dir, &target), (200, "{\"txid\":1}\n".to_owned()));
+    let (status, phases) = raw(&dir, "GET /debug/sync-status HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(status == 200 && phases.contains("\"phase\":\"good\""), "{phases}");
+    end(running);
+    assert!(!dir.path("l.sock").exists());
+}
+
+#[test]
+fn a_sync_that_waits_is_in_the_bucket_and_writes_nothing_where_nothing_changed() {
+    let (dir, running) = daemon("");
+    for value in 2..5 {
+        insert(&dir.path("a.db"), value);
+        let synced = ask(&dir, &["sync", "-wait", "-timeout", "60", "a.db"]);
+        assert_eq!(synced["txid"], synced["replica_txid"]);
+        assert!(synced["duration_ms"].is_u64() && synced.get("status").is_none(), "{synced}");
+        assert_eq!(restored(&dir, "r"), (1..=value).collect::<Vec<_>>());
+    }
+    let before = dir.files("r");
+    let path = dir.path("a.db").display().to_string();
+    let (status, synced) = post(&dir, "/sync", &format!("{{\"path\":\"{path}\",\"wait\":true}}"));
+    assert_eq!((status, synced["status"].as_str()), (200, Some("no_change")), "{synced}");
+    assert_eq!(dir.files("r"), before);
+    insert(&dir.path("a.db"), 9);
+    let synced = ask(&dir, &["sync", "a.db"]);
+    assert!(synced["txid"].is_u64() && synced.get("replica_txid").is_none(), "{synced}");
+    end(running);
+}
+
+#[test]
+fn a_database_is_stopped_and_started_without_the_others() {
+    let (dir, running) = daemon("");
+    insert(&dir.path("a.db"), 2);
+    let stopped = ask(&dir, &["stop", "a.db"]);
+    assert_eq!((&stopped["status"], &stopped["state"]), (&"stopped".into(), &"stopped".into()));
+    assert!(stopped["txid"].as_u64() >= Some(1), "{stopped}");
+    assert_eq!(restored(&dir, "r"), [1, 2]);
+    assert_eq!(ask(&dir, &["stop", "a.db"])["status"], "already_stopped");
+    assert_eq!(ask(&dir, &["list"])["databases"][0]["status"], "stopped");
+    dir.litekeep(["sync", "-wait", "a.db", "-socket", "l.sock"]).exits(1).err_has("sync failed: ");
+    insert(&dir.path("a.db"), 3);
+    assert_eq!(restored(&dir, "r"), [1, 2]);
+    let started = ask(&dir, &["start", "a.db"]);
+    assert_eq!((&started["status"], &started["state"]), (&"started".into(), &"running".into()));
+    assert_eq!(ask(&dir, &["start", "a.db"])["status"], "already_running");
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    assert_eq!(restored(&dir, "r"), [1, 2, 3]);
+    dir.litekeep(["stop", "a.db", "-socket", "l.sock"]).exits(0).out_has("status: stopped\ndb_path: ");
+    end(running);
+}
+
+#[test]
+fn a_database_comes_and_goes_while_the_daemon_runs() {
+    let (dir, running) = daemon("");
+    make_database(&dir.path("b.db"));
+    let (replica, other) = (url(&dir.path("q")), url(&dir.path("z")));
+    let registered = ask(&dir, &["register", "-replica", &replica, "b.db"]);
+    assert_eq!(
+        (&registered["status"], &registered["replica"]),
+        (&"registered".into(), &replica.as_str().into())
+    );
+    assert_eq!(ask(&dir, &["register", "-replica", &replica, "b.db"])["status"], "already_registered");
+    let register = |replica: &str, path: &str| {
+        dir.litekeep(["register", "-replica", replica, path, "-socket", "l.sock"]).exits(1)
+    };
+    register(&other, "b.db").err_has("is replicated to");
+    register(&replica, "c.db").err_has("is the replica of");
+    register("gopher://x", "c.db").err_has("register failed: ");
+    dir.litekeep(["register", "b.db", "-socket", "l.sock"]).exits(1).err_has("-replica is required");
+    insert(&dir.path("b.db"), 2);
+    dir.litekeep(["unregister", "-dry-run", "b.db", "-socket", "l.sock"]).exits(0).out_has("Dry run");
+    let gone = ask(&dir, &["unregister", "b.db"]);
+    assert_eq!(gone["status"], "unregistered");
+    assert!(gone["final_txid"].as_u64() >= Some(1), "{gone}");
+    assert_eq!(restored(&dir, "q"), [1, 2]);
+    assert_eq!(ask(&dir, &["unregister", "b.db"])["status"], "already_unregistered");
+    assert_eq!(ask(&dir, &["info"])["database_count"], 1);
+    end(running);
+}
+
+#[test]
+fn a_request_that_cannot_be_met_is_answered_with_its_status() {
+    let (dir, running) = daemon("");
+    for (path, body, wanted) in [
+        ("/start", "{\"path\":\"/no.db\"}", 500),
+        ("/stop", "{\"path\":\"/no.db\"}", 500),
+        ("/sync", "{\"path\":\"/no.db\"}", 404),
+        ("/sync", "{}", 400),
+        ("/sync", "[", 400),
+        ("/register", "{\"path\":\"/no.db\"}", 400),
+        ("/unregister", "{\"path\":\"/no.db\"}", 200),
+        ("/info", "{}", 405),
+        ("/debug/pprof/", "{}", 404),
+    ] {
+        let (status, answer) = post(&dir, path, body);
+        assert_eq!(status, wanted, "{path} {body}: {answer}");
+        assert_eq!(answer["error"].is_string(), wanted != 200, "{path} {body}: {answer}");
+    }
+    assert_eq!(raw(&dir, "GET /txid?path=/no.db HTTP/1.1\r\n\r\n").0, 404);
+    assert_eq!(raw(&dir, "GET /txid HTTP/1.1\r\n\r\n").0, 400);
+    end(running);
+}
+
+#[test]
+fn where_no_daemon_listens_that_is_said() {
+    let dir = Dir::new();
+    make_database(&dir.path("a.db"));
+    for verb in ["info", "list", "start", "stop", "sync", "unregister"] {
+        let database = (verb != "info" && verb != "list").then_some("a.db");
+        dir.litekeep([verb, "-socket", "l.sock"].into_iter().chain(database))
+            .exits(1)
+            .silent_out()
+            .err_has("failed to connect to control socket")
+            .err_has("socket: {enabled: true}");
+    }
+    dir.litekeep(["sync", "-socket", "l.sock"]).exits(1).err_has("database path required");
+    dir.litekeep(["sync", "-timeout", "0", "a.db"]).exits(1).err_has("timeout must be greater than 0");
+}
+
+#[test]
+fn a_socket_of_another_process_is_left_alone_and_a_dead_one_is_replaced() {
+    let (dir, running) = daemon("");
+    make_database(&dir.path("b.db"));
+    let config = |socket: &str| {
+        format!(
+            "socket:\n  enabled: true\n  path: {socket}\n  permissions: 0660\ndbs:\n  - path: b.db\n    replica:\n      \
+             path: q\n"
+        )
+    };
+    dir.write("m.yml", config("l.sock"));
+    let mut second = dir.litekeep(["replicate", "-config", "m.yml"]).starts();
+    second.until("another process listens there").until("initialized db");
+    assert_eq!(ask(&dir, &["list"])["databases"][0]["path"], dir.path("a.db").display().to_string());
+    end(second);
+    end(running);
+    drop(std::os::unix::net::UnixListener::bind(dir.path("dead.sock")).expect("bound"));
+    dir.write("m.yml", config("dead.sock"));
+    let mut third = dir.litekeep(["replicate", "-config", "m.yml"]).starts();
+    third.until("control socket listening");
+    let mode = fs::metadata(dir.path("dead.sock")).expect("a socket").permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    end(third);
+    dir.write("file.sock", "precious");
+    dir.write("m.yml", config("file.sock"));
+    let mut fourth = dir.litekeep(["replicate", "-config", "m.yml"]).starts();
+    fourth.until("what is there is no socket").until("initialized db");
+    end(fourth);
+    assert_eq!(fs::read(dir.path("file.sock")).expect("there"), b"precious");
+}
+
+#[test]
+fn a_connection_that_says_nothing_keeps_nobody_from_being_served() {
+    let (dir, running) = daemon("");
+    let idle: Vec<_> = (0..8).map(|_| UnixStream::connect(dir.path("l.sock")).expect("connected")).collect();
+    assert_eq!(ask(&dir, &["info"])["database_count"], 1);
+    drop(idle);
+    end(running);
+}
