@@ -9,7 +9,6 @@ pub(super) fn judge(file: &File, notes: &mut Notes) {
     for dir in file.dbs.iter().flatten().filter_map(|db| db.value.dir.as_ref()) {
         notes.problem(Place::of(dir), "`dir` is not supported yet: list each database by its `path`");
     }
-    notes.in_vain("addr", file.addr.as_ref(), "metrics are not served yet");
     notes.in_vain("heartbeat-url", file.heartbeat_url.as_ref(), "no heartbeat is sent yet");
     let interval = file.validation.as_ref().and_then(|validation| validation.interval.as_ref());
     notes.in_vain("validation: interval", interval, "replicas are not verified by interval yet");

@@ -24,9 +24,6 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    /// All of them.
-    pub(crate) const ALL: [Self; 5] = [Self::Put, Self::Get, Self::Delete, Self::List, Self::Head];
-
     /// As the metrics have it.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -95,6 +92,17 @@ pub(crate) struct Setback {
     pub(crate) text: String,
 }
 
+/// The store was asked, and has everything up to a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReadBack {
+    /// This machine's time.
+    pub(crate) wall: TimestampMs,
+    /// The same, on the clock that does not jump.
+    pub(crate) boot: Duration,
+    /// Up to which.
+    pub(crate) txid: Txid,
+}
+
 /// An object as it was last heard of.
 #[derive(Debug, Clone, Copy)]
 struct Object {
@@ -112,10 +120,10 @@ struct Pages {
     answers: u64,
     /// When the store last took a transaction.
     written: Option<TimestampMs>,
-    /// When the newest transaction was last seen in the store, and by which it was then.
-    read_back: Option<(TimestampMs, Txid)>,
-    /// When a restore from it was last verified.
-    verified: Option<TimestampMs>,
+    /// When the newest transaction was last seen in the store, and which it was then.
+    read_back: Option<ReadBack>,
+    /// A transaction that the store took and does not have any more.
+    lost: Option<Txid>,
 }
 
 /// See the module's text.
@@ -219,25 +227,31 @@ impl Book {
         }
     }
 
-    /// Notes that the store was asked and has everything up to this transaction.
-    pub(super) fn read_back(&self, txid: Txid, wall: TimestampMs) {
-        self.pages().read_back = Some((wall, txid));
+    /// Notes that the store was asked and has everything up to a transaction.
+    pub(super) fn read_back(&self, read_back: ReadBack) {
+        let mut pages = self.pages();
+        (pages.read_back, pages.lost) = (Some(read_back), None);
     }
 
-    /// When and up to where that was.
-    pub(crate) fn last_read_back(&self) -> Option<(TimestampMs, Txid)> {
+    /// When and up to where that was last so.
+    pub(crate) fn last_read_back(&self) -> Option<ReadBack> {
         self.pages().read_back
+    }
+
+    /// Notes that the store was asked and lacks this transaction, which it had taken.
+    pub(super) fn lost(&self, txid: Txid) {
+        self.pages().lost = Some(txid);
+    }
+
+    /// The transaction that it lacks, as far as was last seen.
+    pub(crate) fn what_is_lost(&self) -> Option<Txid> {
+        self.pages().lost
     }
 
     /// When the store last took something, or was seen to have everything.
     pub(crate) fn last_success(&self) -> Option<TimestampMs> {
         let pages = self.pages();
-        pages.written.max(pages.read_back.map(|(wall, _)| wall))
-    }
-
-    /// When a restore was last verified.
-    pub(crate) fn last_verified(&self) -> Option<TimestampMs> {
-        self.pages().verified
+        pages.written.max(pages.read_back.map(|seen| seen.wall))
     }
 
     /// Requests by kind.

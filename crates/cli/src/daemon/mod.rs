@@ -4,14 +4,17 @@
 //! served and the watch over directories have threads of their own, and change the [`Fleet`] or only read it. Whatever ends
 //! the run, the last sync of every database is made, and what it could not bring up decides the exit code.
 
-#[expect(dead_code, reason = "read by the metrics, which come next")]
 mod book;
 pub(crate) mod control;
-#[allow(dead_code, reason = "a part is read by the metrics, which come next")]
 mod fleet;
+mod health;
 mod http;
 mod meter;
+mod metrics;
 mod once;
+mod page;
+mod readback;
+mod served;
 
 use crate::config::Config;
 use crate::signals;
@@ -59,18 +62,30 @@ pub(crate) fn run(world: &World, config: Config, once: Option<bool>) -> Result<E
     let mut run = Run { fleet, tell, told, signals: 0, ends: 0, trouble: None, failed: Vec::new() };
     // Before there is any keeper: the socket's mode is set by way of the process.
     let socket = if once.is_none() { bind(&config) } else { None };
-    match config.databases.into_iter().try_for_each(|database| run.keep(database)) {
-        Ok(()) => match once {
-            Some(snapshot) => run.sync_once(snapshot),
-            None => {
-                let _socket = socket.map(|bound| serve_control(bound, &run.fleet));
-                run.wait();
-                return run.close();
-            }
-        },
-        Err(trouble) => run.blame(trouble),
+    let attendants = (config.addr.clone(), socket);
+    match (config.databases.into_iter().try_for_each(|database| run.keep(database)), once) {
+        (Ok(()), Some(snapshot)) => run.sync_once(snapshot),
+        (Ok(()), None) => {
+            let _socket = attend(attendants, &run.fleet);
+            run.wait();
+            // The socket goes before the last sync: whoever asks from now on hears that nobody listens.
+        }
+        (Err(trouble), _) => run.blame(trouble),
     }
     run.close()
+}
+
+/// Starts all who look after the databases. Backups go on without them, as in Litestream.
+fn attend((addr, socket): (Option<String>, Option<Bound>), fleet: &Arc<Fleet>) -> Option<Bound> {
+    if let Some(addr) = addr {
+        if let Err(error) = served::start(&addr, fleet) {
+            tracing::error!(addr, %error, "can't serve metrics, going on without");
+        }
+        if let Err(trouble) = readback::start(fleet) {
+            tracing::error!("{trouble}");
+        }
+    }
+    socket.map(|bound| serve_control(bound, fleet))
 }
 
 /// The control socket, if one is asked for. Backups go on without it, as in Litestream.

@@ -1,8 +1,10 @@
 //! A running `litekeep replicate`: its control socket, what it serves, and the directories that it watches.
 
 use crate::restore::{make_database, url};
+use crate::scrape::{Scrape, get};
 use crate::util::{Dir, Running, Seen};
 use rustix::process::Signal;
+use s3test::{ACCESS_KEY, BUCKET, Fault, Profile, REGION, Rule, SECRET_KEY, Server};
 use serde_json::Value;
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -32,7 +34,6 @@ fn restored(dir: &Dir, replica: &str) -> Vec<i64> {
 }
 
 /// Tries until there is something.
-#[allow(dead_code, reason = "the pages that are served come next")]
 #[allow(clippy::disallowed_methods, reason = "a test's deadline")]
 #[track_caller]
 fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
@@ -269,4 +270,177 @@ fn a_connection_that_says_nothing_keeps_nobody_from_being_served() {
     assert_eq!(ask(&dir, &["info"])["database_count"], 1);
     drop(idle);
     end(running);
+}
+
+/// A daemon with `a.db` in a bucket, its pages at the address that comes back.
+fn served(server: &Server, more: &str) -> (Dir, Running, String) {
+    let dir = Dir::new();
+    make_database(&dir.path("a.db"));
+    let endpoint = server.endpoint();
+    dir.write(
+        "l.yml",
+        format!(
+            "addr: 127.0.0.1:0\n{more}socket:\n  enabled: true\n  path: l.sock\ndbs:\n  - path: a.db\n    replica:\n      \
+             url: s3://{BUCKET}/a\n      endpoint: {endpoint}\n      region: {REGION}\n"
+        ),
+    );
+    let mut running = dir
+        .litekeep(["replicate", "-config", "l.yml"])
+        .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        .starts();
+    running.until("serving metrics on").until("control socket listening");
+    let line = running.seen().lines().find(|line| line.contains("serving metrics on")).expect("the line");
+    let addr = line.split("addr=").nth(1).and_then(|rest| rest.split(' ').next()).expect("an address");
+    let addr = addr.to_owned();
+    (dir, running, addr)
+}
+
+/// A rule that strikes every request.
+fn everything(fault: Fault) -> Rule {
+    Rule { method: None, part: "", skip: 0, times: u32::MAX, fault }
+}
+
+fn denied() -> Fault {
+    Fault::Answer { status: 403, code: "AccessDenied", retry_after: None }
+}
+
+/// The health page, until it has this status and says this.
+#[track_caller]
+fn wait_for_health(addr: &str, query: &str, status: u16, part: &str) -> Value {
+    wait_for(&format!("{status} with {part:?}"), || {
+        let (seen, body) = get(addr, &format!("/health{query}"));
+        (seen == status && body.contains(part)).then(|| serde_json::from_str(&body).expect("JSON"))
+    })
+}
+
+#[test]
+fn the_metrics_follow_a_write_an_outage_and_a_permission_that_is_missing() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let (dir, running, addr) = served(&server, "");
+    let path = dir.path("a.db").display().to_string();
+    let db = format!("{{db=\"{path}\"}}");
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    let first = Scrape::of(&addr);
+    let value = |scrape: &Scrape, name: &str| scrape.value(&format!("{name}{db}"));
+    assert_eq!(value(&first, "litestream_txid"), value(&first, "litekeep_replica_txid"));
+    assert!(value(&first, "litestream_txid") >= 1.0);
+    assert_eq!(value(&first, "litekeep_create_only"), 1.0);
+    assert_eq!(value(&first, "litekeep_healthy"), 1.0);
+    assert_eq!(value(&first, "litekeep_last_verified_restore_timestamp_seconds"), 0.0);
+    assert_eq!(value(&first, "litestream_disk_full"), 0.0);
+    assert!(value(&first, "litestream_db_size") > 0.0);
+    assert_eq!(first.value("litestream_l0_retention_files_total{db=\"a.db\",status=\"not_compacted\"}"), 1.0);
+    assert_eq!(first.value(&format!("litekeep_replica_objects{{db=\"{path}\",level=\"0\"}}")), 1.0);
+    assert_eq!(first.value("litekeep_databases{state=\"replicating\"}"), 1.0);
+    let oldest = value(&first, "litekeep_restorable_oldest_timestamp_seconds");
+    assert!(oldest > 1e9 && oldest <= value(&first, "litekeep_restorable_newest_timestamp_seconds"));
+    wait_for_health(&addr, "", 200, "\"read_back_txid\": 1");
+
+    insert(&dir.path("a.db"), 2);
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    let second = Scrape::of(&addr);
+    let puts = "litestream_replica_operation_total{replica_type=\"s3\",operation=\"PUT\"}";
+    assert!(second.value(puts) > first.value(puts));
+    for grown in [
+        "litekeep_replica_txid",
+        "litestream_sync_count",
+        "litestream_total_wal_bytes",
+        "litekeep_last_success_timestamp_seconds",
+        "litekeep_restorable_newest_timestamp_seconds",
+    ] {
+        assert!(value(&second, grown) > value(&first, grown), "{grown}");
+    }
+
+    server.add_rule(everything(Fault::ResetBefore));
+    insert(&dir.path("a.db"), 3);
+    wait_for_health(&addr, "?behind=1s", 503, "the replica is behind by");
+    let outage = Scrape::of(&addr);
+    assert!(value(&outage, "litekeep_replica_lag_seconds") > 1.0);
+    assert!(value(&outage, "litestream_txid") > value(&outage, "litekeep_replica_txid"));
+    assert_eq!(get(&addr, "/health?behind=1h").0, 200);
+    server.clear_rules();
+    wait_for_health(&addr, "?behind=1s", 200, "\"ok\"");
+
+    server.add_rule(Rule::always("PUT", "", denied()));
+    insert(&dir.path("a.db"), 4);
+    let report = wait_for_health(&addr, "?behind=1h", 503, "PUT: ");
+    assert_eq!(report["status"], "failing");
+    let refused = Scrape::of(&addr);
+    assert_eq!(value(&refused, "litekeep_healthy"), 0.0);
+    let series =
+        format!("litekeep_replica_requests_total{{db=\"{path}\",operation=\"PUT\",result=\"refused\"}}");
+    assert!(refused.value(&series) >= 1.0);
+    let errors =
+        "litestream_replica_operation_errors_total{replica_type=\"s3\",operation=\"PUT\",code=\"refused\"}";
+    assert!(refused.value(errors) >= 1.0);
+    server.clear_rules();
+    wait_for_health(&addr, "", 200, "\"ok\"");
+    assert_eq!(value(&Scrape::of(&addr), "litekeep_healthy"), 1.0);
+    end(running);
+}
+
+#[test]
+fn r66_a_replica_that_lost_what_it_had_taken_is_not_healthy() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let (dir, running, addr) = served(&server, "");
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    wait_for_health(&addr, "", 200, "\"read_back_txid\": 1");
+    insert(&dir.path("a.db"), 2);
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    // The next look is due 15 s after the one before; whatever the engine remembers, it finds nothing.
+    server.keys().iter().for_each(|key| assert!(server.remove(key)));
+    let report = wait_for_health(&addr, "", 503, "does not hold transaction");
+    assert_eq!(report["databases"][0]["state"], "replicating");
+    assert_eq!(value_of_health(&addr, &dir), 0.0);
+    end(running);
+}
+
+fn value_of_health(addr: &str, dir: &Dir) -> f64 {
+    Scrape::of(addr).value(&format!("litekeep_healthy{{db=\"{}\"}}", dir.path("a.db").display()))
+}
+
+#[test]
+fn a_store_that_ignores_conditions_is_told_in_the_metrics() {
+    let server = Server::start(Profile::IgnoresConditions).expect("a server");
+    let (dir, running, addr) = served(&server, "");
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    let db = dir.path("a.db").display().to_string();
+    assert_eq!(Scrape::of(&addr).value(&format!("litekeep_create_only{{db=\"{db}\"}}")), 0.0);
+    end(running);
+}
+
+#[test]
+fn only_two_pages_are_served_and_a_taken_address_stops_no_backup() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let (dir, running, addr) = served(&server, "");
+    assert_eq!(get(&addr, "/").0, 404);
+    assert_eq!(get(&addr, "/health?behind=soon").0, 400);
+    make_database(&dir.path("b.db"));
+    dir.write("m.yml", format!("addr: {addr}\ndbs:\n  - path: b.db\n    replica:\n      path: q\n"));
+    let mut second = dir.litekeep(["replicate", "-config", "m.yml"]).starts();
+    second.until("can't serve metrics, going on without").until("initialized db");
+    end(second);
+    end(running);
+}
+
+#[test]
+fn a_last_sync_that_fails_is_answered_as_an_error_and_the_database_stays_on_the_list() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let (dir, mut running, addr) = served(&server, "");
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    server.add_rule(Rule::always("PUT", "", denied()));
+    insert(&dir.path("a.db"), 2);
+    let fails = |args: &[&str]| {
+        dir.litekeep(args.iter().copied().chain(["-timeout", "2", "-socket", "l.sock", "a.db"])).exits(1)
+    };
+    fails(&["sync", "-wait"]).err_has("sync failed: ");
+    fails(&["unregister"]).err_has("unregister failed: the last changes of");
+    assert_eq!(ask(&dir, &["list"])["databases"][0]["status"], "stopped");
+    assert_eq!(get(&addr, "/health").0, 200);
+    server.clear_rules();
+    assert_eq!(ask(&dir, &["start", "a.db"])["status"], "started");
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    running.signal(Signal::TERM);
+    running.ends(0);
 }

@@ -7,4 +7,5 @@ mod listing;
 mod replicate;
 mod reset;
 mod restore;
+mod scrape;
 mod util;
