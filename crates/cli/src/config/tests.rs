@@ -333,7 +333,7 @@ fn a_directory_is_read_with_what_holds_for_its_databases() {
     let text = "dbs:\n  - dir: /d\n    pattern: '*.db'\n    recursive: true\n    watch: yes\n    meta-dir: /m\n    \
                 monitor-interval: 5s\n    replica:\n      path: /r\n      sync-interval: 2s\n";
     let (config, problems) = judged(KEYS, text, Pick::Only);
-    assert_eq!(problems, ["f:2:10: `dir` is not supported yet: list each database by its `path`"]);
+    assert_eq!(problems, [""; 0]);
     let [directory] = &config.directories[..] else { panic!("{config:?}") };
     assert_eq!((directory.path.as_path(), directory.pattern.as_str()), (Path::new("/d"), "*.db"));
     assert_eq!((directory.recursive, directory.watch), (true, true));

@@ -27,6 +27,8 @@ use std::time::Duration;
 
 /// How long the thread of a keeper that has ended may take to go away: it has nothing left to do.
 const GO: Duration = Duration::from_millis(1);
+/// How often it is looked whether the changes of a database that is gone have arrived.
+const LOOK: Duration = Duration::from_millis(50);
 /// What an answer may take longer than the last sync that it waits for.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -282,6 +284,32 @@ impl Fleet {
         Ok((Done::Now, txid))
     }
 
+    /// Takes a database off the list whose file is gone. What was taken from it still gets its time to reach the replica;
+    /// more cannot come.
+    pub(crate) fn let_go(&self, path: &Path) {
+        let Ok(member) = self.find(path) else { return };
+        let clock = self.clock();
+        let until = clock.boot() + member.last_sync();
+        let unsent = loop {
+            let View { running, status, .. } = member.view(&**clock);
+            let unsent = status.built != status.durable;
+            if !unsent || !running || clock.boot() >= until {
+                break unsent;
+            }
+            clock.sleep(LOOK);
+        };
+        if unsent {
+            tracing::error!(db = %path.display(), "the last changes of a database that is gone are not in the replica");
+        }
+        self.map().remove(path);
+        member.begin_stop(Duration::ZERO);
+    }
+
+    /// Whether this is one of its databases, and not one that is gone.
+    pub(crate) fn has(&self, member: &Arc<Member>) -> bool {
+        self.map().get(&member.database.path).is_some_and(|known| Arc::ptr_eq(known, member))
+    }
+
     fn halt(&self, member: &Member, limit: Option<Duration>) -> Result<(Done, Option<Txid>), Refused> {
         let clock = self.clock();
         if member.keeper().is_none() {
@@ -316,7 +344,6 @@ impl Fleet {
 
     /// Looks into a file while no keeper can begin to open it; not at all if one of them has it open, by whatever name.
     /// A descriptor of this process that is closed takes SQLite's locks on that file with it.
-    #[allow(dead_code, reason = "for the directories, which come next")]
     pub(crate) fn look_into<T>(&self, path: &Path, look: impl FnOnce(&Path) -> T) -> Option<T> {
         let _changes = self.changes();
         let id = |path: &Path| -> Option<FileId> { RealFiles.id(path).ok().flatten() };

@@ -7,6 +7,7 @@
 mod book;
 pub(crate) mod control;
 mod fleet;
+pub(crate) mod folder;
 mod health;
 mod http;
 mod meter;
@@ -23,6 +24,7 @@ use crate::verbs::replicate::keep_trouble;
 use crate::world::World;
 use control::{Bound, Control};
 use fleet::{Ended, Fleet, Refused};
+use folder::{Dismissed, Folder};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -44,6 +46,8 @@ struct Run {
     signals: u32,
     /// How many ends were told.
     ends: usize,
+    /// Databases may come by themselves.
+    watches: bool,
     /// What kept the run from going on.
     trouble: Option<Trouble>,
     /// Databases whose last end was an error, in the order of these ends.
@@ -52,40 +56,52 @@ struct Run {
 
 /// Replicates until a signal, or until every database has failed; with `once`, until all is in the replicas, and if that is
 /// so, a snapshot of each.
-pub(crate) fn run(world: &World, config: Config, once: Option<bool>) -> Result<Exit, Trouble> {
+pub(crate) fn run(world: &World, mut config: Config, once: Option<bool>) -> Result<Exit, Trouble> {
     let (tell, told) = mpsc::channel();
     let signal = tell.clone();
     signals::listen(move |number| drop(signal.send(Event::Signal(number))))
         .map_err(|error| Trouble::new("can't listen for signals").because(&error))?;
     let ended = tell.clone();
     let fleet = Fleet::new(Arc::new(world.clone()), move |it| drop(ended.send(Event::Ended(it))));
-    let mut run = Run { fleet, tell, told, signals: 0, ends: 0, trouble: None, failed: Vec::new() };
+    let mut run =
+        Run { fleet, tell, told, signals: 0, ends: 0, watches: false, trouble: None, failed: Vec::new() };
     // Before there is any keeper: the socket's mode is set by way of the process.
     let socket = if once.is_none() { bind(&config) } else { None };
-    let attendants = (config.addr.clone(), socket);
-    match (config.databases.into_iter().try_for_each(|database| run.keep(database)), once) {
-        (Ok(()), Some(snapshot)) => run.sync_once(snapshot),
-        (Ok(()), None) => {
-            let _socket = attend(attendants, &run.fleet);
-            run.wait();
+    match (run.take_up(&mut config), once) {
+        (Ok(_), Some(snapshot)) => run.sync_once(snapshot),
+        (Ok(folders), None) => {
+            run.watches = folders.folders.iter().any(Folder::is_watched);
             // The socket goes before the last sync: whoever asks from now on hears that nobody listens.
+            let _socket = attend(&config, folders, socket, &run.fleet);
+            run.wait();
         }
         (Err(trouble), _) => run.blame(trouble),
     }
     run.close()
 }
 
+/// The directories, and what was taken off the list by hand.
+struct Folders {
+    folders: Vec<Folder>,
+    dismissed: Dismissed,
+}
+
 /// Starts all who look after the databases. Backups go on without them, as in Litestream.
-fn attend((addr, socket): (Option<String>, Option<Bound>), fleet: &Arc<Fleet>) -> Option<Bound> {
-    if let Some(addr) = addr {
-        if let Err(error) = served::start(&addr, fleet) {
+fn attend(config: &Config, folders: Folders, socket: Option<Bound>, fleet: &Arc<Fleet>) -> Option<Bound> {
+    if let Some(addr) = &config.addr {
+        if let Err(error) = served::start(addr, fleet) {
             tracing::error!(addr, %error, "can't serve metrics, going on without");
         }
         if let Err(trouble) = readback::start(fleet) {
             tracing::error!("{trouble}");
         }
     }
-    socket.map(|bound| serve_control(bound, fleet))
+    for folder in folders.folders.into_iter().filter(Folder::is_watched) {
+        if let Err(trouble) = folder.watch(fleet) {
+            tracing::error!("{trouble}");
+        }
+    }
+    socket.map(|bound| serve_control(bound, fleet, folders.dismissed))
 }
 
 /// The control socket, if one is asked for. Backups go on without it, as in Litestream.
@@ -96,8 +112,8 @@ fn bind(config: &Config) -> Option<Bound> {
     Bound::bind(&config.socket).map_err(|error| no_socket(&config.socket.path, &error)).ok()
 }
 
-fn serve_control(mut bound: Bound, fleet: &Arc<Fleet>) -> Bound {
-    if let Err(error) = bound.serve(Control::new(fleet, |_| {})) {
+fn serve_control(mut bound: Bound, fleet: &Arc<Fleet>, dismissed: Dismissed) -> Bound {
+    if let Err(error) = bound.serve(Control::new(fleet, move |path| dismissed.add(path))) {
         tracing::error!(%error, "can't serve the control socket, going on without");
     }
     bound
@@ -108,6 +124,19 @@ fn no_socket(path: &std::path::Path, error: &std::io::Error) {
 }
 
 impl Run {
+    /// Begins to replicate everything that the configuration names.
+    fn take_up(&self, config: &mut Config) -> Result<Folders, Trouble> {
+        std::mem::take(&mut config.databases).into_iter().try_for_each(|database| self.keep(database))?;
+        let dismissed = Dismissed::default();
+        let mut folders = Vec::new();
+        for directory in std::mem::take(&mut config.directories) {
+            let mut folder = Folder::new(directory, &dismissed)?;
+            folder.begin(&self.fleet)?;
+            folders.push(folder);
+        }
+        Ok(Folders { folders, dismissed })
+    }
+
     /// Begins to replicate a database.
     fn keep(&self, database: crate::config::Database) -> Result<(), Trouble> {
         let path = database.path.display().to_string();
@@ -132,7 +161,7 @@ impl Run {
                 Event::Ended(ended) => {
                     let asked = ended.asked;
                     self.ended(&ended);
-                    if !asked && self.all_failed() {
+                    if !asked && !self.watches && self.all_failed() {
                         return;
                     }
                 }
@@ -153,6 +182,10 @@ impl Run {
         let member = &ended.member;
         let path = member.database.path.display();
         self.failed.retain(|(failed, _)| *failed != member.database.path);
+        if !self.fleet.has(member) {
+            tracing::info!(db = %path, "replication ended, the database is not on the list any more");
+            return;
+        }
         let Some(error) = &ended.why else {
             let durable = member.view(&**self.fleet.clock()).status.durable;
             let txid = durable.map_or_else(String::new, |txid| txid.to_string());

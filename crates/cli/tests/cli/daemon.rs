@@ -444,3 +444,107 @@ fn a_last_sync_that_fails_is_answered_as_an_error_and_the_database_stays_on_the_
     running.signal(Signal::TERM);
     running.ends(0);
 }
+
+/// A daemon over the directory `d`, with a control socket, and `more` lines for the directory.
+fn over_directory(dir: &Dir, more: &str) -> Running {
+    dir.write(
+        "l.yml",
+        format!(
+            "socket:\n  enabled: true\n  path: l.sock\ndbs:\n  - dir: d\n    pattern: '*.db'\n{more}    replica:\n      path: r\n"
+        ),
+    );
+    let mut running = dir.litekeep(["replicate", "-config", "l.yml"]).starts();
+    running.until("control socket listening");
+    running
+}
+
+/// The databases that the daemon has, without the directory's path.
+fn listed(dir: &Dir) -> Vec<String> {
+    let list = ask(dir, &["list"]);
+    let paths = list["databases"].as_array().expect("a list").iter();
+    let top = format!("{}/", dir.path("d").display());
+    paths.map(|it| it["path"].as_str().expect("a path").replacen(&top, "", 1)).collect()
+}
+
+fn make_in_directory(dir: &Dir, name: &str) {
+    let path = dir.path("d").join(name);
+    fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+    make_database(&path);
+}
+
+#[test]
+fn the_databases_of_a_directory_are_replicated_by_their_paths_in_there() {
+    let dir = Dir::new();
+    for name in ["a.db", "b.db", "sub/a.db", "c.sqlite"] {
+        make_in_directory(&dir, name);
+    }
+    dir.write("d/text.db", "this is a text, and no database at all");
+    dir.write("d/empty.db", "");
+    fs::copy(dir.path("d/a.db"), dir.path("d/a.db-wal.db-wal")).expect("copied");
+    std::os::unix::fs::symlink(dir.path("d"), dir.path("d/circle")).expect("linked");
+    let running = over_directory(&dir, "    recursive: true\n");
+    assert_eq!(listed(&dir), ["a.db", "b.db", "sub/a.db"]);
+    for name in ["a.db", "b.db", "sub/a.db"] {
+        let path = dir.path("d").join(name).display().to_string();
+        ask(&dir, &["sync", "-wait", &path]);
+        assert_eq!(restored(&dir, &format!("r/{name}")), [1]);
+        dir.litekeep(["restore", "-config", "l.yml", "-o", "again.db", "-force", &path]).exits(0);
+    }
+    let seen = end(running);
+    for file in ["text.db", "empty.db"] {
+        let lines = seen.out().lines().filter(|it| it.contains(file) && it.contains("is skipped")).count();
+        assert_eq!(lines, 1, "{}", seen.all());
+    }
+    let running = over_directory(&dir, "    meta-dir: m\n");
+    assert_eq!(listed(&dir), ["a.db", "b.db"]);
+    ask(&dir, &["sync", "-wait", "d/a.db"]);
+    assert!(dir.path("m/a.db").is_dir());
+    end(running);
+}
+
+#[test]
+fn a_watched_directory_takes_up_what_comes_and_lets_go_what_goes() {
+    let dir = Dir::new();
+    fs::create_dir(dir.path("d")).expect("made");
+    let mut running = over_directory(&dir, "    watch: true\n    recursive: true\n");
+    assert_eq!(listed(&dir), [""; 0]);
+    let until = |names: &[&str]| wait_for(&format!("{names:?}"), || (listed(&dir) == names).then_some(()));
+    dir.write("d/late.db", "");
+    make_in_directory(&dir, "a.db");
+    until(&["a.db"]);
+    make_in_directory(&dir, "late.db");
+    make_in_directory(&dir, "sub/b.db");
+    until(&["a.db", "late.db", "sub/b.db"]);
+    insert(&dir.path("d/a.db"), 2);
+    ask(&dir, &["sync", "-wait", "d/a.db"]);
+    for end in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(dir.path(&format!("d/a.db{end}")));
+    }
+    until(&["late.db", "sub/b.db"]);
+    assert_eq!(restored(&dir, "r/a.db"), [1, 2]);
+    ask(&dir, &["unregister", "d/late.db"]);
+    make_in_directory(&dir, "c.db");
+    until(&["c.db", "sub/b.db"]);
+    running.until("letting it go");
+    end(running);
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_told_before_anything_starts() {
+    let dir = Dir::new();
+    fs::create_dir(dir.path("d")).expect("made");
+    for (entry, part) in [
+        ("dir: none\n    pattern: '*'", "can't read the directory"),
+        ("dir: d\n    pattern: '['", "a [ has no ] that fits"),
+        ("dir: d\n    pattern: '*.db'", "there is no database like *.db in"),
+    ] {
+        dir.write("l.yml", format!("dbs:\n  - {entry}\n    replica:\n      path: r\n"));
+        dir.litekeep(["replicate", "-config", "l.yml"]).exits(1).err_has(part);
+    }
+    dir.write("l.yml", "dbs:\n  - dir: d\n    pattern: '*.db'\n    replica:\n      path: r\n");
+    let exec = ["replicate", "-config", "l.yml", "-exec", "true"];
+    dir.litekeep(exec).exits(1).err_has("a `dir` can't be replicated beside a command");
+    make_in_directory(&dir, "a.db");
+    dir.litekeep(["replicate", "-once", "-config", "l.yml"]).exits(0);
+    assert_eq!(restored(&dir, "r/a.db"), [1]);
+}
