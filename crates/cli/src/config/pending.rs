@@ -5,7 +5,6 @@ use super::yaml::File;
 
 /// Warns of what is not done.
 pub(super) fn judge(file: &File, notes: &mut Notes) {
-    notes.in_vain("heartbeat-url", file.heartbeat_url.as_ref(), "no heartbeat is sent yet");
     let interval = file.validation.as_ref().and_then(|validation| validation.interval.as_ref());
     notes.in_vain("validation: interval", interval, "replicas are not verified by interval yet");
 }

@@ -207,7 +207,6 @@ fn r26b_half_a_pair_of_keys_is_refused() {
 #[test]
 fn keys_without_effect_are_named_with_their_place() {
     for (top, db, shown) in [
-        ("heartbeat-url: http://x", "", "f:1:16: heartbeat-url has no effect"),
         ("heartbeat-interval: 5m", "", "f:1:21: heartbeat-interval has no effect: there is no heartbeat-url"),
         ("logging:\n  source: true", "", "f:2:11: logging: source has no effect"),
         ("logging:\n  type: pretty", "", "pretty is taken as text"),

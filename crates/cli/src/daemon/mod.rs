@@ -9,6 +9,7 @@ pub(crate) mod control;
 mod fleet;
 pub(crate) mod folder;
 mod health;
+mod heartbeat;
 mod http;
 mod meter;
 mod metrics;
@@ -88,18 +89,24 @@ struct Folders {
 
 /// Starts all who look after the databases. Backups go on without them, as in Litestream.
 fn attend(config: &Config, folders: Folders, socket: Option<Bound>, fleet: &Arc<Fleet>) -> Option<Bound> {
-    if let Some(addr) = &config.addr {
-        if let Err(error) = served::start(addr, fleet) {
-            tracing::error!(addr, %error, "can't serve metrics, going on without");
-        }
-        if let Err(trouble) = readback::start(fleet) {
+    if let Some(addr) = &config.addr
+        && let Err(error) = served::start(addr, fleet)
+    {
+        tracing::error!(addr, %error, "can't serve metrics, going on without");
+    }
+    let say = |result: Result<(), Trouble>| {
+        if let Err(trouble) = result {
             tracing::error!("{trouble}");
         }
+    };
+    if config.addr.is_some() || config.heartbeat.is_some() {
+        say(readback::start(fleet));
+    }
+    if let Some(heartbeat) = &config.heartbeat {
+        say(heartbeat::start(heartbeat.clone(), fleet));
     }
     for folder in folders.folders.into_iter().filter(Folder::is_watched) {
-        if let Err(trouble) = folder.watch(fleet) {
-            tracing::error!("{trouble}");
-        }
+        say(folder.watch(fleet));
     }
     socket.map(|bound| serve_control(bound, fleet, folders.dismissed))
 }

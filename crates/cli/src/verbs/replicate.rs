@@ -45,7 +45,11 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
         }
     }
     if let Some(words) = command {
-        let asked = [("socket", config.socket.enabled), ("addr", config.addr.is_some())];
+        let asked = [
+            ("socket", config.socket.enabled),
+            ("addr", config.addr.is_some()),
+            ("heartbeat-url", config.heartbeat.is_some()),
+        ];
         for (key, _) in asked.iter().filter(|(_, asked)| *asked) {
             tracing::warn!("{key} has no effect beside a command (-exec) yet");
         }

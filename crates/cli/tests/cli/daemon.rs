@@ -548,3 +548,53 @@ fn a_directory_that_cannot_be_used_is_told_before_anything_starts() {
     dir.litekeep(["replicate", "-once", "-config", "l.yml"]).exits(0);
     assert_eq!(restored(&dir, "r/a.db"), [1]);
 }
+
+/// Takes GETs and answers each with 200; the requests' first lines come out at the other end.
+fn receiver() -> (String, std::sync::mpsc::Receiver<String>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("an address").to_string();
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut lines = std::io::BufReader::new(&stream);
+            let mut line = String::new();
+            std::io::BufRead::read_line(&mut lines, &mut line).expect("a line");
+            let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            (&stream).write_all(answer.as_bytes()).expect("answered");
+            if tell.send(line.trim_end().to_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    (addr, told)
+}
+
+#[test]
+fn a_heartbeat_is_sent_only_while_the_replica_has_everything() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let (beats_at, beats) = receiver();
+    server.add_rule(Rule::always("PUT", "", Fault::ResetBefore));
+    let more = format!("heartbeat-url: http://{beats_at}/hush-token?x=1\nheartbeat-interval: 1m\n");
+    let (_dir, mut running, addr) = served(&server, &more);
+    wait_for_health(&addr, "?behind=2s", 503, "the replica is behind by");
+    assert!(beats.try_recv().is_err(), "a heartbeat of a replica that has nothing");
+    server.clear_rules();
+    let line = beats.recv_timeout(Duration::from_secs(60)).expect("a heartbeat");
+    assert_eq!(line, "GET /hush-token?x=1 HTTP/1.1");
+    // Nobody waits a minute here for the next one; that none comes before is looked at.
+    wait_for_health(&addr, "", 200, "\"ok\"");
+    assert!(beats.try_recv().is_err(), "a second heartbeat within the minute");
+    running.signal(Signal::TERM);
+    running.ends(0).never_says("hush");
+}
+
+#[test]
+fn a_heartbeat_that_nobody_takes_is_told_without_its_address() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let closed =
+        std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let more = format!("heartbeat-url: http://{closed}/hush-token\n");
+    let (_dir, mut running, _) = served(&server, &more);
+    running.until("the heartbeat could not be sent");
+    end(running).never_says("hush");
+}
