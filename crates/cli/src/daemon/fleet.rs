@@ -14,6 +14,7 @@ use litekeep::error::KeepError;
 use litekeep::files::{FileId, Files, RealFiles};
 use litekeep::jobs::Threads;
 use litekeep::keeper::Keeper;
+use litekeep::node::{NodeStatus, Role};
 use litekeep::replicator::{Env, Health, Status};
 use litekeep_core::decisions::Decisions;
 use litekeep_core::env::Clock;
@@ -57,8 +58,45 @@ pub(crate) struct Member {
 
 /// Whether a database is replicated.
 enum Life {
-    Running { keeper: Arc<Keeper>, stopping: bool },
-    Stopped { last: Box<Status>, asked: bool },
+    Running {
+        keeper: Arc<Keeper>,
+        stopping: bool,
+    },
+    Stopped {
+        last: Box<Status>,
+        asked: bool,
+    },
+    /// Somebody else replicates it; it is only shown here.
+    Guest(Box<dyn Fn() -> Shown + Send + Sync>),
+}
+
+/// How a database is doing that somebody else replicates.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shown {
+    /// The engine's own words.
+    pub(crate) status: Status,
+    /// It follows another instance, which has the replica to itself.
+    pub(crate) standby: bool,
+}
+
+impl From<NodeStatus> for Shown {
+    /// A node's replication or, while another instance owns, how far it follows.
+    fn from(node: NodeStatus) -> Self {
+        let standby = node.replication.is_none();
+        let followed = Status {
+            health: if node.role == Role::Starting { Health::Starting } else { Health::Good },
+            built: node.txid,
+            durable: node.txid,
+            ..Status::default()
+        };
+        let mut status = node.replication.unwrap_or(followed);
+        if node.role == Role::Ended {
+            status.health = Health::Ended;
+        }
+        status.trouble = status.trouble.or(node.trouble);
+        status.failure = status.failure.or(node.failure);
+        Self { status, standby }
+    }
 }
 
 /// How a member is doing.
@@ -70,6 +108,8 @@ pub(crate) struct View {
     pub(crate) running: bool,
     /// It has none because somebody asked for that.
     pub(crate) stopped: bool,
+    /// Another instance has the replica to itself.
+    pub(crate) standby: bool,
     /// For how long the replica has lacked something that was committed; `None` where nobody wants it to be there.
     pub(crate) lag: Option<Duration>,
 }
@@ -78,6 +118,7 @@ impl View {
     /// As Litestream calls it.
     pub(crate) fn state(&self) -> &'static str {
         match (self.running, self.status.health) {
+            _ if self.standby => "standby",
             (false, _) => "stopped",
             (true, Health::Waiting) => "open",
             (true, _) => "replicating",
@@ -92,26 +133,33 @@ impl Member {
 
     /// How it is now.
     pub(crate) fn view(&self, clock: &dyn Clock) -> View {
+        let mut standby = false;
         let (status, running, stopped) = match &*self.life() {
             Life::Running { keeper, .. } => (keeper.status(), true, false),
             Life::Stopped { last, asked } => ((**last).clone(), false, *asked),
+            Life::Guest(show) => {
+                let shown = show();
+                standby = shown.standby;
+                let running = shown.status.health != Health::Ended;
+                (shown.status, running, false)
+            }
         };
         let now = clock.boot();
         let mut in_sync = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
         // What is not there yet is not missing in the replica.
         let all_there = status.built == status.durable && status.health == Health::Good;
-        if running && (all_there || status.health == Health::Waiting) {
+        if running && (standby || all_there || status.health == Health::Waiting) {
             *in_sync = now;
         }
         let lag = (!stopped).then(|| now.saturating_sub(*in_sync));
-        View { status, running, stopped, lag }
+        View { status, running, stopped, standby, lag }
     }
 
     /// The keeper, while there is one.
     pub(crate) fn keeper(&self) -> Option<Arc<Keeper>> {
         match &*self.life() {
             Life::Running { keeper, .. } => Some(Arc::clone(keeper)),
-            Life::Stopped { .. } => None,
+            Life::Stopped { .. } | Life::Guest(_) => None,
         }
     }
 
@@ -127,6 +175,11 @@ impl Member {
     pub(crate) fn last_sync(&self) -> Duration {
         let limit = self.database.shutdown_timeout;
         if limit.is_zero() { ONE_TRY } else { limit }
+    }
+
+    /// How it is from now on, for one that somebody else replicates.
+    pub(crate) fn show(&self, show: impl Fn() -> Shown + Send + Sync + 'static) {
+        *self.life() = Life::Guest(Box::new(show));
     }
 
     /// Its keeper is gone.
@@ -147,7 +200,7 @@ impl Member {
             .changed
             .wait_timeout_while(self.life(), limit, running)
             .unwrap_or_else(PoisonError::into_inner);
-        matches!(&*life, Life::Stopped { .. })
+        !matches!(&*life, Life::Running { .. })
     }
 }
 
@@ -242,6 +295,13 @@ impl Fleet {
             let (location, path) = (database.replica.location(), other.database.path.display());
             return Err(Refused::Differs(format!("{location} is the replica of {path} already")));
         }
+        let member = self.open(database)?;
+        self.launch(&member, *changes)?;
+        self.map().insert(member.database.path.clone(), member);
+        Ok(Done::Now)
+    }
+
+    fn open(&self, database: Database) -> Result<Arc<Member>, Trouble> {
         let inner = verbs::open(&self.world, &database.replica)?;
         let book = Arc::new(Book::default());
         let clock = Arc::clone(&self.world.clock);
@@ -249,10 +309,14 @@ impl Fleet {
         let store: Arc<dyn Store> = Arc::new(Metered::new(inner, Arc::clone(&book), clock));
         let never = Life::Stopped { last: Box::default(), asked: true };
         let life = Mutex::new(never);
-        let member = Arc::new(Member { database, store, book, life, changed: Condvar::new(), sight });
-        self.launch(&member, *changes)?;
-        self.map().insert(member.database.path.clone(), member);
-        Ok(Done::Now)
+        Ok(Arc::new(Member { database, store, book, life, changed: Condvar::new(), sight }))
+    }
+
+    /// Takes in a database that somebody else replicates over this member's store; [`Member::show`] tells how it is.
+    pub(crate) fn guest(&self, database: Database) -> Result<Arc<Member>, Trouble> {
+        let member = self.open(database)?;
+        self.map().insert(member.database.path.clone(), Arc::clone(&member));
+        Ok(member)
     }
 
     /// Starts a database that was stopped.

@@ -45,7 +45,7 @@ pub(crate) fn reasons(member: &Member, view: &View, behind: Duration, clock: &dy
     // Only once it was seen there for the first time; before that it is the lag that tells.
     if let Some(seen) = member.book.last_read_back() {
         let age = clock.boot().saturating_sub(seen.boot);
-        if view.running && age > behind + readback::EVERY {
+        if view.running && !view.standby && age > behind + readback::EVERY {
             let last =
                 member.book.setbacks().into_iter().find(|(operation, _)| *operation == Operation::Head);
             let why = last.map_or_else(String::new, |(_, setback)| format!(": {}", setback.text));

@@ -49,8 +49,9 @@ fn all_well(members: &[Arc<Member>], interval: Duration, clock: &dyn Clock) -> b
     let mut any = false;
     for member in members {
         let view = member.view(clock);
-        if view.stopped || view.state() == "open" {
-            continue; // somebody's wish, or nothing there yet
+        // Somebody's wish, nothing there yet, another instance's business.
+        if view.stopped || matches!(view.state(), "open" | "standby") {
+            continue;
         }
         let seen = member.book.last_read_back();
         let fresh = seen.is_some_and(|seen| clock.boot().saturating_sub(seen.boot) <= interval);

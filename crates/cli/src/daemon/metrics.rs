@@ -46,7 +46,7 @@ families! {
         "Requests to the replicas that failed";
 
     BUILD = Gauge "litekeep_build_info" ["version"] "Always 1; which litekeep this is";
-    DATABASES = Gauge "litekeep_databases" ["state"] "Databases that are replicating, open (no file yet) or stopped";
+    DATABASES = Gauge "litekeep_databases" ["state"] "Databases that are replicating, open (no file yet), stopped or standby (another instance replicates)";
     HEALTHY = Gauge "litekeep_healthy" ["db"] "1 while /health has nothing against the database, 0 else";
     REPLICA_TXID = Gauge "litekeep_replica_txid" ["db"] "Newest transaction that the replica has taken";
     LAG = Gauge "litekeep_replica_lag_seconds" ["db"]
@@ -82,7 +82,7 @@ families! {
 pub(crate) fn text(fleet: &Fleet, started: TimestampMs) -> String {
     let mut page = Page::default();
     let clock = &**fleet.clock();
-    let mut states = BTreeMap::from([("replicating", 0), ("open", 0), ("stopped", 0)]);
+    let mut states = BTreeMap::from([("replicating", 0), ("open", 0), ("stopped", 0), ("standby", 0)]);
     let mut operations: BTreeMap<(&str, Operation), Tally> = BTreeMap::new();
     let members = fleet.members();
     slots(&mut page, &members, clock.wall());
@@ -134,7 +134,7 @@ fn database(page: &mut Page, member: &Member, view: &View, clock: &dyn Clock) {
         page.add(&LAG, db, lag.as_secs_f64());
     }
     // Before the first look at the replica nobody knows.
-    if status.durable.is_some() {
+    if status.durable.is_some() && !view.standby {
         page.add(&CREATE_ONLY, db, flag(status.create_only));
     }
     let mode = &[("db", path.as_str()), ("mode", "PASSIVE")];

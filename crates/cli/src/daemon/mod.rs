@@ -6,7 +6,7 @@
 
 mod book;
 pub(crate) mod control;
-mod fleet;
+pub(crate) mod fleet;
 pub(crate) mod folder;
 mod health;
 mod heartbeat;
@@ -89,26 +89,32 @@ struct Folders {
 
 /// Starts all who look after the databases. Backups go on without them, as in Litestream.
 fn attend(config: &Config, folders: Folders, socket: Option<Bound>, fleet: &Arc<Fleet>) -> Option<Bound> {
+    show(config, fleet);
+    for folder in folders.folders.into_iter().filter(Folder::is_watched) {
+        told(folder.watch(fleet));
+    }
+    socket.map(|bound| serve_control(bound, fleet, folders.dismissed))
+}
+
+/// Serves metrics and health, and sends heartbeats, where that is asked for.
+pub(crate) fn show(config: &Config, fleet: &Arc<Fleet>) {
     if let Some(addr) = &config.addr
         && let Err(error) = served::start(addr, fleet)
     {
         tracing::error!(addr, %error, "can't serve metrics, going on without");
     }
-    let say = |result: Result<(), Trouble>| {
-        if let Err(trouble) = result {
-            tracing::error!("{trouble}");
-        }
-    };
     if config.addr.is_some() || config.heartbeat.is_some() {
-        say(readback::start(fleet));
+        told(readback::start(fleet));
     }
     if let Some(heartbeat) = &config.heartbeat {
-        say(heartbeat::start(heartbeat.clone(), fleet));
+        told(heartbeat::start(heartbeat.clone(), fleet));
     }
-    for folder in folders.folders.into_iter().filter(Folder::is_watched) {
-        say(folder.watch(fleet));
+}
+
+fn told(result: Result<(), Trouble>) {
+    if let Err(trouble) = result {
+        tracing::error!("{trouble}");
     }
-    socket.map(|bound| serve_control(bound, fleet, folders.dismissed))
 }
 
 /// The control socket, if one is asked for. Backups go on without it, as in Litestream.

@@ -35,7 +35,9 @@ pub(crate) fn start(fleet: &Arc<Fleet>) -> Result<(), Trouble> {
             for member in members {
                 let clock = &**fleet.clock();
                 let view = member.view(clock);
-                let (true, Some(durable)) = (view.running, view.status.durable) else { continue };
+                let (true, Some(durable)) = (view.running && !view.standby, view.status.durable) else {
+                    continue;
+                };
                 let path = &member.database.path;
                 let before = looked.get(path).map(|at| clock.boot().saturating_sub(*at));
                 let new = member.book.last_read_back().is_none_or(|seen| seen.txid < durable);

@@ -45,15 +45,10 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
         }
     }
     if let Some(words) = command {
-        let asked = [
-            ("socket", config.socket.enabled),
-            ("addr", config.addr.is_some()),
-            ("heartbeat-url", config.heartbeat.is_some()),
-        ];
-        for (key, _) in asked.iter().filter(|(_, asked)| *asked) {
-            tracing::warn!("{key} has no effect beside a command (-exec) yet");
+        if config.socket.enabled {
+            tracing::warn!("socket has no effect beside a command (-exec) yet");
         }
-        return exec::run(world, config.databases, exec_command(parsed, words)?);
+        return exec::run(world, &config, exec_command(parsed, words)?);
     }
     daemon::run(world, config, once.then(|| parsed.on(&flags::FORCE_SNAPSHOT)))
 }

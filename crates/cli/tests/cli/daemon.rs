@@ -290,10 +290,15 @@ fn served(server: &Server, more: &str) -> (Dir, Running, String) {
         .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
         .starts();
     running.until("serving metrics on").until("control socket listening");
+    let addr = address(&running);
+    (dir, running, addr)
+}
+
+/// Where the pages are served, from the log.
+fn address(running: &Running) -> String {
     let line = running.seen().lines().find(|line| line.contains("serving metrics on")).expect("the line");
     let addr = line.split("addr=").nth(1).and_then(|rest| rest.split(' ').next()).expect("an address");
-    let addr = addr.to_owned();
-    (dir, running, addr)
+    addr.to_owned()
 }
 
 /// A rule that strikes every request.
@@ -597,4 +602,45 @@ fn a_heartbeat_that_nobody_takes_is_told_without_its_address() {
     let (_dir, mut running, _) = served(&server, &more);
     running.until("the heartbeat could not be sent");
     end(running).never_says("hush");
+}
+
+#[test]
+fn metrics_and_health_are_served_beside_a_command() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let dir = Dir::new();
+    make_database(&dir.path("a.db"));
+    let endpoint = server.endpoint();
+    dir.write(
+        "l.yml",
+        format!(
+            "addr: 127.0.0.1:0\nexec: sh -c 'echo ready; exec sleep 600'\ndbs:\n  - path: a.db\n    replica:\n      \
+             url: s3://{BUCKET}/a\n      endpoint: {endpoint}\n      region: {REGION}\n"
+        ),
+    );
+    let start = || {
+        let daemon = dir.litekeep(["replicate", "-config", "l.yml"]);
+        let keys = daemon.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+        keys.starts()
+    };
+    let mut running = start();
+    running.until("serving metrics on");
+    let addr = address(&running);
+    running.until("ready");
+    let db = format!("{{db=\"{}\"}}", dir.path("a.db").display());
+    insert(&dir.path("a.db"), 2);
+    let caught_up = || {
+        let page = Scrape::of(&addr);
+        let txid = page.value(&format!("litekeep_replica_txid{db}"));
+        (txid >= 2.0 && txid == page.value(&format!("litestream_txid{db}"))).then_some(page)
+    };
+    let page = wait_for("second transaction in the replica", caught_up);
+    assert_eq!(page.value(&format!("litekeep_create_only{db}")), 1.0);
+    assert_eq!(page.value("litekeep_databases{state=\"replicating\"}"), 1.0);
+    wait_for_health(&addr, "", 200, "\"read_back_txid\": ");
+    server.add_rule(Rule::always("PUT", "", denied()));
+    insert(&dir.path("a.db"), 3);
+    wait_for_health(&addr, "?behind=1h", 503, "PUT: ");
+    server.clear_rules();
+    wait_for_health(&addr, "", 200, "\"ok\"");
+    end(running);
 }
