@@ -296,8 +296,10 @@ impl Fleet {
             return Err(Refused::Differs(format!("{location} is the replica of {path} already")));
         }
         let member = self.open(database)?;
-        self.launch(&member, *changes)?;
-        self.map().insert(member.database.path.clone(), member);
+        // Before its first keeper, whose end may be told at once.
+        let path = member.database.path.clone();
+        self.map().insert(path.clone(), Arc::clone(&member));
+        self.launch(&member, *changes).inspect_err(|_| drop(self.map().remove(&path)))?;
         Ok(Done::Now)
     }
 

@@ -3,7 +3,7 @@
 
 use litekeep_core::env::Clock;
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -64,6 +64,8 @@ impl Response {
 pub(crate) trait Stream: Read + Write + Send + 'static {
     /// How long the next read or write may take.
     fn limit(&self, limit: Duration) -> io::Result<()>;
+    /// Nothing more will be written.
+    fn end(&self) -> io::Result<()>;
 }
 
 impl Stream for TcpStream {
@@ -71,12 +73,20 @@ impl Stream for TcpStream {
         self.set_read_timeout(Some(limit))?;
         self.set_write_timeout(Some(limit))
     }
+
+    fn end(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
 }
 
 impl Stream for UnixStream {
     fn limit(&self, limit: Duration) -> io::Result<()> {
         self.set_read_timeout(Some(limit))?;
         self.set_write_timeout(Some(limit))
+    }
+
+    fn end(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
     }
 }
 
@@ -172,13 +182,24 @@ fn converse<S: Stream>(
     handler: &(dyn Fn(&Request) -> Response + Send + Sync),
     clock: &dyn Clock,
 ) -> io::Result<()> {
-    let response = match read(&mut stream, clock.boot() + PATIENCE, clock) {
-        Ok(request) => handler(&request),
-        Err(Unread::Gone) => return Ok(()),
-        Err(Unread::Bad(status, why)) => Response::text(status, format!("{why}\n")),
-    };
-    stream.limit(PATIENCE)?;
-    write(&mut stream, &response)
+    match read(&mut stream, clock.boot() + PATIENCE, clock) {
+        Ok(request) => {
+            let response = handler(&request);
+            stream.limit(PATIENCE)?;
+            write(&mut stream, &response)
+        }
+        Err(Unread::Gone) => Ok(()),
+        Err(Unread::Bad(status, why)) => {
+            stream.limit(PATIENCE)?;
+            write(&mut stream, &Response::text(status, format!("{why}\n")))?;
+            stream.end()?;
+            // A connection that is closed over unread bytes is reset, and the answer with it: some are read first.
+            stream.limit(BREATH)?;
+            let (until, mut piece) = (clock.boot() + 10 * BREATH, [0; 4096]);
+            while clock.boot() < until && stream.read(&mut piece)? > 0 {}
+            Ok(())
+        }
+    }
 }
 
 /// Why there is no request.
