@@ -3,7 +3,7 @@
 //! Who may open the socket may stop backups and read any file that litekeep can read: its mode is its only protection, and
 //! it has that mode from its first moment on.
 
-use super::fleet::{Done, Fleet, Member, Refused};
+use super::fleet::{Done, Fleet, Member, Refused, SyncFailed};
 use super::http::{self, Request, Response};
 use crate::config::{Database, Socket};
 use crate::text::time;
@@ -353,16 +353,18 @@ impl Control {
 
     fn sync(&self, asked: &Asked, path: &Path) -> Response {
         let synced = self.fleet.find(path).and_then(|member| {
-            let keeper = member.keeper().ok_or(Refused::NotOpen)?;
-            let before = keeper.status().durable;
-            let limit = if asked.wait { seconds(asked.timeout) } else { MOMENT };
-            let done = keeper.sync(limit);
-            let status = keeper.status();
+            let clock = &**self.fleet.clock();
+            let before = member.view(clock).status.durable;
+            let done = member.sync(if asked.wait { seconds(asked.timeout) } else { MOMENT });
+            let status = member.view(clock).status;
             let name = match done {
                 Ok(durable) if durable == before => "no_change",
                 Ok(_) => "synced",
-                Err(KeepError::Timeout(_)) if !asked.wait && status.trouble.is_none() => "synced_local",
-                Err(error) => {
+                Err(SyncFailed::NotOpen) => return Err(Refused::NotOpen),
+                Err(SyncFailed::Keep(KeepError::Timeout(_))) if !asked.wait && status.trouble.is_none() => {
+                    "synced_local"
+                }
+                Err(SyncFailed::Keep(error)) => {
                     let what = format!("can't sync {}", path.display());
                     let error = status.failure.or(status.trouble).unwrap_or_else(|| Arc::new(error));
                     return Err(verbs::replicate::keep_trouble(&what, &error).into());

@@ -14,7 +14,7 @@ use litekeep::error::KeepError;
 use litekeep::files::{FileId, Files, RealFiles};
 use litekeep::jobs::Threads;
 use litekeep::keeper::Keeper;
-use litekeep::node::{NodeStatus, Role};
+use litekeep::node::{Node, NodeStatus, Role};
 use litekeep::replicator::{Env, Health, Status};
 use litekeep_core::decisions::Decisions;
 use litekeep_core::env::Clock;
@@ -23,7 +23,7 @@ use litekeep_store::Store;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 /// How long the thread of a keeper that has ended may take to go away: it has nothing left to do.
@@ -56,6 +56,14 @@ pub(crate) struct Member {
     sight: Mutex<Duration>,
 }
 
+/// Why a sync was not done.
+pub(crate) enum SyncFailed {
+    /// Nobody replicates it now.
+    NotOpen,
+    /// The engine's word.
+    Keep(KeepError),
+}
+
 /// Whether a database is replicated.
 enum Life {
     Running {
@@ -67,7 +75,15 @@ enum Life {
         asked: bool,
     },
     /// Somebody else replicates it; it is only shown here.
-    Guest(Box<dyn Fn() -> Shown + Send + Sync>),
+    Guest(Arc<dyn Guest>),
+}
+
+/// A database that somebody else replicates.
+pub(crate) trait Guest: Send + Sync {
+    /// How it is.
+    fn shown(&self) -> Shown;
+    /// Waits until everything that was committed before is in the replica.
+    fn sync(&self, limit: Duration) -> Result<Option<Txid>, KeepError>;
 }
 
 /// How a database is doing that somebody else replicates.
@@ -96,6 +112,19 @@ impl From<NodeStatus> for Shown {
         status.trouble = status.trouble.or(node.trouble);
         status.failure = status.failure.or(node.failure);
         Self { status, standby }
+    }
+}
+
+/// A node that is looked at. Its thread is joined when its owner lets it go, whoever looks.
+pub(crate) struct Watched(pub(crate) Weak<Node>);
+
+impl Guest for Watched {
+    fn shown(&self) -> Shown {
+        self.0.upgrade().map_or_else(Shown::default, |node| Shown::from(node.status()))
+    }
+
+    fn sync(&self, limit: Duration) -> Result<Option<Txid>, KeepError> {
+        self.0.upgrade().ok_or(KeepError::Ended(None))?.sync(limit)
     }
 }
 
@@ -137,8 +166,8 @@ impl Member {
         let (status, running, stopped) = match &*self.life() {
             Life::Running { keeper, .. } => (keeper.status(), true, false),
             Life::Stopped { last, asked } => ((**last).clone(), false, *asked),
-            Life::Guest(show) => {
-                let shown = show();
+            Life::Guest(guest) => {
+                let shown = guest.shown();
                 standby = shown.standby;
                 let running = shown.status.health != Health::Ended;
                 (shown.status, running, false)
@@ -177,9 +206,31 @@ impl Member {
         if limit.is_zero() { ONE_TRY } else { limit }
     }
 
-    /// How it is from now on, for one that somebody else replicates.
-    pub(crate) fn show(&self, show: impl Fn() -> Shown + Send + Sync + 'static) {
-        *self.life() = Life::Guest(Box::new(show));
+    /// From now on it is somebody else's.
+    pub(crate) fn entrust(&self, guest: impl Guest + 'static) {
+        *self.life() = Life::Guest(Arc::new(guest));
+    }
+
+    /// Waits until everything that was committed before is in the replica.
+    pub(crate) fn sync(&self, limit: Duration) -> Result<Option<Txid>, SyncFailed> {
+        enum Who {
+            Keeper(Arc<Keeper>),
+            Guest(Arc<dyn Guest>),
+        }
+        let who = match &*self.life() {
+            Life::Running { keeper, .. } => Who::Keeper(Arc::clone(keeper)),
+            Life::Guest(guest) => Who::Guest(Arc::clone(guest)),
+            Life::Stopped { .. } => return Err(SyncFailed::NotOpen),
+        };
+        match who {
+            Who::Keeper(keeper) => keeper.sync(limit),
+            Who::Guest(guest) => guest.sync(limit),
+        }
+        .map_err(SyncFailed::Keep)
+    }
+
+    fn is_guest(&self) -> bool {
+        matches!(&*self.life(), Life::Guest(_))
     }
 
     /// Its keeper is gone.
@@ -237,7 +288,7 @@ pub(crate) struct Fleet {
     world: Arc<World>,
     members: Mutex<BTreeMap<PathBuf, Arc<Member>>>,
     /// Held while databases are added or started, and while a file is looked into that none of them may have open.
-    changes: Mutex<bool>,
+    changes: Mutex<Option<&'static str>>,
     tell: Box<dyn Fn(Ended) + Send + Sync>,
     launches: AtomicUsize,
 }
@@ -248,7 +299,7 @@ impl Fleet {
         Arc::new(Self {
             world,
             members: Mutex::default(),
-            changes: Mutex::new(false),
+            changes: Mutex::default(),
             tell: Box::new(tell),
             launches: AtomicUsize::new(0),
         })
@@ -325,7 +376,7 @@ impl Fleet {
     pub(crate) fn start(self: &Arc<Self>, path: &Path) -> Result<Done, Refused> {
         let changes = self.changes();
         let member = self.find(path)?;
-        if member.keeper().is_some() {
+        if member.keeper().is_some() || member.is_guest() {
             return Ok(Done::Before);
         }
         self.launch(&member, *changes)?;
@@ -378,6 +429,10 @@ impl Fleet {
 
     fn halt(&self, member: &Member, limit: Option<Duration>) -> Result<(Done, Option<Txid>), Refused> {
         let clock = self.clock();
+        if member.is_guest() {
+            let path = member.database.path.display();
+            return Err(Refused::Differs(format!("{path} stops with the command (-exec) that uses it")));
+        }
         if member.keeper().is_none() {
             return Ok((Done::Before, member.view(&**clock).status.durable));
         }
@@ -403,9 +458,9 @@ impl Fleet {
         self.launches.load(Ordering::SeqCst)
     }
 
-    /// Nothing is added or started from now on.
-    pub(crate) fn close(&self) {
-        *self.changes() = true;
+    /// Nothing is added or started from now on, and this is why.
+    pub(crate) fn close(&self, why: &'static str) {
+        *self.changes() = Some(why);
     }
 
     /// Looks into a file while no keeper can begin to open it; not at all if one of them has it open, by whatever name.
@@ -418,15 +473,15 @@ impl Fleet {
         (!open).then(|| look(path))
     }
 
-    fn changes(&self) -> MutexGuard<'_, bool> {
+    fn changes(&self) -> MutexGuard<'_, Option<&'static str>> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn launch(self: &Arc<Self>, member: &Arc<Member>, closed: bool) -> Result<(), Refused> {
+    fn launch(self: &Arc<Self>, member: &Arc<Member>, closed: Option<&'static str>) -> Result<(), Refused> {
         let path = &member.database.path;
         let what = format!("can't replicate {}", path.display());
-        if closed {
-            return Err(Trouble::new(what).cause("litekeep is shutting down").into());
+        if let Some(why) = closed {
+            return Err(Trouble::new(what).cause(why).into());
         }
         let env = Env {
             clock: Arc::clone(&self.world.clock),

@@ -117,8 +117,14 @@ fn told(result: Result<(), Trouble>) {
     }
 }
 
+/// Serves commands beside a command's databases, which are given at its start.
+pub(crate) fn serve_guests(socket: Option<Bound>, fleet: &Arc<Fleet>) -> Option<Bound> {
+    fleet.close("the databases of a command (-exec) are given at its start");
+    socket.map(|bound| serve_control(bound, fleet, Dismissed::default()))
+}
+
 /// The control socket, if one is asked for. Backups go on without it, as in Litestream.
-fn bind(config: &Config) -> Option<Bound> {
+pub(crate) fn bind(config: &Config) -> Option<Bound> {
     if !config.socket.enabled {
         return None;
     }
@@ -221,7 +227,7 @@ impl Run {
 
     /// The last sync of every database, each within its time; a second signal ends the waiting.
     fn close(mut self) -> Result<Exit, Trouble> {
-        self.fleet.close();
+        self.fleet.close("litekeep is shutting down");
         let members = self.fleet.members();
         members.iter().for_each(|member| member.begin_stop(member.last_sync()));
         while self.ends < self.fleet.launches() {

@@ -15,7 +15,7 @@ use super::watch::{self, Seen};
 use crate::child::{self, Running};
 use crate::config::{Config, Database};
 use crate::daemon;
-use crate::daemon::fleet::{Fleet, Shown};
+use crate::daemon::fleet::{Fleet, Watched};
 use crate::signals;
 use crate::trouble::{Exit, Trouble};
 use crate::world::World;
@@ -176,12 +176,14 @@ pub(super) fn run(world: &World, config: &Config, command: Command) -> Result<Ex
         exit: Exit::OK,
         trouble: None,
     };
+    let socket = daemon::bind(config);
     // It starts and stops none of them, and so hears of no end.
     let fleet = Fleet::new(Arc::new(world.clone()), |_| {});
     let begun = config.databases.iter().try_for_each(|database| house.keep(world, &fleet, database.clone()));
     if begun.is_ok() {
         daemon::show(config, &fleet);
     }
+    let _socket = daemon::serve_guests(socket, &fleet);
     if let Err(trouble) = begun {
         house.blame(trouble);
         house.end(None);
@@ -224,9 +226,7 @@ impl House {
         let node = Node::start(env, settings, &database.path, Arc::new(keeper))
             .map_err(|error| keep_trouble(&format!("can't replicate {}", database.path.display()), &error))?;
         let node = Arc::new(node);
-        // Its thread is joined when the house lets it go, whoever looks at it.
-        let watched = Arc::downgrade(&node);
-        guest.show(move || watched.upgrade().map_or_else(Shown::default, |node| Shown::from(node.status())));
+        guest.entrust(Watched(Arc::downgrade(&node)));
         replicating_to(&database);
         let (ended, tell) = (node.when_ended(), self.tell.clone());
         self.members.push(Member { node, store, database, epoch: None, unowned: None, ended: false });

@@ -45,9 +45,6 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
         }
     }
     if let Some(words) = command {
-        if config.socket.enabled {
-            tracing::warn!("socket has no effect beside a command (-exec) yet");
-        }
         return exec::run(world, &config, exec_command(parsed, words)?);
     }
     daemon::run(world, config, once.then(|| parsed.on(&flags::FORCE_SNAPSHOT)))

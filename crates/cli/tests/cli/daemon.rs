@@ -605,7 +605,7 @@ fn a_heartbeat_that_nobody_takes_is_told_without_its_address() {
 }
 
 #[test]
-fn metrics_and_health_are_served_beside_a_command() {
+fn a_command_has_metrics_health_and_a_socket_beside_it() {
     let server = Server::start(Profile::Aws).expect("a server");
     let dir = Dir::new();
     make_database(&dir.path("a.db"));
@@ -613,7 +613,7 @@ fn metrics_and_health_are_served_beside_a_command() {
     dir.write(
         "l.yml",
         format!(
-            "addr: 127.0.0.1:0\nexec: sh -c 'echo ready; exec sleep 600'\ndbs:\n  - path: a.db\n    replica:\n      \
+            "addr: 127.0.0.1:0\nsocket:\n  enabled: true\n  path: l.sock\nexec: sh -c 'echo ready; exec sleep 600'\ndbs:\n  - path: a.db\n    replica:\n      \
              url: s3://{BUCKET}/a\n      endpoint: {endpoint}\n      region: {REGION}\n"
         ),
     );
@@ -637,6 +637,17 @@ fn metrics_and_health_are_served_beside_a_command() {
     assert_eq!(page.value(&format!("litekeep_create_only{db}")), 1.0);
     assert_eq!(page.value("litekeep_databases{state=\"replicating\"}"), 1.0);
     wait_for_health(&addr, "", 200, "\"read_back_txid\": ");
+    insert(&dir.path("a.db"), 7);
+    let synced = ask(&dir, &["sync", "-wait", "a.db"]);
+    assert!(
+        synced["replica_txid"].as_u64() >= Some(3) && synced["txid"] == synced["replica_txid"],
+        "{synced}"
+    );
+    assert_eq!(ask(&dir, &["list"])["databases"][0]["status"], "replicating");
+    assert_eq!(ask(&dir, &["start", "a.db"])["status"], "already_running");
+    let refused = |args: &[&str]| dir.litekeep(args.iter().copied().chain(["-socket", "l.sock"])).exits(1);
+    refused(&["stop", "a.db"]).err_has("stops with the command (-exec)");
+    refused(&["register", "-replica", &url(&dir.path("q")), "b.db"]).err_has("are given at its start");
     server.add_rule(Rule::always("PUT", "", denied()));
     insert(&dir.path("a.db"), 3);
     wait_for_health(&addr, "?behind=1h", 503, "PUT: ");
