@@ -8,10 +8,15 @@ pub(crate) struct Bar(Option<ProgressBar>);
 impl Bar {
     /// A bar if a person looks at stderr.
     pub(crate) fn new(terminal: bool) -> Self {
+        Self::named(terminal, "restoring")
+    }
+
+    /// The same, for something else than a restore.
+    pub(crate) fn named(terminal: bool, what: &str) -> Self {
         Self(terminal.then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            let template = "restoring {bar:32} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-            if let Ok(style) = ProgressStyle::with_template(template) {
+            let template = format!("{what} {{bar:32}} {{bytes}}/{{total_bytes}} {{bytes_per_sec}} {{eta}}");
+            if let Ok(style) = ProgressStyle::with_template(&template) {
                 bar.set_style(style);
             }
             bar

@@ -22,6 +22,8 @@ impl Exit {
     pub(crate) const FENCED: Self = Self(21);
     /// The local database is not the replica's newest state, nor one that follows it.
     pub(crate) const DIVERGED: Self = Self(22);
+    /// The store lacks something that litekeep needs to run safely there.
+    pub(crate) const UNFIT: Self = Self(23);
 }
 
 /// One row of the table of exit codes: help, the manual and `docs/exit-codes.md` are made from it.
@@ -57,6 +59,7 @@ pub(crate) static EXITS: &[ExitCode] = &[
     exit(Exit::NOT_SYNCED.0, "not-synced", "the final sync failed: the last changes are not in the replica"),
     exit(Exit::FENCED.0, "fenced", "somebody else writes to the replica, or did"),
     exit(Exit::DIVERGED.0, "diverged", "the local database does not follow from the replica"),
+    exit(Exit::UNFIT.0, "unfit", "the store lacks something that litekeep needs"),
 ];
 
 /// The codes that are not in the table.

@@ -186,6 +186,24 @@ pub fn resume(facts: &Facts, at_position: FrameAt, position: &Position) -> Resum
     Resume::Intact
 }
 
+/// How far ahead of a recorded salt another one may lie and still be of a later life of the same WAL: each life adds one.
+const LIVES: u32 = 1 << 16;
+
+/// Whether captured frames are gone from the database, asked where the power may have gone since: the WAL lacks them, and
+/// they were not back-filled either. A WAL of a later life had its frames back-filled and synced before it began; a position
+/// before any frame speaks of none.
+pub fn fell_back(facts: &Facts, at_position: FrameAt, position: &Position) -> bool {
+    if position.frame == 0 || facts.page_size != position.page_size {
+        return false;
+    }
+    let lives = facts.salts.0.wrapping_sub(position.salts.0);
+    match resume(facts, at_position, position) {
+        Resume::Intact => false,
+        Resume::Break(BreakReason::OtherLife) => facts.mx_frame == 0 || !(1..=LIVES).contains(&lives),
+        Resume::Break(_) => true,
+    }
+}
+
 /// Whether frames up to `facts.mx_frame` may still be read from the WAL after the *older* read transaction ends,
 /// with `facts` read after the newer one began. As long as something is not back-filled, no writer can restart the
 /// WAL under the newer one: on a numbered read mark it never can, and on mark 0 nobody can back-fill the rest.
@@ -210,6 +228,25 @@ mod tests {
 
     fn at(frame: u32) -> Position {
         Position { page_size: SIZE, salts: OURS, frame, checksum: SUM }
+    }
+
+    #[test]
+    fn a_file_fell_back_only_where_captured_frames_are_gone() {
+        let later = Salts(OURS.0 + 1, 77);
+        let rows = [
+            ("as it was", facts(OURS, 5, 0), Some((OURS, SUM)), 5, false),
+            ("appended", facts(OURS, 9, 0), Some((OURS, SUM)), 5, false),
+            ("shorter", facts(OURS, 3, 0), None, 5, true),
+            ("other frames in their place", facts(OURS, 9, 0), Some((OURS, WalChecksum(0, 0))), 5, true),
+            ("the WAL is gone, or empty", facts(OURS, 0, 0), None, 5, true),
+            ("a life before", facts(Salts(OURS.0 - 1, 5), 8, 0), None, 5, true),
+            ("the next life: ours was back-filled", facts(later, 2, 0), None, 5, false),
+            ("another WAL altogether", facts(Salts(OURS.0 + 1_000_000, 5), 8, 0), None, 5, true),
+            ("nothing was captured of this life", facts(OURS, 0, 0), None, 0, false),
+        ];
+        for (name, facts, frame, position, expected) in rows {
+            assert_eq!(fell_back(&facts, frame, &at(position)), expected, "{name}");
+        }
     }
 
     #[test]

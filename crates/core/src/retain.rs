@@ -112,7 +112,7 @@ fn is_old(slot: &LtxFile, policy: &Policy, now: TimestampMs) -> bool {
 }
 
 /// The end of the oldest snapshot that stays; nothing that ends before it is needed. `None` keeps everything.
-fn floor(catalog: &Catalog, now: TimestampMs, window: Duration) -> Option<Txid> {
+pub fn floor(catalog: &Catalog, now: TimestampMs, window: Duration) -> Option<Txid> {
     let snapshots = catalog.snapshots();
     let outside = snapshots.iter().rposition(|file| age(file, now) >= window)?;
     // `outside` is what the window's beginning is restored from; the one before it may be in use.

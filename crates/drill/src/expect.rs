@@ -6,7 +6,8 @@ use crate::clock::Ms;
 pub const ALWAYS: &str = "0 acknowledged writes lost, 0 applied twice, 0 restores unverified; \
 all witnesses see the same, counters and integrity_check agree";
 
-/// Which failures a client that never retries may see.
+/// Which failures a client that never retries may see. Reads are judged like writes; and outside the window each read
+/// that is answered finds a post that was acknowledged [`FRESH`] before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failures {
     /// None at all.
@@ -30,9 +31,6 @@ pub struct Row {
     pub about: &'static str,
     /// What clients may see.
     pub failures: Failures,
-    /// So long after its acknowledgement each read of a post finds it, and none fails; nothing where reads are not
-    /// judged.
-    pub reads: Option<Ms>,
     /// How many starts must be refused, with the bucket left as it is.
     pub refusals: usize,
     /// Whether it needs a bucket that can be slowed, cut off or told to deny.
@@ -73,12 +71,12 @@ pub const TABLE: [Row; 10] = [
 ];
 
 const fn row(name: &'static str, about: &'static str, failures: Failures) -> Row {
-    Row { name, about, failures, reads: None, refusals: 0, disturbs: false }
+    Row { name, about, failures, refusals: 0, disturbs: false }
 }
 
 /// A scenario of which clients must notice nothing.
 const fn smooth(name: &'static str, about: &'static str) -> Row {
-    Row { reads: Some(FRESH), ..row(name, about, Failures::None) }
+    row(name, about, Failures::None)
 }
 
 /// The row of a scenario.
@@ -92,15 +90,13 @@ impl Row {
     #[must_use]
     pub fn words(&self) -> String {
         let failures = match self.failures {
-            Failures::None => match self.reads {
-                None => "no write refused or cut".to_owned(),
-                Some(ms) => format!(
-                    "no write and no read refused or cut, and each post is found {ms} ms after its acknowledgement"
-                ),
-            },
+            Failures::None => format!(
+                "no write and no read refused or cut, and each post is found {FRESH} ms after its acknowledgement"
+            ),
             Failures::InWindow { disturbed, recovery } => format!(
                 "disturbed for at most {} s; failures only then, each a 503 with Retry-After or a cut connection; \
-                 success within {} s after",
+                 success within {} s after; before and after that each post is found {FRESH} ms after its \
+                 acknowledgement",
                 disturbed / 1000,
                 recovery / 1000
             ),

@@ -4,7 +4,7 @@
 //! not seen counts as not proven.
 
 use crate::clock::Ms;
-use crate::expect::{Failures, Row};
+use crate::expect::{FRESH, Failures, Row};
 use crate::facts::{Container, Facts, Listings, Restored, Seen, Why};
 use crate::ledger::{Answer, Deed, Entry};
 use serde::Serialize;
@@ -81,6 +81,8 @@ pub struct Measures {
     pub reads: usize,
     /// Of them, those that should have found theirs and did not.
     pub stale: usize,
+    /// The same inside the window of the row's disturbance, where it is counted only.
+    pub stale_inside: usize,
     /// Failures that the row does not allow.
     pub forbidden: usize,
     /// RTO: the longest time without a write succeeding, in milliseconds.
@@ -111,6 +113,7 @@ pub fn judge(entries: &[Entry], facts: &Facts, row: &Row) -> Verdict {
     case.writes();
     case.unbacked();
     case.witnesses();
+    case.late();
     case.failures();
     case.reads();
     case.containers();
@@ -152,7 +155,7 @@ impl Case<'_> {
             self.broken(Kind::NotRun, "no write was acknowledged");
         }
         let read = |entry: &Entry| matches!(entry.deed, Deed::Read { .. });
-        if self.row.reads.is_some() && !self.entries.iter().any(read) {
+        if !self.entries.iter().any(read) {
             self.broken(Kind::NotRun, "nothing was read");
         }
         let (looked, wanted) = (self.facts.seen.len(), self.facts.witnesses.max(1));
@@ -242,49 +245,55 @@ impl Case<'_> {
         }
     }
 
-    fn failures(&mut self) {
-        let window = match (self.row.failures, self.facts.disturbed) {
-            (Failures::InWindow { disturbed, recovery: limit }, Some((from, end))) => {
-                let took = end.saturating_sub(from);
-                if took > disturbed {
-                    self.broken(Kind::Late, format!("the disturbance took {took} ms, not {disturbed}"));
-                }
-                let success = self.measures.recovery.map(|after| end + after);
-                match self.measures.recovery {
-                    None => self.broken(Kind::Late, "no write succeeded after the disturbance"),
-                    Some(after) if after > limit => {
-                        self.broken(
-                            Kind::Late,
-                            format!("the first success came {after} ms after the disturbance"),
-                        );
-                    }
-                    Some(_) => {}
-                }
-                Some((from, success.unwrap_or(end)))
+    /// What a disturbance may take, and what may come after it.
+    fn late(&mut self) {
+        let Failures::InWindow { disturbed, recovery } = self.row.failures else { return };
+        let Some((from, end)) = self.facts.disturbed else { return };
+        let took = end.saturating_sub(from);
+        if took > disturbed {
+            self.broken(Kind::Late, format!("the disturbance took {took} ms, not {disturbed}"));
+        }
+        match self.measures.recovery {
+            None => self.broken(Kind::Late, "no write succeeded after the disturbance"),
+            Some(after) if after > recovery => {
+                self.broken(Kind::Late, format!("the first success came {after} ms after the disturbance"));
             }
-            _ => None,
-        };
+            Some(_) => {}
+        }
+    }
+
+    /// Whether a request was under way at some time from the beginning of the disturbance to the first write that
+    /// succeeded after it.
+    fn inside(&self, entry: &Entry) -> bool {
+        let Failures::InWindow { .. } = self.row.failures else { return false };
+        let Some((from, end)) = self.facts.disturbed else { return false };
+        let to = end + self.measures.recovery.unwrap_or(0);
+        entry.ended() >= from && entry.sent <= to
+    }
+
+    fn failures(&mut self) {
         // A straggler may be told to go away at any time, as long as it is told.
         let late = |entry: &Entry| self.facts.straggler.as_ref() == Some(&entry.writer);
-        let allowed = |entry: &Entry| {
-            late(entry) || window.is_some_and(|(from, to)| entry.ended() >= from && entry.sent <= to)
-        };
         let (mut outside, mut wrong) = (Vec::new(), Vec::new());
-        for entry in self.entries.iter().filter(|entry| !matches!(entry.deed, Deed::Read { .. })) {
+        for entry in self.entries {
+            let who = match &entry.deed {
+                Deed::Read { post } => format!("{}, a read of {post},", entry.writer),
+                Deed::Post { .. } | Deed::Vote { .. } => entry.writer.clone(),
+            };
             let told = match &entry.answer {
                 Some((_, Answer::Acknowledged | Answer::Found | Answer::Missing)) => continue,
                 Some((at, Answer::Refused { status, retry_after, said })) => {
-                    let told = format!("{} at {at} ms: {status} {said}", entry.writer);
+                    let told = format!("{who} at {at} ms: {status} {said}");
                     if *status != 503 || !retry_after {
                         wrong.push(told);
                         continue;
                     }
                     told
                 }
-                Some((at, Answer::Cut(why))) => format!("{} at {at} ms: cut, {why}", entry.writer),
-                None => format!("{} sent at {} ms: no answer to the end", entry.writer, entry.sent),
+                Some((at, Answer::Cut(why))) => format!("{who} at {at} ms: cut, {why}"),
+                None => format!("{who} sent at {} ms: no answer to the end", entry.sent),
             };
-            if !allowed(entry) {
+            if !late(entry) && !self.inside(entry) {
                 outside.push(told);
             }
         }
@@ -293,37 +302,34 @@ impl Case<'_> {
         self.offenders(Kind::Failure, "answered with neither 2xx nor 503 and Retry-After", &wrong);
     }
 
-    /// What was acknowledged is shown to whoever asks, by every container that has traffic.
+    /// What was acknowledged is shown to whoever asks, by every container that has traffic. Inside the window it is
+    /// counted whether that was so.
     fn reads(&mut self) {
-        let Some(fresh) = self.row.reads else { return };
         let mut since: BTreeMap<&str, Ms> = BTreeMap::new();
         for entry in self.entries.iter().filter(|entry| entry.acknowledged()) {
             if let Deed::Post { id, .. } = &entry.deed {
                 since.insert(id, entry.ended());
             }
         }
-        let (mut stale, mut failed) = (Vec::new(), Vec::new());
+        let (mut stale, mut inside) = (Vec::new(), 0);
         for entry in self.entries {
-            let Deed::Read { post } = &entry.deed else { continue };
-            let told = |how: &str| format!("{} of {post}, sent at {} ms: {how}", entry.writer, entry.sent);
-            match &entry.answer {
-                Some((_, Answer::Found | Answer::Acknowledged)) => {}
-                Some((_, Answer::Missing)) => {
-                    if since.get(post.as_str()).is_some_and(|at| at + fresh <= entry.sent) {
-                        stale.push(told("not there"));
-                    }
-                }
-                Some((_, Answer::Refused { status, said, .. })) => {
-                    failed.push(told(&format!("{status} {said}")))
-                }
-                Some((_, Answer::Cut(why))) => failed.push(told(&format!("cut, {why}"))),
-                None => failed.push(told("no answer to the end")),
+            let (Deed::Read { post }, Some((_, Answer::Missing))) = (&entry.deed, &entry.answer) else {
+                continue;
+            };
+            let Some(acknowledged) = since.get(post.as_str()).filter(|at| **at + FRESH <= entry.sent) else {
+                continue;
+            };
+            if self.inside(entry) {
+                inside += 1;
+            } else {
+                let (reader, sent, age) = (&entry.writer, entry.sent, entry.sent - acknowledged);
+                stale.push(format!(
+                    "{reader} of {post}, sent at {sent} ms, {age} ms after its acknowledgement"
+                ));
             }
         }
-        self.measures.stale = stale.len();
-        self.measures.forbidden += failed.len();
+        (self.measures.stale, self.measures.stale_inside) = (stale.len(), inside);
         self.offenders(Kind::Stale, "reads did not find what had been acknowledged", &stale);
-        self.offenders(Kind::Failure, "reads failed where no failure is allowed", &failed);
     }
 
     fn containers(&mut self) {

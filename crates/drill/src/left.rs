@@ -26,7 +26,7 @@ impl Left {
         number
     }
 
-    /// It is gone, or the report names what is left of it.
+    /// It is gone, all of it.
     pub fn gone(&self, number: usize) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).named.remove(&number);
     }

@@ -60,7 +60,7 @@ pub mod exit {
     pub const FAILED: u8 = 1;
     /// The arguments or the environment make no sense.
     pub const USAGE: u8 = 2;
-    /// What could be run held, and something could not be run, or not be shown.
+    /// What could be run held, and something could not be run, not be shown, or not be removed.
     pub const INCOMPLETE: u8 = 3;
 }
 

@@ -16,6 +16,7 @@ use crate::shown::shown;
 use crate::{World, judge, tell, witness};
 use reqwest::Method;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -26,8 +27,6 @@ const PACE: Duration = Duration::from_secs(1);
 const WRITERS: usize = 2;
 /// Load before the redeploy.
 const LEAD: Duration = Duration::from_secs(5);
-/// Load after its command has ended; the platform may still be switching then.
-const TRAIL: Duration = Duration::from_secs(60);
 /// Tries to remove one post.
 const TRIES: u32 = 3;
 
@@ -37,7 +36,7 @@ const TRIES: u32 = 3;
 /// It could not begin.
 pub async fn run(
     world: &World,
-    (url, redeploy): (&str, &str),
+    (url, redeploy, trail): (&str, &str, Duration),
     out: &Path,
     clock: Clock,
     left: &Left,
@@ -76,7 +75,7 @@ pub async fn run(
     let status = shell(redeploy).await;
     left.gone(command);
     event(format!("the command has ended: {}", status.as_ref().map_or_else(Clone::clone, Clone::clone)));
-    tokio::time::sleep(TRAIL).await;
+    tokio::time::sleep(trail).await;
     load.end().await;
     facts.load = (began, clock.ms());
     if let Err(why) = status {
@@ -91,8 +90,12 @@ pub async fn run(
     let entries = ledger.entries().map_err(|error| DrillError::machine("the ledger", &error))?;
     let verdict = judge::judge(&entries, &facts, &TABLE[0]);
     let mut report = Report::new("a live deployment", url, "none", clock);
-    report.notes = clean(&api, &account, &entries).await;
-    left.gone(posts);
+    let (removed, kept) = clean(&api, &account, &entries, &mark).await;
+    report.notes.push(format!("removed {removed} posts"));
+    if kept.is_empty() {
+        left.gone(posts);
+    }
+    report.left = kept;
     report
         .scenarios
         .push(Scenario::new(&TABLE[0], Outcome::Judged { entries, facts: Box::new(facts), verdict }));
@@ -145,34 +148,48 @@ fn ours(mut seen: Seen, mark: &str) -> Seen {
     seen
 }
 
-/// Removes every post that may be there; what could not be removed is named.
-async fn clean(api: &Api, account: &Account, entries: &[Entry]) -> Vec<String> {
-    let (mut removed, mut left) = (0, Vec::new());
+/// Removes every post that may be there, and looks again: 404 is also the answer to who may not remove. Gives how many
+/// it removed, and the names of those that are still there.
+async fn clean(api: &Api, account: &Account, entries: &[Entry], mark: &str) -> (usize, Vec<String>) {
+    let (mut removed, mut last) = (0, BTreeMap::new());
     for entry in entries {
         let Deed::Post { id, .. } = &entry.deed else { continue };
-        let path = format!("{POSTS}/{id}");
-        let mut last = String::new();
-        for _ in 0..TRIES {
-            match api.send(Method::DELETE, &path, &account.token, &Value::Null).await {
-                Ok(reply) if reply.status == 404 => last.clear(),
-                Ok(reply) if (200..300).contains(&reply.status) => {
-                    removed += 1;
-                    last.clear();
-                }
-                Ok(reply) => last = format!("{} {}", reply.status, reply.said()),
-                Err(why) => last = why,
-            }
-            if last.is_empty() {
-                break;
-            }
-            tokio::time::sleep(PACE).await;
+        let answer = remove(api, account, id).await;
+        removed += usize::from(answer.is_ok());
+        last.insert(id.as_str(), answer.err().unwrap_or_else(|| "removed".to_owned()));
+    }
+    let answered = |id: &str| last.get(id).map_or("nobody asked to remove it", String::as_str);
+    match witness::by_api(api, String::new()).await {
+        Ok(seen) => {
+            let ours = ours(seen, mark).posts.into_iter();
+            (removed, ours.map(|post| format!("post {}: {}", post.id, answered(&post.id))).collect())
         }
-        if !last.is_empty() {
-            left.push(format!("could not remove post {id}: {last}"));
+        Err(error) => {
+            let unsure = last.iter().filter(|(_, answer)| *answer != "removed");
+            let mut kept: Vec<String> = unsure.map(|(id, answer)| format!("post {id}: {answer}")).collect();
+            kept.push(format!("perhaps others whose titles begin with {mark:?}: {error}"));
+            (removed, kept)
         }
     }
-    left.insert(0, format!("removed {removed} posts"));
-    left
+}
+
+/// Removes a post, in a few tries; `Err` is the last answer. Nobody tries again after 404.
+async fn remove(api: &Api, account: &Account, id: &str) -> Result<(), String> {
+    let mut last = String::new();
+    for _ in 0..TRIES {
+        match api.send(Method::DELETE, &format!("{POSTS}/{id}"), &account.token, &Value::Null).await {
+            Ok(reply) if (200..300).contains(&reply.status) => return Ok(()),
+            Ok(reply) => {
+                last = format!("{} {}", reply.status, reply.said());
+                if reply.status == 404 {
+                    break;
+                }
+            }
+            Err(why) => last = why,
+        }
+        tokio::time::sleep(PACE).await;
+    }
+    Err(last)
 }
 
 #[cfg(test)]

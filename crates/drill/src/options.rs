@@ -3,12 +3,13 @@
 use crate::error::DrillError;
 use crate::expect::{self, Row, TABLE};
 use std::ffi::OsString;
+use std::time::Duration;
 
 /// A flag: its name, what it takes, what it is for. The program that has this verb shows them in its help.
 pub type Flag = (&'static str, &'static str, &'static str);
 
 /// All flags but the one by which the run starts its own small application.
-pub const FLAGS: [Flag; 8] = [
+pub const FLAGS: [Flag; 9] = [
     (
         "replica",
         "URL",
@@ -16,6 +17,11 @@ pub const FLAGS: [Flag; 8] = [
     ),
     ("url", "URL", "run against a live deployment instead; needs --redeploy and an approved account"),
     ("redeploy", "COMMAND", "what redeploys the live deployment, for a shell"),
+    (
+        "trail",
+        "SECONDS",
+        "how long --url goes on writing after that command has ended: the platform may still\nbe switching then (default 60)",
+    ),
     (
         "engine",
         "oraclenet|litestream|none",
@@ -34,6 +40,9 @@ pub const FLAGS: [Flag; 8] = [
     ),
     ("out", "DIR", "where the evidence goes (default oraclenet-proof-TIME)"),
 ];
+
+/// How long the writers of `--url` go on after the command, if nobody says.
+const TRAIL: Duration = Duration::from_secs(60);
 
 /// The flag of the small application.
 const PLAIN: Flag = ("serve-plain", "DIR", "");
@@ -56,7 +65,8 @@ Environment:
         a redeploy is not shown
 
 It ends with 0 when everything held, 1 when something did not, 2 when the arguments make no sense,
-3 when everything that could be run held and something could not be run or not be shown.
+3 when everything that could be run held and something could not be run, not be shown, or not be
+removed in the end.
 ";
 
 /// Where the run takes place.
@@ -73,6 +83,8 @@ pub enum Where {
         url: String,
         /// What redeploys it.
         redeploy: String,
+        /// How long writers go on after that has ended.
+        trail: Duration,
     },
     /// Not a run: the small application, on this directory.
     Plain(String),
@@ -146,11 +158,16 @@ impl Options {
         let place = match (get("serve-plain"), get("url"), get("redeploy")) {
             (Some(directory), ..) => Where::Plain(directory),
             (None, None, None) => Where::Here { replica: get("replica") },
-            (None, Some(url), Some(redeploy)) => Where::Live { url, redeploy },
+            (None, Some(url), Some(redeploy)) => {
+                Where::Live { url, redeploy, trail: get("trail").map_or(Ok(TRAIL), |text| seconds(&text))? }
+            }
             (None, Some(_), None) => return Err(DrillError::usage("--url needs --redeploy COMMAND")),
             (None, None, Some(_)) => return Err(DrillError::usage("--redeploy needs --url URL")),
         };
         let live = matches!(place, Where::Live { .. });
+        if !live && get("trail").is_some() {
+            return Err(DrillError::usage("--trail needs --url URL"));
+        }
         if live && (system != System::OracleNet || rows.iter().any(|row: &Row| row.name != "redeploy")) {
             return Err(DrillError::usage("a live deployment has one scenario: redeploy"));
         }
@@ -169,6 +186,11 @@ impl Options {
     }
 }
 
+fn seconds(text: &str) -> Result<Duration, DrillError> {
+    let parsed = text.parse().map(|seconds: u16| Duration::from_secs(seconds.into()));
+    parsed.map_err(|_| DrillError::usage(format!("--trail is {text:?}, not a number of seconds")))
+}
+
 fn unknown(word: &str) -> DrillError {
     let names = TABLE.map(|row| row.name).join(", ");
     DrillError::usage(format!("there is no scenario {word:?}; there are {names}"))
@@ -181,13 +203,20 @@ mod tests {
     #[test]
     fn words_become_a_run_or_a_reason() {
         let here = |replica: Option<&str>| Where::Here { replica: replica.map(str::to_owned) };
-        let live = Where::Live { url: "https://x".to_owned(), redeploy: "make deploy".to_owned() };
+        let live = |seconds| Where::Live {
+            url: "https://x".to_owned(),
+            redeploy: "make deploy".to_owned(),
+            trail: Duration::from_secs(seconds),
+        };
         for (words, wanted) in [
             (vec![], Ok((here(None), 10))),
             (vec!["wipe", "crash"], Ok((here(None), 2))),
             (vec!["--replica", "file:///d", "wipe"], Ok((here(Some("file:///d")), 1))),
             (vec!["--replica=s3://b/p"], Ok((here(Some("s3://b/p")), 10))),
-            (vec!["--url=https://x", "--redeploy", "make deploy"], Ok((live, 1))),
+            (vec!["--url=https://x", "--redeploy", "make deploy"], Ok((live(60), 1))),
+            (vec!["--url=https://x", "--redeploy", "make deploy", "--trail=5"], Ok((live(5), 1))),
+            (vec!["--url=https://x", "--redeploy", "make deploy", "--trail=soon"], Err("not a number")),
+            (vec!["--trail=5"], Err("--trail needs --url")),
             (vec!["--serve-plain", "d"], Ok((Where::Plain("d".to_owned()), 10))),
             (vec!["--url=https://x"], Err("needs --redeploy")),
             (vec!["--redeploy=x"], Err("needs --url")),

@@ -35,6 +35,8 @@ pub struct Report {
     pub always: &'static str,
     /// One after the other.
     pub scenarios: Vec<Scenario>,
+    /// What this run wrote into places that others use and could not remove.
+    pub left: Vec<String>,
     /// What else is to be said.
     pub notes: Vec<String>,
 }
@@ -203,17 +205,18 @@ impl Report {
             app_platform: APP_PLATFORM,
             always: ALWAYS,
             scenarios: Vec::new(),
+            left: Vec::new(),
             notes: Vec::new(),
         }
     }
 
-    /// 0 only if every scenario ran and held.
+    /// 0 only if every scenario ran and held, and nothing is left behind.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         let broken = |it: &&Scenario| it.word() == "BROKEN";
         if self.scenarios.is_empty() || self.scenarios.iter().any(|it| broken(&it)) {
             exit::FAILED
-        } else if self.scenarios.iter().all(Scenario::held) {
+        } else if self.scenarios.iter().all(Scenario::held) && self.left.is_empty() {
             0
         } else {
             exit::INCOMPLETE
@@ -234,7 +237,11 @@ impl Report {
         };
         let open = ["not run", "not shown"].map(|word| (word, named(word)));
         let open = open.iter().filter(|(_, names)| !names.is_empty());
-        open.fold(first, |text, (word, names)| format!("{text}; {word}: {names}"))
+        let first = open.fold(first, |text, (word, names)| format!("{text}; {word}: {names}"));
+        match self.left.len() {
+            0 => first,
+            count => format!("{first}; left behind: {count}"),
+        }
     }
 
     /// RPO: acknowledged writes that were lost.
@@ -264,7 +271,7 @@ impl Report {
     #[must_use]
     pub fn text(&self) -> String {
         let mut out = format!(
-            "\n{:<18} {:<8} {:>7} {:>7} {:>5} {:>8} {:>6} {:>10} {:>9} {:>7} {:>6} {:>5} {:>11}\n",
+            "\n{:<18} {:<8} {:>7} {:>7} {:>5} {:>8} {:>6} {:>10} {:>9} {:>7} {:>6} {:>5} {:>9} {:>11}\n",
             "scenario",
             "verdict",
             "sent",
@@ -277,6 +284,7 @@ impl Report {
             "failed",
             "reads",
             "stale",
+            "in window",
             "longest gap"
         );
         for scenario in &self.scenarios {
@@ -284,7 +292,7 @@ impl Report {
             if let Some(it) = scenario.measures() {
                 let _ = write!(
                     out,
-                    " {:>7} {:>7} {:>5} {:>8} {:>6} {:>10} {:>9} {:>7} {:>6} {:>5} {:>8} ms",
+                    " {:>7} {:>7} {:>5} {:>8} {:>6} {:>10} {:>9} {:>7} {:>6} {:>5} {:>9} {:>8} ms",
                     it.sent,
                     it.acknowledged,
                     it.lost,
@@ -295,6 +303,7 @@ impl Report {
                     it.refused + it.cut,
                     it.reads,
                     it.stale,
+                    it.stale_inside,
                     it.longest_gap
                 );
             }
@@ -308,6 +317,9 @@ impl Report {
         let notes = self.scenarios.iter().filter_map(Scenario::facts).flat_map(|facts| &facts.notes);
         for note in self.notes.iter().chain(notes) {
             let _ = writeln!(out, "note: {note}");
+        }
+        for what in &self.left {
+            let _ = writeln!(out, "left behind: {what}");
         }
         let _ = writeln!(out, "\nRPO: {}\nRTO: {}\nverdict: {}", self.rpo(), self.rto(), self.verdict());
         out

@@ -38,7 +38,9 @@ pub async fn run(world: &World, options: &Options, left: &Left) -> Result<u8, Dr
         )));
     }
     let report = match &options.place {
-        Where::Live { url, redeploy } => live::run(world, (url, redeploy), &out, clock, left).await?,
+        Where::Live { url, redeploy, trail } => {
+            live::run(world, (url, redeploy, *trail), &out, clock, left).await?
+        }
         Where::Here { replica } => here(world, options, (replica.as_deref(), left), &out, clock).await?,
         Where::Plain(_) => return Err(DrillError::usage("--serve-plain is no run")),
     };
@@ -108,8 +110,11 @@ async fn here(
     for row in &options.rows {
         report.scenarios.push(one(&stage, row).await);
     }
-    report.notes.extend(clear(&stage.bucket).await);
-    [Some(disks), in_bucket].into_iter().flatten().for_each(|number| left.gone(number));
+    report.left = clear(&stage.bucket).await;
+    left.gone(disks);
+    if let (Some(number), true) = (in_bucket, report.left.is_empty()) {
+        left.gone(number);
+    }
     Ok(report)
 }
 

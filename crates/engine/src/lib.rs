@@ -7,6 +7,7 @@ pub mod files;
 pub mod follow;
 mod forward;
 mod image;
+pub mod inspect;
 pub mod jobs;
 pub mod keeper;
 pub mod local;

@@ -53,6 +53,8 @@ pub struct State {
     pub timestamp: TimestampMs,
     /// How far the WAL is captured in slots. The tail says how far it was captured behind that.
     pub position: Position,
+    /// How far it was, where the position was given up since: what slots hold of the WAL is told by this.
+    pub captured: Option<Position>,
     /// The tail's life: a random number, and a new one whenever the tail begins anew.
     pub tail: u64,
     /// An earlier state than the replica's newest was restored on purpose, when the newest was this one (R21).
@@ -97,6 +99,9 @@ struct Spelled {
     frame: u32,
     frame_checksum: [u32; 2],
     tail: u64,
+    /// Salts, frame, and the frame's checksum.
+    #[serde(default)]
+    captured: Option<[u32; 5]>,
     #[serde(default, with = "hex_txid_option")]
     rewound_from: Option<Txid>,
     #[serde(default)]
@@ -135,6 +140,22 @@ mod hex_txid_option {
 }
 
 impl State {
+    /// The last place in the WAL up to which slots hold everything.
+    pub(crate) fn captured(&self) -> Position {
+        self.captured.unwrap_or(self.position)
+    }
+
+    /// Nothing of the WAL counts as captured any more: the next slot is made by comparing pages.
+    pub(crate) fn give_up_position(&mut self, tail: u64) {
+        self.captured = Some(self.captured()).filter(|position| position.frame > 0);
+        (self.position, self.tail) = (Position::before_any_frame(self.page_size), tail);
+    }
+
+    /// The file is known to stand here.
+    pub(crate) fn stands_at(&mut self, position: Position) {
+        (self.position, self.captured) = (position, None);
+    }
+
     fn spell(&self) -> Vec<u8> {
         let spelled = Spelled {
             format: FORMAT,
@@ -151,6 +172,9 @@ impl State {
             frame: self.position.frame,
             frame_checksum: [self.position.checksum.0, self.position.checksum.1],
             tail: self.tail,
+            captured: self
+                .captured
+                .map(|at| [at.salts.0, at.salts.1, at.frame, at.checksum.0, at.checksum.1]),
             rewound_from: self.rewound_from,
             forward: self.forward.iter().map(|content| content.get()).collect(),
             sums: self.sums,
@@ -186,6 +210,12 @@ impl State {
                 frame: spelled.frame,
                 checksum: WalChecksum(spelled.frame_checksum[0], spelled.frame_checksum[1]),
             },
+            captured: spelled.captured.map(|[first, second, frame, high, low]| Position {
+                page_size,
+                salts: Salts(first, second),
+                frame,
+                checksum: WalChecksum(high, low),
+            }),
             tail: spelled.tail,
             rewound_from: spelled.rewound_from,
             forward: spelled
@@ -206,7 +236,7 @@ pub(crate) struct Local {
     former: Option<String>,
     /// The machine may have lost its power since an engine last worked here: commits that were captured, and not synced
     /// by their writer, may be gone from the file.
-    power_lost: bool,
+    power_lost: Cell<bool>,
     /// A state was put in place, and whether it stands was not heard: the disk says that one or the one before.
     doubt: Cell<bool>,
     /// Held for as long as this engine runs: two engines on one file would undo each other's work.
@@ -289,41 +319,52 @@ impl Local {
             other => other.ok().flatten().and_then(|text| String::from_utf8(text).ok()),
         };
         let at_work = dir.join(AT_WORK);
-        let then = files::read_small(&**files, &at_work, limits::STATE_BYTES).map_err(at(&at_work))?;
+        let then = match files::read_small(&**files, &at_work, limits::STATE_BYTES) {
+            Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(at(&at_work)(error)),
+            other => other.ok().flatten(),
+        };
         let power_lost = match (then, files.boot_id()) {
             (Some(then), Some(now)) => then != now.as_bytes(),
             _ => false,
         };
+        let power_lost = Cell::new(power_lost);
         Ok(Self { files: Arc::clone(files), dir, former, power_lost, doubt: Cell::new(false), _lock: lock })
     }
 
     /// See the field.
     pub(crate) fn power_lost(&self) -> bool {
-        self.power_lost
+        self.power_lost.get()
     }
 
-    /// The file was looked at, and is about to be worked on in this life of the machine. Durable before anything is
-    /// committed.
-    pub(crate) fn begin_work(&mut self) -> io::Result<()> {
+    /// The file was looked at, and its application is about to commit in this life of the machine. Durable before
+    /// anything is.
+    pub(crate) fn begin_work(&self) -> io::Result<()> {
         let Some(now) = self.files.boot_id() else { return Ok(()) };
         let path = self.dir.join(AT_WORK);
         if files::read_small(&*self.files, &path, limits::STATE_BYTES)?.as_deref() != Some(now.as_bytes()) {
             files::replace(&*self.files, &path, now.as_bytes())?;
         }
-        self.power_lost = false;
+        self.power_lost.set(false);
         Ok(())
     }
 
-    /// The work is over, and everything of the database is durable, the WAL's last frames among it: whatever becomes of
-    /// the machine, the file stays as it is.
+    /// The file is known to hold what was captured of it, and only synced commits come: nothing can fall back.
+    pub(crate) fn forget_work(&self) -> io::Result<()> {
+        self.files.remove(&self.dir.join(AT_WORK))?;
+        self.files.sync_dir(&self.dir)?;
+        self.power_lost.set(false);
+        Ok(())
+    }
+
+    /// This engine's work is over, and everything of the database is durable, the WAL's last frames among it: whatever
+    /// becomes of the machine, what was captured stays in the file.
     pub(crate) fn end_work(&self, database: &Path) -> io::Result<()> {
         match self.files.open(&files::with_suffix(database, "-wal"), Open::Read) {
             Ok(wal) => wal.sync()?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        self.files.remove(&self.dir.join(AT_WORK))?;
-        self.files.sync_dir(&self.dir)
+        self.forget_work()
     }
 
     /// The id of the engine that had this directory before, and cannot run any more.
@@ -514,6 +555,7 @@ pub fn record_restored(
         // What they say is about the file that stood here before.
         files.remove(&dir.join(STATE))?;
         files.remove(&local.tail())?;
+        local.forget_work()?;
         record_state(&local, &**files, database, record, 0, Vec::new())
     };
     record().map(drop).map_err(|error| LocalError::Io { path: dir, error })
@@ -543,6 +585,7 @@ pub(crate) fn record_state(
         page_size: record.page_size,
         timestamp: record.timestamp,
         position: Position::before_any_frame(record.page_size),
+        captured: None,
         tail,
         forward,
         rewound_from: (record.newest > record.txid).then_some(record.newest),
@@ -576,6 +619,7 @@ mod tests {
                 frame: 9,
                 checksum: WalChecksum(4, 5),
             },
+            captured: Some(Position { page_size, salts: Salts(2, 3), frame: 8, checksum: WalChecksum(6, 7) }),
             tail: 7,
             rewound_from: Txid::new(9),
             forward: vec![Checksum::from_crc(6), Checksum::from_crc(7)],

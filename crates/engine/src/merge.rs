@@ -6,6 +6,7 @@
 //! `Merge::finish` has said so.
 
 use crate::restore::{FetchError, Flaw, Object, Ranged, check_header, key, neighbours};
+use crate::survey::read_range;
 use litekeep_core::restore::LtxFile;
 use litekeep_formats::crc::page_checksum;
 use litekeep_formats::ltx::{
@@ -424,8 +425,8 @@ impl Sink<'_> {
     /// What stands under the name already: the same file, or one that was made of the same content in another way (the
     /// copy of an image, another encoding).
     fn other(&self, file: Checksum) -> Result<(u64, Checksum, bool), MergeError> {
-        let head = self.store.read(&self.key, Some(0..Header::LEN as u64))?;
-        let tail = self.store.read(&self.key, Some(head.total.saturating_sub(8)..head.total))?;
+        let head = read_range(self.store, &self.key, 0..Header::LEN as u64)?;
+        let tail = read_range(self.store, &self.key, head.total.saturating_sub(8)..head.total)?;
         let there = tail.bytes[..].try_into().ok().map(u64::from_be_bytes).and_then(Checksum::from_stored);
         match (there, Header::parse(&head.bytes)) {
             (Some(there), _) if there == file && head.total == self.size => Ok((self.size, file, true)),

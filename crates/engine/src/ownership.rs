@@ -109,17 +109,23 @@ fn refuses_another(
 }
 
 /// Whether one can own here, asked by a standby that has not claimed anything: with the newest claim of all. `None` where
-/// nobody ever claimed.
+/// that cannot be told: nobody ever claimed, say.
 pub(crate) fn creates_only(store: &dyn Store, now: TimestampMs) -> Result<Option<bool>, StoreError> {
     let claims = store.list(&Scope::Epochs)?.into_iter().filter_map(|entry| match entry.key {
         Key::Epoch(epoch, EpochRecord::Claim) => Some(epoch),
         _ => None,
     });
     let Some(newest) = claims.max() else { return Ok(None) };
-    let Some(record) = read_record(store, newest, EpochRecord::Claim)? else { return Ok(None) };
-    match refuses_another(store, newest, &record, now) {
-        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(Some(false)),
-        other => other.map(Some),
+    let asked = read_record(store, newest, EpochRecord::Claim)
+        .and_then(|record| record.map(|record| refuses_another(store, newest, &record, now)).transpose());
+    match asked {
+        Err(error) => match error.kind() {
+            ErrorKind::Unsupported => Ok(Some(false)),
+            // A record by a later version, or a key that may only read: one can follow all the same.
+            ErrorKind::DataDamaged | ErrorKind::FixConfig => Ok(None),
+            _ => Err(error),
+        },
+        answer => answer,
     }
 }
 
@@ -205,7 +211,7 @@ pub(crate) fn read_record(
     kind: EpochRecord,
 ) -> Result<Option<Record>, StoreError> {
     let key = Key::Epoch(epoch, kind);
-    let chunk = match store.read(&key, Some(0..limits::EPOCH_RECORD_BYTES + 1)) {
+    let chunk = match survey::read_range(store, &key, 0..limits::EPOCH_RECORD_BYTES + 1) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         other => other?,
     };

@@ -336,6 +336,7 @@ mod tests {
             page_size: size(),
             timestamp: TimestampMs(0),
             position: at(5),
+            captured: None,
             tail,
             rewound_from: None,
             forward: Vec::new(),

@@ -7,7 +7,8 @@ use litekeep_core::ownership::EpochFacts;
 use litekeep_core::restore::{Catalog, LtxFile, Target, plan_latest};
 use litekeep_formats::ltx::{Header, Marks, Trailer, WalSpan};
 use litekeep_formats::{Epoch, Level, Txid, TxidRange};
-use litekeep_store::{EpochRecord, ErrorKind, Key, Scope, Store, StoreError};
+use litekeep_store::{Chunk, EpochRecord, ErrorKind, Failure, Key, Scope, Store, StoreError};
+use std::ops::Range;
 
 /// An LTX file without pages: header, end of pages, empty index and its size, trailer; bytes.
 const EMPTY_FILE: u64 = 100 + 6 + 1 + 8 + 16;
@@ -111,6 +112,17 @@ fn read_tip(store: &dyn Store, catalog: &Catalog, txid: Txid) -> Result<Option<R
     Ok(None)
 }
 
+/// Reads a range of an object. A transfer that ended early is one to try again: it says nothing of the object.
+pub(crate) fn read_range(store: &dyn Store, key: &Key, range: Range<u64>) -> Result<Chunk, StoreError> {
+    let chunk = store.read(key, Some(range.clone()))?;
+    let (came, promised) = (chunk.bytes.len() as u64, range.end.min(chunk.total).saturating_sub(range.start));
+    if came == promised {
+        return Ok(chunk);
+    }
+    let what = Failure::Text(format!("{came} bytes came where {promised} were announced"));
+    Err(StoreError::new(ErrorKind::Retry, "read", format!("{}: {key}", store.location()), what))
+}
+
 /// Header and trailer of a file; `None` if it is gone by now.
 pub(crate) fn read_ends(store: &dyn Store, file: &LtxFile) -> Result<Option<(Header, Trailer)>, StoreError> {
     let key = Key::Ltx(file.level, file.range);
@@ -119,17 +131,17 @@ pub(crate) fn read_ends(store: &dyn Store, file: &LtxFile) -> Result<Option<(Hea
             ErrorKind::DataDamaged,
             "read",
             format!("{}: {key}", store.location()),
-            litekeep_store::Failure::Text(what.to_owned()),
+            Failure::Text(what.to_owned()),
         )
     };
-    let head = match store.read(&key, Some(0..Header::LEN as u64)) {
+    let head = match read_range(store, &key, 0..Header::LEN as u64) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         other => other?,
     };
     let header = Header::parse(&head.bytes).map_err(|error| damaged(&error.to_string()))?;
     let end = head.total;
     let begin = end.checked_sub(Trailer::LEN as u64).ok_or_else(|| damaged("shorter than its trailer"))?;
-    let tail = match store.read(&key, Some(begin..end)) {
+    let tail = match read_range(store, &key, begin..end) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         other => other?,
     };

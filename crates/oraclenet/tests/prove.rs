@@ -3,19 +3,30 @@
 
 mod common;
 
-use common::{say, variable, wait_for};
+use common::http::{Answer, Request, send};
+use common::server::{Server, oraclenet};
+use common::{ADMIN, say, variable, wait_for, witness};
+use drill::proxy::{Backend, Proxy};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+/// The variable that names the official VFS, and how the witness is called then.
+const VFS: (&str, &str) = ("LITEKEEP_TEST_LITESTREAM_VFS", "the official Litestream VFS");
+
 /// Runs the verb; gives its exit code, what it printed, and the evidence.
 fn prove(words: &[&str], folder: &Path) -> (Option<i32>, String, Value) {
+    prove_with(words, &[], folder)
+}
+
+/// The same, with more in its environment.
+fn prove_with(words: &[&str], environment: &[(&str, &str)], folder: &Path) -> (Option<i32>, String, Value) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_oraclenet"));
-    command.arg("prove").args(words).arg("--out").arg(folder.join("out"));
-    if let Some(library) = variable("LITEKEEP_TEST_LITESTREAM_VFS") {
-        command.args(["--official", &library]);
+    command.arg("prove").args(words).arg("--out").arg(folder.join("out")).envs(environment.iter().copied());
+    if let Some(library) = witness(VFS.0, "the third witness of a proof") {
+        command.arg("--official").arg(library);
     }
     let output = command.output().expect("it runs");
     let said =
@@ -30,24 +41,242 @@ fn prove(words: &[&str], folder: &Path) -> (Option<i32>, String, Value) {
     (output.status.code(), said, serde_json::from_slice(&evidence).expect("evidence is JSON"))
 }
 
-#[test]
-fn nothing_is_lost_by_a_redeploy_a_slow_bucket_or_a_wiped_disk_and_what_must_not_start_does_not() {
+/// Runs scenarios of which all must hold, each with the number of its restores, and looks at the evidence for it.
+fn all_hold(scenarios: &[(&str, u64)], more: &[&str], environment: &[(&str, &str)]) {
     let folder = tempfile::tempdir().expect("a folder");
-    let (code, said, evidence) =
-        prove(&["redeploy", "slow-bucket", "wipe", "fresh-over-backup", "wrong-key"], folder.path());
+    let words: Vec<&str> = scenarios.iter().map(|(name, _)| *name).chain(more.iter().copied()).collect();
+    let (code, said, evidence) = prove_with(&words, environment, folder.path());
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("verdict: everything held, in 5 scenarios"), "{said}");
-    for scenario in evidence["scenarios"].as_array().expect("scenarios") {
-        let (name, judged) = (&scenario["name"], &scenario["outcome"]["judged"]);
+    assert!(said.contains(&format!("verdict: everything held, in {} scenarios", scenarios.len())), "{said}");
+    let ran = evidence["scenarios"].as_array().expect("scenarios");
+    assert_eq!(ran.len(), scenarios.len(), "{said}");
+    for (scenario, (name, restores)) in ran.iter().zip(scenarios) {
+        assert_eq!(scenario["name"], *name);
+        let judged = &scenario["outcome"]["judged"];
         let measures = &judged["verdict"]["measures"];
         assert!(measures["acknowledged"].as_u64() >= Some(20), "{name}: {measures}");
-        assert_eq!(measures["restores"], 1, "{name}");
-        let restored = &judged["facts"]["containers"][1]["boot"]["restored"];
-        assert!(restored["bytes"].as_u64() > Some(0), "{name}: {restored}");
-        let witnesses = judged["facts"]["seen"].as_array().expect("witnesses");
-        assert!(witnesses.len() >= 2, "{name}");
-        assert!(witnesses.iter().skip(1).all(|it| it["integrity"] == "ok"), "{name}");
+        assert!(measures["reads"].as_u64() >= Some(20), "{name}: {measures}");
+        assert_eq!((&measures["lost"], &measures["stale"]), (&json!(0), &json!(0)), "{name}: {measures}");
+        assert_eq!(measures["restores"], *restores, "{name}");
+        let containers = judged["facts"]["containers"].as_array().expect("containers");
+        let restored = containers.iter().filter(|it| it["boot"]["restored"]["bytes"].as_u64() > Some(0));
+        assert_eq!(restored.count() as u64, *restores, "{name}: {containers:?}");
+        let seen = judged["facts"]["seen"].as_array().expect("witnesses");
+        let files: Vec<&Value> = seen.iter().filter(|it| !it["integrity"].is_null()).collect();
+        assert!(files.iter().all(|it| it["integrity"] == "ok"), "{name}: {files:?}");
+        assert!(seen.len() > files.len(), "{name}: the API is a witness");
+        assert!(!files.is_empty(), "{name}: SQLite is a witness");
+        if variable(VFS.0).is_some() {
+            assert!(seen.len() >= 3 && files.iter().any(|it| it["by"] == VFS.1), "{name}: {said}");
+        }
     }
+}
+
+#[test]
+fn nothing_is_lost_by_a_redeploy_a_slow_bucket_or_a_wiped_disk_and_what_must_not_start_does_not() {
+    let scenarios =
+        [("redeploy", 1), ("slow-bucket", 1), ("wipe", 1), ("fresh-over-backup", 1), ("wrong-key", 1)];
+    all_hold(&scenarios, &[], &[]);
+}
+
+#[test]
+fn nothing_is_lost_by_a_rollback_a_sleeper_an_outage_or_two_that_serve_at_once() {
+    all_hold(&[("rollback", 2), ("straggler", 1), ("bucket-outage", 0), ("two-at-once", 1)], &[], &[]);
+}
+
+#[test]
+fn a_bucket_of_the_users_own_is_disturbed_as_well_and_left_as_it_was() {
+    let bucket = s3test::Server::start(s3test::Profile::Ceph).expect("an S3 server");
+    let replica = format!(
+        "s3://{}/below?endpoint={}&region={}&forcePathStyle=true",
+        s3test::BUCKET,
+        bucket.endpoint(),
+        s3test::REGION
+    );
+    let keys = [
+        ("LITESTREAM_ACCESS_KEY_ID", s3test::ACCESS_KEY),
+        ("LITESTREAM_SECRET_ACCESS_KEY", s3test::SECRET_KEY),
+    ];
+    all_hold(&[("wipe", 1), ("fresh-over-backup", 1), ("wrong-key", 1)], &["--replica", &replica], &keys);
+    assert_eq!(bucket.keys(), Vec::<String>::new());
+    let own = format!("/{}/below/oraclenet-proof-", s3test::BUCKET);
+    let log = bucket.take_log();
+    let wrote = log.iter().filter(|it| matches!(it.method.as_str(), "PUT" | "DELETE"));
+    assert!(wrote.clone().count() > 50 && wrote.clone().all(|it| it.target.starts_with(&own)), "{log:?}");
+}
+
+/// What a platform runs to put a new container in the place of the old one: it begins with an empty disk, and the
+/// command ends when it serves alone.
+const DEPLOY: &str = r#"set -e
+echo "what a platform says of a deploy"
+mkdir "$2"
+"$1" serve --http 127.0.0.1:0 --dir "$2/data" --replica "$3" </dev/null >"$2/log" 2>&1 &
+echo $! >"$2/pid"
+until [ -e "$2/alone" ]; do kill -0 "$(cat "$2/pid")"; sleep 0.05; done
+"#;
+
+/// The second container of a deployment; it ends with the test.
+struct Second<'a>(&'a Path);
+
+impl Second<'_> {
+    fn pid(&self) -> Option<Pid> {
+        Pid::from_raw(std::fs::read_to_string(self.0.join("pid")).ok()?.trim().parse().ok()?)
+    }
+
+    /// Where it listens, once it is well.
+    fn address(&self) -> SocketAddr {
+        let address: SocketAddr = wait_for("the second container to listen", || {
+            let said = std::fs::read_to_string(self.0.join("log")).ok()?;
+            said.split_once("Server started at http://")?.1.split_whitespace().next()?.parse().ok()
+        });
+        wait_for("it to be well", || {
+            (call(address, "GET", "/api/health", "", &Value::Null).status == 200).then_some(())
+        });
+        address
+    }
+}
+
+impl Drop for Second<'_> {
+    fn drop(&mut self) {
+        self.pid().map(|pid| kill_process(pid, Signal::KILL));
+    }
+}
+
+fn call(address: SocketAddr, method: &str, target: &str, token: &str, body: &Value) -> Answer {
+    let mut headers = vec![("Content-Type".to_owned(), "application/json".to_owned())];
+    if !token.is_empty() {
+        headers.push(("Authorization".to_owned(), token.to_owned()));
+    }
+    let body = (!body.is_null()).then(|| body.to_string().into_bytes());
+    send(address, &Request { method: method.to_owned(), target: target.to_owned(), headers, body })
+}
+
+/// The posts that are there: id and title.
+fn posts(address: SocketAddr) -> Vec<(String, String)> {
+    let told = call(address, "GET", "/api/collections/posts/records?perPage=1000", "", &Value::Null).json();
+    let text = |item: &Value, name: &str| item[name].as_str().expect("a text").to_owned();
+    told["items"].as_array().expect("items").iter().map(|it| (text(it, "id"), text(it, "title"))).collect()
+}
+
+/// Makes an approved account; gives its id and its token.
+fn account(server: &Server, name: &str, admin: &str) -> (String, String) {
+    let (email, target) = (format!("{name}@test.local"), "/api/collections/oracles/records");
+    let body = json!({ "name": name, "email": email, "password": "a-long-password", "passwordConfirm": "a-long-password" });
+    let id = server.call("POST", target, "", &body).json()["id"].as_str().expect("an id").to_owned();
+    let approved = server.call("PATCH", &format!("{target}/{id}"), admin, &json!({ "approved": true }));
+    assert_eq!(approved.status, 200);
+    (id, sign_in(server.address, "oracles", &email, "a-long-password"))
+}
+
+fn sign_in(address: SocketAddr, collection: &str, identity: &str, password: &str) -> String {
+    let target = format!("/api/collections/{collection}/auth-with-password");
+    let body = json!({ "identity": identity, "password": password });
+    call(address, "POST", &target, "", &body).json()["token"].as_str().expect("a token").to_owned()
+}
+
+/// What `prove --url` did to a deployment that others use.
+struct Lived {
+    code: Option<i32>,
+    said: String,
+    evidence: Value,
+    /// The posts that are there afterwards.
+    after: Vec<(String, String)>,
+}
+
+/// A deployment with somebody else's post, and `prove --url` against it. Just before the command ends, somebody does
+/// something to the new container, as a superuser; the id of another account is given as well.
+fn live(meanwhile: impl Fn(SocketAddr, &str, &str) + Sync) -> Lived {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (disk, replica) = (folder.path().join("c2"), folder.path().join("c1.replica"));
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let proxy = runtime.block_on(Proxy::start()).expect("a proxy");
+    let first = oraclenet(&folder.path().join("c1"));
+    let old = Backend::new(first.address);
+    proxy.route(vec![old.clone()]);
+    let admin = sign_in(first.address, "_superusers", ADMIN.0, ADMIN.1);
+    account(&first, "guest", &admin);
+    let (other, token) = account(&first, "other", &admin);
+    let body = json!({ "title": "not a proof", "content": "of somebody else", "author": other });
+    assert_eq!(first.call("POST", "/api/collections/posts/records", &token, &body).status, 200);
+    let script = folder.path().join("deploy");
+    std::fs::write(&script, DEPLOY).expect("a script");
+    let (program, url) = (env!("CARGO_BIN_EXE_oraclenet"), format!("http://{}", proxy.address));
+    let command =
+        format!("sh '{}' '{program}' '{}' 'file://{}'", script.display(), disk.display(), replica.display());
+    let second = Second(&disk);
+    let (code, said, evidence) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let address = second.address();
+            proxy.route(vec![Backend::new(address)]);
+            wait_for("the old one to be drained", || (old.connections() == 0).then_some(()));
+            first.stop();
+            meanwhile(address, &admin, &other);
+            std::fs::write(disk.join("alone"), "").expect("a file");
+        });
+        let words = ["--url", &url, "--redeploy", &command, "--trail", "3"];
+        let environment = [
+            ("ORACLENET_EMAIL", "guest@test.local"),
+            ("ORACLENET_PASSWORD", "a-long-password"),
+            ("ORACLENET_SUPERUSER_EMAIL", ADMIN.0),
+            ("ORACLENET_SUPERUSER_PASSWORD", ADMIN.1),
+        ];
+        prove_with(&words, &environment, folder.path())
+    });
+    let text = evidence.to_string();
+    assert!(
+        !text.contains("a-long-password") && !text.contains("c1.replica'"),
+        "a secret or the command: {text}"
+    );
+    let judged = &evidence["scenarios"][0]["outcome"]["judged"];
+    assert_eq!(judged["verdict"]["held"], true, "{said}");
+    assert!(judged["verdict"]["measures"]["acknowledged"].as_u64() >= Some(10), "{said}");
+    assert!(judged["verdict"]["measures"]["reads"].as_u64() >= Some(10), "{said}");
+    assert!(said.contains("the new container restored: "), "{said}");
+    let mark = marked(&said);
+    let entries = judged["entries"].as_array().expect("the ledger");
+    let titles = entries.iter().filter_map(|it| it["deed"]["post"]["title"].as_str());
+    assert!(titles.clone().count() >= 10 && titles.clone().all(|it| it.starts_with(&mark)), "{entries:?}");
+    Lived { code, said, after: posts(second.address()), evidence }
+}
+
+/// What every title of the run begins with, as it said itself.
+fn marked(said: &str) -> String {
+    said.split_once("every title begins with \"")
+        .expect("the mark")
+        .1
+        .split('"')
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[test]
+fn a_live_deployment_is_redeployed_under_load_and_left_as_it_was() {
+    let Lived { code, said, evidence, after } = live(|_, _, _| {});
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("verdict: everything held, in 1 scenarios"), "{said}");
+    let titles: Vec<&str> = after.iter().map(|(_, title)| title.as_str()).collect();
+    assert_eq!(titles, ["not a proof"], "{said}");
+    let acknowledged = &evidence["scenarios"][0]["outcome"]["judged"]["verdict"]["measures"]["acknowledged"];
+    assert!(said.contains(&format!("note: removed {acknowledged} posts")), "{said}");
+    assert!(!said.contains("left behind"), "{said}");
+}
+
+#[test]
+fn a_post_that_cannot_be_removed_from_a_live_deployment_is_named_and_changes_the_exit_code() {
+    // Who is not the author may not remove a post, and is told 404 as if there were none.
+    let Lived { code, said, evidence, after } = live(|address, admin, other| {
+        let (id, _) = posts(address).into_iter().find(|it| it.1 != "not a proof").expect("a post of the run");
+        let target = format!("/api/collections/posts/records/{id}");
+        assert_eq!(call(address, "PATCH", &target, admin, &json!({ "author": other })).status, 200);
+    });
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("verdict: what ran held; left behind: 1"), "{said}");
+    let mark = marked(&said);
+    let kept: Vec<_> = after.iter().filter(|(_, title)| title.starts_with(&mark)).collect();
+    assert_eq!((after.len(), kept.len()), (2, 1), "{after:?}: {said}");
+    assert!(said.contains(&format!("left behind: post {}: 404", kept[0].0)), "{said}");
+    assert_eq!(evidence["left"].as_array().map(Vec::len), Some(1), "{}", evidence["left"]);
 }
 
 #[test]

@@ -14,6 +14,9 @@ use std::time::{Duration, SystemTime};
 /// The smallest part but the last, bytes.
 const SMALLEST_PART: usize = 5 << 20;
 
+/// How far a request's time may be off, milliseconds.
+const ALLOWED_SKEW_MS: u64 = 15 * 60 * 1000;
+
 #[derive(Debug, Clone)]
 pub(crate) struct Object {
     pub(crate) body: Bytes,
@@ -37,6 +40,10 @@ pub(crate) struct State {
     pub(crate) stale: Option<BTreeMap<String, Object>>,
     /// How far this server's clock is ahead, milliseconds.
     pub(crate) skew_ms: i64,
+    /// Refuses requests of another time.
+    pub(crate) refuses_skew: bool,
+    /// Answers puts as a bucket with versioning does.
+    pub(crate) versioned: bool,
     pub(crate) page: usize,
 }
 
@@ -71,6 +78,12 @@ impl Bucket {
         let skew = self.state().skew_ms;
         let by = Duration::from_millis(skew.unsigned_abs());
         if skew >= 0 { now + by } else { now - by }
+    }
+
+    /// Whether every request is of another time: clients have this machine's clock, which the signature's check sees to.
+    pub(crate) fn minds_time(&self) -> bool {
+        let state = self.state();
+        state.refuses_skew && state.skew_ms.unsigned_abs() > ALLOWED_SKEW_MS
     }
 
     /// Whether a put may go on; `complete` for the completion of an upload.
@@ -177,7 +190,12 @@ impl S3 for Bucket {
         let mut state = self.state();
         self.check(&state, &input.key, input.if_none_match.as_ref(), matches.as_deref(), false)?;
         self.store(&mut state, input.key, object);
-        Ok(S3Response::new(PutObjectOutput { e_tag: Some(ETag::Strong(etag)), ..Default::default() }))
+        let version_id = state.versioned.then(|| format!("version-{}", state.serial));
+        Ok(S3Response::new(PutObjectOutput {
+            e_tag: Some(ETag::Strong(etag)),
+            version_id,
+            ..Default::default()
+        }))
     }
 
     async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {

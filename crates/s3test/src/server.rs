@@ -126,6 +126,16 @@ impl Server {
         self.shared.bucket.state().skew_ms = ms;
     }
 
+    /// From now on requests whose time is more than 15 minutes off this server's clock are refused, as AWS does.
+    pub fn refuse_skew(&self, refuse: bool) {
+        self.shared.bucket.state().refuses_skew = refuse;
+    }
+
+    /// From now on puts are answered as in a bucket with versioning; older versions are not really kept.
+    pub fn claim_versions(&self, versioned: bool) {
+        self.shared.bucket.state().versioned = versioned;
+    }
+
     /// Entries on a page of a listing; 1000 at first.
     pub fn set_page(&self, entries: usize) {
         self.shared.bucket.state().page = entries;
@@ -268,6 +278,10 @@ async fn respond(
             return Ok(dated(answer(*status, page.into()), &shared));
         }
         _ => {}
+    }
+    if shared.bucket.minds_time() {
+        drop(request.into_body().collect().await);
+        return Ok(dated(error(403, "RequestTimeTooSkewed", None), &shared));
     }
     let range = request.headers().get(RANGE).cloned();
     let response =

@@ -14,6 +14,7 @@ pub mod layout;
 pub mod location;
 pub mod memory;
 pub mod ping;
+pub mod probe;
 pub mod reader;
 pub mod retry;
 pub mod s3;

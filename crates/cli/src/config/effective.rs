@@ -32,6 +32,7 @@ pub(crate) fn global_settings(config: &Config) -> Vec<Setting> {
     let every = heartbeat.map(|heartbeat| duration::format(heartbeat.interval));
     let rows = vec![
         ("exec", config.exec.clone().unwrap_or_default()),
+        ("single-writer", config.single_writer.to_string()),
         ("addr", config.addr.clone().unwrap_or_default()),
         ("socket: enabled", config.socket.enabled.to_string()),
         ("socket: path", config.socket.path.display().to_string()),

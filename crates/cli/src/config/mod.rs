@@ -45,6 +45,8 @@ pub(crate) const FOR_EVER: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 
 pub(crate) struct Config {
     /// The command to run while replicating.
     pub(crate) exec: Option<String>,
+    /// With a command: go on where a store cannot create only; the user says that nobody else writes.
+    pub(crate) single_writer: bool,
     /// Where log lines go and which.
     pub(crate) logging: Logging,
     /// Where metrics are served: `host:port` or `:port`.

@@ -59,6 +59,8 @@ fn top(world: &World, file: &File, notes: &mut Notes) -> Config {
     let mut config = Config { exec: said(file.exec.as_ref()), ..Config::default() };
     let origins = &mut config.origins;
     from_file(origins, "exec", file.exec.as_ref());
+    from_file(origins, "single-writer", file.single_writer.as_ref());
+    config.single_writer = notes.switch("single-writer", file.single_writer.as_ref()).unwrap_or(false);
     from_file(origins, "addr", file.addr.as_ref());
     from_file(origins, "heartbeat-url", file.heartbeat_url.as_ref());
     from_file(origins, "heartbeat-interval", file.heartbeat_interval.as_ref());

@@ -47,7 +47,7 @@ fn a_database_without_settings_has_litestreams_defaults() {
 fn every_setting_arrives() {
     let config = config(&with(
         "levels:\n  - interval: 10s\n  - interval: 1h\nsnapshot:\n  interval: 12h\n  retention: 720h\n\
-         l0-retention: 10m\nretention:\n  enabled: false\nshutdown-sync-timeout: 5s\nexec: app -x\n\
+         l0-retention: 10m\nretention:\n  enabled: false\nshutdown-sync-timeout: 5s\nexec: app -x\nsingle-writer: true\n\
          logging:\n  level: debug\n  type: json\n  stderr: true\n",
         "      sync-interval: 250ms\n      page-encoding: frame\n    meta-path: ~/meta\n    monitor-interval: 2s\n    checkpoint-interval: 5m\n    \
          busy-timeout: 3s\n    min-checkpoint-page-count: 7\n    truncate-page-n: 9\n    \
@@ -75,6 +75,7 @@ fn every_setting_arrives() {
     assert_eq!(config.databases[0].shutdown_timeout, seconds(5));
     assert!(config.databases[0].restore_if_missing);
     assert_eq!(config.exec.as_deref(), Some("app -x"));
+    assert!(config.single_writer);
     assert_eq!(config.logging, Logging { level: Some("debug".into()), json: true, stderr: true });
     assert_eq!(config.warnings, Vec::<String>::new());
 }

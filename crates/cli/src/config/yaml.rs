@@ -164,6 +164,7 @@ section! {
         "addr" => addr: Text,
         "mcp-addr" => mcp_addr: Text,
         "exec" => exec: Text,
+        "single-writer" => single_writer: Text,
         "socket" => socket: Socket,
         "logging" => logging: Logging,
         "levels" => levels: Vec<Spanned<LevelSection>>,

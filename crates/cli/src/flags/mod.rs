@@ -104,7 +104,8 @@ pub(crate) static READY_TIMEOUT: Flag = Flag::taking(
 .or("60s");
 pub(crate) static SINGLE_WRITER: Flag = Flag::switch(
     "single-writer",
-    "with -exec: go on where the store cannot create only; you say that nobody else writes",
+    "with -exec: go on where the store cannot create only; you say that nobody else writes (in the\n\
+     configuration: single-writer: true)",
 );
 pub(crate) static ONCE: Flag = Flag::switch("once", "replicate what is there and exit");
 pub(crate) static FORCE_SNAPSHOT: Flag =
@@ -158,6 +159,16 @@ pub(crate) static OF_GENERATION: Flag =
     Flag::taking("generation", "HEX", "list this generation of a v0.3 backup only (16 hex digits)");
 pub(crate) static RESET_DRY_RUN: Flag =
     Flag::switch("dry-run", "print what would be removed, remove nothing");
+pub(crate) static RESTORE: Flag = Flag::switch(
+    "restore",
+    "restore to a scratch place as well, have SQLite check the result, and compare it with the database if\n\
+     that is there and at the same transaction",
+);
+pub(crate) static SCRATCH: Flag = Flag::taking(
+    "scratch",
+    "DIR",
+    "with -restore: where the scratch place is made; else beside the database, or in $TMPDIR for a REPLICA_URL",
+);
 
 pub(crate) static LEVEL: Flag = Flag::taking("level", "0-9|all", "which level to list").or("0");
 pub(crate) static VERBOSE: Flag =
@@ -429,6 +440,49 @@ pub(crate) static VERBS: &[Verb] = &[
         doc: "Prints the manual page of a command, or of all of them, as roff: litekeep man restore | man -l -",
         flags: &[],
         run: verbs::papers::man,
+    },
+    Verb {
+        name: "doctor",
+        aliases: &[],
+        operands: &["[DB_PATH | REPLICA_URL]"],
+        max_operands: 1,
+        summary: "ask a store what it really does, and say what follows from that",
+        doc: "Asks the store of a replica what it really does: conditions, permissions, listings, ranges, clock. Everything\n\
+              is tried on objects of its own below litekeep-doctor/ in the replica's path, which are removed again; what\n\
+              could not be removed is named. Without an operand it takes the only database of the configuration.\n\n\
+              It ends with 0 when litekeep can run safely there, with 13 if the store cannot be reached or does not know\n\
+              these keys, with 23 if it lacks something that is needed, 130 or 143 after a signal, and with 1 for\n\
+              everything else.",
+        flags: &[&JSON, &CONFIG, &NO_EXPAND_ENV],
+        run: verbs::doctor::run,
+    },
+    Verb {
+        name: "verify",
+        aliases: &[],
+        operands: &["[DB_PATH | REPLICA_URL]"],
+        max_operands: 1,
+        summary: "walk a replica: is everything in it whole?",
+        doc: "Reads every file of a replica and checks its checksums, its seal, its place among the others, and that no\n\
+              level has a hole. Reads only. Without an operand it takes the only database of the configuration.\n\n\
+              It ends with 0 when everything that is promised is there (warnings included), with 12 if objects are\n\
+              missing, damaged or foreign, 10 if nothing was ever replicated there, 11 if the replica was wiped, 13 if it\n\
+              cannot be reached, 22 if the database has other pages than its own replica, and 1 for everything else.",
+        flags: &[&RESTORE, &SCRATCH, &PARALLELISM, &JSON, &CONFIG, &NO_EXPAND_ENV],
+        run: verbs::verify::run,
+    },
+    Verb {
+        name: "usage",
+        aliases: &[],
+        operands: &["[DB_PATH | REPLICA_URL]"],
+        max_operands: 1,
+        summary: "show what a replica takes up, how it grows, and what it costs",
+        doc: "Shows objects, bytes and ages of each level, growth and requests a day, what retention will free, and the\n\
+              monthly cost at the list prices of providers. Reads listings only, and a few objects' times. Without an\n\
+              operand it takes the only database of the configuration; for a REPLICA_URL it counts with the default\n\
+              settings.\n\n\
+              It ends with 0, with 13 if the replica cannot be reached, and with 1 for everything else.",
+        flags: &[&JSON, &CONFIG, &NO_EXPAND_ENV],
+        run: verbs::usage::run,
     },
     Verb {
         name: "version",

@@ -3,9 +3,11 @@
 pub(crate) mod config;
 pub(crate) mod control;
 pub(crate) mod databases;
+pub(crate) mod doctor;
 mod door;
 mod exec;
 pub(crate) mod follow;
+mod interrupt;
 pub(crate) mod ltx;
 pub(crate) mod papers;
 mod ready;
@@ -13,7 +15,9 @@ pub(crate) mod replicate;
 pub(crate) mod reset;
 pub(crate) mod restore;
 pub(crate) mod status;
+pub(crate) mod usage;
 pub(crate) mod v3;
+pub(crate) mod verify;
 pub(crate) mod version;
 mod watch;
 
@@ -120,6 +124,26 @@ pub(crate) fn named(world: &World, parsed: &Parsed) -> Result<Named, Trouble> {
         None => Err(Trouble::new(format!("{} is not in the configuration", path.display()))
             .cause(format!("the configuration lists {known} databases, and this is none of them"))
             .hint("`litekeep databases` lists them; a replica URL needs no configuration")),
+    }
+}
+
+/// As [`named`]; without an operand, the only database of the configuration.
+///
+/// # Errors
+/// See [`named`], and a configuration of no database or several.
+pub(crate) fn named_or_only(world: &World, parsed: &Parsed) -> Result<Named, Trouble> {
+    if !parsed.operands.is_empty() {
+        return named(world, parsed);
+    }
+    let config = crate::config::load(world, parsed)?;
+    warn(&config);
+    let mut databases = config.databases;
+    match (databases.pop(), databases.len()) {
+        (Some(database), 0) => Ok(Named { replica: database.replica.clone(), database: Some(database) }),
+        (None, _) => Err(Trouble::new("the configuration lists no database: name a replica URL")),
+        (Some(_), others) => Err(Trouble::new("which database? Name one of them, or a replica URL")
+            .cause(format!("the configuration lists {} databases", others + 1))
+            .hint("`litekeep databases` lists them")),
     }
 }
 

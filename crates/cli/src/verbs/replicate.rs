@@ -45,7 +45,8 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
         }
     }
     if let Some(words) = command {
-        return exec::run(world, &config, exec_command(parsed, words)?);
+        let command = exec_command(parsed, words, config.single_writer)?;
+        return exec::run(world, &config, command);
     }
     daemon::run(world, config, once.then(|| parsed.on(&flags::FORCE_SNAPSHOT)))
 }
@@ -97,7 +98,7 @@ fn plan(world: &World, parsed: &Parsed) -> Result<(Config, Option<Vec<String>>),
 }
 
 /// What the flags say of the command.
-fn exec_command(parsed: &Parsed, words: Vec<String>) -> Result<exec::Command, Trouble> {
+fn exec_command(parsed: &Parsed, words: Vec<String>, single_writer: bool) -> Result<exec::Command, Trouble> {
     let ready_url = parsed.given(&flags::READY_URL).map(ready::Address::parse).transpose()?;
     let time = |flag: &'static Flag, least: Duration| {
         let text = parsed.text(flag).unwrap_or_default();
@@ -110,7 +111,7 @@ fn exec_command(parsed: &Parsed, words: Vec<String>) -> Result<exec::Command, Tr
         ready_url,
         hand_over: time(&flags::HAND_OVER, exec::LEAST_HAND_OVER)?,
         ready_timeout: time(&flags::READY_TIMEOUT, exec::LEAST_READY)?,
-        single_writer: parsed.on(&flags::SINGLE_WRITER),
+        single_writer: parsed.on(&flags::SINGLE_WRITER) || single_writer,
     })
 }
 

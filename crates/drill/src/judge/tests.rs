@@ -228,6 +228,30 @@ const FAILED: &[Case] = &[
     ("redeploy", "a read that does not find a post acknowledged 200 ms before", Kind::Stale, |it| {
         it.entries.push(read(2, 510, Answer::Missing));
     }),
+    ("crash", "a read before the window that does not find its post", Kind::Stale, |it| {
+        it.entries.push(read(2, 994, Answer::Missing));
+    }),
+    ("wipe", "a read after the first success that does not find its post", Kind::Stale, |it| {
+        it.entries.push(read(2, 3_001, Answer::Missing));
+    }),
+    (
+        "straggler",
+        "the same of the first post that was acknowledged after the disturbance",
+        Kind::Stale,
+        |it| {
+            it.entries.push(read(3, 3_200, Answer::Missing));
+        },
+    ),
+    ("bucket-outage", "a read that is cut after the first success", Kind::Failure, |it| {
+        it.entries.push(read(2, 3_001, Answer::Cut(String::new())));
+    }),
+    ("crash", "a read that is answered 500 inside the window", Kind::Failure, |it| {
+        let answer = Answer::Refused { status: 500, retry_after: true, said: String::new() };
+        it.entries.push(read(2, 1_500, answer));
+    }),
+    ("wrong-key", "a read that does not find its post where nothing is disturbed", Kind::Stale, |it| {
+        it.entries.push(read(2, 1_500, Answer::Missing));
+    }),
     ("two-at-once", "a read that is cut", Kind::Failure, |it| {
         it.entries.push(read(2, 400, Answer::Cut(String::new())));
     }),
@@ -367,6 +391,15 @@ fn each_violation_is_seen_and_nothing_else() {
 }
 
 #[test]
+fn stale_reads_inside_the_window_are_counted_apart() {
+    let row = find("straggler").expect("a row");
+    let mut case = good_for(row);
+    case.entries.extend([994, 995, 3_000, 3_001].map(|sent| read(2, sent, Answer::Missing)));
+    let measures = judge(&case.entries, &case.facts, row).measures;
+    assert_eq!((measures.stale, measures.stale_inside, measures.reads), (2, 2, 5));
+}
+
+#[test]
 fn what_was_not_shown_is_no_violation_and_does_not_hold() {
     let mut case = good();
     case.facts.not_shown.push("no redeploy was seen".to_owned());
@@ -386,8 +419,17 @@ fn what_is_allowed_is_no_violation() {
         ("redeploy", "a read that does not find a post acknowledged less than 200 ms before", |it| {
             it.entries.push(read(2, 509, Answer::Missing));
         }),
-        ("crash", "a read that fails, where the row does not speak of reads", |it| {
+        ("crash", "a read that is cut inside the window", |it| {
             it.entries.push(read(2, 1_500, Answer::Cut(String::new())));
+        }),
+        ("wipe", "a read that is told 503 before the first success", |it| {
+            it.entries.push(read(2, 3_000, unavailable(true)));
+        }),
+        ("straggler", "a read before the first success that does not find a post: it is counted", |it| {
+            it.entries.push(read(2, 3_000, Answer::Missing));
+        }),
+        ("bucket-outage", "a read that was under way when the disturbance began", |it| {
+            it.entries.push(read(2, 995, Answer::Missing));
         }),
         ("crash", "a 503 with Retry-After inside the window", |it| {
             it.entries.push(post(4, 1_500, unavailable(true)));

@@ -40,21 +40,25 @@ impl Follower {
             return Err(self.gone(self.state.as_ref().map_or(Txid::FIRST, |state| state.txid))?);
         };
         let Some(target) = self.whole(newest)? else {
-            return Err(self.damaged(newest, &"its content in level 9 is not there yet"));
+            // The very first image, of which nothing was ever confirmed.
+            return Err(self.gone(newest)?);
         };
         self.newer = Some(self.restore(target)?);
         let (path, content) = self.keep_aside()?;
+        let why = match self.fell_back {
+            true => "the power went, and took commits from the database that the replica has",
+            false => "the database holds changes that the replica lacks",
+        };
         tracing::warn!(db = %self.database.display(), kept = %path.display(), transactions = own,
-            "the database holds changes that the replica lacks; they are kept aside, and it becomes the replica's \
-             newest state");
+            "{why}; what it holds is kept aside, and it becomes the replica's newest state");
         self.aside = Some((path.clone(), content));
-        // From here on the record would speak for a file that is about to be another.
-        self.local.forget().map_err(self.io("clear the state in"))?;
+        // The record stays until the file is another: what it is about to become is noted before that is committed.
         (self.state, self.sums, self.ready) = (None, None, None);
         self.ahead.clear();
         match self.jump(Some(target))? {
             Followed::Jumped(_) => {
                 self.aside = None;
+                (self.fell_back, self.passed) = (false, false);
                 Ok(Some(path))
             }
             _ => Err(self.sqlite()(super::busy())),
@@ -244,7 +248,7 @@ impl Follower {
         let forward = vec![content];
         let mut state = record_state(&self.local, &*self.env.files, &self.database, &record, tail, forward)
             .map_err(&io)?;
-        state.position = self.position();
+        state.stands_at(self.position());
         self.local.save(&state).map_err(&io)?;
         let sums =
             state.sums.map(|record| Sums::open(&*self.env.files, self.local.dir(), &record, state.page_size));
@@ -285,6 +289,7 @@ impl Follower {
             page_size: record.page_size,
             timestamp: record.timestamp,
             position: Position::before_any_frame(record.page_size),
+            captured: None,
             tail: 0,
             rewound_from: None,
             forward: vec![content],

@@ -36,7 +36,7 @@ use crate::forward::Newer;
 use crate::local::{self, Local, State};
 use crate::replicator::Env;
 use crate::restore;
-use crate::settings::Settings;
+use crate::settings::{Durability, Settings};
 use crate::sqlite::{Edge, is_busy};
 use crate::sums::Sums;
 use crate::survey;
@@ -121,6 +121,8 @@ pub struct Follower {
     place: Place,
     /// The file is from before a loss of power, and lacks what the replica had from it.
     fell_back: bool,
+    /// The chain went on past the recorded state, and may do so without it.
+    passed: bool,
     /// The WAL when `place` was found out, or left so by a commit of our own.
     seen: Option<Facts>,
     /// The recorded state was found in the replica.
@@ -171,6 +173,7 @@ impl Follower {
             layers: 0,
             place: Place::Unknown,
             fell_back: false,
+            passed: false,
             seen: None,
             met: false,
             epoch: None,
@@ -247,7 +250,7 @@ impl Follower {
     /// # Errors
     /// [`KeepError::Beside`] when the file is not a state of the chain; the local disk's and SQLite's.
     pub fn close(mut self) -> Result<(), KeepError> {
-        if self.find_place()? {
+        if self.find_place()? && self.place == Place::At {
             self.shrink_wal()?;
         }
         let io = self.io("leave the file at rest in");
@@ -255,10 +258,10 @@ impl Follower {
         self.into_local()?.end_work(&database).map_err(io)
     }
 
-    /// Whether the power went, and took commits from the file that the replica may hold: unlike any other file that is
-    /// [`Followed::Ahead`], it must not become the newest state.
-    pub(crate) fn fell_back(&self) -> bool {
-        self.fell_back
+    /// Whether a file that is [`Followed::Ahead`] must not become the newest state: the power took commits from it that
+    /// the replica may hold and whose writer was told so (`Durability::Replicated`), or the chain went on without it.
+    pub(crate) fn must_return(&self) -> bool {
+        self.passed || (self.fell_back && self.settings.durability == Durability::Replicated)
     }
 
     /// What [`Follower::into_local`] does and may fail at; may be repeated.
@@ -291,7 +294,7 @@ impl Follower {
             return Ok(Followed::Ahead);
         }
         if self.local.power_lost() {
-            self.local.begin_work().map_err(self.io("note the work in"))?;
+            self.local.forget_work().map_err(self.io("note the work in"))?;
         }
         if self.place == Place::Unsure {
             return self.leave_unsure();

@@ -12,7 +12,7 @@ use crate::slot::BuildError;
 use crate::sqlite::{Edge, Scan, is_busy};
 use crate::sums::{Sums, SumsWriter};
 use crate::survey;
-use litekeep_core::assess::{Advance, Facts, Position, Resume};
+use litekeep_core::assess::{self, Advance, Facts, Position, Resume};
 use litekeep_core::restore::LtxFile;
 use litekeep_core::retain;
 use litekeep_formats::crc::page_checksum;
@@ -55,7 +55,7 @@ impl Follower {
                 && let Some(state) = &mut self.state
             {
                 // Only checkpointed and cut off since: the change counter of the index says so.
-                state.position = Position::behind(&facts);
+                state.stands_at(Position::behind(&facts));
             }
             return Ok(true);
         }
@@ -140,29 +140,22 @@ impl Follower {
             _ => (place, recorded),
         };
         self.fell_back = self.place == Place::Ahead && self.local.power_lost() && self.lost_frames(&facts)?;
+        self.passed = false;
         if self.place == Place::At {
             self.adopt(scanned, &facts)?;
         }
         Ok(true)
     }
 
-    /// Whether the WAL no longer holds what was captured of it. After a loss of power that means a file from before:
-    /// what the replica has, and its writer had not synced, is gone from it.
+    /// Whether the file is from before what was captured of it: the replica has it, and its writer had not synced it.
     fn lost_frames(&mut self, facts: &Facts) -> Result<bool, KeepError> {
         let Some(state) = self.state.clone().filter(|state| state.rewound_from.is_none()) else {
             return Ok(false);
         };
-        let pending = Pending::load(Arc::clone(&self.env.files), &self.local, &state)
-            .map_err(self.io("read the state in"))?;
-        Ok(!self.is_intact(&pending, &state, facts)?)
-    }
-
-    /// Whether the WAL holds the frames up to where it was captured.
-    fn is_intact(&mut self, pending: &Pending, state: &State, facts: &Facts) -> Result<bool, KeepError> {
-        let position = pending.position();
+        let captured = state.captured();
         let frame =
-            self.wal.frame_at(position.frame, state.page_size).map_err(self.io("read the WAL beside"))?;
-        Ok((self.env.decisions.resume)(facts, frame, position) == Resume::Intact)
+            self.wal.frame_at(captured.frame, state.page_size).map_err(self.io("read the WAL beside"))?;
+        Ok(assess::fell_back(facts, frame, &captured))
     }
 
     /// How the file lies to its record.
@@ -194,8 +187,12 @@ impl Follower {
         if !pending.is_empty() || pending.commit() != state.commit {
             return Ok(false);
         }
-        Ok(self.is_intact(&pending, state, facts)?
-            && (self.env.decisions.advance)(facts, pending.position()) == Advance::Nothing)
+        let position = *pending.position();
+        let frame =
+            self.wal.frame_at(position.frame, state.page_size).map_err(self.io("read the WAL beside"))?;
+        let decisions = &self.env.decisions;
+        Ok((decisions.resume)(facts, frame, &position) == Resume::Intact
+            && (decisions.advance)(facts, &position) == Advance::Nothing)
     }
 
     pub(super) fn scan(&self) -> Result<Option<Scan>, KeepError> {
@@ -238,7 +235,7 @@ impl Follower {
         let record = SumsRecord { begun: scanned.begun, flushed: state.txid, commit: scanned.pages };
         state.sums = Some(record);
         state.forward = vec![scanned.content];
-        state.position = Position::behind(facts);
+        state.stands_at(Position::behind(facts));
         state.tail = self.env.random.next_u64();
         self.local.save(&state).map_err(self.io("save the state in"))?;
         self.sums =
@@ -261,7 +258,11 @@ impl Follower {
         };
         match survey::read_ends(&*self.env.store, &file)? {
             Some((header, trailer)) => {
-                if ours.is_some_and(|ours| ours != trailer.file) || self.came_late(txid)? {
+                if ours.is_some_and(|ours| ours != trailer.file) {
+                    return Ok(false);
+                }
+                if self.came_late(txid)? {
+                    self.passed = true;
                     return Ok(false);
                 }
                 self.epoch = self.epoch.max(header.seal().map(|seal| seal.epoch));
@@ -273,8 +274,13 @@ impl Follower {
                 // Compacted and deleted, or never there: a slot of our own that may still be staged is not known to be
                 // in the chain, and what it holds is not to be written over without a word.
                 let staged = self.local.staged().map_err(self.io("list the slots in"))?;
-                if staged.contains(&txid) || matches!(self.listed(txid)?, super::Listed::Behind) {
-                    return Ok(false);
+                match self.listed(txid)? {
+                    super::Listed::Behind => return Ok(false),
+                    super::Listed::Newest(newest) if staged.contains(&txid) => {
+                        self.passed = newest > txid;
+                        return Ok(false);
+                    }
+                    super::Listed::Newest(_) => {}
                 }
             }
         }

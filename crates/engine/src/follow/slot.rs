@@ -320,7 +320,7 @@ impl Follower {
     /// The slot is in the file; now the record says so.
     fn applied(&mut self, ready: Ready) -> Result<(), KeepError> {
         let Ready { mut next, pages, epoch, body, .. } = ready;
-        next.position = self.position();
+        next.stands_at(self.position());
         // Until the record stands, the note of the next state is what counts.
         self.place = Place::Unknown;
         self.local.save(&next).map_err(self.io("save the state in"))?;

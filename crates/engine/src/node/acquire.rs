@@ -97,6 +97,7 @@ impl Machine {
                     error,
                 };
                 follower.local().set_owner(&self.owner).map_err(io)?;
+                follower.local().begin_work().map_err(io)?;
                 let from = follower.tip().map(|state| state.txid);
                 match ownership::claim(store, epoch, &self.author(), from, self.env.clock.wall())? {
                     Claim::Made => Heard::Claimed(true),

@@ -308,9 +308,7 @@ impl Machine {
             return Ok((Stage::Following(follower), self.next_look - now));
         }
         match self.look(&mut follower)? {
-            Looked::Ahead if follower.fell_back() => {
-                tracing::warn!(db = %self.database.display(), "the power went, and with it commits that the replica \
-                    may hold; the replica's state takes the file's place");
+            Looked::Ahead if follower.must_return() => {
                 self.role(Role::Returning);
                 Ok((Stage::Returning(follower), Duration::ZERO))
             }

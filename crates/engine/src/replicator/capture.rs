@@ -130,7 +130,12 @@ impl Replicator {
     pub(super) fn take_once(&mut self, facts: &Facts) -> Result<bool, KeepError> {
         let position = *self.pending().position();
         let advance = (self.env.decisions.advance)(facts, &position);
+        // A writer that restarts the WAL shows new salts before its first frame, or for good if it fails there.
+        let restarting = facts.mx_frame == 0 && facts.salts != position.salts;
         let result = match advance {
+            Advance::Nothing if restarting && self.began_behind() => {
+                Err(CaptureError::Break(BreakReason::OtherLife))
+            }
             Advance::Nothing => return Ok(false),
             Advance::Break(reason) => Err(CaptureError::Break(reason)),
             Advance::Restarted { .. } if self.began_behind() => {

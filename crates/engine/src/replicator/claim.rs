@@ -101,6 +101,7 @@ impl Replicator {
             }
             Do::Claim(epoch) => {
                 self.local.set_owner(&self.owner).map_err(self.io("note the owner in"))?;
+                self.local.begin_work().map_err(self.io("note the work in"))?;
                 let (author, from) = (self.author(), self.chain.durable);
                 self.find("claim", now, move || {
                     ownership::claim(&*store, epoch, &author, from, env.clock.wall()).map(Found::Claim)
@@ -250,7 +251,6 @@ impl Replicator {
         self.term.tenancy = tenancy;
         tracing::info!(path = %self.path.display(), replica = %self.env.store.location(), owner = %self.owner,
             epoch = %self.chain.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string()), "initialized db");
-        self.local.begin_work().map_err(self.io("note the work in"))?;
         self.phase = Phase::Running;
         self.term.fence = None;
         if std::mem::take(&mut self.term.fenced) {

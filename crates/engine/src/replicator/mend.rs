@@ -4,7 +4,7 @@ use super::Replicator;
 use super::start::position_of;
 use crate::error::KeepError;
 use crate::slot::BuildError;
-use litekeep_core::assess::{BreakReason, Position};
+use litekeep_core::assess::BreakReason;
 use litekeep_core::limits;
 use litekeep_formats::crc::page_checksum;
 
@@ -67,9 +67,8 @@ impl Replicator {
     /// The tail is about to be written anew: what stands in it must not count any more.
     fn forget_tail(&mut self) -> Result<(), KeepError> {
         let Some(state) = &mut self.state else { return Ok(()) };
-        let position = Position::before_any_frame(state.page_size);
-        (state.position, state.tail) = (position, self.env.random.next_u64());
-        let (commit, tail) = (state.commit, state.tail);
+        state.give_up_position(self.env.random.next_u64());
+        let (position, commit, tail) = (state.position, state.commit, state.tail);
         if let Some(pending) = &mut self.pending {
             pending.reset(position, commit, tail);
         }

@@ -225,6 +225,7 @@ impl Replicator {
             page_size: head.page_size,
             timestamp: built.timestamp,
             position,
+            captured: None,
             tail: self.env.random.next_u64(),
             rewound_from: None,
             forward: Vec::new(),
@@ -383,7 +384,7 @@ impl Replicator {
                 }
                 _ => (self.sums, state.sums) = (None, None),
             }
-            (state.position, state.tail) = (Position::before_any_frame(state.page_size), tail);
+            state.give_up_position(tail);
             // The state first. On a full disk that may need the room which the slots take; then it is tried once more,
             // and a crash in between finds staged slots that do not reach the state, which count for nothing.
             let saved = self.local.save(state).is_ok();
@@ -394,9 +395,8 @@ impl Replicator {
                 tracing::warn!(db = %self.path.display(), %error, "the local state could not be saved");
             }
         }
-        let position = Position::before_any_frame(state.page_size);
-        (state.position, state.tail) = (position, tail);
-        let commit = state.commit;
+        state.give_up_position(tail);
+        let (position, commit) = (state.position, state.commit);
         if let Some(pending) = &mut self.pending {
             pending.reset(position, commit, tail);
         }

@@ -174,6 +174,7 @@ impl Replicator {
             database: None,
             timestamp: state.timestamp.max(tip.timestamp),
             position: Position::before_any_frame(state.page_size),
+            captured: None,
             tail: self.env.random.next_u64(),
             rewound_from: None,
             forward: Vec::new(),

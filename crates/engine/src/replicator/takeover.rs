@@ -158,6 +158,7 @@ impl Replicator {
             page_size: position.page_size,
             timestamp: tip.timestamp,
             position,
+            captured: None,
             tail: self.env.random.next_u64(),
             rewound_from: None,
             forward: Vec::new(),

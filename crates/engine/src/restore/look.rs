@@ -1,6 +1,7 @@
 //! What a replica holds: one look at its listings, and the few questions that listings leave open.
 
 use crate::restore::limits;
+use crate::survey::read_range;
 use litekeep_core::restore::{
     Catalog, LtxFile, NoPlan, Point, Search, Target, newest_before, plan_latest, plan_txid, v3,
 };
@@ -118,7 +119,7 @@ pub(crate) fn is_sealed(store: &dyn Store, look: &Look) -> Result<bool, StoreErr
 /// # Errors
 /// The store's, but for an object that is not there.
 pub fn header(store: &dyn Store, file: &LtxFile) -> Result<Option<Header>, StoreError> {
-    match store.read(&Key::Ltx(file.level, file.range), Some(0..Header::LEN as u64)) {
+    match read_range(store, &Key::Ltx(file.level, file.range), 0..Header::LEN as u64) {
         Ok(chunk) => Ok(Header::parse(&chunk.bytes).ok()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -254,7 +255,7 @@ pub(crate) fn file_checksum(
     range: TxidRange,
 ) -> Result<Option<Checksum>, StoreError> {
     let Some(file) = catalog.level(level).iter().find(|file| file.range == range) else { return Ok(None) };
-    match store.read(&Key::Ltx(level, range), Some(file.size.saturating_sub(8)..file.size)) {
+    match read_range(store, &Key::Ltx(level, range), file.size.saturating_sub(8)..file.size) {
         Ok(chunk) if chunk.total == file.size => {
             let field = chunk.bytes.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
             Ok(Checksum::from_stored(field))

@@ -32,7 +32,8 @@ pub use run::restore;
 pub use verify::IntegrityCheck;
 
 pub(crate) use apply::{check_header, key, neighbours};
-pub(crate) use fetch::{Object, Ranged};
+pub(crate) use fetch::{Budget, Object, Ranged, fetch};
+pub(crate) use verify::immutable_uri;
 
 use crate::files::Files;
 use crate::local::RestoredRecord;

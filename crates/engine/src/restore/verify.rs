@@ -86,7 +86,7 @@ fn ask(connection: &Connection, pragma: &str) -> rusqlite::Result<String> {
     connection.query_row(pragma, [], |row| row.get(0))
 }
 
-fn immutable_uri(path: &Path) -> String {
+pub(crate) fn immutable_uri(path: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     let mut uri = String::from("file:");
     for byte in path.as_os_str().as_bytes() {

@@ -48,8 +48,8 @@ pub(super) const FLAGS: [Row; 17] = [
         "",
         "go on with a store that replaces what is to be created only: you say that no other server\n\
          writes there, and nothing protects the data from one that does. Without this flag such a\n\
-         store is found out at the first write here, when reads are served already: that write is\n\
-         not applied, and the server ends",
+         store is refused at the start; only where nobody ever owned it is found out at the first\n\
+         write, which is not applied, and the server ends",
     ),
     (
         "strict-reads",

@@ -9,6 +9,7 @@ mod answer;
 mod body;
 pub(crate) mod client;
 mod listing;
+mod probe;
 mod tls;
 mod upload;
 

@@ -250,7 +250,7 @@ fn completed(answer: &Answer) -> Result<(), Setback> {
     Err(Setback { ambiguous: true, ..Setback::new(ErrorKind::Retry, text) })
 }
 
-fn complete_body(etags: &[String]) -> String {
+pub(super) fn complete_body(etags: &[String]) -> String {
     let mut body =
         String::from("<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
     for (index, etag) in etags.iter().enumerate() {

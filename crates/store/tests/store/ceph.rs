@@ -7,8 +7,9 @@ use crate::support::{TIME, clock, random, shared};
 use bytes::Bytes;
 use litekeep_store::conformance::{Effort, check};
 use litekeep_store::location::{S3Settings, Secret};
+use litekeep_store::probe::{Answer, Findings, Question, probe};
 use litekeep_store::s3::S3Store;
-use litekeep_store::{Created, ErrorKind, Key, Scope, Store as _, V3Generation};
+use litekeep_store::{Created, ErrorKind, Key, Scope, Settings, Store as _, V3Generation};
 use std::collections::BTreeMap;
 
 fn variable(name: &str) -> Option<String> {
@@ -51,6 +52,32 @@ fn r61_ceph_keeps_the_contract() {
     };
     // More than one page of a listing, and several rounds of the race.
     check(&make, Effort { objects: 1100, rounds: 6, ..Effort::default() }).unwrap();
+}
+
+#[test]
+fn ceph_is_known_by_its_answers() {
+    let Some(settings) = gateway("ceph probe") else { return };
+    let ask = |settings: S3Settings| {
+        let settings = S3Settings { path: format!("{}/a b", fresh()), ..settings };
+        probe(&Settings::S3(Box::new(settings)), clock(), random(), &|| false).unwrap()
+    };
+    let refused = |found: &Findings| -> Vec<&str> {
+        found.rows.iter().filter(|row| row.answer != Answer::Yes).map(|row| row.question.name()).collect()
+    };
+    let found = ask(settings.clone());
+    assert_eq!(
+        refused(&found),
+        ["if_match_quoted", "conditional_multipart", "conditional_delete"],
+        "{found:#?}"
+    );
+    assert_eq!(found.left, [""; 0], "{found:#?}");
+    let missing = S3Settings { bucket: "nobodys-bucket".into(), ..settings.clone() };
+    let wrong = S3Settings { secret_access_key: Some(Secret::new("wrong")), ..settings };
+    for (settings, code) in [(missing, "NoSuchBucket"), (wrong, "SignatureDoesNotMatch")] {
+        let found = ask(settings);
+        assert_eq!(found.answer(Question::Reach), Answer::No, "{found:#?}");
+        assert!(found.rows[0].detail.contains(code), "{found:#?}");
+    }
 }
 
 #[test]

@@ -12,4 +12,5 @@ mod backends;
 mod ceph;
 mod disk;
 mod location;
+mod probe;
 mod services;

@@ -83,6 +83,8 @@ pub(super) struct Faults {
     calls: u64,
     /// How many calls of each process failed as planned.
     failures: BTreeMap<Pid, u64>,
+    /// How often each process asked for a file to be durable.
+    syncs: BTreeMap<(Pid, String), u64>,
 }
 
 impl Faults {
@@ -111,6 +113,10 @@ impl Faults {
         self.failures.values().sum()
     }
 
+    pub(super) fn syncs(&self, pid: Pid, path: &str) -> u64 {
+        self.syncs.get(&(pid, path.to_owned())).copied().unwrap_or(0)
+    }
+
     pub(super) fn note_failure(&mut self, pid: Pid) {
         *self.failures.entry(pid).or_default() += 1;
     }
@@ -119,6 +125,9 @@ impl Faults {
     pub(super) fn enter(&mut self, call: Call, pid: Pid, path: &str) -> Result<(), Stop> {
         if !matches!(call, Call::Read | Call::Lock | Call::Barrier) {
             self.calls += 1;
+        }
+        if call == Call::Sync {
+            *self.syncs.entry((pid, path.to_owned())).or_default() += 1;
         }
         if !matches!(call, Call::Read | Call::Lock)
             && let Some(dead) = self.spring(call, pid)

@@ -194,6 +194,11 @@ impl Process {
         self.disk.state().faults.failures(self.pid)
     }
 
+    /// How often it asked for this file to be durable.
+    pub fn syncs(&self, path: &str) -> u64 {
+        self.disk.state().faults.syncs(self.pid, path)
+    }
+
     /// Whether it still runs.
     pub fn alive(&self) -> bool {
         self.disk.state().alive(self.pid)

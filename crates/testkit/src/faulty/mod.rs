@@ -14,6 +14,7 @@ mod tests;
 pub use plan::{Fault, Plan, Verb, Weather};
 
 use crate::clock::SimClock;
+use crate::disk::Disk;
 use crate::history::{History, fold};
 use crate::random::SeededRandom;
 use bytes::Bytes;
@@ -62,9 +63,10 @@ struct Bucket {
     late: Vec<Late>,
 }
 
-#[derive(Debug)]
 struct State {
     planner: Planner,
+    /// Of the machine that asks: once it is dead, nothing is asked any more.
+    disk: Option<Disk>,
     history: History,
     records: Vec<Record>,
     /// What a lagging listing would show: the newest listing but one.
@@ -85,6 +87,7 @@ impl FaultyStore {
     pub fn new(inner: Arc<dyn Store>, clock: SimClock, random: SeededRandom) -> Self {
         let state = State {
             planner: Planner::new(random),
+            disk: None,
             history: History::default(),
             records: Vec::new(),
             listings: HashMap::new(),
@@ -111,6 +114,12 @@ impl FaultyStore {
     /// Draws faults from the seed from here on.
     pub fn set_weather(&self, weather: Weather) {
         self.state().planner.weather = weather;
+    }
+
+    /// Whose requests these are, for [`Fault::PowerGoes`]. While the machine is dead, what its code still asks for never
+    /// leaves it.
+    pub fn powered_by(&self, disk: Option<Disk>) {
+        self.state().disk = disk;
     }
 
     /// Plans a fault.
@@ -181,7 +190,21 @@ impl FaultyStore {
     /// Begins an operation: what the network held back arrives, time passes, and perhaps a fault is drawn.
     fn begin(&self, verb: Verb, object: &str) -> Option<Fault> {
         self.deliver();
-        let fault = self.state().planner.draw(verb, object);
+        let fault = {
+            let mut state = self.state();
+            if state.disk.as_ref().is_some_and(Disk::is_dead) {
+                return Some(Fault::Refused(ErrorKind::Retry));
+            }
+            let fault = state.planner.draw(verb, object);
+            match (fault, &state.disk) {
+                (Some(Fault::PowerGoes { .. }), None) => None,
+                (Some(Fault::PowerGoes { .. }), Some(disk)) => {
+                    disk.cut_power();
+                    fault
+                }
+                _ => fault,
+            }
+        };
         if let Some(Fault::Slow(by)) = fault {
             self.clock.advance(by);
             self.deliver();
@@ -223,7 +246,10 @@ impl FaultyStore {
                 self.bucket().late.push(Late { due, ..late });
                 Err(trouble(ErrorKind::Retry, verb, key, "no answer"))
             }
-            Some(Fault::LostAnswer) => {
+            Some(Fault::PowerGoes { happens: false }) => {
+                Err(trouble(ErrorKind::Retry, verb, key, "it was never sent"))
+            }
+            Some(Fault::LostAnswer | Fault::PowerGoes { happens: true }) => {
                 apply()?;
                 Err(trouble(ErrorKind::Retry, verb, key, "the answer was lost"))
             }
@@ -260,7 +286,7 @@ impl FaultyStore {
                 }
                 Ok(Chunk { bytes: bytes.into(), ..chunk })
             }
-            Some(Fault::LostAnswer | Fault::HeldBack(_)) => {
+            Some(Fault::LostAnswer | Fault::HeldBack(_) | Fault::PowerGoes { .. }) => {
                 Err(trouble(ErrorKind::Retry, Verb::Read, key, "the answer was lost"))
             }
             _ => Ok(chunk),
@@ -276,7 +302,7 @@ fn trouble(kind: ErrorKind, verb: Verb, object: impl ToString, why: &str) -> Sto
 fn refusal(fault: Option<Fault>) -> Option<ErrorKind> {
     match fault {
         Some(Fault::Refused(kind)) => Some(kind),
-        Some(Fault::LostAnswer | Fault::HeldBack(_)) => Some(ErrorKind::Retry),
+        Some(Fault::LostAnswer | Fault::HeldBack(_) | Fault::PowerGoes { .. }) => Some(ErrorKind::Retry),
         _ => None,
     }
 }
@@ -376,7 +402,10 @@ impl Store for FaultyStore {
         }
         let answer = match fault {
             Some(Fault::Refused(kind)) => Err(trouble(kind, Verb::Delete, &object, "refused")),
-            Some(Fault::LostAnswer | Fault::HeldBack(_)) => self
+            Some(Fault::PowerGoes { happens: false }) => {
+                Err(trouble(ErrorKind::Retry, Verb::Delete, &object, "it was never sent"))
+            }
+            Some(Fault::LostAnswer | Fault::HeldBack(_) | Fault::PowerGoes { happens: true }) => self
                 .inner
                 .delete(keys)
                 .and_then(|()| Err(trouble(ErrorKind::Retry, Verb::Delete, &object, "the answer was lost"))),

@@ -62,6 +62,12 @@ pub enum Fault {
     Twice(Duration),
     /// A create happens, and is answered with 412 all the same: the network repeated it.
     Repeated,
+    /// The power of the machine that asks goes ([`super::FaultyStore::powered_by`]): before the request is sent, or, if
+    /// `happens`, before a request that changes something is answered.
+    PowerGoes {
+        /// Whether the request still happens.
+        happens: bool,
+    },
 }
 
 /// A fault for chosen operations.

@@ -6,7 +6,7 @@ use super::{Report, Scenario};
 use crate::disk;
 use crate::disk::Trap;
 use crate::disk::vfs::SeededSqlite;
-use crate::faulty::{Fault, Plan, Weather};
+use crate::faulty::{Fault, Plan, Verb, Weather};
 use crate::history::fold;
 use crate::sim::Finding;
 use litekeep::node::Role;
@@ -15,7 +15,7 @@ use litekeep_core::env::Clock;
 use std::time::Duration;
 
 /// Turns that the two write through, and the time that passes in each.
-const TURNS: u64 = 60;
+const TURNS: u64 = 40;
 const TURN: Duration = Duration::from_millis(250);
 
 /// What goes wrong with a machine, counted from when the second one begins to write.
@@ -32,6 +32,8 @@ pub enum Trouble {
     Disk(disk::Fault),
     /// A request to the bucket meets trouble.
     Request {
+        /// Of these alone; `None`: of any.
+        verb: Option<Verb>,
         /// How many requests come first.
         skip: u64,
         /// The trouble.
@@ -59,7 +61,7 @@ pub(super) struct Plans {
 }
 
 fn scenario(seed: u64, decisions: Decisions) -> Scenario {
-    let quiet = Scenario::any(seed);
+    let quiet = Scenario::plain(seed);
     Scenario { members: 2, turns: 0, weather: Weather::CLEAR, deaths: 0, sleeps: 0, decisions, ..quiet }
 }
 
@@ -106,9 +108,6 @@ impl World {
         self.report.met += self.members.iter().map(|member| member.disk.failures()).sum::<u64>();
         let records = self.members.iter().flat_map(|member| member.store.records());
         self.report.met += records.filter(|record| record.fault.is_some()).count() as u64;
-        for member in &self.members {
-            member.disk.heal();
-        }
         self.plans.sleeps.clear();
         self.come_to_rest()?;
         self.last_judgement()
@@ -124,9 +123,9 @@ impl World {
                 }
             }
             Trouble::Disk(fault) => member.disk.inject(fault.clone()),
-            Trouble::Request { skip, fault } => {
+            Trouble::Request { verb, skip, fault } => {
                 member.store.plan(Plan {
-                    verb: None,
+                    verb: *verb,
                     object: String::new(),
                     skip: *skip,
                     times: 1,
@@ -162,9 +161,11 @@ impl World {
         if !self.members[at].disk.is_dead() {
             return false;
         }
-        let wiped = self.plans.wiped.contains(&at);
+        let by_chance = self.scenario.power_losses > 0 && self.random.chance(1, 3);
+        let wiped = by_chance || self.plans.wiped.contains(&at);
         self.note(format!("member {at} loses its power{}", if wiped { ", and its disk" } else { "" }));
         self.report.deaths += 1;
+        self.report.power_losses += 1;
         let seed = self.random.below(u64::MAX);
         let member = &mut self.members[at];
         member.kill();

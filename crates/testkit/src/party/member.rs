@@ -95,11 +95,19 @@ impl Application for SharedDesk {
 pub(super) struct Running {
     // Connections close before their VFS goes.
     connection: Option<Connection>,
+    reader: Option<Reader>,
     node: Machine,
     queue: Queue,
     process: Process,
     vfs: Vfs,
     due: Duration,
+}
+
+/// A transaction that reads for long.
+struct Reader {
+    connection: Connection,
+    line: judge::Line,
+    turns: u64,
 }
 
 /// See the module's text.
@@ -115,6 +123,8 @@ pub(super) struct Member {
     pub(super) asleep: u64,
     /// Turns for which the store does not answer.
     pub(super) cut_off: u64,
+    /// Turns for which the disk stays full.
+    pub(super) full_for: u64,
     /// Digest of what happened on its former disks.
     pub(super) past: u64,
 }
@@ -150,7 +160,8 @@ impl Member {
             decisions: start.decisions,
         };
         let node = Machine::new(env, start.settings, Path::new(DATABASE), Arc::new(self.desk.clone()))?;
-        self.running = Some(Running { connection: None, node, queue, process, vfs, due: Duration::ZERO });
+        self.running =
+            Some(Running { connection: None, reader: None, node, queue, process, vfs, due: Duration::ZERO });
         Ok(())
     }
 
@@ -225,12 +236,62 @@ impl Running {
             Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
                 return Ok(false);
             }
-            Err(error) => return Err(format!("the application cannot write: {error}")),
+            Err(error) => {
+                self.connection = None;
+                return Err(format!("the application cannot write: {error}"));
+            }
         }
         let ticket = self.node.ask();
         desk.get().waiting.push(Waiting { id, ticket });
         self.due = Duration::ZERO;
         Ok(true)
+    }
+
+    /// Writes the whole database anew, if it may.
+    pub(super) fn vacuum(&mut self, desk: &SharedDesk) -> Result<(), String> {
+        let Some(connection) = self.connection.as_ref().filter(|_| desk.get().may) else { return Ok(()) };
+        self.due = Duration::ZERO;
+        match connection.execute_batch("VACUUM") {
+            Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(()),
+            Err(error) => {
+                self.connection = None;
+                Err(format!("the application cannot write anew: {error}"))
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Begins to read, for so many turns; whatever the node is.
+    pub(super) fn begin_to_read(&mut self, turns: u64) {
+        if self.reader.is_some() {
+            return;
+        }
+        let Ok(connection) = self.vfs.open(DATABASE) else { return };
+        // It may be refused for a moment; then nobody reads.
+        if connection.execute_batch("BEGIN").is_ok()
+            && let Ok(line) = judge::read(&connection)
+        {
+            self.reader = Some(Reader { connection, line, turns });
+        }
+    }
+
+    /// A turn of the reader; at its end it must still see what it saw.
+    pub(super) fn read_on(&mut self) -> Result<(), String> {
+        let Some(reader) = &mut self.reader else { return Ok(()) };
+        reader.turns = reader.turns.saturating_sub(1);
+        if reader.turns > 0 {
+            return Ok(());
+        }
+        let Some(Reader { connection, line, .. }) = self.reader.take() else { return Ok(()) };
+        match judge::read(&connection) {
+            Ok(now) if now == line => Ok(()),
+            found => Err(format!("a reader saw {line:?}, and then in the same transaction {found:?}")),
+        }
+    }
+
+    /// Nobody reads any more.
+    pub(super) fn end_reading(&mut self) {
+        self.reader = None;
     }
 
     /// Sees which rows are acknowledged.

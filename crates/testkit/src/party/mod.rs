@@ -8,6 +8,8 @@
 pub mod handover;
 mod judge;
 mod member;
+mod rest;
+mod trouble;
 mod world;
 pub mod wrong;
 
@@ -17,6 +19,7 @@ use crate::random::SeededRandom;
 use crate::sim::{BucketFlaw, Finding};
 use litekeep_core::decisions::Decisions;
 use std::fmt;
+use std::time::Duration;
 use world::World;
 
 /// What happens, besides what the seed decides.
@@ -35,6 +38,24 @@ pub struct Scenario {
     /// In so many of a thousand turns: a machine sleeps, or is cut off from the store, for longer than the protocol
     /// waits, or one of its next creates is.
     pub sleeps: u64,
+    /// In so many of a thousand turns a machine's wall clock jumps by up to ten minutes.
+    pub clock_jumps: u64,
+    /// In so many of a thousand turns an application begins to read for long, or writes its database anew.
+    pub odd_work: u64,
+    /// In so many of a thousand turns a machine's disk begins to be full, or to fail calls.
+    pub disk_trouble: u64,
+    /// In so many of a thousand turns a machine's power goes, at one of its next calls to the disk.
+    pub power_losses: u64,
+    /// In so many of a hundred turns nobody is on time, besides the usual one.
+    pub leaps: u64,
+    /// Slots go as soon as they may.
+    pub slots_go_early: bool,
+    /// Whether everybody is idle at the end, and what they ask for then is counted.
+    pub idle: bool,
+    /// How many restore points are restored at the end.
+    pub points: usize,
+    /// How old a proof may be, if not as old as the protocol says: a wrong one.
+    pub horizon: Option<Duration>,
     /// The engine's verdicts.
     pub decisions: Decisions,
     /// How it takes the bucket.
@@ -48,17 +69,58 @@ pub struct Scenario {
 impl Scenario {
     /// Some of everything.
     pub fn any(seed: u64) -> Self {
+        let random = SeededRandom::new(seed ^ 0x0004_0000);
+        let some = |of: &[u64]| random.pick(of).copied().unwrap_or(0);
+        Self {
+            clock_jumps: some(&[0, 0, 10]),
+            odd_work: some(&[0, 0, 30]),
+            disk_trouble: some(&[0, 0, 10]),
+            power_losses: some(&[0, 0, 10]),
+            idle: random.chance(1, 12),
+            points: if random.chance(1, 8) { usize::MAX } else { 4 },
+            ..Self::plain(seed)
+        }
+    }
+
+    /// Machines that sleep, and time that passes, beyond the life of a slot; and slots that go as soon as they may.
+    pub fn sleepers(seed: u64) -> Self {
+        let weather = Weather::CLEAR;
+        Self {
+            weather,
+            deaths: 0,
+            sleeps: 40,
+            leaps: 6,
+            turns: 600,
+            slots_go_early: true,
+            ..Self::plain(seed)
+        }
+    }
+
+    /// Machines that die, sleep and are cut off, and nothing else.
+    pub(super) fn plain(seed: u64) -> Self {
         let random = SeededRandom::new(seed ^ 0x0003_0000);
         let some = |of: &[u64]| random.pick(of).copied().unwrap_or(0);
         let held_back = some(&[0, 20, 60]);
         let weather = if random.chance(1, 2) { Weather::CLEAR } else { Weather::STORM };
+        let members = if random.chance(1, 4) { 3 } else { 2 };
+        let turns = some(&[150, 300, 600]);
+        let (deaths, sleeps) = (some(&[0, 5, 15]), some(&[0, 5, 15]));
         Self {
             seed,
-            members: if random.chance(1, 4) { 3 } else { 2 },
-            turns: some(&[150, 300, 600]),
-            weather: Weather { held_back, ..weather },
-            deaths: some(&[0, 5, 15]),
-            sleeps: some(&[0, 5, 15]),
+            members,
+            turns,
+            weather: Weather { held_back, truncated: some(&[0, 0, 20]), ..weather },
+            deaths,
+            sleeps,
+            clock_jumps: 0,
+            odd_work: 0,
+            disk_trouble: 0,
+            power_losses: 0,
+            leaps: 0,
+            slots_go_early: false,
+            idle: false,
+            points: 0,
+            horizon: None,
             decisions: Decisions::RIGHT,
             bucket: BucketFlaw::None,
             writes_on: false,
@@ -90,6 +152,14 @@ pub struct Report {
     pub freed: u64,
     /// Restores that were judged.
     pub restores: u64,
+    /// Other restore points that were judged.
+    pub points: u64,
+    /// Times that a disk, a clock or an application's odd work gave trouble.
+    pub troubles: u64,
+    /// Machines that lost their power.
+    pub power_losses: u64,
+    /// Idle times in which nothing but looks was asked.
+    pub idle: u64,
     /// Planned troubles of a script that were met.
     pub met: u64,
 }
@@ -106,6 +176,10 @@ impl Report {
         self.late += other.late;
         self.freed += other.freed;
         self.restores += other.restores;
+        self.points += other.points;
+        self.troubles += other.troubles;
+        self.power_losses += other.power_losses;
+        self.idle += other.idle;
     }
 }
 
@@ -116,7 +190,9 @@ impl fmt::Display for Report {
             f,
             "commits={commits} acknowledgements={acknowledged} terms={terms} closed={closed} lost={lost} "
         )?;
-        write!(f, "deaths={deaths} late={late} freed={freed} restores={restores}")
+        write!(f, "deaths={deaths} late={late} freed={freed} restores={restores} ")?;
+        let Self { points, troubles, power_losses, idle, .. } = self;
+        write!(f, "points={points} troubles={troubles} power_losses={power_losses} idle={idle}")
     }
 }
 

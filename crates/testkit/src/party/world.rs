@@ -12,11 +12,12 @@ use crate::history::{History, fold};
 use crate::random::SeededRandom;
 use litekeep::error::KeepError;
 use litekeep::local;
-use litekeep::node::{NodeSettings, Role};
+use litekeep::node::NodeSettings;
 use litekeep::restore::{Options, Outcome, RestoreEnv, RestoreError, restore};
-use litekeep::settings::Settings;
+use litekeep::settings::{Durability, Settings};
 use litekeep_core::env::Clock;
 use litekeep_core::ownership::Times;
+use litekeep_core::restore::Target;
 use litekeep_formats::Level;
 use litekeep_store::memory::MemoryStore;
 use std::collections::BTreeSet;
@@ -25,24 +26,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Turns that it may take until somebody who wants to write has an acknowledgement, once all trouble is over.
-const REST: u64 = 6_000;
+pub(super) const REST: u64 = 6_000;
 
 /// How many events of each kind a finding shows.
 const TRAIL: usize = 40;
 
 pub(super) struct World {
-    scenario: Scenario,
+    pub(super) scenario: Scenario,
     pub(super) random: SeededRandom,
     pub(super) clock: SimClock,
     /// The members' ways to it have their trouble; this one has none.
-    bucket: FaultyStore,
+    pub(super) bucket: FaultyStore,
     pub(super) members: Vec<Member>,
-    acknowledged: BTreeSet<i64>,
+    pub(super) acknowledged: BTreeSet<i64>,
     next_id: i64,
     pub(super) report: Report,
     pub(super) plans: Plans,
     turns: History,
-    settings: NodeSettings,
+    pub(super) settings: NodeSettings,
 }
 
 pub(super) type Turn = Result<(), String>;
@@ -65,11 +66,21 @@ impl World {
                 to_begin: false,
                 asleep: 0,
                 cut_off: 0,
+                full_for: 0,
                 past: 0,
             }
         });
         let members = members.collect();
-        let settings = settings(&random.fork("settings"));
+        let mut settings = settings(&random.fork("settings"));
+        settings.times.horizon = scenario.horizon.unwrap_or(settings.times.horizon);
+        if scenario.idle {
+            // Hours are watched, look by look.
+            settings.look_every = Duration::from_secs(1);
+        }
+        if scenario.slots_go_early {
+            settings.replication.levels = vec![Duration::from_secs(1), Duration::from_secs(10)];
+            settings.replication.l0_retention = Some(Duration::ZERO);
+        }
         Self {
             scenario: scenario.clone(),
             clock,
@@ -126,10 +137,13 @@ impl World {
             self.turn()?;
         }
         self.come_to_rest()?;
+        if self.scenario.idle {
+            self.stay_idle()?;
+        }
         self.last_judgement()
     }
 
-    fn set_weather(&self, weather: Weather) {
+    pub(super) fn set_weather(&self, weather: Weather) {
         self.members.iter().for_each(|member| member.store.set_weather(weather));
     }
 
@@ -153,8 +167,11 @@ impl World {
         }
         self.clock.advance(Duration::from_micros(self.random.between(10, 3000)));
         self.bucket.deliver();
-        self.count_down();
-        Ok(())
+        if self.scenario.leaps > 0 && self.random.chance(self.scenario.leaps, 100) {
+            self.leap();
+        }
+        self.trouble(at)?;
+        self.count_down()
     }
 
     /// Nobody is on time: past the hand-over, the reuse horizon (60 s), the life of a slot (180 s).
@@ -164,7 +181,7 @@ impl World {
         self.clock.advance(by);
     }
 
-    fn count_down(&mut self) {
+    fn count_down(&mut self) -> Turn {
         let weather = self.scenario.weather;
         for member in &mut self.members {
             member.asleep = member.asleep.saturating_sub(1);
@@ -172,7 +189,12 @@ impl World {
                 member.store.set_weather(weather);
             }
             member.cut_off = member.cut_off.saturating_sub(1);
+            if member.full_for == 1 {
+                member.disk.set_capacity(None);
+            }
+            member.full_for = member.full_for.saturating_sub(1);
         }
+        (0..self.members.len()).try_for_each(|at| self.read_on(at))
     }
 
     /// A process dies, with or without its disk.
@@ -256,7 +278,7 @@ impl World {
         if goes_on { Ok(()) } else { self.ended(at) }
     }
 
-    fn hear(&mut self, at: usize) {
+    pub(super) fn hear(&mut self, at: usize) {
         let member = &mut self.members[at];
         if let Some(running) = &member.running {
             running.hear(&member.desk);
@@ -275,7 +297,7 @@ impl World {
         }
     }
 
-    fn job(&mut self, at: usize) {
+    pub(super) fn job(&mut self, at: usize) {
         let random = self.random.fork("job");
         let member = &mut self.members[at];
         if let Some(running) = member.running.as_mut().filter(|_| member.asleep == 0) {
@@ -285,7 +307,7 @@ impl World {
     }
 
     /// Until somebody has something to do.
-    fn pass_time(&mut self) {
+    pub(super) fn pass_time(&mut self) {
         let awake = self.members.iter().filter(|member| member.asleep == 0);
         let due = awake.filter_map(|member| member.running.as_ref()).map(|running| running.due()).min();
         if let Some(due) = due.filter(|due| *due < Duration::MAX) {
@@ -298,7 +320,16 @@ impl World {
         let member = &mut self.members[at];
         let failure = member.status().and_then(|status| status.failure);
         let late = member.to_begin && matches!(failure.as_deref(), Some(KeepError::Beside { .. }));
-        let failed = member.running.as_ref().is_some_and(|running| running.failures() > 0);
+        let failed = member.running.as_ref().is_some_and(|running| running.failures() > 0)
+            && matches!(
+                failure.as_deref(),
+                Some(
+                    KeepError::Io { .. }
+                        | KeepError::Sqlite { .. }
+                        | KeepError::Build { .. }
+                        | KeepError::Local(_)
+                )
+            );
         member.kill();
         if failed {
             self.note(format!("member {at} ends by a failure of its disk: {failure:?}"));
@@ -315,19 +346,42 @@ impl World {
         Ok(())
     }
 
+    /// Whether a restore, or a first file, came to nothing by the machine's disk, so that the operator begins again with an
+    /// empty one.
+    fn disk_failed(&mut self, at: usize, failures: u64) -> bool {
+        if !self.mourn(at) && self.members[at].disk.failures() == failures {
+            return false;
+        }
+        self.note(format!("member {at} is to begin again, since its disk failed"));
+        let seed = self.random.below(u64::MAX);
+        let member = &mut self.members[at];
+        member.past = fold(member.past, &member.disk.history().to_le_bytes());
+        member.disk = empty_disk(&member.clock, seed);
+        true
+    }
+
     /// Restores, or begins, and starts the node.
     fn join(&mut self, at: usize) -> Turn {
         let there = self.members[at].disk.peek(DATABASE).is_some();
         let mut fresh = false;
         if !there {
             let member = &self.members[at];
-            match bring(&member.disk, &member.store, &member.clock) {
+            let failures = member.disk.failures();
+            match bring(&member.disk, &member.store, &member.clock, Target::Latest) {
                 Ok(Some(line)) => self.judge(&line)?,
-                Ok(None) => {
-                    make(&member.disk).map_err(|error| error.to_string())?;
-                    fresh = true;
-                }
+                Ok(None) => match make(&member.disk) {
+                    Ok(()) => fresh = true,
+                    Err(_) if self.disk_failed(at, failures) => return Ok(()),
+                    Err(error) => return Err(error.to_string()),
+                },
+                Err(_) if self.disk_failed(at, failures) => return Ok(()),
                 Err(RestoreError::Unreachable(_) | RestoreError::Unsettled { .. }) => return Ok(()),
+                // A read that stays short looks like a damaged file, as long as it does.
+                Err(RestoreError::Damaged { .. } | RestoreError::Gap { .. })
+                    if self.scenario.weather.truncated > 0 =>
+                {
+                    return Ok(());
+                }
                 Err(error) => return Err(format!("member {at} cannot restore: {error}")),
             }
         }
@@ -344,13 +398,17 @@ impl World {
             writes_on: self.scenario.writes_on,
             believes_all: self.scenario.believes_all,
         };
-        self.members[at].start(start).map_err(|error| format!("member {at} does not start: {error}"))
+        let failures = self.members[at].disk.failures();
+        match self.members[at].start(start) {
+            Err(_) if self.mourn(at) || self.members[at].disk.failures() > failures => Ok(()),
+            other => other.map_err(|error| format!("member {at} does not start: {error}")),
+        }
     }
 
     /// A restore from the bucket as it is now.
-    fn spot_check(&mut self) -> Turn {
+    pub(super) fn spot_check(&mut self) -> Turn {
         let scratch = empty_disk(&self.clock, 1);
-        match bring(&scratch, &self.bucket, &self.clock) {
+        match bring(&scratch, &self.bucket, &self.clock, Target::Latest) {
             Ok(Some(line)) => self.judge(&line),
             Ok(None) if self.acknowledged.is_empty() => Ok(()),
             Ok(None) => Err(format!("the replica is empty; {:?} were acknowledged", self.acknowledged)),
@@ -367,17 +425,6 @@ impl World {
             return Ok(());
         }
         Err(format!("{missing:?} were acknowledged and are not there; the history is {:?}", line.ids))
-    }
-
-    /// All trouble ends; everybody who wants to write gets an acknowledgement.
-    pub(super) fn come_to_rest(&mut self) -> Turn {
-        self.set_weather(Weather::CLEAR);
-        self.scenario.weather = Weather::CLEAR;
-        for member in &mut self.members {
-            (member.asleep, member.cut_off) = (0, 0);
-            member.store.forget_plans();
-        }
-        (0..self.members.len()).try_for_each(|at| self.rest_of(at))
     }
 
     /// A member gets its acknowledgement.
@@ -411,48 +458,15 @@ impl World {
         self.bucket.deliver();
         Ok(())
     }
-
-    /// Everybody leaves in order, after the last put arrived; what is restored then is everything, and every file is a part
-    /// of it.
-    pub(super) fn last_judgement(&mut self) -> Turn {
-        self.members.iter().for_each(|member| member.store.heal());
-        for at in 0..self.members.len() {
-            for _ in 0..REST {
-                let Some(running) = &mut self.members[at].running else { break };
-                running.stop(Duration::from_secs(60));
-                let goes_on = running.step(self.clock.boot(), true);
-                self.hear(at);
-                if !goes_on {
-                    break;
-                }
-                self.job(at);
-                self.pass_time();
-            }
-            let status = self.members[at].status();
-            if status.as_ref().is_some_and(|status| status.role != Role::Ended || status.failure.is_some()) {
-                return Err(format!("member {at} does not end in order: {status:?}"));
-            }
-        }
-        self.spot_check()?;
-        let scratch = empty_disk(&self.clock, 2);
-        let all = bring(&scratch, &self.bucket, &self.clock)
-            .map_err(|error| error.to_string())?
-            .unwrap_or_default();
-        for (at, member) in self.members.iter().enumerate() {
-            let Some(running) = &member.running else { continue };
-            let line = running.line().map_err(|what| format!("member {at}: {what}"))?;
-            if !all.ids.starts_with(&line.ids) {
-                return Err(format!("member {at} holds {:?}, the replica {:?}", line.ids, all.ids));
-            }
-        }
-        let disks = self.members.iter().flat_map(|member| member.disk.violations());
-        let broken: Vec<_> = disks.chain(self.bucket.violations()).collect();
-        if broken.is_empty() { Ok(()) } else { Err(broken.join("; ")) }
-    }
 }
 
 /// Restores as the command does, records it for the node, and reads what came; `None`: there is nothing yet.
-fn bring(disk: &Disk, store: &FaultyStore, clock: &SimClock) -> Result<Option<Line>, RestoreError> {
+pub(super) fn bring(
+    disk: &Disk,
+    store: &FaultyStore,
+    clock: &SimClock,
+    target: Target,
+) -> Result<Option<Line>, RestoreError> {
     let process = disk.process();
     let vfs = Vfs::new(&process);
     let env = RestoreEnv {
@@ -462,7 +476,8 @@ fn bring(disk: &Disk, store: &FaultyStore, clock: &SimClock) -> Result<Option<Li
         vfs: Some(vfs.name().to_owned()),
     };
     let state_dir = Some(local::directory(Path::new(DATABASE), None));
-    let options = Options { parallelism: 1, if_replica_exists: true, state_dir, ..Options::new(DATABASE) };
+    let options =
+        Options { parallelism: 1, if_replica_exists: true, state_dir, target, ..Options::new(DATABASE) };
     let Outcome::Restored(restored) = restore(&env, &options, &mut |_| {})? else { return Ok(None) };
     let wrong = |what: String| RestoreError::Sqlite(what);
     if let Some(record) = restored.record(env.store.location()) {
@@ -484,6 +499,7 @@ fn settings(random: &SeededRandom) -> NodeSettings {
             levels: vec![some(&[1000, 5000, 30_000]), some(&[10_000, 60_000])],
             restore_parallelism: 1,
             l0_retention: Some(some(&[0, 60_000])),
+            durability: Durability::Replicated,
             ..Settings::default()
         },
         times: Times { tenure: some(&[500, 2000]), hand_over: some(&[100, 1000, 5000]), ..Times::USUAL },

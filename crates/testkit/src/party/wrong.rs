@@ -5,6 +5,7 @@
 use super::Scenario;
 use crate::sim::BucketFlaw;
 use litekeep_core::decisions::Decisions;
+use std::time::Duration;
 
 /// What a restore may show of a broken rule.
 const SIGNS: &[&str] = &["acknowledged and are not there", "a mix of histories", "stands there twice"];
@@ -20,6 +21,7 @@ pub struct Variant {
     pub seeds: u64,
     /// How its mistake shows: what is found must say one of these.
     pub expects: &'static [&'static str],
+    scene: fn(u64) -> Scenario,
     spoil: fn(&mut Scenario),
 }
 
@@ -33,8 +35,13 @@ impl Variant {
 
     /// The same scenario with right ones.
     pub fn right(&self, seed: u64) -> Scenario {
-        Scenario { deaths: 15, sleeps: 15, turns: 300, ..Scenario::any(seed) }
+        (self.scene)(seed)
     }
+}
+
+/// Machines that die and sleep.
+fn busy(seed: u64) -> Scenario {
+    Scenario { deaths: 15, sleeps: 15, turns: 300, ..Scenario::plain(seed) }
 }
 
 /// All of them.
@@ -46,6 +53,7 @@ pub fn variants() -> Vec<Variant> {
             seeds: 40,
             // What it writes is undone each time, so that nothing is lost by it but its own turn.
             expects: &["gets no acknowledgement", "acknowledged and are not there", "a mix of histories"],
+            scene: busy,
             spoil: |scenario| scenario.writes_on = true,
         },
         Variant {
@@ -53,6 +61,7 @@ pub fn variants() -> Vec<Variant> {
             why: "takes everything that was committed for acknowledged when its epoch was lost",
             seeds: 40,
             expects: SIGNS,
+            scene: busy,
             spoil: |scenario| scenario.believes_all = true,
         },
         Variant {
@@ -60,6 +69,7 @@ pub fn variants() -> Vec<Variant> {
             why: "puts slots without asking whether the name is free, so the log locks nobody out",
             seeds: 40,
             expects: SIGNS,
+            scene: busy,
             spoil: |scenario| scenario.decisions = Decisions { create_only: false, ..Decisions::RIGHT },
         },
         Variant {
@@ -67,6 +77,7 @@ pub fn variants() -> Vec<Variant> {
             why: "R24: takes every name that is taken for one that it took itself",
             seeds: 40,
             expects: SIGNS,
+            scene: busy,
             spoil: |scenario| scenario.bucket = BucketFlaw::RefusedIsMine,
         },
         Variant {
@@ -74,9 +85,26 @@ pub fn variants() -> Vec<Variant> {
             why: "calls a slot durable when its put was sent",
             seeds: 40,
             expects: SIGNS,
+            scene: busy,
             spoil: |scenario| {
                 scenario.decisions = Decisions { durable_after_put: false, ..Decisions::RIGHT };
             },
+        },
+        Variant {
+            name: "reuses-freed-names",
+            why: "believes that a name is the chain's next however old its proof is: it was used, and freed by retention",
+            seeds: 150,
+            expects: SIGNS,
+            scene: Scenario::sleepers,
+            spoil: |scenario| scenario.horizon = Some(Duration::MAX),
+        },
+        Variant {
+            name: "frees-too-soon",
+            why: "retention that lets slots go before the horizon of every sleeper has passed",
+            seeds: 20,
+            expects: &["was deleted at an age"],
+            scene: Scenario::sleepers,
+            spoil: |scenario| scenario.bucket = BucketFlaw::FreesTooSoon,
         },
     ]
 }

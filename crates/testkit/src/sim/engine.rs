@@ -84,6 +84,11 @@ impl Engine {
         &self.process
     }
 
+    /// How often it brought the WAL into the database: each time it makes the file durable.
+    pub(super) fn checkpoints(&self) -> u64 {
+        self.process.syncs(DATABASE)
+    }
+
     /// One step; `false` once it has ended.
     pub(super) fn step(&mut self) -> bool {
         let step = self.replicator.step();

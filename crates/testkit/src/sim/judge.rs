@@ -88,7 +88,10 @@ impl World {
                 let found = judge(disk, DATABASE, &self.machine.ledger()).map_err(finding)?;
                 if found.at < self.acknowledged {
                     let promised = self.acknowledged;
-                    return Err(finding(format!("{found:?} came back where {promised:?} was acknowledged")));
+                    let ledger = self.machine.ledger();
+                    return Err(finding(format!(
+                        "{found:?} came back where {promised:?} was acknowledged: {ledger}"
+                    )));
                 }
                 Ok(found)
             }

@@ -17,10 +17,11 @@ pub mod wrong;
 
 pub(crate) use flaws::bucket;
 pub use flaws::{BucketFlaw, FilesFlaw, Flaws, PromiseFlaw};
+pub(crate) use trouble::fail_one;
 
 use crate::disk;
 use crate::disk::vfs::SeededSqlite;
-use crate::faulty::{Plan, Weather};
+use crate::faulty::{Fault, Plan, Weather};
 use crate::random::SeededRandom;
 use crate::workload::Shape;
 use std::fmt;
@@ -133,11 +134,25 @@ impl Scenario {
         Self { crash: Crash::Never, turns: 60, failing_call: Some(fault), ..Self::short(0, Fate::Survives) }
     }
 
-    /// The same scene, and a long idle time after it, with one request to the bucket that meets trouble: there are
-    /// puts, compaction, snapshots and retention in it.
+    /// Such a scene, and a long idle time after it, with one request to the bucket that meets trouble. The seed is one
+    /// with puts, compaction, snapshots, retention and checkpoints of the engine's own.
     pub fn troubled(plan: Plan) -> Self {
-        let failing_request = Some(plan);
-        Self { crash: Crash::Never, turns: 60, idle: true, failing_request, ..Self::short(0, Fate::Survives) }
+        Self {
+            seed: 2,
+            crash: Crash::Never,
+            turns: 120,
+            idle: true,
+            failing_request: Some(plan),
+            ..Self::short(0, Fate::Survives)
+        }
+    }
+
+    /// The same scene, where the power goes at a request of the engine: between two steps of a chore, which itself runs
+    /// in memory and makes no call to the disk.
+    pub fn unplugged(request: u64, happens: bool, disk: Fate) -> Self {
+        let fault = Fault::PowerGoes { happens };
+        let plan = Plan { verb: None, object: String::new(), skip: request, times: 1, fault };
+        Self { disk, ..Self::troubled(plan) }
     }
 
     /// A short scene with some of everything, for runs of very many seeds: most mistakes need few steps.
@@ -165,9 +180,11 @@ impl Scenario {
     /// Everything at once, for long runs.
     pub fn long(seed: u64) -> Self {
         let random = SeededRandom::new(seed ^ 0x0001_0000);
+        let weather = if random.chance(1, 4) { Weather::CLEAR } else { Weather::STORM };
+        let truncated = if random.chance(1, 2) { 20 } else { 0 };
         Self {
             name: "long",
-            weather: if random.chance(1, 4) { Weather::CLEAR } else { Weather::STORM },
+            weather: Weather { truncated, ..weather },
             turns: random.between(200, 3000),
             crash: Crash::Times(random.below(5)),
             kills: random.below(2),
@@ -206,6 +223,14 @@ pub struct Report {
     pub slots: u64,
     /// Breaks of the frame chain that were mended.
     pub breaks: u64,
+    /// Merged files that went up.
+    pub compactions: u64,
+    /// Snapshots that went up.
+    pub snapshots: u64,
+    /// Requests to delete.
+    pub deletions: u64,
+    /// Checkpoints of the engine's own.
+    pub checkpoints: u64,
     /// Times that the engine ended because the replica had gone another way (a late put of its former life).
     pub stops: u64,
 }
@@ -225,6 +250,10 @@ impl Report {
         self.idle_hours += other.idle_hours;
         self.slots += other.slots;
         self.breaks += other.breaks;
+        self.compactions += other.compactions;
+        self.snapshots += other.snapshots;
+        self.deletions += other.deletions;
+        self.checkpoints += other.checkpoints;
         self.stops += other.stops;
     }
 }
@@ -234,7 +263,10 @@ impl fmt::Display for Report {
         let Self { commits, acknowledgements, crashes, kills, troubles, restores, points, .. } = self;
         write!(f, "commits={commits} acknowledgements={acknowledgements} crashes={crashes} kills={kills} ")?;
         write!(f, "troubles={troubles} restores={restores} points={points} idle_hours={} ", self.idle_hours)?;
-        write!(f, "slots={} breaks={} stops={}", self.slots, self.breaks, self.stops)
+        write!(f, "slots={} breaks={} stops={} ", self.slots, self.breaks, self.stops)?;
+        let Self { compactions, snapshots, deletions, checkpoints, .. } = self;
+        write!(f, "compactions={compactions} snapshots={snapshots} deletions={deletions} ")?;
+        write!(f, "checkpoints={checkpoints}")
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) fn turn(machine: &mut Machine, scenario: &Scenario, random: &SeededRa
 }
 
 /// Makes a call fail, after `skip` of its kind.
-pub(super) fn fail_one(disk: &Disk, random: &SeededRandom, skip: u64) -> Fault {
+pub(crate) fn fail_one(disk: &Disk, random: &SeededRandom, skip: u64) -> Fault {
     let (call, error) = random.pick(&FAILURES).copied().unwrap_or((Call::Write, ErrorKind::Other));
     let mut path = random.pick(&PATHS).copied().unwrap_or_default().to_owned();
     if matches!(call, Call::SyncDir | Call::Remove) {

@@ -13,7 +13,7 @@ use crate::workload::{Place, Shape};
 use litekeep::error::KeepError;
 use litekeep::settings::Settings;
 use litekeep_core::env::Clock;
-use litekeep_formats::Txid;
+use litekeep_formats::{Level, Txid};
 use litekeep_store::memory::MemoryStore;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -106,6 +106,7 @@ impl World {
             self.machine.disk.inject(fault);
         }
         if let Some(plan) = self.scenario.failing_request.take() {
+            self.store.powered_by(Some(self.machine.disk.clone()));
             self.store.plan(plan);
         }
         self.set_trap();
@@ -247,6 +248,27 @@ impl World {
         let status = engine.status();
         self.report.slots += status.slots;
         self.report.breaks += status.breaks;
+        self.report.checkpoints += engine.checkpoints();
+    }
+
+    /// What the engines did in the bucket besides slots, and what met trouble.
+    pub(super) fn count_requests(&mut self) {
+        let report = &mut self.report;
+        report.met = self.machine.disk.failures();
+        for record in self.store.records() {
+            report.met += u64::from(record.fault.is_some());
+            let level = |level: Level| record.object.starts_with(&format!("level {level} file"));
+            match record.verb {
+                Verb::Put | Verb::Create if matches!(&*record.answer, "written" | "Yes") => {
+                    let snapshot = level(Level::SNAPSHOTS);
+                    let merged = !snapshot && !level(Level::SLOTS) && record.object.starts_with("level");
+                    report.snapshots += u64::from(snapshot);
+                    report.compactions += u64::from(merged);
+                }
+                Verb::Delete => report.deletions += u64::from(record.answer == "deleted"),
+                _ => {}
+            }
+        }
     }
 
     pub(super) fn job_turn(&mut self) {
@@ -331,6 +353,7 @@ impl World {
 
     fn after_power_loss(&mut self) -> Turn {
         self.report.crashes += 1;
+        self.store.powered_by(None);
         self.crashes_left = self.crashes_left.saturating_sub(1);
         self.machine.question = None;
         self.machine.stop_app();

@@ -114,9 +114,6 @@ const BOTH: &[&str] = &["no commit is", "integrity_check", "the pages give", "wa
 const FORGOTTEN: &[&str] = &["does not continue", "no commit is", "integrity_check", "the pages give"];
 /// Less than was acknowledged, or a start that takes another way.
 const ASTRAY: &[&str] = &["was acknowledged", "has a gap", "does not continue"];
-/// A slot in the place of another one: less than was acknowledged, a mix, or a chain that does not fit together.
-const OVERWRITTEN: &[&str] =
-    &["no commit is", "the pages give", "was acknowledged", "has a gap", "was built on another one"];
 /// Work without a cause.
 const RESTLESS: &[&str] = &["jobs while nothing happens", "requests in an idle hour"];
 /// A slot that is gone before its time.
@@ -226,7 +223,7 @@ fn about_the_wal() -> Vec<Variant> {
             200,
             chain_only,
             deadly,
-            PAGES,
+            BOTH,
             "believes every commit to which the checksums lead, whatever the index of the WAL says",
         ),
     ]
@@ -286,7 +283,7 @@ fn about_slots() -> Vec<Variant> {
             200,
             FilesFlaw::FullIsWritten,
             cramped,
-            BOTH,
+            FORGOTTEN,
             "takes the refusal of a full disk for a success",
         ),
         promises(
@@ -310,7 +307,6 @@ fn about_slots() -> Vec<Variant> {
 
 fn about_the_bucket() -> Vec<Variant> {
     let ack_before_put = Decisions { durable_after_put: false, ..RIGHT };
-    let overwrite_slot = Decisions { create_only: false, ..RIGHT };
     let never_settled = Decisions {
         agenda: |catalog, schedule, _| agenda::next(catalog, schedule, &Settled::default()),
         ..RIGHT
@@ -323,14 +319,6 @@ fn about_the_bucket() -> Vec<Variant> {
             stormy,
             LOST,
             "calls a slot durable when its put was sent",
-        ),
-        decides(
-            "overwrite-slot",
-            100,
-            overwrite_slot,
-            late,
-            OVERWRITTEN,
-            "puts slots without asking whether the name is free",
         ),
         decides(
             "never-settled",

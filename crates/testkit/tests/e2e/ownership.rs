@@ -72,6 +72,6 @@ fn r24_a_slot_that_is_taken_stops_the_daemon_which_says_by_whom() {
     assert!(!both);
     let (loser, log) =
         if daemon.is_running() { (newcomer.ended(), newcomer.log()) } else { (daemon.ended(), daemon.log()) };
-    assert!(!loser.success());
+    assert_eq!(loser.code(), Some(21), "{log}");
     assert!(log.contains("epoch"), "it must say by whom: {log}");
 }

@@ -87,6 +87,31 @@ fn every_synced_row_comes_back_from_s3_after_kills_and_a_wiped_disk() {
 }
 
 #[test]
+fn a_store_that_protects_from_nobody_is_refused_before_the_command_runs_unless_there_is_one_writer() {
+    let (server, bucket) = server(Profile::IgnoresConditions);
+    let place = Place::in_bucket(&bucket, "exec");
+    let (database, ran) = (place.database(), place.path("ran"));
+    let link = rusqlite::Connection::open(&database).expect("a database");
+    link.execute_batch("CREATE TABLE t(id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (2)")
+        .expect("rows");
+    drop(link);
+    let replicate = |flags: &[&str]| {
+        let mut command = place.litekeep();
+        command.args(["replicate", "-exec", &format!("touch '{}'", ran.display())]).args(flags);
+        command.arg(&database).arg(&place.url).output().expect("start litekeep")
+    };
+    let refused = replicate(&[]);
+    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+    assert!(said(&refused).contains("nothing would protect it from a second writer"), "{}", said(&refused));
+    assert!(!ran.exists(), "the command ran: {}", said(&refused));
+    assert!(!server.keys().iter().any(|key| key.ends_with(".ltx")), "{:?}", server.keys());
+    let taken = replicate(&["-single-writer"]);
+    assert_eq!(taken.status.code(), Some(0), "{}", said(&taken));
+    assert!(ran.exists(), "{}", said(&taken));
+    assert_eq!(ids(&place.restored(&[])), [1, 2]);
+}
+
+#[test]
 fn the_official_programs_read_our_replicas_on_ceph_at_every_page_size() {
     let Some(bucket) = Bucket::real() else { return };
     official_programs_read(&bucket, &ALL_SIZES);

@@ -1,12 +1,15 @@
 use litekeep_store::ErrorKind;
 use testkit::disk::{self, Call};
-use testkit::faulty;
+use testkit::faulty::{Fault, Plan, Verb};
 use testkit::sim::{Fate, Report, Scenario, run};
 
+/// Places that no scene has.
+const CAP: u64 = 1000;
+
 /// Runs a scene with its trouble at call n, for every n, until the trouble comes too late to be met.
-fn everywhere(what: &str, least: usize, scene: impl Fn(u64) -> Scenario, met: impl Fn(&Report) -> bool) {
+fn everywhere(what: &str, least: u64, scene: impl Fn(u64) -> Scenario, met: impl Fn(&Report) -> bool) {
     let (mut findings, mut places) = (Vec::new(), 0);
-    for n in 0..1000 {
+    for n in 0..CAP {
         match run(&scene(n)) {
             Ok(report) if !met(&report) => break,
             Ok(_) => {}
@@ -14,7 +17,7 @@ fn everywhere(what: &str, least: usize, scene: impl Fn(u64) -> Scenario, met: im
         }
         places += 1;
     }
-    assert!(places >= least, "{what}: only {places} places");
+    assert!((least..CAP).contains(&places), "{what}: {places} places");
     assert!(findings.is_empty(), "{} findings in {places} places\n{}", findings.len(), findings.join("\n"));
 }
 
@@ -56,9 +59,31 @@ fn a_failure_of_every_single_call_to_the_disk_loses_nothing_acknowledged() {
 /// Puts, compaction, snapshots and retention, and each request of theirs.
 #[test]
 fn trouble_with_every_single_request_to_the_bucket_loses_nothing_acknowledged() {
-    for fault in [faulty::Fault::Refused(ErrorKind::Retry), faulty::Fault::LostAnswer] {
-        let plan = |skip| faulty::Plan { verb: None, object: String::new(), skip, times: 1, fault };
+    use Fault::{LostAnswer, Refused, Truncated};
+    for (fault, verb, least) in
+        [(Refused(ErrorKind::Retry), None, 100), (LostAnswer, None, 100), (Truncated, Some(Verb::Read), 15)]
+    {
+        let plan = |skip| Plan { verb, object: String::new(), skip, times: 1, fault };
         let scene = |n| Scenario::troubled(plan(n));
-        everywhere(&format!("{fault:?} at request"), 10, scene, |report| report.met > 0);
+        everywhere(&format!("{fault:?} at request"), least, scene, |report| report.met > 0);
+    }
+}
+
+/// Chores run in memory, so that no call to the disk comes between two of their requests.
+#[test]
+fn a_power_loss_at_every_single_request_loses_nothing_acknowledged() {
+    let all = run(&Scenario::unplugged(u64::MAX, false, Fate::Survives)).unwrap();
+    assert!(all.compactions >= 3 && all.snapshots >= 2, "{all}");
+    assert!(all.deletions >= 3 && all.checkpoints >= 3, "{all}");
+    for (disk, happens) in
+        [(Fate::Survives, false), (Fate::Survives, true), (Fate::Wiped, false), (Fate::Wiped, true)]
+    {
+        let scene = |n| Scenario::unplugged(n, happens, disk);
+        everywhere(
+            &format!("power loss, {disk:?}, the request happens: {happens}, at"),
+            100,
+            scene,
+            |report| report.crashes > 0,
+        );
     }
 }

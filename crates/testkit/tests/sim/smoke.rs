@@ -41,7 +41,10 @@ type Found = (fn(u64) -> Scenario, u64, &'static str);
 fn seeds_that_once_found_something_pass() {
     const JOURNAL: &str = "a rollback leaves what free pages were given";
     const UNLINK: &str = "a failing look kept SQLite from removing its WAL";
-    let found: [Found; 16] = [
+    const NEVER_SYNCED: &str = "the name of the state directory was never synced";
+    const SAME_SNAPSHOT: &str = "a snapshot's put without an answer, made again with other bytes";
+    const HALF_RECORDED: &str = "a restore whose record failed, or a birth that was not recorded";
+    let found: [Found; 29] = [
         (Scenario::bulk, 110_711, JOURNAL),
         (Scenario::bulk, 200_711, JOURNAL),
         (Scenario::bulk, 202_154, JOURNAL),
@@ -57,6 +60,19 @@ fn seeds_that_once_found_something_pass() {
         (Scenario::bulk, 322_156, "a VACUUM that had failed came back from the WAL"),
         (Scenario::bulk, 306_614, "a record that had failed stood all the same"),
         (Scenario::bulk, 310_919, "a change to WAL mode failed unheard"),
+        (Scenario::bulk, 1168, NEVER_SYNCED),
+        (Scenario::bulk, 1768, SAME_SNAPSHOT),
+        (Scenario::bulk, 3695, SAME_SNAPSHOT),
+        (Scenario::bulk, 2215, "trouble that had passed was told of until the next commit"),
+        (Scenario::bulk, 20_434, "a full disk while the start compared"),
+        (Scenario::bulk, 203_977, "a fence whose record failed"),
+        (Scenario::bulk, 100_372, "a transaction that was no committed state"),
+        (Scenario::bulk, 104_741, "an application that does not sync goes back with its file"),
+        (Scenario::bulk, 108_160, "an application that does not sync goes back with its file"),
+        (Scenario::bulk, 102_787, HALF_RECORDED),
+        (Scenario::bulk, 109_895, "not explained"),
+        (Scenario::bulk, 102_711, "not explained"),
+        (Scenario::bulk, 1_092_259, "a WAL that was restarting hid what had not been taken"),
         (Scenario::bulk, 313_717, "a journal came back beside a file that was cut since"),
     ];
     for (scenario, seed, why) in found {

@@ -133,7 +133,13 @@ impl Store for Mistaken {
     }
 
     fn server_time(&self) -> Option<TimestampMs> {
-        if self.flaw == BucketFlaw::OwnClock { Some(self.clock.wall()) } else { self.inner.server_time() }
+        match self.flaw {
+            BucketFlaw::OwnClock => Some(self.clock.wall()),
+            BucketFlaw::FreesTooSoon => {
+                self.inner.server_time().map(|now| TimestampMs(now.0.saturating_add(180_000)))
+            }
+            _ => self.inner.server_time(),
+        }
     }
 
     fn limits(&self) -> Limits {

@@ -65,6 +65,8 @@ pub enum BucketFlaw {
     DeletesOneTooMany,
     /// Ages are by this machine's clock (R65).
     OwnClock,
+    /// Slots are three minutes older than they are.
+    FreesTooSoon,
     /// What the last listing did not show is not there (R60).
     ListIsTruth,
 }

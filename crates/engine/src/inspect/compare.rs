@@ -1,0 +1,176 @@
+//! Compares a restored database with the one that it is a copy of, page by page, through SQLite.
+//!
+//! Only reads, and sees one moment of the database: its application may go on meanwhile.
+
+use crate::files::RealFiles;
+use crate::local::{self, State};
+use litekeep_formats::wal::{WalHeader, frame_len};
+use litekeep_formats::{PageNo, Txid};
+use rusqlite::{Connection, OpenFlags};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where page 1 holds what SQLite counts anew whenever somebody writes: the change counter, the page count's validity
+/// and the version of the library that wrote last.
+const COUNTED: [std::ops::Range<usize>; 2] = [24..28, 92..100];
+
+/// How long a reader waits for a lock.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How the database and the restored copy lie to each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compared {
+    /// Every page is the same.
+    Same {
+        /// Pages compared.
+        pages: u32,
+    },
+    /// Pages differ.
+    Differs {
+        /// How many.
+        pages: u32,
+        /// The first one.
+        first: u32,
+        /// The WAL shows that nothing was written past what was replicated; else the database may simply have gone on.
+        certain: bool,
+    },
+    /// The database is at another transaction, or was never replicated to this place: nothing to compare.
+    Elsewhere(Option<Txid>),
+    /// There is no database.
+    NoDatabase,
+    /// It could not be read.
+    Unreadable(String),
+}
+
+/// Compares `database`, whose local state lies in `state_dir`, with `copy`, a restore of `txid` from `replica`.
+pub fn compare(database: &Path, state_dir: &Path, copy: &Path, replica: &str, txid: Txid) -> Compared {
+    match database.try_exists() {
+        Ok(true) => {}
+        Ok(false) => return Compared::NoDatabase,
+        Err(error) => return Compared::Unreadable(error.to_string()),
+    }
+    let here = |state: &State| state.replica == replica && state.txid == txid;
+    let state = match local::peek(&RealFiles, state_dir) {
+        Ok(Some(state)) if here(&state) => state,
+        Ok(state) => return Compared::Elsewhere(state.map(|state| state.txid)),
+        Err(error) => return Compared::Unreadable(error.to_string()),
+    };
+    let certain = wal_is_captured(database, &state);
+    let compared = match pages(database, copy, certain) {
+        Ok(compared) => compared,
+        Err(error) => return Compared::Unreadable(error),
+    };
+    match (compared, local::peek(&RealFiles, state_dir)) {
+        // It went on while we looked: its state shows it, or its WAL does already.
+        (Compared::Differs { .. }, Ok(Some(now))) if !here(&now) => Compared::Elsewhere(Some(now.txid)),
+        (Compared::Differs { pages, first, certain }, _) => {
+            Compared::Differs { pages, first, certain: certain && wal_is_captured(database, &state) }
+        }
+        (compared, _) => compared,
+    }
+}
+
+fn pages(database: &Path, copy: &Path, certain: bool) -> Result<Compared, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let connection = open(database).map_err(|error| text(&error))?;
+    let copy = File::open(copy).map_err(|error| text(&error))?;
+    let page_size: u32 =
+        connection.query_row("PRAGMA page_size", [], |row| row.get(0)).map_err(|error| text(&error))?;
+    let page_size = u64::from(page_size);
+    let expected = copy.metadata().map_err(|error| text(&error))?.len() / page_size.max(1);
+    let mut statement =
+        connection.prepare("SELECT pgno, data FROM sqlite_dbpage('main')").map_err(|error| text(&error))?;
+    let mut rows = statement.query([]).map_err(|error| text(&error))?;
+    let mut tally = Tally { seen: 0, differ: 0, first: 0 };
+    let mut other = vec![0; usize::try_from(page_size).unwrap_or(0)];
+    while let Some(row) = rows.next().map_err(|error| text(&error))? {
+        let number: u32 = row.get(0).map_err(|error| text(&error))?;
+        let data = row.get_ref(1).map_err(|error| text(&error))?;
+        let data = data.as_blob().map_err(|error| text(&error))?;
+        let same = read_page(&copy, number, &mut other).map_err(|error| text(&error))?
+            && is_same(number, data, &other);
+        tally.note(number, same || is_lock_page(number, page_size));
+    }
+    // Pages that only the copy has.
+    for number in u64::from(tally.seen) + 1..=expected {
+        tally.note(u32::try_from(number).unwrap_or(u32::MAX), false);
+    }
+    Ok(match tally.differ {
+        0 => Compared::Same { pages: tally.seen },
+        pages => Compared::Differs { pages, first: tally.first, certain },
+    })
+}
+
+struct Tally {
+    seen: u32,
+    differ: u32,
+    first: u32,
+}
+
+impl Tally {
+    fn note(&mut self, number: u32, same: bool) {
+        self.seen += 1;
+        if !same {
+            self.differ += 1;
+            if self.first == 0 {
+                self.first = number;
+            }
+        }
+    }
+}
+
+/// `false` where the copy ends before the page.
+fn read_page(copy: &File, number: u32, into: &mut [u8]) -> io::Result<bool> {
+    let offset = u64::from(number - 1) * into.len() as u64;
+    match copy.read_exact_at(into, offset) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        other => other.map(|()| true),
+    }
+}
+
+fn is_same(number: u32, data: &[u8], other: &[u8]) -> bool {
+    if number != 1 || data.len() != other.len() {
+        return data == other;
+    }
+    let counted = |at: &usize| COUNTED.iter().any(|range| range.contains(at));
+    (0..data.len()).filter(|at| !counted(at)).all(|at| data[at] == other[at])
+}
+
+fn is_lock_page(number: u32, page_size: u64) -> bool {
+    let size = u32::try_from(page_size).ok().and_then(litekeep_formats::PageSize::new);
+    size.is_some_and(|size| Some(size.lock_page()) == PageNo::new(number))
+}
+
+/// Without a WAL nobody has the file open, and it is read as it lies, so that nothing is made beside it.
+fn open(database: &Path) -> rusqlite::Result<Connection> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let alone = !beside(database, "-wal").exists();
+    let connection = match alone {
+        true => Connection::open_with_flags(crate::restore::immutable_uri(database), flags)?,
+        false => Connection::open_with_flags(database, flags - OpenFlags::SQLITE_OPEN_URI)?,
+    };
+    connection.busy_timeout(PATIENCE)?;
+    connection.execute_batch("BEGIN")?;
+    Ok(connection)
+}
+
+fn beside(database: &Path, suffix: &str) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Whether the WAL file holds no frame past what was captured. One that is gone says nothing.
+fn wal_is_captured(database: &Path, state: &State) -> bool {
+    let Ok(wal) = File::open(beside(database, "-wal")) else { return false };
+    let mut bytes = [0; WalHeader::LEN];
+    let len = wal.metadata().map_or(0, |found| found.len());
+    let header = wal.read_exact_at(&mut bytes, 0).ok().and_then(|()| WalHeader::parse(&bytes).ok());
+    let Some(header) = header else { return false };
+    let frames = (len - WalHeader::LEN as u64) / frame_len(state.page_size) as u64;
+    header.salts == state.position.salts && frames <= u64::from(state.position.frame)
+}

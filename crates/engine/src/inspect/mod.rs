@@ -1,0 +1,19 @@
+//! Looks at a replica without being its writer: is everything whole, and what does it cost?
+//!
+//! Reads only, and nothing but the replica (`compare` reads the database as well). Whether what it finds is bad for
+//! the user's next restore is said here; in which words and with which exit code, the command says.
+
+mod compare;
+mod count;
+mod gaps;
+mod usage;
+mod verify;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+pub use compare::{Compared, compare};
+pub use count::Counted;
+pub use usage::{LevelUsage, Requests, Usage, usage};
+pub use verify::{Issue, Kind, LevelCheck, Options, V3Beside, Verified, verify};
