@@ -6,6 +6,7 @@
 
 mod child;
 mod config;
+mod daemon;
 mod flags;
 mod log;
 mod output;

@@ -111,6 +111,13 @@ impl Trouble {
         self
     }
 
+    /// What happened; and why and what to try, in one line.
+    pub(crate) fn parts(self) -> (String, Option<String>) {
+        let Self { what, causes, hint, .. } = self;
+        let details: Vec<String> = causes.into_iter().chain(hint).collect();
+        (what, (!details.is_empty()).then(|| details.join("; ")))
+    }
+
     /// Sets what the process ends with.
     pub(crate) fn exit(mut self, exit: Exit) -> Self {
         self.exit = exit;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Arguments, environment, clock.
+#[derive(Clone)]
 pub(crate) struct World {
     /// The arguments after the program's name, or the first one that is no UTF-8.
     pub(crate) args: Result<Vec<String>, OsString>,

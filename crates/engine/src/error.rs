@@ -208,6 +208,16 @@ impl KeepError {
         }
     }
 
+    /// Whether a local disk has no room left.
+    pub fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Io { error, .. } => error.kind() == io::ErrorKind::StorageFull,
+            Self::Sqlite { error, .. } => error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
+            Self::Local(LocalError::Io { error, .. }) => error.kind() == io::ErrorKind::StorageFull,
+            _ => false,
+        }
+    }
+
     /// What a person can do about it, where that is known.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {

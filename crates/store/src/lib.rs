@@ -13,6 +13,7 @@ pub mod key;
 pub mod layout;
 pub mod location;
 pub mod memory;
+pub mod ping;
 pub mod probe;
 pub mod reader;
 pub mod retry;

@@ -174,6 +174,21 @@ pub(crate) static LEVEL: Flag = Flag::taking("level", "0-9|all", "which level to
 pub(crate) static VERBOSE: Flag =
     Flag::switch("verbose", "print the platform and the versions it is made of");
 
+pub(crate) static SOCKET: Flag = Flag::taking("socket", "PATH", "the control socket of the running litekeep")
+    .or("/var/run/litestream.sock");
+pub(crate) static TIMEOUT: Flag = Flag::taking("timeout", "SECONDS", "how long to wait at most").or("30");
+pub(crate) static SHORT_TIMEOUT: Flag =
+    Flag::taking("timeout", "SECONDS", "how long to wait at most").or("10");
+pub(crate) static WAIT: Flag =
+    Flag::switch("wait", "wait until the replica has everything that was committed before");
+pub(crate) static REPLICA_URL: Flag = Flag::taking(
+    "replica",
+    "URL",
+    "where the replica goes, such as s3://bucket/path or file:///backups/db; needed",
+);
+pub(crate) static UNREGISTER_DRY_RUN: Flag =
+    Flag::switch("dry-run", "print what would be done, ask nothing of the daemon");
+
 /// All verbs, in the order of the overview.
 pub(crate) static VERBS: &[Verb] = &[
     Verb {
@@ -314,6 +329,83 @@ pub(crate) static VERBS: &[Verb] = &[
         doc: "Shows what this machine knows of the databases; asks neither the replica nor a running litekeep.",
         flags: &[&JSON, &CONFIG, &NO_EXPAND_ENV, &FIRST_REPLICA],
         run: verbs::status::run,
+    },
+    Verb {
+        name: "info",
+        aliases: &[],
+        operands: &[""],
+        max_operands: 0,
+        summary: "show which litekeep is running",
+        doc: "Asks a running `litekeep replicate` over its control socket for its version, its process and its age.",
+        flags: &[&SHORT_TIMEOUT, &JSON, &SOCKET],
+        run: verbs::control::info,
+    },
+    Verb {
+        name: "list",
+        aliases: &[],
+        operands: &[""],
+        max_operands: 0,
+        summary: "list the databases of a running litekeep",
+        doc: "Lists the databases of a running `litekeep replicate`: replicating, open (the file is not there yet) or\n\
+              stopped, and when the replica last took something or was seen to have everything.",
+        flags: &[&SHORT_TIMEOUT, &JSON, &SOCKET],
+        run: verbs::control::list,
+    },
+    Verb {
+        name: "start",
+        aliases: &[],
+        operands: &["DB_PATH"],
+        max_operands: 1,
+        summary: "replicate a database again that was stopped",
+        doc: "Starts one database of a running `litekeep replicate` that was stopped, or has ended by an error.",
+        flags: &[&TIMEOUT, &JSON, &SOCKET],
+        run: verbs::control::start,
+    },
+    Verb {
+        name: "stop",
+        aliases: &[],
+        operands: &["DB_PATH"],
+        max_operands: 1,
+        summary: "stop one database of a running litekeep",
+        doc: "Makes the last sync of one database of a running `litekeep replicate` and stops it. It ends with 1 if the\n\
+              last changes are not in the replica; the database has stopped then too, and they go up at its next start.",
+        flags: &[&TIMEOUT, &JSON, &SOCKET],
+        run: verbs::control::stop,
+    },
+    Verb {
+        name: "sync",
+        aliases: &[],
+        operands: &["DB_PATH"],
+        max_operands: 1,
+        summary: "have a database synced now",
+        doc: "Has a running `litekeep replicate` sync a database at once. With -wait it ends with 0 only when the replica\n\
+              has everything that was committed before; without, when it is in the replica or on its way. Where nothing\n\
+              was committed, nothing is written.",
+        flags: &[&WAIT, &TIMEOUT, &JSON, &SOCKET],
+        run: verbs::control::sync,
+    },
+    Verb {
+        name: "register",
+        aliases: &[],
+        operands: &["-replica URL DB_PATH"],
+        max_operands: 1,
+        summary: "have one more database replicated",
+        doc: "Has a running `litekeep replicate` take one more database, until it ends; the configuration file is not\n\
+              changed. Keys come from the daemon's environment.",
+        flags: &[&REPLICA_URL, &TIMEOUT, &JSON, &SOCKET],
+        run: verbs::control::register,
+    },
+    Verb {
+        name: "unregister",
+        aliases: &[],
+        operands: &["DB_PATH"],
+        max_operands: 1,
+        summary: "have a database replicated no longer",
+        doc: "Makes the last sync of one database of a running `litekeep replicate` and takes it off the list. If the last\n\
+              changes are not in the replica it ends with 1 and the database stays on the list, stopped; asked once more,\n\
+              it goes all the same.",
+        flags: &[&UNREGISTER_DRY_RUN, &TIMEOUT, &JSON, &SOCKET],
+        run: verbs::control::unregister,
     },
     Verb {
         name: "reset",

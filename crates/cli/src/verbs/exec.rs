@@ -9,11 +9,13 @@
 //! what happened. It never asks a store itself.
 
 use super::door::{Door, Doorkeeper};
+use super::ready;
 use super::replicate::{keep_trouble, replicating_to, thread};
 use super::watch::{self, Seen};
-use super::{open, ready};
 use crate::child::{self, Running};
-use crate::config::Database;
+use crate::config::{Config, Database};
+use crate::daemon;
+use crate::daemon::fleet::{Fleet, Watched};
 use crate::signals;
 use crate::trouble::{Exit, Trouble};
 use crate::world::World;
@@ -73,7 +75,7 @@ pub(super) enum Event {
 
 /// One database.
 struct Member {
-    node: Node,
+    node: Arc<Node>,
     store: Arc<dyn Store>,
     database: Database,
     /// The last epoch that was owned.
@@ -147,7 +149,7 @@ struct House {
 }
 
 /// Runs a command over its databases until it, or a signal, or trouble ends it.
-pub(super) fn run(world: &World, databases: Vec<Database>, command: Command) -> Result<Exit, Trouble> {
+pub(super) fn run(world: &World, config: &Config, command: Command) -> Result<Exit, Trouble> {
     let (tell, told) = mpsc::channel();
     let signal = tell.clone();
     signals::listen(move |number| drop(signal.send(Event::Signal(number))))
@@ -174,7 +176,14 @@ pub(super) fn run(world: &World, databases: Vec<Database>, command: Command) -> 
         exit: Exit::OK,
         trouble: None,
     };
-    let begun = databases.into_iter().try_for_each(|database| house.keep(world, database));
+    let socket = daemon::bind(config);
+    // It starts and stops none of them, and so hears of no end.
+    let fleet = Fleet::new(Arc::new(world.clone()), |_| {});
+    let begun = config.databases.iter().try_for_each(|database| house.keep(world, &fleet, database.clone()));
+    if begun.is_ok() {
+        daemon::show(config, &fleet);
+    }
+    let _socket = daemon::serve_guests(socket, &fleet);
     if let Err(trouble) = begun {
         house.blame(trouble);
         house.end(None);
@@ -190,8 +199,9 @@ impl Member {
 }
 
 impl House {
-    fn keep(&mut self, world: &World, database: Database) -> Result<(), Trouble> {
-        let store = open(world, &database.replica)?;
+    fn keep(&mut self, world: &World, fleet: &Fleet, database: Database) -> Result<(), Trouble> {
+        let guest = fleet.guest(database.clone())?;
+        let store = Arc::clone(&guest.store);
         let env = Env {
             clock: Arc::clone(&world.clock),
             random: Arc::clone(&world.random),
@@ -215,6 +225,8 @@ impl House {
         let keeper = Doorkeeper { index, tell: self.tell.clone(), door: Arc::clone(&self.door) };
         let node = Node::start(env, settings, &database.path, Arc::new(keeper))
             .map_err(|error| keep_trouble(&format!("can't replicate {}", database.path.display()), &error))?;
+        let node = Arc::new(node);
+        guest.entrust(Watched(Arc::downgrade(&node)));
         replicating_to(&database);
         let (ended, tell) = (node.when_ended(), self.tell.clone());
         self.members.push(Member { node, store, database, epoch: None, unowned: None, ended: false });

@@ -1,6 +1,7 @@
 //! One file per verb, and the way from the arguments to it.
 
 pub(crate) mod config;
+pub(crate) mod control;
 pub(crate) mod databases;
 pub(crate) mod doctor;
 mod door;
@@ -111,7 +112,9 @@ pub(crate) fn named(world: &World, parsed: &Parsed) -> Result<Named, Trouble> {
     let path = world.path(operand);
     let known = config.databases.len();
     let wanted = parsed.given(&flags::REPLICA);
-    match config.databases.into_iter().find(|database| database.path == path) {
+    let in_directory =
+        || config.directories.iter().find_map(|it| crate::daemon::folder::database_at(it, &path));
+    match config.databases.iter().find(|database| database.path == path).cloned().or_else(in_directory) {
         Some(database) if wanted.is_some_and(|name| name != database.replica_name) => {
             let name = wanted.unwrap_or_default();
             let what = format!("replica \"{name}\" not found for database \"{}\"", path.display());

@@ -1,68 +1,27 @@
 //! `litekeep replicate`: databases kept in their replicas until a signal, the end of the command, or trouble that
 //! nobody but a person can mend.
 //!
-//! One thread waits for events and decides; every keeper, the signals and the command have threads of their own that
-//! only tell it what happened. Whatever ends the run, the last sync is made, and what it could not bring up decides
-//! the exit code.
+//! This file reads what is asked for and restores what is missing; the databases themselves are the daemon's business, or
+//! with a command, that of `exec`.
 
-use super::{exec, open, ready, restore};
+use super::{exec, ready, restore};
 use crate::config::{self, Config, Database};
+use crate::daemon;
 use crate::flags::{self, Flag, Parsed};
 use crate::log;
-use crate::signals;
 use crate::text::{duration, words};
 use crate::trouble::{Exit, Trouble};
 use crate::world::World;
 use litekeep::error::KeepError;
-use litekeep::files::RealFiles;
-use litekeep::jobs::Threads;
-use litekeep::keeper::Keeper;
 use litekeep::local;
-use litekeep::replicator::{Env, Health};
 use litekeep::restore::{Options, Outcome, Skipped};
-use litekeep_core::decisions::Decisions;
-use litekeep_core::env::Clock;
-use litekeep_formats::{Level, TxidRange};
+use litekeep_store::ErrorKind;
 use litekeep_store::location::{ReplicaUrl, Settings};
-use litekeep_store::{Entry, ErrorKind, Key, Scope, Store};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
 /// What "one try" at the end may take at least: a timeout of zero would give up before the first answer.
-pub(super) const ONE_TRY: Duration = Duration::from_secs(5);
-
-/// How long `-once` bears trouble without progress.
-const ONCE_PATIENCE: Duration = Duration::from_secs(30);
-
-/// What the deciding thread hears.
-enum Event {
-    Signal(i32),
-    Ended(usize, Option<Arc<KeepError>>),
-    Synced(Result<(), Trouble>),
-}
-
-/// A run, after its start.
-struct Run {
-    keepers: Vec<Kept>,
-    tell: Sender<Event>,
-    told: Receiver<Event>,
-    /// How many signals came.
-    signals: u32,
-    /// The first thing that went wrong.
-    trouble: Option<Trouble>,
-}
-
-/// One database of a run.
-struct Kept {
-    /// Shared with the thread that waits for a sync; the run holds the last one.
-    keeper: Arc<Keeper>,
-    store: Arc<dyn Store>,
-    database: Database,
-    ended: bool,
-    /// Its last sync is under way.
-    stopping: bool,
-}
+pub(crate) const ONE_TRY: Duration = Duration::from_secs(5);
 
 /// Does what the flags say.
 pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
@@ -87,19 +46,9 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     }
     if let Some(words) = command {
         let command = exec_command(parsed, words, config.single_writer)?;
-        return exec::run(world, config.databases, command);
+        return exec::run(world, &config, command);
     }
-    let (tell, told) = mpsc::channel();
-    let signal = tell.clone();
-    signals::listen(move |number| drop(signal.send(Event::Signal(number))))
-        .map_err(|error| Trouble::new("can't listen for signals").because(&error))?;
-    let mut run = Run { keepers: Vec::new(), tell, told, signals: 0, trouble: None };
-    match config.databases.into_iter().try_for_each(|database| run.keep(world, database)) {
-        Ok(()) if once => run.sync_once(world, parsed.on(&flags::FORCE_SNAPSHOT)),
-        Ok(()) => run.wait(),
-        Err(trouble) => run.blame(trouble),
-    }
-    run.close()
+    daemon::run(world, config, once.then(|| parsed.on(&flags::FORCE_SNAPSHOT)))
 }
 
 /// What to replicate and what to run meanwhile.
@@ -137,7 +86,12 @@ fn plan(world: &World, parsed: &Parsed) -> Result<(Config, Option<Vec<String>>),
             words::split(&line).map_err(|why| Trouble::new("the command of -exec can't be run").cause(why))
         })
         .transpose()?;
-    if config.databases.is_empty() {
+    if command.is_some() && !config.directories.is_empty() {
+        return Err(Trouble::new("a `dir` can't be replicated beside a command (-exec) yet")
+            .hint("list each database by its `path`"));
+    }
+    let may_come = config.socket.enabled && command.is_none();
+    if config.databases.is_empty() && config.directories.is_empty() && !may_come {
         return Err(Trouble::new("there is no database to replicate").hint("list them under `dbs:`"));
     }
     Ok((config, command))
@@ -189,196 +143,8 @@ fn restore_first(world: &World, database: &Database) -> Result<(), Trouble> {
     Ok(())
 }
 
-impl Run {
-    /// Begins to replicate a database.
-    fn keep(&mut self, world: &World, database: Database) -> Result<(), Trouble> {
-        let store = open(world, &database.replica)?;
-        let env = Env {
-            clock: Arc::clone(&world.clock),
-            random: Arc::clone(&world.random),
-            files: Arc::new(RealFiles),
-            vfs: None,
-            store: Arc::clone(&store),
-            spawner: Arc::new(Threads),
-            decisions: Decisions::RIGHT,
-        };
-        let keeper = Keeper::start(env, database.settings.clone(), &database.path).map_err(|error| {
-            let what = format!("can't replicate {}", database.path.display());
-            keep_trouble(&what, &error)
-        })?;
-        replicating_to(&database);
-        let ended = keeper.when_ended();
-        let (tell, index) = (self.tell.clone(), self.keepers.len());
-        let keeper = Arc::new(keeper);
-        self.keepers.push(Kept { keeper, store, database, ended: false, stopping: false });
-        thread("ended", move || drop(tell.send(Event::Ended(index, ended()))))
-    }
-
-    /// Waits for the reason to end: a signal, or trouble with every database.
-    fn wait(&mut self) {
-        while let Ok(event) = self.told.recv() {
-            match event {
-                Event::Signal(signal) => {
-                    self.signals += 1;
-                    let signal = signals::name(signal);
-                    tracing::info!(signal, "signal received, litekeep shutting down");
-                    return;
-                }
-                Event::Ended(index, why) => {
-                    self.ended(index, why);
-                    if self.keepers.iter().all(|kept| kept.ended) {
-                        return;
-                    }
-                }
-                Event::Synced(..) => {}
-            }
-        }
-    }
-
-    fn ended(&mut self, index: usize, why: Option<Arc<KeepError>>) {
-        let kept = &mut self.keepers[index];
-        kept.ended = true;
-        let path = kept.database.path.display();
-        let Some(error) = why else {
-            let txid = kept.keeper.status().durable.map_or_else(String::new, |txid| txid.to_string());
-            tracing::info!(db = %path, %txid, "replica sync complete");
-            return;
-        };
-        let what = if kept.stopping {
-            format!("the last changes of {path} are not in the replica")
-        } else {
-            format!("replication of {path} has ended")
-        };
-        tracing::error!(db = %path, %error, "{}", if kept.stopping { "final sync failed" } else { "replication ended" });
-        let trouble = keep_trouble(&what, &error);
-        self.blame(trouble);
-    }
-
-    /// Keeps the first thing that went wrong; it is what the process ends with.
-    fn blame(&mut self, trouble: Trouble) {
-        self.trouble.get_or_insert(trouble);
-    }
-
-    /// Waits until every database is in its replica as it is now.
-    fn sync_once(&mut self, world: &World, snapshot: bool) {
-        let mut waiting = self.keepers.len();
-        for kept in &self.keepers {
-            let (keeper, tell) = (Arc::clone(&kept.keeper), self.tell.clone());
-            let path = kept.database.path.clone();
-            let (store, clock) = (Arc::clone(&kept.store), Arc::clone(&world.clock));
-            let sync = move || {
-                let result = synced(&keeper)
-                    .map_err(|error| match keeper.status().health {
-                        Health::Waiting => {
-                            Trouble::new(format!("there is no database at {}", path.display()))
-                        }
-                        _ => keep_trouble(&format!("can't sync {}", path.display()), &error),
-                    })
-                    .and_then(|()| if snapshot { snapshotted(&keeper, &*store, &*clock) } else { Ok(()) });
-                drop(keeper);
-                drop(tell.send(Event::Synced(result)));
-            };
-            if let Err(trouble) = thread("sync", sync) {
-                return self.blame(trouble);
-            }
-        }
-        while waiting > 0 {
-            let Ok(event) = self.told.recv() else { return };
-            match event {
-                Event::Signal(_) => {
-                    return self.blame(
-                        Trouble::new("a signal came before the sync was done").exit(Exit::NOT_SYNCED),
-                    );
-                }
-                Event::Synced(Ok(())) => waiting -= 1,
-                Event::Synced(Err(trouble)) => return self.blame(trouble),
-                Event::Ended(index, why) => {
-                    self.ended(index, why);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// The last sync of every database, each within its time; a second signal ends the waiting.
-    fn close(mut self) -> Result<Exit, Trouble> {
-        for kept in &mut self.keepers {
-            kept.stopping = !kept.ended;
-            let limit = kept.database.shutdown_timeout;
-            kept.keeper.begin_stop(if limit.is_zero() { ONE_TRY } else { limit });
-        }
-        while self.keepers.iter().any(|kept| !kept.ended) {
-            let Ok(event) = self.told.recv() else { break };
-            match event {
-                Event::Signal(signal) => {
-                    self.signals += 1;
-                    let signal = signals::name(signal);
-                    if self.signals > 1 {
-                        tracing::warn!(signal, "second signal received, giving the last sync up");
-                        self.keepers.iter().for_each(|kept| kept.keeper.begin_stop(Duration::ZERO));
-                    } else {
-                        tracing::info!(signal, "signal received, the last sync is under way");
-                    }
-                }
-                Event::Ended(index, why) => self.ended(index, why),
-                Event::Synced(..) => {}
-            }
-        }
-        tracing::info!("litekeep shut down");
-        self.trouble.map_or(Ok(Exit::OK), Err)
-    }
-}
-
-/// Waits until all is in the replica; trouble without progress is borne for a while.
-fn synced(keeper: &Keeper) -> Result<(), Arc<KeepError>> {
-    const LOOK: Duration = Duration::from_secs(1);
-    let mut borne = Duration::ZERO;
-    loop {
-        let before = keeper.status();
-        match keeper.sync(LOOK) {
-            Ok(_) => return keeper.status().failure.map_or(Ok(()), Err),
-            Err(KeepError::Timeout(_)) => {}
-            Err(KeepError::Ended(Some(failure))) => return Err(failure),
-            Err(error) => return Err(Arc::new(error)),
-        }
-        let now = keeper.status();
-        let moving = now.built != before.built || now.durable != before.durable;
-        let stuck = matches!(now.health, Health::Troubled | Health::Waiting);
-        borne = if stuck && !moving { borne + LOOK } else { Duration::ZERO };
-        if now.health == Health::Waiting || borne >= ONCE_PATIENCE {
-            let timeout = Arc::new(KeepError::Timeout(borne.max(LOOK).as_secs_f64()));
-            return Err(now.trouble.unwrap_or(timeout));
-        }
-    }
-}
-
-/// Waits until the replica holds a snapshot of its newest transaction: looked for where it has to be.
-fn snapshotted(keeper: &Keeper, store: &dyn Store, clock: &dyn Clock) -> Result<(), Trouble> {
-    const LOOK: Duration = Duration::from_millis(200);
-    keeper.snapshot();
-    let mut waited = Duration::ZERO;
-    loop {
-        let status = keeper.status();
-        let Some(newest) = status.durable else { return Ok(()) };
-        let snapshots = store.list(&Scope::Level(Level::SNAPSHOTS)).map_err(|error| {
-            Trouble::new("can't look for the snapshot").because(&error).exit(restore::UNREACHABLE)
-        })?;
-        let covers =
-            |entry: &Entry| matches!(entry.key, Key::Ltx(_, range) if TxidRange::max(range) >= newest);
-        if snapshots.iter().any(covers) {
-            return Ok(());
-        }
-        let stuck = status.health != Health::Good;
-        waited = if stuck { waited + LOOK } else { Duration::ZERO };
-        if status.health == Health::Ended || waited >= ONCE_PATIENCE {
-            return Err(Trouble::new("the snapshot was not taken").exit(Exit::NOT_SYNCED));
-        }
-        clock.sleep(LOOK);
-    }
-}
-
 /// The line that people look for at a start.
-pub(super) fn replicating_to(database: &Database) {
+pub(crate) fn replicating_to(database: &Database) {
     let path = database.path.display();
     let interval = format!("{:?}", database.settings.sync_interval);
     match &database.replica {
@@ -399,7 +165,7 @@ pub(super) fn replicating_to(database: &Database) {
 }
 
 /// An error of the engine, for people, with the exit code that tells its kind.
-pub(super) fn keep_trouble(what: &str, error: &KeepError) -> Trouble {
+pub(crate) fn keep_trouble(what: &str, error: &KeepError) -> Trouble {
     let exit = match error {
         KeepError::Unsent { .. } | KeepError::Uncaptured { .. } | KeepError::Timeout(_) => Exit::NOT_SYNCED,
         KeepError::Fenced { .. } => Exit::FENCED,
@@ -419,7 +185,7 @@ pub(super) fn keep_trouble(what: &str, error: &KeepError) -> Trouble {
     }
 }
 
-pub(super) fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Trouble> {
+pub(crate) fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Trouble> {
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(work)

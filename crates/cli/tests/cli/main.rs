@@ -2,11 +2,13 @@
 
 mod args;
 mod config;
+mod daemon;
 mod doctor;
 mod listing;
 mod replicate;
 mod reset;
 mod restore;
+mod scrape;
 mod usage;
 mod util;
 mod verify;

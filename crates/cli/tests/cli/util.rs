@@ -143,6 +143,11 @@ impl Running {
         }
     }
 
+    /// What it has said on stdout so far, as far as somebody waited for it.
+    pub(crate) fn seen(&self) -> &str {
+        &self.seen
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&mut self, signal: Signal) -> &mut Self {
         rustix::process::kill_process(Pid::from_child(&self.child), signal).expect("sent");

@@ -9,6 +9,7 @@ use crate::wal::CaptureError;
 use litekeep_core::assess::{Advance, BreakReason, Facts};
 use litekeep_core::decisions::Handover;
 use litekeep_core::limits;
+use litekeep_formats::wal;
 use std::time::Duration;
 
 /// When the last things happened, on the boot clock.
@@ -152,6 +153,10 @@ impl Replicator {
             }
             Ok(captured) => {
                 self.pending().absorb(captured);
+                let from = if matches!(advance, Advance::Append { .. }) { position.frame } else { 0 };
+                let frames = self.pending().position().frame.saturating_sub(from);
+                let bytes = u64::from(frames) * frame_len(facts);
+                self.shared.update(|status| status.captured_bytes += bytes);
                 Ok(true)
             }
             Err(CaptureError::Break(reason)) => {
@@ -267,7 +272,17 @@ impl Replicator {
             self.timing.event = None;
         }
         self.timing.last_look = now;
-        self.shared.update(|status| status.wal_frames = facts.mx_frame);
+        let took = self.env.clock.boot().saturating_sub(now);
+        let wal_size = match facts.mx_frame {
+            0 => 0,
+            frames => wal::frame_offset(frames.saturating_add(1), facts.page_size),
+        };
+        self.shared.update(|status| {
+            (status.wal_frames, status.wal_size) = (facts.mx_frame, wal_size);
+            if changed {
+                status.captures.add(true, took);
+            }
+        });
         Ok(())
     }
 
@@ -356,6 +371,11 @@ impl Replicator {
             (status.epoch, status.create_only, status.polling) = (epoch, create_only, polling);
         });
     }
+}
+
+/// Bytes of one WAL frame.
+fn frame_len(facts: &Facts) -> u64 {
+    wal::frame_len(facts.page_size) as u64
 }
 
 /// SQLite's own word for "not now".

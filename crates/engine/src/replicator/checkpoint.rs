@@ -43,8 +43,11 @@ impl Replicator {
         if now < at {
             return Ok(at - now);
         }
-        let left = self.checkpoint()?;
-        Ok(self.checkpoint_tried(left, now))
+        let began = self.env.clock.boot();
+        let tried = self.checkpoint();
+        let took = self.env.clock.boot().saturating_sub(began);
+        self.shared.update(|status| status.checkpoints.add(tried.is_ok(), took));
+        Ok(self.checkpoint_tried(tried?, now))
     }
 
     /// Notes how an attempt went; returns when the next may be made.

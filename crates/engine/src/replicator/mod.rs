@@ -19,7 +19,7 @@ mod status;
 mod takeover;
 mod tenancy;
 
-pub use status::{Health, Status};
+pub use status::{Health, Status, Work};
 
 pub(crate) use claim::closed_without;
 pub(crate) use status::Shared;

@@ -22,6 +22,26 @@ pub enum Health {
     Ended,
 }
 
+/// How often something was done, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Work {
+    /// How often, failures among them.
+    pub count: u64,
+    /// How often it failed.
+    pub failures: u64,
+    /// All of it together.
+    pub time: Duration,
+}
+
+impl Work {
+    /// Notes one more.
+    pub(super) fn add(&mut self, ok: bool, time: Duration) {
+        self.count += 1;
+        self.failures += u64::from(!ok);
+        self.time += time;
+    }
+}
+
 /// A replicator's state for people and metrics.
 #[derive(Debug, Clone, Default)]
 pub struct Status {
@@ -43,6 +63,16 @@ pub struct Status {
     pub slots: u64,
     /// Frames committed in the WAL now.
     pub wal_frames: u32,
+    /// The WAL up to the newest committed frame, bytes: what a reader of it would have to read.
+    pub wal_size: u64,
+    /// What was taken from the WAL so far.
+    pub captures: Work,
+    /// Bytes of WAL frames that were taken so far.
+    pub captured_bytes: u64,
+    /// Checkpoints so far; one that leaves frames behind, because somebody reads or writes, counts as well.
+    pub checkpoints: Work,
+    /// How often trouble was met: each try counts.
+    pub troubles: u64,
     /// How often the chain of WAL frames was broken and mended by comparing pages.
     pub breaks: u64,
     /// How often a whole image was shipped.
@@ -159,6 +189,7 @@ impl Shared {
         let mut inner = self.inner();
         let known = inner.status.trouble.as_ref().is_some_and(|old| old.to_string() == text);
         inner.status.trouble = Some(Arc::clone(error));
+        inner.status.troubles += 1;
         if inner.status.health != Health::Ended {
             inner.status.health = Health::Troubled;
         }

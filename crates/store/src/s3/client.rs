@@ -263,8 +263,13 @@ impl Pending {
     }
 }
 
+/// The HTTP client of a bucket, for a request that is none of a bucket's.
+pub(crate) fn plain(settings: &S3Settings) -> Result<reqwest::Client, NoAnswer> {
+    tls::client(settings)
+}
+
 /// One worker thread for all buckets of the process: the work is waiting.
-fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Result<(), NoAnswer> {
+pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Result<(), NoAnswer> {
     static RUNTIME: OnceLock<Result<Runtime, String>> = OnceLock::new();
     let runtime = RUNTIME.get_or_init(|| {
         tokio::runtime::Builder::new_multi_thread()
@@ -313,7 +318,7 @@ async fn collect(
 }
 
 /// The error and its causes in one line, without the URL.
-fn transport(error: reqwest::Error) -> NoAnswer {
+pub(crate) fn transport(error: reqwest::Error) -> NoAnswer {
     let (connect, error) = (error.is_connect(), error.without_url());
     let mut text = error.to_string();
     let mut source = std::error::Error::source(&error);

@@ -7,7 +7,7 @@
 
 mod answer;
 mod body;
-mod client;
+pub(crate) mod client;
 mod listing;
 mod probe;
 mod tls;
@@ -21,7 +21,8 @@ use crate::{
     Chunk, Created, Entry, ErrorKind, Failure, Head, Key, Limits, Scope, Store, StoreError, Upload, Version,
     times,
 };
-use answer::{Answer, NoAnswer};
+use answer::Answer;
+pub(crate) use answer::NoAnswer;
 use bytes::Bytes;
 #[cfg(test)]
 pub(crate) use client::encode_path;

@@ -1,0 +1,466 @@
+//! The control socket: Litestream's paths and JSON over a Unix socket.
+//!
+//! Who may open the socket may stop backups and read any file that litekeep can read: its mode is its only protection, and
+//! it has that mode from its first moment on.
+
+use super::fleet::{Done, Fleet, Member, Refused, SyncFailed};
+use super::http::{self, Request, Response};
+use crate::config::{Database, Socket};
+use crate::text::time;
+use crate::trouble::Trouble;
+use crate::verbs;
+use litekeep::error::KeepError;
+use litekeep::replicator::Status;
+use litekeep_formats::{TimestampMs, Txid};
+use rustix::fs::Mode;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What is waited for where a request does not say.
+const TIMEOUT: u64 = 30;
+/// The longest that anybody may wait.
+const LONGEST: u64 = 24 * 60 * 60;
+/// How long a sync without `wait` looks whether it is done all the same.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// A bound socket; its file goes when this does.
+pub(crate) struct Bound {
+    listener: Option<UnixListener>,
+    path: PathBuf,
+}
+
+impl Bound {
+    /// Binds the socket. One that nobody listens on is replaced.
+    ///
+    /// # Errors
+    /// Something else is at its path, another process listens there, or the file system says no.
+    pub(crate) fn bind(socket: &Socket) -> io::Result<Self> {
+        let path = &socket.path;
+        match std::fs::symlink_metadata(path) {
+            Ok(meta) if !meta.file_type().is_socket() => {
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, "what is there is no socket"));
+            }
+            Ok(_) if UnixStream::connect(path).is_ok() => {
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));
+            }
+            Ok(_) => std::fs::remove_file(path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        // For nobody at first: between the bind and the chmod anybody could connect.
+        let before = rustix::process::umask(Mode::RWXU | Mode::RWXG | Mode::RWXO);
+        let bound = UnixListener::bind(path);
+        rustix::process::umask(before);
+        let bound = Self { listener: Some(bound?), path: path.clone() };
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(socket.permissions))?;
+        Ok(bound)
+    }
+
+    /// Serves commands from now on.
+    ///
+    /// # Errors
+    /// No thread is to be had.
+    pub(crate) fn serve(&mut self, control: Control) -> io::Result<()> {
+        let Some(listener) = self.listener.take() else { return Ok(()) };
+        let clock = Arc::clone(control.fleet.clock());
+        http::serve("control", listener, Arc::new(move |request| control.answer(request)), clock)?;
+        tracing::info!(path = %self.path.display(), "control socket listening");
+        Ok(())
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// What answers.
+pub(crate) struct Control {
+    fleet: Arc<Fleet>,
+    started: TimestampMs,
+    /// The same, on the clock that does not jump.
+    since: Duration,
+    /// Takes note of what somebody took off the list by hand.
+    dismiss: Box<dyn Fn(&Path) + Send + Sync>,
+}
+
+/// Most requests' bodies.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Asked {
+    path: String,
+    timeout: Option<u64>,
+    wait: bool,
+    replica_url: String,
+}
+
+/// What `/start`, `/stop` and `/unregister` answer.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Changed {
+    /// What was done.
+    pub(crate) status: String,
+    /// To which database.
+    pub(crate) path: String,
+    /// Its newest transaction in the replica; 0 if there is none.
+    #[serde(default)]
+    pub(crate) txid: u64,
+}
+
+/// What `/sync` answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Synced {
+    /// `synced`, `synced_local` or `no_change`.
+    pub(crate) status: String,
+    /// Which database.
+    pub(crate) path: String,
+    /// Its newest transaction.
+    pub(crate) txid: u64,
+    /// The replica's newest transaction.
+    pub(crate) replicated_txid: u64,
+}
+
+/// What `/info` answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Info {
+    /// litekeep's.
+    pub(crate) version: String,
+    /// Of the process.
+    pub(crate) pid: u32,
+    /// Since its start.
+    pub(crate) uptime_seconds: u64,
+    /// RFC 3339.
+    pub(crate) started_at: String,
+    /// How many databases it has, stopped ones among them.
+    pub(crate) database_count: usize,
+}
+
+/// What `/list` answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct List {
+    /// By path.
+    pub(crate) databases: Vec<Summary>,
+}
+
+/// One database of the list.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Summary {
+    /// The database's.
+    pub(crate) path: String,
+    /// `replicating`, `open` or `stopped`.
+    pub(crate) status: String,
+    /// When its replica last took something, or was seen to have everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) last_sync_at: Option<String>,
+}
+
+/// What goes wrong.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Failed {
+    /// What.
+    pub(crate) error: String,
+    /// Why, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) details: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Position {
+    txid: u64,
+}
+
+#[derive(Serialize)]
+struct Phases {
+    databases: Vec<Phase>,
+}
+
+/// One database of `/debug/sync-status`.
+#[derive(Serialize)]
+struct Phase {
+    path: String,
+    active: bool,
+    phase: String,
+    txid: u64,
+    replica_txid: u64,
+    wal_size: u64,
+    error: String,
+}
+
+/// A TXID as JSON has it: 0 for none.
+fn number(txid: Option<Txid>) -> u64 {
+    txid.map_or(0, Txid::get)
+}
+
+fn json(status: u16, value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(mut body) => {
+            body.push(b'\n');
+            Response { status, kind: "application/json", body }
+        }
+        Err(error) => Response::text(500, format!("{error}\n")),
+    }
+}
+
+fn failed(status: u16, error: impl Into<String>, details: Option<String>) -> Response {
+    json(status, &Failed { error: error.into(), details })
+}
+
+fn refused(why: Refused, unknown: u16) -> Response {
+    match why {
+        Refused::Unknown => failed(unknown, "database not found", None),
+        Refused::NotOpen => failed(409, "database is not open: it was stopped", None),
+        Refused::Differs(text) => failed(409, text, None),
+        Refused::Failed(trouble) => {
+            let (what, why) = trouble.parts();
+            failed(500, what, why)
+        }
+    }
+}
+
+impl Control {
+    /// Takes commands for this fleet; `dismiss` hears of what is unregistered.
+    pub(crate) fn new(fleet: &Arc<Fleet>, dismiss: impl Fn(&Path) + Send + Sync + 'static) -> Self {
+        let clock = fleet.clock();
+        let (started, since) = (clock.wall(), clock.boot());
+        Self { fleet: Arc::clone(fleet), started, since, dismiss: Box::new(dismiss) }
+    }
+
+    fn answer(&self, request: &Request) -> Response {
+        match (request.method.as_str(), request.path.as_str()) {
+            ("GET", "/info") => self.info(),
+            ("GET", "/list") => self.list(),
+            ("GET", "/txid") => self.txid(request),
+            ("GET", "/debug/sync-status") => self.phases(request),
+            ("POST", "/start") => self.with_body(request, |asked, path| self.start(asked, path)),
+            ("POST", "/stop") => self.with_body(request, |asked, path| self.stop(asked, path)),
+            ("POST", "/sync") => self.with_body(request, |asked, path| self.sync(asked, path)),
+            ("POST", "/register") => self.with_body(request, |asked, path| self.register(asked, path)),
+            ("POST", "/unregister") => self.with_body(request, |asked, path| self.unregister(asked, path)),
+            (
+                _,
+                "/info" | "/list" | "/txid" | "/debug/sync-status" | "/start" | "/stop" | "/sync"
+                | "/register" | "/unregister",
+            ) => failed(405, "method not allowed", None),
+            _ => failed(404, "there is no such path", None),
+        }
+    }
+
+    fn with_body(&self, request: &Request, work: impl FnOnce(&Asked, &Path) -> Response) -> Response {
+        let asked: Asked = match serde_json::from_slice(&request.body) {
+            Ok(asked) => asked,
+            Err(error) => return failed(400, "invalid request body", Some(error.to_string())),
+        };
+        if asked.path.is_empty() {
+            return failed(400, "path required", None);
+        }
+        work(&asked, &self.fleet.world().path(&asked.path))
+    }
+
+    fn info(&self) -> Response {
+        let uptime = self.fleet.clock().boot().saturating_sub(self.since);
+        json(
+            200,
+            &Info {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                pid: self.fleet.world().pid,
+                uptime_seconds: uptime.as_secs(),
+                started_at: time::format(self.started),
+                database_count: self.fleet.members().len(),
+            },
+        )
+    }
+
+    fn list(&self) -> Response {
+        let summary = |member: &Arc<Member>| Summary {
+            path: member.database.path.display().to_string(),
+            status: member.view(&**self.fleet.clock()).state().to_owned(),
+            last_sync_at: member.book.last_success().map(time::format),
+        };
+        json(200, &List { databases: self.fleet.members().iter().map(summary).collect() })
+    }
+
+    fn txid(&self, request: &Request) -> Response {
+        let Some(path) = request.parameter("path").filter(|path| !path.is_empty()) else {
+            return failed(400, "path required", None);
+        };
+        match self.fleet.find(&self.fleet.world().path(path)) {
+            Ok(member) => {
+                let txid = number(member.view(&**self.fleet.clock()).status.built);
+                json(200, &Position { txid })
+            }
+            Err(why) => refused(why, 404),
+        }
+    }
+
+    fn phases(&self, request: &Request) -> Response {
+        let wanted = request.parameter("path").map(|path| self.fleet.world().path(path));
+        let phase = |member: &Arc<Member>| {
+            let view = member.view(&**self.fleet.clock());
+            let Status { health, built, durable, wal_size, trouble, failure, .. } = view.status;
+            Phase {
+                path: member.database.path.display().to_string(),
+                active: view.running && built != durable,
+                phase: if view.running { format!("{health:?}").to_lowercase() } else { "stopped".to_owned() },
+                txid: number(built),
+                replica_txid: number(durable),
+                wal_size,
+                error: failure.or(trouble).map_or_else(String::new, |error| error.to_string()),
+            }
+        };
+        let members = self.fleet.members();
+        let members =
+            members.iter().filter(|member| wanted.as_ref().is_none_or(|path| *path == member.database.path));
+        json(200, &Phases { databases: members.map(phase).collect() })
+    }
+
+    fn start(&self, asked: &Asked, path: &Path) -> Response {
+        let done = match self.fleet.start(path) {
+            Ok(done) => done,
+            Err(why) => return refused(why, 500),
+        };
+        // The answer tells the transaction that it goes on from; a look at the replica may take its time.
+        let txid = self.fleet.find(path).ok().and_then(|member| {
+            let keeper = member.keeper()?;
+            let until = self.fleet.clock().boot() + seconds(asked.timeout);
+            loop {
+                let status = keeper.status();
+                if status.built.is_some() || status.trouble.is_some() || keeper.ended() {
+                    return status.built;
+                }
+                if status.health != litekeep::replicator::Health::Starting
+                    || self.fleet.clock().boot() >= until
+                {
+                    return None;
+                }
+                self.fleet.clock().sleep(Duration::from_millis(10));
+            }
+        });
+        changed(if done == Done::Now { "started" } else { "already_running" }, path, txid)
+    }
+
+    fn stop(&self, asked: &Asked, path: &Path) -> Response {
+        match self.fleet.stop(path, Some(seconds(asked.timeout))) {
+            Ok((Done::Now, txid)) => changed("stopped", path, txid),
+            Ok((Done::Before, txid)) => changed("already_stopped", path, txid),
+            Err(why) => refused(why, 500),
+        }
+    }
+
+    fn sync(&self, asked: &Asked, path: &Path) -> Response {
+        let synced = self.fleet.find(path).and_then(|member| {
+            let clock = &**self.fleet.clock();
+            let before = member.view(clock).status.durable;
+            let done = member.sync(if asked.wait { seconds(asked.timeout) } else { MOMENT });
+            let status = member.view(clock).status;
+            let name = match done {
+                Ok(durable) if durable == before => "no_change",
+                Ok(_) => "synced",
+                Err(SyncFailed::NotOpen) => return Err(Refused::NotOpen),
+                Err(SyncFailed::Keep(KeepError::Timeout(_))) if !asked.wait && status.trouble.is_none() => {
+                    "synced_local"
+                }
+                Err(SyncFailed::Keep(error)) => {
+                    let what = format!("can't sync {}", path.display());
+                    let error = status.failure.or(status.trouble).unwrap_or_else(|| Arc::new(error));
+                    return Err(verbs::replicate::keep_trouble(&what, &error).into());
+                }
+            };
+            Ok(Synced {
+                status: name.to_owned(),
+                path: path.display().to_string(),
+                txid: number(status.built),
+                replicated_txid: number(status.durable),
+            })
+        });
+        match synced {
+            Ok(synced) => json(200, &synced),
+            Err(why) => refused(why, 404),
+        }
+    }
+
+    fn register(&self, asked: &Asked, path: &Path) -> Response {
+        if asked.replica_url.is_empty() {
+            return failed(400, "replica_url required", None);
+        }
+        let replica = match verbs::replica_url(self.fleet.world(), &asked.replica_url) {
+            Ok(replica) => replica,
+            Err(trouble) => {
+                let (what, why) = trouble.parts();
+                return failed(400, what, why);
+            }
+        };
+        match self.fleet.add(Database::of(path.to_owned(), replica)) {
+            Ok(Done::Now) => changed("registered", path, None),
+            Ok(Done::Before) => changed("already_registered", path, None),
+            Err(why) => refused(why, 500),
+        }
+    }
+
+    fn unregister(&self, asked: &Asked, path: &Path) -> Response {
+        // Before it goes: else a look at its directory in between would take it up again.
+        (self.dismiss)(path);
+        match self.fleet.remove(path, Some(seconds(asked.timeout))) {
+            Ok((Done::Now, txid)) => changed("unregistered", path, txid),
+            Ok((Done::Before, _)) => changed("already_unregistered", path, None),
+            Err(why) => refused(why, 500),
+        }
+    }
+}
+
+fn changed(status: &str, path: &Path, txid: Option<Txid>) -> Response {
+    let path = path.display().to_string();
+    json(200, &Changed { status: status.to_owned(), path, txid: number(txid) })
+}
+
+fn seconds(timeout: Option<u64>) -> Duration {
+    Duration::from_secs(timeout.filter(|seconds| *seconds > 0).unwrap_or(TIMEOUT).min(LONGEST))
+}
+
+/// Asks the daemon behind a socket.
+///
+/// # Errors
+/// Nobody listens there, there is no answer in time, or it is an error.
+pub(crate) fn ask<A: for<'de> Deserialize<'de>>(
+    socket: &Path,
+    verb: &str,
+    method: &str,
+    body: &impl Serialize,
+    limit: Duration,
+) -> Result<A, Trouble> {
+    let failed_to = |error: &io::Error| {
+        let what = format!("failed to connect to control socket {}", socket.display());
+        let trouble = Trouble::new(what).because(error);
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => trouble.hint(
+                "no `litekeep replicate` listens there: its configuration needs `socket: {enabled: true}`, and -socket its \
+                 path",
+            ),
+            io::ErrorKind::PermissionDenied => {
+                trouble.hint("run this as the user that runs litekeep, or set `socket: permissions`")
+            }
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => trouble.hint("give it more time by -timeout"),
+            _ => trouble,
+        }
+    };
+    let body = serde_json::to_vec(body)
+        .map_err(|error| Trouble::new("can't spell the request as JSON").because(&error))?;
+    let stream = UnixStream::connect(socket).map_err(|error| failed_to(&error))?;
+    let (status, answer) =
+        http::ask(stream, method, &format!("/{verb}"), &body, limit).map_err(|error| failed_to(&error))?;
+    if status == 200 {
+        return serde_json::from_slice(&answer)
+            .map_err(|error| Trouble::new(format!("{verb}: the answer can't be read")).because(&error));
+    }
+    Err(match serde_json::from_slice::<Failed>(&answer) {
+        Ok(Failed { error, details: Some(details) }) => {
+            Trouble::new(format!("{verb} failed: {error}")).cause(details)
+        }
+        Ok(Failed { error, details: None }) => Trouble::new(format!("{verb} failed: {error}")),
+        Err(_) => Trouble::new(format!("{verb} failed: {}", String::from_utf8_lossy(&answer).trim())),
+    })
+}

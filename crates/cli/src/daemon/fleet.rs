@@ -1,0 +1,519 @@
+//! The databases of a running daemon: added, started, stopped, synced and removed while it runs.
+//!
+//! Each is a [`Member`] with a keeper of its own; one that was stopped stays, without a keeper, until it is removed. Every
+//! end of a keeper is told to whoever decides about the whole run; nothing here ends the process.
+
+use super::book::Book;
+use super::meter::Metered;
+use crate::config::Database;
+use crate::trouble::Trouble;
+use crate::verbs;
+use crate::verbs::replicate::{ONE_TRY, keep_trouble, replicating_to, thread};
+use crate::world::World;
+use litekeep::error::KeepError;
+use litekeep::files::{FileId, Files, RealFiles};
+use litekeep::jobs::Threads;
+use litekeep::keeper::Keeper;
+use litekeep::node::{Node, NodeStatus, Role};
+use litekeep::replicator::{Env, Health, Status};
+use litekeep_core::decisions::Decisions;
+use litekeep_core::env::Clock;
+use litekeep_formats::Txid;
+use litekeep_store::Store;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+/// How long the thread of a keeper that has ended may take to go away: it has nothing left to do.
+const GO: Duration = Duration::from_millis(1);
+/// How often it is looked whether the changes of a database that is gone have arrived.
+const LOOK: Duration = Duration::from_millis(50);
+/// What an answer may take longer than the last sync that it waits for.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A keeper has ended.
+pub(crate) struct Ended {
+    /// Whose.
+    pub(crate) member: Arc<Member>,
+    /// By an error, or as it was asked to.
+    pub(crate) why: Option<Arc<KeepError>>,
+    /// Somebody had asked for it.
+    pub(crate) asked: bool,
+}
+
+/// One database.
+pub(crate) struct Member {
+    /// As it was configured.
+    pub(crate) database: Database,
+    /// Its replica; every answer is in the book.
+    pub(crate) store: Arc<dyn Store>,
+    /// What the replica answered.
+    pub(crate) book: Arc<Book>,
+    life: Mutex<Life>,
+    changed: Condvar,
+    sight: Mutex<Duration>,
+}
+
+/// Why a sync was not done.
+pub(crate) enum SyncFailed {
+    /// Nobody replicates it now.
+    NotOpen,
+    /// The engine's word.
+    Keep(KeepError),
+}
+
+/// Whether a database is replicated.
+enum Life {
+    Running {
+        keeper: Arc<Keeper>,
+        stopping: bool,
+    },
+    Stopped {
+        last: Box<Status>,
+        asked: bool,
+    },
+    /// Somebody else replicates it; it is only shown here.
+    Guest(Arc<dyn Guest>),
+}
+
+/// A database that somebody else replicates.
+pub(crate) trait Guest: Send + Sync {
+    /// How it is.
+    fn shown(&self) -> Shown;
+    /// Waits until everything that was committed before is in the replica.
+    fn sync(&self, limit: Duration) -> Result<Option<Txid>, KeepError>;
+}
+
+/// How a database is doing that somebody else replicates.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shown {
+    /// The engine's own words.
+    pub(crate) status: Status,
+    /// It follows another instance, which has the replica to itself.
+    pub(crate) standby: bool,
+}
+
+impl From<NodeStatus> for Shown {
+    /// A node's replication or, while another instance owns, how far it follows.
+    fn from(node: NodeStatus) -> Self {
+        let standby = node.replication.is_none();
+        let followed = Status {
+            health: if node.role == Role::Starting { Health::Starting } else { Health::Good },
+            built: node.txid,
+            durable: node.txid,
+            ..Status::default()
+        };
+        let mut status = node.replication.unwrap_or(followed);
+        if node.role == Role::Ended {
+            status.health = Health::Ended;
+        }
+        status.trouble = status.trouble.or(node.trouble);
+        status.failure = status.failure.or(node.failure);
+        Self { status, standby }
+    }
+}
+
+/// A node that is looked at. Its thread is joined when its owner lets it go, whoever looks.
+pub(crate) struct Watched(pub(crate) Weak<Node>);
+
+impl Guest for Watched {
+    fn shown(&self) -> Shown {
+        self.0.upgrade().map_or_else(Shown::default, |node| Shown::from(node.status()))
+    }
+
+    fn sync(&self, limit: Duration) -> Result<Option<Txid>, KeepError> {
+        self.0.upgrade().ok_or(KeepError::Ended(None))?.sync(limit)
+    }
+}
+
+/// How a member is doing.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    /// The engine's own words; of one that is stopped, the last.
+    pub(crate) status: Status,
+    /// It has a keeper.
+    pub(crate) running: bool,
+    /// It has none because somebody asked for that.
+    pub(crate) stopped: bool,
+    /// Another instance has the replica to itself.
+    pub(crate) standby: bool,
+    /// For how long the replica has lacked something that was committed; `None` where nobody wants it to be there.
+    pub(crate) lag: Option<Duration>,
+}
+
+impl View {
+    /// As Litestream calls it.
+    pub(crate) fn state(&self) -> &'static str {
+        match (self.running, self.status.health) {
+            _ if self.standby => "standby",
+            (false, _) => "stopped",
+            (true, Health::Waiting) => "open",
+            (true, _) => "replicating",
+        }
+    }
+}
+
+impl Member {
+    fn life(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How it is now.
+    pub(crate) fn view(&self, clock: &dyn Clock) -> View {
+        let mut standby = false;
+        let (status, running, stopped) = match &*self.life() {
+            Life::Running { keeper, .. } => (keeper.status(), true, false),
+            Life::Stopped { last, asked } => ((**last).clone(), false, *asked),
+            Life::Guest(guest) => {
+                let shown = guest.shown();
+                standby = shown.standby;
+                let running = shown.status.health != Health::Ended;
+                (shown.status, running, false)
+            }
+        };
+        let now = clock.boot();
+        let mut in_sync = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is not there yet is not missing in the replica.
+        let all_there = status.built == status.durable && status.health == Health::Good;
+        if running && (standby || all_there || status.health == Health::Waiting) {
+            *in_sync = now;
+        }
+        let lag = (!stopped).then(|| now.saturating_sub(*in_sync));
+        View { status, running, stopped, standby, lag }
+    }
+
+    /// The keeper, while there is one.
+    pub(crate) fn keeper(&self) -> Option<Arc<Keeper>> {
+        match &*self.life() {
+            Life::Running { keeper, .. } => Some(Arc::clone(keeper)),
+            Life::Stopped { .. } | Life::Guest(_) => None,
+        }
+    }
+
+    /// Begins the last sync, if it runs; a second call with a shorter limit ends it sooner.
+    pub(crate) fn begin_stop(&self, limit: Duration) {
+        if let Life::Running { keeper, stopping } = &mut *self.life() {
+            *stopping = true;
+            keeper.begin_stop(limit);
+        }
+    }
+
+    /// How long its last sync may take.
+    pub(crate) fn last_sync(&self) -> Duration {
+        let limit = self.database.shutdown_timeout;
+        if limit.is_zero() { ONE_TRY } else { limit }
+    }
+
+    /// From now on it is somebody else's.
+    pub(crate) fn entrust(&self, guest: impl Guest + 'static) {
+        *self.life() = Life::Guest(Arc::new(guest));
+    }
+
+    /// Waits until everything that was committed before is in the replica.
+    pub(crate) fn sync(&self, limit: Duration) -> Result<Option<Txid>, SyncFailed> {
+        enum Who {
+            Keeper(Arc<Keeper>),
+            Guest(Arc<dyn Guest>),
+        }
+        let who = match &*self.life() {
+            Life::Running { keeper, .. } => Who::Keeper(Arc::clone(keeper)),
+            Life::Guest(guest) => Who::Guest(Arc::clone(guest)),
+            Life::Stopped { .. } => return Err(SyncFailed::NotOpen),
+        };
+        match who {
+            Who::Keeper(keeper) => keeper.sync(limit),
+            Who::Guest(guest) => guest.sync(limit),
+        }
+        .map_err(SyncFailed::Keep)
+    }
+
+    fn is_guest(&self) -> bool {
+        matches!(&*self.life(), Life::Guest(_))
+    }
+
+    /// Its keeper is gone.
+    fn ended(&self) -> bool {
+        let mut life = self.life();
+        let Life::Running { keeper, stopping } = &*life else { return true };
+        let (last, asked) = (Box::new(keeper.status()), *stopping);
+        *life = Life::Stopped { last, asked };
+        drop(life);
+        self.changed.notify_all();
+        asked
+    }
+
+    /// Waits until it does not run any more; `false` if it still does.
+    fn wait_stopped(&self, limit: Duration) -> bool {
+        let running = |life: &mut Life| matches!(life, Life::Running { .. });
+        let (life, _) = self
+            .changed
+            .wait_timeout_while(self.life(), limit, running)
+            .unwrap_or_else(PoisonError::into_inner);
+        !matches!(&*life, Life::Running { .. })
+    }
+}
+
+/// What was done, or that there was nothing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// It was done now.
+    Now,
+    /// It was so before.
+    Before,
+}
+
+/// Why something could not be done.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// There is no such database.
+    Unknown,
+    /// It has no keeper.
+    NotOpen,
+    /// It is there, and it is something else.
+    Differs(String),
+    /// It failed.
+    Failed(Trouble),
+}
+
+impl From<Trouble> for Refused {
+    fn from(trouble: Trouble) -> Self {
+        Self::Failed(trouble)
+    }
+}
+
+/// See the module's text.
+pub(crate) struct Fleet {
+    world: Arc<World>,
+    members: Mutex<BTreeMap<PathBuf, Arc<Member>>>,
+    /// Held while databases are added or started, and while a file is looked into that none of them may have open.
+    changes: Mutex<Option<&'static str>>,
+    tell: Box<dyn Fn(Ended) + Send + Sync>,
+    launches: AtomicUsize,
+}
+
+impl Fleet {
+    /// No databases yet; `tell` hears of every end.
+    pub(crate) fn new(world: Arc<World>, tell: impl Fn(Ended) + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            world,
+            members: Mutex::default(),
+            changes: Mutex::default(),
+            tell: Box::new(tell),
+            launches: AtomicUsize::new(0),
+        })
+    }
+
+    fn map(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Arc<Member>>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The world that it lives in.
+    pub(crate) fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The clock.
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.world.clock
+    }
+
+    /// All databases, by path.
+    pub(crate) fn members(&self) -> Vec<Arc<Member>> {
+        self.map().values().cloned().collect()
+    }
+
+    /// The database of a path.
+    pub(crate) fn find(&self, path: &Path) -> Result<Arc<Member>, Refused> {
+        self.map().get(path).cloned().ok_or(Refused::Unknown)
+    }
+
+    /// Begins to replicate a database. One that is there already must have the same replica.
+    pub(crate) fn add(self: &Arc<Self>, database: Database) -> Result<Done, Refused> {
+        let changes = self.changes();
+        let taken = self.map().get(&database.path).cloned();
+        if let Some(member) = taken {
+            let (ours, theirs) = (member.database.replica.location(), database.replica.location());
+            return if ours == theirs {
+                Ok(Done::Before)
+            } else {
+                let path = database.path.display();
+                Err(Refused::Differs(format!("{path} is replicated to {ours}, not to {theirs}")))
+            };
+        }
+        if let Some(other) = self.members().iter().find(|it| it.database.replica == database.replica) {
+            let (location, path) = (database.replica.location(), other.database.path.display());
+            return Err(Refused::Differs(format!("{location} is the replica of {path} already")));
+        }
+        let member = self.open(database)?;
+        // Before its first keeper, whose end may be told at once.
+        let path = member.database.path.clone();
+        self.map().insert(path.clone(), Arc::clone(&member));
+        self.launch(&member, *changes).inspect_err(|_| drop(self.map().remove(&path)))?;
+        Ok(Done::Now)
+    }
+
+    fn open(&self, database: Database) -> Result<Arc<Member>, Trouble> {
+        let inner = verbs::open(&self.world, &database.replica)?;
+        let book = Arc::new(Book::default());
+        let clock = Arc::clone(&self.world.clock);
+        let sight = Mutex::new(clock.boot());
+        let store: Arc<dyn Store> = Arc::new(Metered::new(inner, Arc::clone(&book), clock));
+        let never = Life::Stopped { last: Box::default(), asked: true };
+        let life = Mutex::new(never);
+        Ok(Arc::new(Member { database, store, book, life, changed: Condvar::new(), sight }))
+    }
+
+    /// Takes in a database that somebody else replicates over this member's store; [`Member::show`] tells how it is.
+    pub(crate) fn guest(&self, database: Database) -> Result<Arc<Member>, Trouble> {
+        let member = self.open(database)?;
+        self.map().insert(member.database.path.clone(), Arc::clone(&member));
+        Ok(member)
+    }
+
+    /// Starts a database that was stopped.
+    pub(crate) fn start(self: &Arc<Self>, path: &Path) -> Result<Done, Refused> {
+        let changes = self.changes();
+        let member = self.find(path)?;
+        if member.keeper().is_some() || member.is_guest() {
+            return Ok(Done::Before);
+        }
+        self.launch(&member, *changes)?;
+        Ok(Done::Now)
+    }
+
+    /// Makes the last sync and stops; the database stays in the list.
+    pub(crate) fn stop(&self, path: &Path, limit: Option<Duration>) -> Result<(Done, Option<Txid>), Refused> {
+        let member = self.find(path)?;
+        self.halt(&member, limit)
+    }
+
+    /// Stops a database and takes it off the list, which keeps it if its last changes did not get into the replica.
+    pub(crate) fn remove(
+        &self,
+        path: &Path,
+        limit: Option<Duration>,
+    ) -> Result<(Done, Option<Txid>), Refused> {
+        let Ok(member) = self.find(path) else { return Ok((Done::Before, None)) };
+        let (_, txid) = self.halt(&member, limit)?;
+        self.map().remove(path);
+        Ok((Done::Now, txid))
+    }
+
+    /// Takes a database off the list whose file is gone. What was taken from it still gets its time to reach the replica;
+    /// more cannot come.
+    pub(crate) fn let_go(&self, path: &Path) {
+        let Ok(member) = self.find(path) else { return };
+        let clock = self.clock();
+        let until = clock.boot() + member.last_sync();
+        let unsent = loop {
+            let View { running, status, .. } = member.view(&**clock);
+            let unsent = status.built != status.durable;
+            if !unsent || !running || clock.boot() >= until {
+                break unsent;
+            }
+            clock.sleep(LOOK);
+        };
+        if unsent {
+            tracing::error!(db = %path.display(), "the last changes of a database that is gone are not in the replica");
+        }
+        self.map().remove(path);
+        member.begin_stop(Duration::ZERO);
+    }
+
+    /// Whether this is one of its databases, and not one that is gone.
+    pub(crate) fn has(&self, member: &Arc<Member>) -> bool {
+        self.map().get(&member.database.path).is_some_and(|known| Arc::ptr_eq(known, member))
+    }
+
+    fn halt(&self, member: &Member, limit: Option<Duration>) -> Result<(Done, Option<Txid>), Refused> {
+        let clock = self.clock();
+        if member.is_guest() {
+            let path = member.database.path.display();
+            return Err(Refused::Differs(format!("{path} stops with the command (-exec) that uses it")));
+        }
+        if member.keeper().is_none() {
+            return Ok((Done::Before, member.view(&**clock).status.durable));
+        }
+        let limit = limit.unwrap_or_else(|| member.last_sync());
+        member.begin_stop(limit);
+        let path = member.database.path.display();
+        if !member.wait_stopped(limit + GRACE) {
+            let trouble = Trouble::new(format!("{path} has not stopped yet"));
+            return Err(trouble.hint("its last sync is under way").into());
+        }
+        let status = member.view(&**clock).status;
+        match status.failure {
+            None => Ok((Done::Now, status.durable)),
+            Some(error) => {
+                Err(keep_trouble(&format!("the last changes of {path} are not in the replica"), &error)
+                    .into())
+            }
+        }
+    }
+
+    /// How many keepers there were so far: as many ends are, or will be, told.
+    pub(crate) fn launches(&self) -> usize {
+        self.launches.load(Ordering::SeqCst)
+    }
+
+    /// Nothing is added or started from now on, and this is why.
+    pub(crate) fn close(&self, why: &'static str) {
+        *self.changes() = Some(why);
+    }
+
+    /// Looks into a file while no keeper can begin to open it; not at all if one of them has it open, by whatever name.
+    /// A descriptor of this process that is closed takes SQLite's locks on that file with it.
+    pub(crate) fn look_into<T>(&self, path: &Path, look: impl FnOnce(&Path) -> T) -> Option<T> {
+        let _changes = self.changes();
+        let id = |path: &Path| -> Option<FileId> { RealFiles.id(path).ok().flatten() };
+        let wanted = id(path)?;
+        let open = self.members().iter().any(|member| id(&member.database.path) == Some(wanted));
+        (!open).then(|| look(path))
+    }
+
+    fn changes(&self) -> MutexGuard<'_, Option<&'static str>> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn launch(self: &Arc<Self>, member: &Arc<Member>, closed: Option<&'static str>) -> Result<(), Refused> {
+        let path = &member.database.path;
+        let what = format!("can't replicate {}", path.display());
+        if let Some(why) = closed {
+            return Err(Trouble::new(what).cause(why).into());
+        }
+        let env = Env {
+            clock: Arc::clone(&self.world.clock),
+            random: Arc::clone(&self.world.random),
+            files: Arc::new(RealFiles),
+            vfs: None,
+            store: Arc::clone(&member.store),
+            spawner: Arc::new(Threads),
+            decisions: Decisions::RIGHT,
+        };
+        let keeper = Keeper::start(env, member.database.settings.clone(), path)
+            .map_err(|error| keep_trouble(&what, &error))?;
+        replicating_to(&member.database);
+        let keeper = Arc::new(keeper);
+        *member.sight.lock().unwrap_or_else(PoisonError::into_inner) = self.world.clock.boot();
+        *member.life() = Life::Running { keeper: Arc::clone(&keeper), stopping: false };
+        let (fleet, watched) = (Arc::clone(self), Arc::clone(member));
+        let watch = move || {
+            let why = keeper.when_ended()();
+            // Only then is its lock on the local state gone, and may the next one begin.
+            while !keeper.ended() {
+                fleet.clock().sleep(GO);
+            }
+            drop(keeper);
+            let asked = watched.ended();
+            (fleet.tell)(Ended { member: watched, why, asked });
+        };
+        if let Err(trouble) = thread("ended", watch) {
+            member.ended();
+            return Err(trouble.into());
+        }
+        self.launches.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}

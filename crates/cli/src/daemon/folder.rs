@@ -1,0 +1,329 @@
+//! `dir`: the databases of a directory, found at the start and, with `watch`, as they come and go.
+//!
+//! A directory is looked through once a second rather than watched by the system: it works on every file system, and a
+//! thousand names take a millisecond. What is opened to be looked into is never a file that a keeper has open.
+
+use super::fleet::{Done, Fleet, Refused};
+use crate::config::{Database, Directory};
+use crate::text::glob::Glob;
+use crate::trouble::Trouble;
+use crate::verbs::replicate::thread;
+use litekeep_store::location::Settings;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+/// Between two looks; more where a look takes long: at most a twentieth of a core.
+const EVERY: Duration = Duration::from_secs(1);
+const SHARE: u32 = 20;
+
+/// Every SQLite database begins so.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// Paths that somebody took off the list by hand: they are not taken up again while their file is there.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Dismissed(Arc<Mutex<BTreeSet<PathBuf>>>);
+
+impl Dismissed {
+    /// Takes note of one.
+    pub(crate) fn add(&self, path: &Path) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
+    }
+
+    fn holds(&self, path: &Path) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(path)
+    }
+
+    fn forget(&self, gone: impl Fn(&Path) -> bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|path| !gone(path));
+    }
+}
+
+/// A directory that is looked through.
+pub(crate) struct Folder {
+    directory: Directory,
+    pattern: Glob,
+    /// What was taken up from here.
+    taken: BTreeSet<PathBuf>,
+    /// What was found to be none of ours, with the file's size and time then: it is looked into again when they change.
+    passed: BTreeMap<PathBuf, (u64, Option<SystemTime>)>,
+    dismissed: Dismissed,
+}
+
+impl Folder {
+    /// Nothing is looked at yet.
+    ///
+    /// # Errors
+    /// The pattern is none.
+    pub(crate) fn new(directory: Directory, dismissed: &Dismissed) -> Result<Self, Trouble> {
+        let pattern = Glob::parse(&directory.pattern)
+            .map_err(|why| Trouble::new(format!("pattern `{}`: {why}", directory.pattern)))?;
+        let dismissed = dismissed.clone();
+        Ok(Self { directory, pattern, taken: BTreeSet::new(), passed: BTreeMap::new(), dismissed })
+    }
+
+    /// Takes up what is there at the start.
+    ///
+    /// # Errors
+    /// The directory cannot be read, a database in it cannot be replicated, or it holds none and nobody watches it.
+    pub(crate) fn begin(&mut self, fleet: &Arc<Fleet>) -> Result<(), Trouble> {
+        let shown = self.directory.path.display().to_string();
+        let found = self
+            .candidates()
+            .map_err(|error| Trouble::new(format!("can't read the directory {shown}")).because(&error))?;
+        for path in found {
+            if let Some(Err(why)) = self.take(fleet, &path) {
+                return Err(why);
+            }
+        }
+        if self.taken.is_empty() && !self.directory.watch {
+            let pattern = &self.directory.pattern;
+            let trouble = Trouble::new(format!("there is no database like {pattern} in {shown}"));
+            return Err(trouble.hint("with `watch: true` it may be empty at first"));
+        }
+        Ok(())
+    }
+
+    /// Whether it is to be watched.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.directory.watch
+    }
+
+    /// Looks from now on, on a thread of its own.
+    ///
+    /// # Errors
+    /// No thread is to be had.
+    pub(crate) fn watch(mut self, fleet: &Arc<Fleet>) -> Result<(), Trouble> {
+        let fleet = Arc::clone(fleet);
+        let mut readable = true;
+        thread("watch", move || {
+            loop {
+                let began = fleet.clock().boot();
+                // What cannot be read says nothing about the databases in it: they stay.
+                match self.candidates() {
+                    Ok(found) => {
+                        readable = true;
+                        self.look(&fleet, &found);
+                    }
+                    Err(error) if readable => {
+                        readable = false;
+                        let dir = self.directory.path.display();
+                        tracing::error!(%dir, %error, "can't read the directory, trying again");
+                    }
+                    Err(_) => {}
+                }
+                let took = fleet.clock().boot().saturating_sub(began);
+                fleet.clock().sleep(EVERY.max(took * SHARE));
+            }
+        })
+    }
+
+    fn look(&mut self, fleet: &Arc<Fleet>, found: &[PathBuf]) {
+        for path in found {
+            if let Some(Err(trouble)) = self.take(fleet, path) {
+                let (error, details) = trouble.parts();
+                let details = details.unwrap_or_default();
+                tracing::error!(db = %path.display(), error, details, "can't take a database up");
+            }
+        }
+        let gone =
+            |path: &Path| path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        self.passed.retain(|path, _| !gone(path));
+        self.dismissed.forget(gone);
+        let left: Vec<PathBuf> = self.taken.iter().filter(|path| gone(path)).cloned().collect();
+        for path in left {
+            tracing::info!(db = %path.display(), "the database is gone, letting it go");
+            self.taken.remove(&path);
+            let fleet = Arc::clone(fleet);
+            let let_go = move || fleet.let_go(&path);
+            if let Err(trouble) = thread("let go", let_go) {
+                tracing::error!("{trouble}");
+            }
+        }
+    }
+
+    /// Takes a file up, if it is a database that is not there yet; `None` if there was nothing to do.
+    fn take(&mut self, fleet: &Arc<Fleet>, path: &Path) -> Option<Result<(), Trouble>> {
+        if self.dismissed.holds(path) || fleet.find(path).is_ok() {
+            return None;
+        }
+        let meta = std::fs::metadata(path).ok()?;
+        let stamp = (meta.len(), meta.modified().ok());
+        let before = self.passed.get(path);
+        if before == Some(&stamp) {
+            return None;
+        }
+        let first = before.is_none();
+        let why = match fleet.look_into(path, is_database) {
+            Some(Ok(true)) => return Some(self.add(fleet, path, stamp)),
+            Some(Ok(false)) => "it is no SQLite database".to_owned(),
+            Some(Err(error)) => error.to_string(),
+            None => "it is replicated by another name".to_owned(),
+        };
+        if first {
+            tracing::info!(path = %path.display(), why, "a file of the directory is skipped");
+        }
+        self.passed.insert(path.to_owned(), stamp);
+        None
+    }
+
+    fn add(
+        &mut self,
+        fleet: &Arc<Fleet>,
+        path: &Path,
+        stamp: (u64, Option<SystemTime>),
+    ) -> Result<(), Trouble> {
+        let what = || format!("can't replicate {}", path.display());
+        let no_name = || Trouble::new(what()).cause("its name is not UTF-8, which a replica's path must be");
+        let done = database_at(&self.directory, path).ok_or_else(no_name).map_err(Refused::Failed);
+        match done.and_then(|database| fleet.add(database)) {
+            Ok(done) => {
+                self.passed.remove(path);
+                if done == Done::Now {
+                    self.taken.insert(path.to_owned());
+                }
+                Ok(())
+            }
+            Err(why) => {
+                self.passed.insert(path.to_owned(), stamp);
+                Err(match why {
+                    Refused::Failed(trouble) => trouble,
+                    Refused::Differs(text) => Trouble::new(what()).cause(text),
+                    Refused::Unknown | Refused::NotOpen => Trouble::new(what()),
+                })
+            }
+        }
+    }
+
+    /// Files whose names are like the pattern.
+    fn candidates(&self) -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        self.walk(&self.directory.path, &mut found)?;
+        found.sort();
+        Ok(found)
+    }
+
+    fn walk(&self, at: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
+        for entry in std::fs::read_dir(at)? {
+            let entry = entry?;
+            let (path, name) = (entry.path(), entry.file_name());
+            // Links to directories are not followed: they may lead in a circle.
+            if entry.file_type()?.is_dir() {
+                if self.directory.recursive && !is_ours(&name) && !self.is_elsewhere(&path) {
+                    match self.walk(&path, found) {
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => {} // gone meanwhile
+                        other => other?,
+                    }
+                }
+            } else if !is_ours(&name)
+                && !is_side_file(&name)
+                && self.pattern.matches(&name.to_string_lossy())
+                && path.metadata().is_ok_and(|meta| meta.is_file())
+            {
+                found.push(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where replicas and local states lie.
+    fn is_elsewhere(&self, path: &Path) -> bool {
+        let replica = match &self.directory.template.replica {
+            Settings::Directory(replica) => Some(replica.as_path()),
+            Settings::S3(_) => None,
+        };
+        [replica, self.directory.meta_dir.as_deref()].into_iter().flatten().any(|other| path == other)
+    }
+}
+
+/// litekeep's own names, and Litestream's.
+fn is_ours(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    let own = |end: &str| name.ends_with(end) || name.contains(&format!("{end}-"));
+    name.contains(".litekeep-restore") || (name.starts_with('.') && (own("-litekeep") || own("-litestream")))
+}
+
+/// What SQLite puts beside a database.
+fn is_side_file(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    ["-wal", "-shm", "-journal"].iter().any(|end| name.ends_with(end))
+}
+
+fn is_database(path: &Path) -> io::Result<bool> {
+    let mut head = [0; 16];
+    match std::fs::File::open(path)?.read_exact(&mut head) {
+        Ok(()) => Ok(head == *MAGIC),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// What holds for a database in a directory: its replica and its local state lie below those of the directory, by its path
+/// in there. `None` if it does not lie there, or its path is not UTF-8.
+pub(crate) fn database_at(directory: &Directory, path: &Path) -> Option<Database> {
+    let relative = path.strip_prefix(&directory.path).ok()?;
+    let name = relative.to_str().filter(|name| !name.is_empty())?;
+    let mut database = directory.template.clone();
+    database.path = path.to_owned();
+    match &mut database.replica {
+        Settings::Directory(replica) => *replica = replica.join(relative),
+        Settings::S3(s3) if s3.path.is_empty() => s3.path = name.to_owned(),
+        Settings::S3(s3) => s3.path = format!("{}/{name}", s3.path),
+    }
+    database.settings.meta_path = directory.meta_dir.as_ref().map(|dir| dir.join(relative));
+    Some(database)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use litekeep_store::location::S3Settings;
+
+    #[test]
+    fn a_database_of_a_directory_has_its_place_by_its_path_in_there() {
+        let directory = |replica, meta_dir: Option<&str>| Directory {
+            path: "/data".into(),
+            pattern: "*".to_owned(),
+            recursive: true,
+            watch: false,
+            meta_dir: meta_dir.map(PathBuf::from),
+            template: Database::of("/data".into(), replica),
+        };
+        let at = |directory: &Directory, path: &str| {
+            let database = database_at(directory, Path::new(path))?;
+            Some((database.replica.location(), database.settings.meta_path))
+        };
+        let files = directory(Settings::Directory("/backup".into()), Some("/meta"));
+        assert_eq!(
+            at(&files, "/data/a/b.db"),
+            Some(("file:///backup/a/b.db".to_owned(), Some("/meta/a/b.db".into())))
+        );
+        assert_eq!(at(&files, "/other/b.db"), None);
+        assert_eq!(at(&files, "/data"), None);
+        for (path, wanted) in [("p", "s3://b/p/a.db"), ("", "s3://b/a.db")] {
+            let s3 = directory(Settings::S3(Box::new(S3Settings::new("b", path))), None);
+            assert_eq!(at(&s3, "/data/a.db"), Some((wanted.to_owned(), None)));
+        }
+    }
+
+    #[test]
+    fn names_of_ours_and_of_sqlite_are_known() {
+        for (name, ours, side) in [
+            ("a.db", false, false),
+            ("a.db-wal", false, true),
+            ("a.db-shm", false, true),
+            ("a.db-journal", false, true),
+            (".a.db-litekeep", true, false),
+            (".a.db-litekeep-probe-7", true, false),
+            (".a.db-litestream", true, false),
+            ("a.db.litekeep-restore", true, false),
+            (".hidden.db", false, false),
+            ("a-litekeep", false, false),
+        ] {
+            assert_eq!((is_ours(OsStr::new(name)), is_side_file(OsStr::new(name))), (ours, side), "{name}");
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! Just enough of HTTP/1.1 to answer `curl`, Prometheus and ourselves: one request a connection, bounded in size, in time
+//! and in number. It knows no path and no client but the one at the bottom, which asks over a socket.
+
+use litekeep_core::env::Clock;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// The request line and the headers, bytes.
+const HEAD: usize = 16 << 10;
+/// A request's body, bytes.
+const BODY: usize = 64 << 10;
+/// An answer's body, bytes, as far as our client takes it.
+const ANSWER: u64 = 64 << 20;
+/// Connections at the same time; each has a thread.
+const CONNECTIONS: usize = 32;
+/// From the connection to the whole request, and again for the whole answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// After an accept that failed: descriptors may have run out.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// A request, read in full.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Request {
+    /// `GET`, `POST`.
+    pub(crate) method: String,
+    /// Decoded, without the query.
+    pub(crate) path: String,
+    /// Decoded, in order.
+    pub(crate) query: Vec<(String, String)>,
+    /// As it came.
+    pub(crate) body: Vec<u8>,
+}
+
+impl Request {
+    /// The first value of a parameter of the query.
+    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Response {
+    /// HTTP's number.
+    pub(crate) status: u16,
+    /// `Content-Type`.
+    pub(crate) kind: &'static str,
+    /// All of it.
+    pub(crate) body: Vec<u8>,
+}
+
+impl Response {
+    /// Plain text.
+    pub(crate) fn text(status: u16, text: impl Into<String>) -> Self {
+        Self { status, kind: "text/plain; charset=utf-8", body: text.into().into_bytes() }
+    }
+}
+
+/// A stream with a limit for each read and write.
+pub(crate) trait Stream: Read + Write + Send + 'static {
+    /// How long the next read or write may take.
+    fn limit(&self, limit: Duration) -> io::Result<()>;
+    /// Nothing more will be written.
+    fn end(&self) -> io::Result<()>;
+}
+
+impl Stream for TcpStream {
+    fn limit(&self, limit: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(limit))?;
+        self.set_write_timeout(Some(limit))
+    }
+
+    fn end(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl Stream for UnixStream {
+    fn limit(&self, limit: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(limit))?;
+        self.set_write_timeout(Some(limit))
+    }
+
+    fn end(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+/// Where connections come from.
+pub(crate) trait Listener: Send + 'static {
+    /// What they are.
+    type Stream: Stream;
+    /// The next one.
+    fn next(&self) -> io::Result<Self::Stream>;
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+    fn next(&self) -> io::Result<TcpStream> {
+        self.accept().map(|(stream, _)| stream)
+    }
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+    fn next(&self) -> io::Result<UnixStream> {
+        self.accept().map(|(stream, _)| stream)
+    }
+}
+
+/// Answers a request.
+pub(crate) type Handler = Arc<dyn Fn(&Request) -> Response + Send + Sync>;
+
+/// Serves until the process ends, on a thread of its own.
+///
+/// # Errors
+/// No thread is to be had.
+pub(crate) fn serve(
+    name: &'static str,
+    listener: impl Listener,
+    handler: Handler,
+    clock: Arc<dyn Clock>,
+) -> io::Result<()> {
+    let open = Arc::new(AtomicUsize::new(0));
+    let accept = move || loop {
+        let stream = match listener.next() {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "can't take a connection");
+                clock.sleep(BREATH);
+                continue;
+            }
+        };
+        let Some(place) = Place::take(&open) else {
+            refuse(stream);
+            continue;
+        };
+        let (handler, clock) = (Arc::clone(&handler), Arc::clone(&clock));
+        let work = move || {
+            // Whoever went away needs no answer.
+            let _ = converse(stream, &*handler, &*clock);
+            drop(place);
+        };
+        if let Err(error) = std::thread::Builder::new().name(name.to_owned()).spawn(work) {
+            tracing::warn!(%error, "no thread for a connection");
+        }
+    };
+    std::thread::Builder::new().name(format!("{name}-accept")).spawn(accept).map(drop)
+}
+
+/// One of the connections that are served at the same time.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(open: &Arc<AtomicUsize>) -> Option<Self> {
+        let taken = open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |open| {
+            (open < CONNECTIONS).then_some(open + 1)
+        });
+        taken.ok().map(|_| Self(Arc::clone(open)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Tells one too many so, without a thread for it.
+fn refuse<S: Stream>(mut stream: S) {
+    let busy = Response::text(503, "too many connections\n");
+    let _ = stream.limit(BREATH).and_then(|()| write(&mut stream, &busy));
+}
+
+/// Reads a request and answers it.
+fn converse<S: Stream>(
+    mut stream: S,
+    handler: &(dyn Fn(&Request) -> Response + Send + Sync),
+    clock: &dyn Clock,
+) -> io::Result<()> {
+    match read(&mut stream, clock.boot() + PATIENCE, clock) {
+        Ok(request) => {
+            let response = handler(&request);
+            stream.limit(PATIENCE)?;
+            write(&mut stream, &response)
+        }
+        Err(Unread::Gone) => Ok(()),
+        Err(Unread::Bad(status, why)) => {
+            stream.limit(PATIENCE)?;
+            write(&mut stream, &Response::text(status, format!("{why}\n")))?;
+            stream.end()?;
+            // A connection that is closed over unread bytes is reset, and the answer with it: some are read first.
+            stream.limit(BREATH)?;
+            let (until, mut piece) = (clock.boot() + 10 * BREATH, [0; 4096]);
+            while clock.boot() < until && stream.read(&mut piece)? > 0 {}
+            Ok(())
+        }
+    }
+}
+
+/// Why there is no request.
+#[derive(Debug, PartialEq, Eq)]
+enum Unread {
+    /// The other side said nothing, or nothing more.
+    Gone,
+    /// It is answered with this.
+    Bad(u16, &'static str),
+}
+
+fn read<S: Stream>(stream: &mut S, until: Duration, clock: &dyn Clock) -> Result<Request, Unread> {
+    let mut came = Vec::new();
+    let head_len = loop {
+        if let Some(at) = came.windows(4).position(|four| four == b"\r\n\r\n") {
+            break at + 4;
+        }
+        if came.len() > HEAD {
+            return Err(Unread::Bad(431, "the headers are too long"));
+        }
+        more(stream, &mut came, until, clock)?;
+    };
+    let body = came.split_off(head_len);
+    let head = String::from_utf8(came).map_err(|_| Unread::Bad(400, "the headers are not UTF-8"))?;
+    let (mut request, len) = parse_head(&head).map_err(|(status, why)| Unread::Bad(status, why))?;
+    request.body = body;
+    while request.body.len() < len {
+        more(stream, &mut request.body, until, clock)?;
+    }
+    request.body.truncate(len);
+    Ok(request)
+}
+
+fn more<S: Stream>(
+    stream: &mut S,
+    into: &mut Vec<u8>,
+    until: Duration,
+    clock: &dyn Clock,
+) -> Result<(), Unread> {
+    let left = until.saturating_sub(clock.boot());
+    if left.is_zero() {
+        return Err(Unread::Bad(408, "the request took too long"));
+    }
+    stream.limit(left).map_err(|_| Unread::Gone)?;
+    let mut piece = [0; 4096];
+    match stream.read(&mut piece) {
+        Ok(0) => Err(Unread::Gone),
+        Ok(n) => {
+            into.extend_from_slice(&piece[..n]);
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            Err(Unread::Bad(408, "the request took too long"))
+        }
+        Err(_) => Err(Unread::Gone),
+    }
+}
+
+/// The request line and the headers; with the length of the body.
+fn parse_head(head: &str) -> Result<(Request, usize), (u16, &'static str)> {
+    let mut lines = head.split("\r\n");
+    let mut words = lines.next().unwrap_or_default().split(' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err((400, "this is no HTTP request"));
+    };
+    if !version.starts_with("HTTP/1.") {
+        return Err((505, "only HTTP/1.x is spoken here"));
+    }
+    let mut len = None;
+    for line in lines.take_while(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(':').ok_or((400, "a header has no colon"))?;
+        if name.eq_ignore_ascii_case("content-length") {
+            let value = value.trim().parse::<usize>().map_err(|_| (400, "Content-Length is no number"))?;
+            if len.replace(value).is_some_and(|before| before != value) {
+                return Err((400, "two Content-Length headers differ"));
+            }
+        } else if name.eq_ignore_ascii_case("transfer-encoding") {
+            return Err((411, "a body needs its Content-Length"));
+        }
+    }
+    let len = len.unwrap_or(0);
+    if len > BODY {
+        return Err((413, "the body is too long"));
+    }
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let pair = |pair: &str| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Some((decode(name, true)?, decode(value, true)?))
+    };
+    let pairs = query.split('&').filter(|part| !part.is_empty()).map(pair);
+    let query: Option<Vec<_>> = pairs.collect();
+    let (Some(path), Some(query)) = (decode(path, false), query) else {
+        return Err((400, "the path is not well encoded"));
+    };
+    Ok((Request { method: method.to_owned(), path, query, body: Vec::new() }, len))
+}
+
+/// Takes percent signs, and in a query plus signs, for what they stand for.
+fn decode(text: &str, query: bool) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'%' => {
+                let digits = [bytes.next()?, bytes.next()?];
+                let digits = std::str::from_utf8(&digits).ok()?;
+                out.push(u8::from_str_radix(digits, 16).ok()?);
+            }
+            b'+' if query => out.push(b' '),
+            other => out.push(other),
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        411 => "Length Required",
+        413 => "Content Too Large",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "Unknown",
+    }
+}
+
+fn write(stream: &mut impl Write, response: &Response) -> io::Result<()> {
+    let Response { status, kind, body } = response;
+    let head = format!(
+        "HTTP/1.1 {status} {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        reason(*status),
+        body.len()
+    );
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(body)?;
+    stream.flush()
+}
+
+/// Asks over a socket and waits for the answer: its status and its body.
+///
+/// # Errors
+/// Nobody listens, or there is no answer within the limit.
+pub(crate) fn ask(
+    mut stream: UnixStream,
+    method: &str,
+    target: &str,
+    body: &[u8],
+    limit: Duration,
+) -> io::Result<(u16, Vec<u8>)> {
+    stream.limit(limit)?;
+    let head = format!(
+        "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(body)?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER).read_to_end(&mut answer)?;
+    let no_http = || io::Error::new(io::ErrorKind::InvalidData, "what came back is no HTTP answer");
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or_else(no_http)?;
+    let head = std::str::from_utf8(&answer[..end]).map_err(|_| no_http())?;
+    let status = head.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse().ok());
+    Ok((status.ok_or_else(no_http)?, answer.split_off(end + 4)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use litekeep::clock::SystemClock;
+
+    /// What comes back for these bytes.
+    fn served(bytes: &[u8]) -> String {
+        let (mut ours, theirs) = UnixStream::pair().expect("a pair");
+        let answer = std::thread::spawn(move || {
+            let handler = |request: &Request| Response::text(200, format!("{request:?}"));
+            converse(theirs, &handler, &SystemClock)
+        });
+        // The other side may have answered and gone before it had read everything.
+        let _ = ours.write_all(bytes);
+        let _ = ours.shutdown(std::net::Shutdown::Write);
+        let mut out = Vec::new();
+        let _ = ours.read_to_end(&mut out);
+        let _ = answer.join().expect("no panic");
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn a_request_is_read_in_full_and_decoded() {
+        let out = served(b"POST /a%20b?path=%2Fx+y&n HTTP/1.1\r\nHost: x\r\ncontent-LENGTH: 3\r\n\r\nabcde");
+        let request = Request {
+            method: "POST".to_owned(),
+            path: "/a b".to_owned(),
+            query: [("path", "/x y"), ("n", "")].map(|(a, b)| (a.to_owned(), b.to_owned())).to_vec(),
+            body: b"abc".to_vec(),
+        };
+        assert!(out.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/plain"), "{out}");
+        assert!(out.ends_with(&format!("\r\n\r\n{request:?}")), "{out}");
+    }
+
+    #[test]
+    fn what_is_no_request_or_too_large_is_answered_with_its_status() {
+        let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(2 * HEAD));
+        let fits = format!("POST / HTTP/1.1\r\nContent-Length: {BODY}\r\n\r\n{}", "x".repeat(BODY));
+        let large = format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n", BODY + 1);
+        for (bytes, status) in [
+            ("GET / HTTP/1.1\r\n\r\n", 200),
+            (fits.as_str(), 200),
+            ("hello\r\n\r\n", 400),
+            ("GET /%zz HTTP/1.1\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nno colon\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 411),
+            (large.as_str(), 413),
+            (long.as_str(), 431),
+            ("GET / HTTP/2.0\r\n\r\n", 505),
+        ] {
+            let out = served(bytes.as_bytes());
+            assert!(out.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {out}");
+        }
+        assert_eq!(served(b"GET / HT"), "");
+    }
+
+    #[test]
+    fn no_more_connections_are_served_at_once_than_there_are_places() {
+        let open = Arc::new(AtomicUsize::new(0));
+        let mut places: Vec<_> = (0..CONNECTIONS).map(|_| Place::take(&open)).collect();
+        assert!(places.iter().all(Option::is_some));
+        assert!(Place::take(&open).is_none());
+        places.pop();
+        assert!(Place::take(&open).is_some());
+    }
+}

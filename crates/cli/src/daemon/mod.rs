@@ -1,0 +1,255 @@
+//! The daemon: the set of databases, and those who look after it while it runs.
+//!
+//! One thread waits for events and decides when the run is over; keepers, signals, the control socket, the pages that are
+//! served and the watch over directories have threads of their own, and change the [`Fleet`] or only read it. Whatever ends
+//! the run, the last sync of every database is made, and what it could not bring up decides the exit code.
+
+mod book;
+pub(crate) mod control;
+pub(crate) mod fleet;
+pub(crate) mod folder;
+mod health;
+mod heartbeat;
+mod http;
+mod meter;
+mod metrics;
+mod once;
+mod page;
+mod readback;
+mod served;
+
+use crate::config::Config;
+use crate::signals;
+use crate::trouble::{Exit, Trouble};
+use crate::verbs::replicate::keep_trouble;
+use crate::world::World;
+use control::{Bound, Control};
+use fleet::{Ended, Fleet, Refused};
+use folder::{Dismissed, Folder};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
+
+/// What the deciding thread hears.
+enum Event {
+    Signal(i32),
+    Ended(Ended),
+    Synced(Result<(), Trouble>),
+}
+
+/// A run, after its start.
+struct Run {
+    fleet: Arc<Fleet>,
+    tell: Sender<Event>,
+    told: Receiver<Event>,
+    /// How many signals came.
+    signals: u32,
+    /// How many ends were told.
+    ends: usize,
+    /// Databases may come by themselves.
+    watches: bool,
+    /// What kept the run from going on.
+    trouble: Option<Trouble>,
+    /// Databases whose last end was an error, in the order of these ends.
+    failed: Vec<(PathBuf, Trouble)>,
+}
+
+/// Replicates until a signal, or until every database has failed; with `once`, until all is in the replicas, and if that is
+/// so, a snapshot of each.
+pub(crate) fn run(world: &World, mut config: Config, once: Option<bool>) -> Result<Exit, Trouble> {
+    let (tell, told) = mpsc::channel();
+    let signal = tell.clone();
+    signals::listen(move |number| drop(signal.send(Event::Signal(number))))
+        .map_err(|error| Trouble::new("can't listen for signals").because(&error))?;
+    let ended = tell.clone();
+    let fleet = Fleet::new(Arc::new(world.clone()), move |it| drop(ended.send(Event::Ended(it))));
+    let mut run =
+        Run { fleet, tell, told, signals: 0, ends: 0, watches: false, trouble: None, failed: Vec::new() };
+    // Before there is any keeper: the socket's mode is set by way of the process.
+    let socket = if once.is_none() { bind(&config) } else { None };
+    match (run.take_up(&mut config), once) {
+        (Ok(_), Some(snapshot)) => run.sync_once(snapshot),
+        (Ok(folders), None) => {
+            run.watches = folders.folders.iter().any(Folder::is_watched);
+            // The socket goes before the last sync: whoever asks from now on hears that nobody listens.
+            let _socket = attend(&config, folders, socket, &run.fleet);
+            run.wait();
+        }
+        (Err(trouble), _) => run.blame(trouble),
+    }
+    run.close()
+}
+
+/// The directories, and what was taken off the list by hand.
+struct Folders {
+    folders: Vec<Folder>,
+    dismissed: Dismissed,
+}
+
+/// Starts all who look after the databases. Backups go on without them, as in Litestream.
+fn attend(config: &Config, folders: Folders, socket: Option<Bound>, fleet: &Arc<Fleet>) -> Option<Bound> {
+    show(config, fleet);
+    for folder in folders.folders.into_iter().filter(Folder::is_watched) {
+        told(folder.watch(fleet));
+    }
+    socket.map(|bound| serve_control(bound, fleet, folders.dismissed))
+}
+
+/// Serves metrics and health, and sends heartbeats, where that is asked for.
+pub(crate) fn show(config: &Config, fleet: &Arc<Fleet>) {
+    if let Some(addr) = &config.addr
+        && let Err(error) = served::start(addr, fleet)
+    {
+        tracing::error!(addr, %error, "can't serve metrics, going on without");
+    }
+    if config.addr.is_some() || config.heartbeat.is_some() {
+        told(readback::start(fleet));
+    }
+    if let Some(heartbeat) = &config.heartbeat {
+        told(heartbeat::start(heartbeat.clone(), fleet));
+    }
+}
+
+fn told(result: Result<(), Trouble>) {
+    if let Err(trouble) = result {
+        tracing::error!("{trouble}");
+    }
+}
+
+/// Serves commands beside a command's databases, which are given at its start.
+pub(crate) fn serve_guests(socket: Option<Bound>, fleet: &Arc<Fleet>) -> Option<Bound> {
+    fleet.close("the databases of a command (-exec) are given at its start");
+    socket.map(|bound| serve_control(bound, fleet, Dismissed::default()))
+}
+
+/// The control socket, if one is asked for. Backups go on without it, as in Litestream.
+pub(crate) fn bind(config: &Config) -> Option<Bound> {
+    if !config.socket.enabled {
+        return None;
+    }
+    Bound::bind(&config.socket).map_err(|error| no_socket(&config.socket.path, &error)).ok()
+}
+
+fn serve_control(mut bound: Bound, fleet: &Arc<Fleet>, dismissed: Dismissed) -> Bound {
+    if let Err(error) = bound.serve(Control::new(fleet, move |path| dismissed.add(path))) {
+        tracing::error!(%error, "can't serve the control socket, going on without");
+    }
+    bound
+}
+
+fn no_socket(path: &std::path::Path, error: &std::io::Error) {
+    tracing::error!(path = %path.display(), %error, "can't bind the control socket, going on without");
+}
+
+impl Run {
+    /// Begins to replicate everything that the configuration names.
+    fn take_up(&self, config: &mut Config) -> Result<Folders, Trouble> {
+        std::mem::take(&mut config.databases).into_iter().try_for_each(|database| self.keep(database))?;
+        let dismissed = Dismissed::default();
+        let mut folders = Vec::new();
+        for directory in std::mem::take(&mut config.directories) {
+            let mut folder = Folder::new(directory, &dismissed)?;
+            folder.begin(&self.fleet)?;
+            folders.push(folder);
+        }
+        Ok(Folders { folders, dismissed })
+    }
+
+    /// Begins to replicate a database.
+    fn keep(&self, database: crate::config::Database) -> Result<(), Trouble> {
+        let path = database.path.display().to_string();
+        match self.fleet.add(database) {
+            Ok(_) => Ok(()),
+            Err(Refused::Failed(trouble)) => Err(trouble),
+            Err(Refused::Differs(why)) => Err(Trouble::new(format!("can't replicate {path}")).cause(why)),
+            Err(Refused::Unknown | Refused::NotOpen) => Err(Trouble::new(format!("can't replicate {path}"))),
+        }
+    }
+
+    /// Waits for the reason to end: a signal, or trouble with every database.
+    fn wait(&mut self) {
+        while let Ok(event) = self.told.recv() {
+            match event {
+                Event::Signal(signal) => {
+                    self.signals += 1;
+                    let signal = signals::name(signal);
+                    tracing::info!(signal, "signal received, litekeep shutting down");
+                    return;
+                }
+                Event::Ended(ended) => {
+                    let asked = ended.asked;
+                    self.ended(&ended);
+                    if !asked && !self.watches && self.all_failed() {
+                        return;
+                    }
+                }
+                Event::Synced(..) => {}
+            }
+        }
+    }
+
+    /// There are databases, none is replicated, and nobody wanted that.
+    fn all_failed(&self) -> bool {
+        let members = self.fleet.members();
+        let failed = |path: &PathBuf| self.failed.iter().any(|(failed, _)| failed == path);
+        !members.is_empty() && members.iter().all(|it| it.keeper().is_none() && failed(&it.database.path))
+    }
+
+    fn ended(&mut self, ended: &Ended) {
+        self.ends += 1;
+        let member = &ended.member;
+        let path = member.database.path.display();
+        self.failed.retain(|(failed, _)| *failed != member.database.path);
+        if !self.fleet.has(member) {
+            tracing::info!(db = %path, "replication ended, the database is not on the list any more");
+            return;
+        }
+        let Some(error) = &ended.why else {
+            let durable = member.view(&**self.fleet.clock()).status.durable;
+            let txid = durable.map_or_else(String::new, |txid| txid.to_string());
+            tracing::info!(db = %path, %txid, "replica sync complete");
+            return;
+        };
+        let (what, event) = if ended.asked {
+            (format!("the last changes of {path} are not in the replica"), "final sync failed")
+        } else {
+            (format!("replication of {path} has ended"), "replication ended")
+        };
+        tracing::error!(db = %path, %error, "{event}");
+        self.failed.push((member.database.path.clone(), keep_trouble(&what, error)));
+    }
+
+    /// Keeps the first thing that went wrong; it is what the process ends with.
+    fn blame(&mut self, trouble: Trouble) {
+        self.trouble.get_or_insert(trouble);
+    }
+
+    /// The last sync of every database, each within its time; a second signal ends the waiting.
+    fn close(mut self) -> Result<Exit, Trouble> {
+        self.fleet.close("litekeep is shutting down");
+        let members = self.fleet.members();
+        members.iter().for_each(|member| member.begin_stop(member.last_sync()));
+        while self.ends < self.fleet.launches() {
+            let Ok(event) = self.told.recv() else { break };
+            match event {
+                Event::Signal(signal) => {
+                    self.signals += 1;
+                    let signal = signals::name(signal);
+                    if self.signals > 1 {
+                        tracing::warn!(signal, "second signal received, giving the last sync up");
+                        members.iter().for_each(|member| member.begin_stop(Duration::ZERO));
+                    } else {
+                        tracing::info!(signal, "signal received, the last sync is under way");
+                    }
+                }
+                Event::Ended(ended) => self.ended(&ended),
+                Event::Synced(..) => {}
+            }
+        }
+        tracing::info!("litekeep shut down");
+        let known = |path: &PathBuf| self.fleet.find(path).is_ok();
+        let failed = self.failed.into_iter().find(|(path, _)| known(path)).map(|(_, trouble)| trouble);
+        self.trouble.or(failed).map_or(Ok(Exit::OK), Err)
+    }
+}

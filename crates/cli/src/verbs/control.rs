@@ -1,0 +1,227 @@
+//! `litekeep info`, `list`, `start`, `stop`, `sync`, `register`, `unregister`: what a running `litekeep replicate` is asked
+//! over its control socket. They touch no database and no replica themselves.
+
+use crate::daemon::control::{self, Changed, Info, List, Synced};
+use crate::flags::{self, Parsed};
+use crate::output;
+use crate::text::table;
+use crate::trouble::{Exit, Trouble, without_secrets};
+use crate::world::World;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the other side needs on top of what it was told to take.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// What all of them are told.
+struct Line {
+    /// As it was given.
+    shown: String,
+    socket: PathBuf,
+    timeout: u64,
+    json: bool,
+    /// The database, absolute.
+    path: String,
+}
+
+impl Line {
+    fn of(world: &World, parsed: &Parsed, timeout: &flags::Flag) -> Result<Self, Trouble> {
+        let text = parsed.text(timeout).unwrap_or_default();
+        let timeout = text.parse().ok().filter(|seconds| *seconds > 0).ok_or_else(|| {
+            Trouble::new(format!("-timeout: `{text}`: timeout must be greater than 0"))
+                .hint("it is a number of seconds")
+        })?;
+        let shown = parsed.text(&flags::SOCKET).unwrap_or_default().to_owned();
+        let path = parsed.operands.first().map_or_else(PathBuf::new, |path| world.path(path));
+        Ok(Self {
+            socket: world.path(&shown),
+            shown,
+            timeout,
+            json: parsed.on(&flags::JSON),
+            path: path.display().to_string(),
+        })
+    }
+
+    /// The same for a verb that needs a database.
+    fn of_database(world: &World, parsed: &Parsed, verb: &str) -> Result<Self, Trouble> {
+        if parsed.operands.is_empty() {
+            let trouble = Trouble::new("database path required");
+            return Err(trouble.hint(format!("litekeep {verb} /path/to/db")));
+        }
+        Self::of(world, parsed, &flags::TIMEOUT)
+    }
+
+    fn ask<A: for<'de> Deserialize<'de>>(
+        &self,
+        verb: &str,
+        method: &str,
+        body: &impl Serialize,
+    ) -> Result<A, Trouble> {
+        let limit = Duration::from_secs(self.timeout).saturating_add(GRACE);
+        control::ask(&self.socket, verb, method, body, limit)
+    }
+
+    /// Prints rows of a name and a value, or the same as JSON.
+    fn print(&self, value: &impl Serialize, rows: &[(&str, String)]) -> Result<Exit, Trouble> {
+        if self.json {
+            output::json(value)?;
+        } else {
+            let lines: String = rows.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+            output::text(&lines)?;
+        }
+        Ok(Exit::OK)
+    }
+}
+
+/// Tells which daemon it is.
+pub(crate) fn info(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
+    let line = Line::of(world, parsed, &flags::SHORT_TIMEOUT)?;
+    let info: Info = line.ask("info", "GET", &json!({}))?;
+    let rows = [
+        ("version", info.version.clone()),
+        ("pid", info.pid.to_string()),
+        ("uptime_seconds", info.uptime_seconds.to_string()),
+        ("started_at", info.started_at.clone()),
+        ("database_count", info.database_count.to_string()),
+    ];
+    line.print(&info, &rows)
+}
+
+/// Lists the daemon's databases.
+pub(crate) fn list(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
+    let line = Line::of(world, parsed, &flags::SHORT_TIMEOUT)?;
+    let list: List = line.ask("list", "GET", &json!({}))?;
+    if line.json {
+        output::json(&list)?;
+        return Ok(Exit::OK);
+    }
+    let head = ["path", "status", "last_sync_at"].map(str::to_owned);
+    let rows = list.databases.into_iter().map(|database| {
+        [database.path, database.status, database.last_sync_at.unwrap_or_else(|| "-".to_owned())]
+    });
+    output::text(&table::columns(&std::iter::once(head).chain(rows).collect::<Vec<_>>()))?;
+    Ok(Exit::OK)
+}
+
+#[derive(Serialize)]
+struct State<'a> {
+    status: &'a str,
+    db_path: &'a str,
+    state: &'a str,
+    txid: u64,
+    socket: &'a str,
+}
+
+/// Starts a database that was stopped.
+pub(crate) fn start(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
+    if parsed.operands.is_empty() {
+        output::talk(
+            "Note: `litekeep start` is for one database of a running daemon; `litekeep replicate` starts the daemon.",
+        );
+    }
+    change(&Line::of_database(world, parsed, "start")?, "start", "running")
+}
+
+/// Stops a database after its last sync.
+pub(crate) fn stop(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
+    change(&Line::of_database(world, parsed, "stop")?, "stop", "stopped")
+}
+
+fn change(line: &Line, verb: &str, state: &str) -> Result<Exit, Trouble> {
+    let body = json!({"path": line.path, "timeout": line.timeout});
+    let Changed { status, path, txid } = line.ask(verb, "POST", &body)?;
+    let value = State { status: &status, db_path: &path, state, txid, socket: &line.shown };
+    let rows = [
+        ("status", status.replace('_', " ")),
+        ("db_path", path.clone()),
+        ("state", state.to_owned()),
+        ("txid", txid.to_string()),
+        ("socket", line.shown.clone()),
+    ];
+    line.print(&value, &rows)
+}
+
+#[derive(Serialize)]
+struct Sync<'a> {
+    db_path: &'a str,
+    txid: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replica_txid: Option<u64>,
+    duration_ms: u128,
+}
+
+/// Syncs a database; with `-wait` it is in the bucket then.
+pub(crate) fn sync(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
+    let line = Line::of_database(world, parsed, "sync")?;
+    let wait = parsed.on(&flags::WAIT);
+    let body = json!({"path": line.path, "wait": wait, "timeout": line.timeout});
+    let began = world.clock.boot();
+    let synced: Synced = line.ask("sync", "POST", &body)?;
+    let duration_ms = world.clock.boot().saturating_sub(began).as_millis();
+    let replica_txid = wait.then_some(synced.replicated_txid);
+    let mut rows = vec![("db_path", synced.path.clone()), ("txid", synced.txid.to_string())];
+    rows.extend(replica_txid.map(|txid| ("replica_txid", txid.to_string())));
+    rows.push(("duration_ms", duration_ms.to_string()));
+    line.print(&Sync { db_path: &synced.path, txid: synced.txid, replica_txid, duration_ms }, &rows)
+}
+
+#[derive(Serialize)]
+struct Registered<'a> {
+    status: &'a str,
+    db_path: &'a str,
+    replica: &'a str,
+    socket: &'a str,
+}
+
+/// Has a database replicated until the daemon ends.
+pub(crate) fn register(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
+    let line = Line::of_database(world, parsed, "register -replica s3://bucket/path")?;
+    let Some(url) = parsed.given(&flags::REPLICA_URL).filter(|url| !url.is_empty()) else {
+        let trouble = Trouble::new("-replica is required");
+        return Err(trouble.hint("litekeep register -replica s3://bucket/path /path/to/db"));
+    };
+    let body = json!({"path": line.path, "replica_url": url});
+    let Changed { status, path, .. } = line.ask("register", "POST", &body)?;
+    let replica = without_secrets(url);
+    let value = Registered { status: &status, db_path: &path, replica: &replica, socket: &line.shown };
+    let rows = [
+        ("status", status.replace('_', " ")),
+        ("db_path", path.clone()),
+        ("replica", replica.clone()),
+        ("socket", line.shown.clone()),
+    ];
+    line.print(&value, &rows)
+}
+
+#[derive(Serialize)]
+struct Unregistered<'a> {
+    status: &'a str,
+    db_path: &'a str,
+    final_txid: u64,
+    socket: &'a str,
+}
+
+/// Stops a database after its last sync and takes it off the daemon's list.
+pub(crate) fn unregister(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
+    let line = Line::of_database(world, parsed, "unregister")?;
+    if parsed.on(&flags::UNREGISTER_DRY_RUN) {
+        let Line { path, shown, timeout, .. } = &line;
+        output::text(&format!(
+            "Dry run: nothing is asked of the daemon.\n  database: {path}\n  socket: {shown}\n  \
+             final sync: made before the command ends, within {timeout}s\n"
+        ))?;
+        return Ok(Exit::OK);
+    }
+    let body = json!({"path": line.path, "timeout": line.timeout});
+    let Changed { status, path, txid } = line.ask("unregister", "POST", &body)?;
+    let value = Unregistered { status: &status, db_path: &path, final_txid: txid, socket: &line.shown };
+    let rows = [
+        ("status", status.replace('_', " ")),
+        ("db_path", path.clone()),
+        ("final_txid", txid.to_string()),
+        ("socket", line.shown.clone()),
+    ];
+    line.print(&value, &rows)
+}

@@ -1,0 +1,657 @@
+//! A running `litekeep replicate`: its control socket, what it serves, and the directories that it watches.
+
+use crate::restore::{make_database, url};
+use crate::scrape::{Scrape, get};
+use crate::util::{Dir, Running, Seen};
+use rustix::process::Signal;
+use s3test::{ACCESS_KEY, BUCKET, Fault, Profile, REGION, Rule, SECRET_KEY, Server};
+use serde_json::Value;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Runs one statement.
+fn execute(database: &Path, sql: &str) {
+    let connection = rusqlite::Connection::open(database).expect("opened");
+    connection.busy_timeout(Duration::from_secs(10)).expect("set");
+    connection.execute_batch(sql).expect("executed");
+}
+
+fn insert(database: &Path, value: i64) {
+    execute(database, &format!("INSERT INTO t VALUES ({value})"));
+}
+
+/// What `t` holds after a restore from a replica in the test's directory.
+fn restored(dir: &Dir, replica: &str) -> Vec<i64> {
+    let out = dir.path("restored.db");
+    dir.litekeep(["restore", "-force", "-o", "restored.db", &url(&dir.path(replica))]).exits(0);
+    let connection = rusqlite::Connection::open(out).expect("opened");
+    let mut rows = connection.prepare("SELECT x FROM t ORDER BY x").expect("prepared");
+    rows.query_map([], |row| row.get(0)).expect("queried").collect::<Result<_, _>>().expect("read")
+}
+
+/// Tries until there is something.
+#[allow(clippy::disallowed_methods, reason = "a test's deadline")]
+#[track_caller]
+fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "no {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A daemon with `a.db` (which holds 1), replicated to `r`, and a control socket.
+fn daemon(more: &str) -> (Dir, Running) {
+    let dir = Dir::new();
+    make_database(&dir.path("a.db"));
+    dir.write(
+        "l.yml",
+        format!(
+            "socket:\n  enabled: true\n  path: l.sock\n{more}dbs:\n  - path: a.db\n    replica:\n      path: r\n"
+        ),
+    );
+    let mut running = dir.litekeep(["replicate", "-config", "l.yml"]).starts();
+    running.until("control socket listening");
+    (dir, running)
+}
+
+fn end(mut running: Running) -> Seen {
+    running.signal(Signal::TERM);
+    running.ends(0)
+}
+
+/// A command of the daemon, as JSON.
+#[track_caller]
+fn ask(dir: &Dir, args: &[&str]) -> Value {
+    let seen = dir.litekeep(args.iter().copied().chain(["-json", "-socket", "l.sock"])).exits(0);
+    serde_json::from_str(&seen.out()).unwrap_or_else(|error| panic!("{error}{}", seen.all()))
+}
+
+/// Bytes over the socket, as any client may send them; status and body of the answer.
+fn raw(dir: &Dir, request: &str) -> (u16, String) {
+    let mut stream = UnixStream::connect(dir.path("l.sock")).expect("connected");
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("read");
+    let status = answer.get(9..12).and_then(|status| status.parse().ok()).expect("a status");
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+    (status, body)
+}
+
+fn post(dir: &Dir, path: &str, body: &str) -> (u16, Value) {
+    let request = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let (status, body) = raw(dir, &request);
+    (status, serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}")))
+}
+
+#[test]
+fn a_running_daemon_tells_who_it_is_and_what_it_has() {
+    let (dir, running) = daemon("");
+    let path = dir.path("a.db").display().to_string();
+    let info = ask(&dir, &["info"]);
+    assert_eq!(info["database_count"], 1);
+    assert_eq!(info["version"], env!("CARGO_PKG_VERSION"));
+    assert!(
+        info["pid"].is_u64() && info["uptime_seconds"].is_u64() && info["started_at"].is_string(),
+        "{info}"
+    );
+    dir.litekeep(["info", "-socket", "l.sock"]).exits(0).out_has("database_count: 1\n").out_has("pid: ");
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    let list = ask(&dir, &["list"]);
+    assert_eq!(list["databases"][0]["path"], path.as_str());
+    assert_eq!(list["databases"][0]["status"], "replicating");
+    assert!(list["databases"][0]["last_sync_at"].is_string(), "{list}");
+    let table = dir.litekeep(["list", "-socket", "l.sock"]).exits(0);
+    assert!(table.out().starts_with("path "), "{}", table.all());
+    table.out_has(&path).out_has(" replicating ");
+    let mode = fs::metadata(dir.path("l.sock")).expect("a socket").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let target = format!("GET /txid?path={path} HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(raw(&dir, &target), (200, "{\"txid\":1}\n".to_owned()));
+    let (status, phases) = raw(&dir, "GET /debug/sync-status HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(status == 200 && phases.contains("\"phase\":\"good\""), "{phases}");
+    end(running);
+    assert!(!dir.path("l.sock").exists());
+}
+
+#[test]
+fn a_sync_that_waits_is_in_the_bucket_and_writes_nothing_where_nothing_changed() {
+    let (dir, running) = daemon("");
+    for value in 2..5 {
+        insert(&dir.path("a.db"), value);
+        let synced = ask(&dir, &["sync", "-wait", "-timeout", "60", "a.db"]);
+        assert_eq!(synced["txid"], synced["replica_txid"]);
+        assert!(synced["duration_ms"].is_u64() && synced.get("status").is_none(), "{synced}");
+        assert_eq!(restored(&dir, "r"), (1..=value).collect::<Vec<_>>());
+    }
+    let before = dir.files("r");
+    let path = dir.path("a.db").display().to_string();
+    let (status, synced) = post(&dir, "/sync", &format!("{{\"path\":\"{path}\",\"wait\":true}}"));
+    assert_eq!((status, synced["status"].as_str()), (200, Some("no_change")), "{synced}");
+    assert_eq!(dir.files("r"), before);
+    insert(&dir.path("a.db"), 9);
+    let synced = ask(&dir, &["sync", "a.db"]);
+    assert!(synced["txid"].is_u64() && synced.get("replica_txid").is_none(), "{synced}");
+    end(running);
+}
+
+#[test]
+fn a_database_is_stopped_and_started_without_the_others() {
+    let (dir, running) = daemon("");
+    insert(&dir.path("a.db"), 2);
+    let stopped = ask(&dir, &["stop", "a.db"]);
+    assert_eq!((&stopped["status"], &stopped["state"]), (&"stopped".into(), &"stopped".into()));
+    assert!(stopped["txid"].as_u64() >= Some(1), "{stopped}");
+    assert_eq!(restored(&dir, "r"), [1, 2]);
+    assert_eq!(ask(&dir, &["stop", "a.db"])["status"], "already_stopped");
+    assert_eq!(ask(&dir, &["list"])["databases"][0]["status"], "stopped");
+    dir.litekeep(["sync", "-wait", "a.db", "-socket", "l.sock"]).exits(1).err_has("sync failed: ");
+    insert(&dir.path("a.db"), 3);
+    assert_eq!(restored(&dir, "r"), [1, 2]);
+    let started = ask(&dir, &["start", "a.db"]);
+    assert_eq!((&started["status"], &started["state"]), (&"started".into(), &"running".into()));
+    assert_eq!(ask(&dir, &["start", "a.db"])["status"], "already_running");
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    assert_eq!(restored(&dir, "r"), [1, 2, 3]);
+    dir.litekeep(["stop", "a.db", "-socket", "l.sock"]).exits(0).out_has("status: stopped\ndb_path: ");
+    end(running);
+}
+
+#[test]
+fn a_database_comes_and_goes_while_the_daemon_runs() {
+    let (dir, running) = daemon("");
+    make_database(&dir.path("b.db"));
+    let (replica, other) = (url(&dir.path("q")), url(&dir.path("z")));
+    let registered = ask(&dir, &["register", "-replica", &replica, "b.db"]);
+    assert_eq!(
+        (&registered["status"], &registered["replica"]),
+        (&"registered".into(), &replica.as_str().into())
+    );
+    assert_eq!(ask(&dir, &["register", "-replica", &replica, "b.db"])["status"], "already_registered");
+    let register = |replica: &str, path: &str| {
+        dir.litekeep(["register", "-replica", replica, path, "-socket", "l.sock"]).exits(1)
+    };
+    register(&other, "b.db").err_has("is replicated to");
+    register(&replica, "c.db").err_has("is the replica of");
+    register("gopher://x", "c.db").err_has("register failed: ");
+    dir.litekeep(["register", "b.db", "-socket", "l.sock"]).exits(1).err_has("-replica is required");
+    insert(&dir.path("b.db"), 2);
+    dir.litekeep(["unregister", "-dry-run", "b.db", "-socket", "l.sock"]).exits(0).out_has("Dry run");
+    let gone = ask(&dir, &["unregister", "b.db"]);
+    assert_eq!(gone["status"], "unregistered");
+    assert!(gone["final_txid"].as_u64() >= Some(1), "{gone}");
+    assert_eq!(restored(&dir, "q"), [1, 2]);
+    assert_eq!(ask(&dir, &["unregister", "b.db"])["status"], "already_unregistered");
+    assert_eq!(ask(&dir, &["info"])["database_count"], 1);
+    end(running);
+}
+
+#[test]
+fn a_request_that_cannot_be_met_is_answered_with_its_status() {
+    let (dir, running) = daemon("");
+    for (path, body, wanted) in [
+        ("/start", "{\"path\":\"/no.db\"}", 500),
+        ("/stop", "{\"path\":\"/no.db\"}", 500),
+        ("/sync", "{\"path\":\"/no.db\"}", 404),
+        ("/sync", "{}", 400),
+        ("/sync", "[", 400),
+        ("/register", "{\"path\":\"/no.db\"}", 400),
+        ("/unregister", "{\"path\":\"/no.db\"}", 200),
+        ("/info", "{}", 405),
+        ("/debug/pprof/", "{}", 404),
+    ] {
+        let (status, answer) = post(&dir, path, body);
+        assert_eq!(status, wanted, "{path} {body}: {answer}");
+        assert_eq!(answer["error"].is_string(), wanted != 200, "{path} {body}: {answer}");
+    }
+    assert_eq!(raw(&dir, "GET /txid?path=/no.db HTTP/1.1\r\n\r\n").0, 404);
+    assert_eq!(raw(&dir, "GET /txid HTTP/1.1\r\n\r\n").0, 400);
+    end(running);
+}
+
+#[test]
+fn where_no_daemon_listens_that_is_said() {
+    let dir = Dir::new();
+    make_database(&dir.path("a.db"));
+    for verb in ["info", "list", "start", "stop", "sync", "unregister"] {
+        let database = (verb != "info" && verb != "list").then_some("a.db");
+        dir.litekeep([verb, "-socket", "l.sock"].into_iter().chain(database))
+            .exits(1)
+            .silent_out()
+            .err_has("failed to connect to control socket")
+            .err_has("socket: {enabled: true}");
+    }
+    dir.litekeep(["sync", "-socket", "l.sock"]).exits(1).err_has("database path required");
+    dir.litekeep(["sync", "-timeout", "0", "a.db"]).exits(1).err_has("timeout must be greater than 0");
+}
+
+#[test]
+fn a_socket_of_another_process_is_left_alone_and_a_dead_one_is_replaced() {
+    let (dir, running) = daemon("");
+    make_database(&dir.path("b.db"));
+    let config = |socket: &str| {
+        format!(
+            "socket:\n  enabled: true\n  path: {socket}\n  permissions: 0660\ndbs:\n  - path: b.db\n    replica:\n      \
+             path: q\n"
+        )
+    };
+    dir.write("m.yml", config("l.sock"));
+    let mut second = dir.litekeep(["replicate", "-config", "m.yml"]).starts();
+    second.until("another process listens there").until("initialized db");
+    assert_eq!(ask(&dir, &["list"])["databases"][0]["path"], dir.path("a.db").display().to_string());
+    end(second);
+    end(running);
+    drop(std::os::unix::net::UnixListener::bind(dir.path("dead.sock")).expect("bound"));
+    dir.write("m.yml", config("dead.sock"));
+    let mut third = dir.litekeep(["replicate", "-config", "m.yml"]).starts();
+    third.until("control socket listening");
+    let mode = fs::metadata(dir.path("dead.sock")).expect("a socket").permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    end(third);
+    dir.write("file.sock", "precious");
+    dir.write("m.yml", config("file.sock"));
+    let mut fourth = dir.litekeep(["replicate", "-config", "m.yml"]).starts();
+    fourth.until("what is there is no socket").until("initialized db");
+    end(fourth);
+    assert_eq!(fs::read(dir.path("file.sock")).expect("there"), b"precious");
+}
+
+#[test]
+fn a_connection_that_says_nothing_keeps_nobody_from_being_served() {
+    let (dir, running) = daemon("");
+    let idle: Vec<_> = (0..8).map(|_| UnixStream::connect(dir.path("l.sock")).expect("connected")).collect();
+    assert_eq!(ask(&dir, &["info"])["database_count"], 1);
+    drop(idle);
+    end(running);
+}
+
+/// A daemon with `a.db` in a bucket, its pages at the address that comes back.
+fn served(server: &Server, more: &str) -> (Dir, Running, String) {
+    let dir = Dir::new();
+    make_database(&dir.path("a.db"));
+    let endpoint = server.endpoint();
+    dir.write(
+        "l.yml",
+        format!(
+            "addr: 127.0.0.1:0\n{more}socket:\n  enabled: true\n  path: l.sock\ndbs:\n  - path: a.db\n    replica:\n      \
+             url: s3://{BUCKET}/a\n      endpoint: {endpoint}\n      region: {REGION}\n"
+        ),
+    );
+    let mut running = dir
+        .litekeep(["replicate", "-config", "l.yml"])
+        .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        .starts();
+    running.until("serving metrics on").until("control socket listening");
+    let addr = address(&running);
+    (dir, running, addr)
+}
+
+/// Where the pages are served, from the log.
+fn address(running: &Running) -> String {
+    let line = running.seen().lines().find(|line| line.contains("serving metrics on")).expect("the line");
+    let addr = line.split("addr=").nth(1).and_then(|rest| rest.split(' ').next()).expect("an address");
+    addr.to_owned()
+}
+
+/// A rule that strikes every request.
+fn everything(fault: Fault) -> Rule {
+    Rule { method: None, part: "", skip: 0, times: u32::MAX, fault }
+}
+
+fn denied() -> Fault {
+    Fault::Answer { status: 403, code: "AccessDenied", retry_after: None }
+}
+
+/// The health page, until it has this status and says this.
+#[track_caller]
+fn wait_for_health(addr: &str, query: &str, status: u16, part: &str) -> Value {
+    wait_for(&format!("{status} with {part:?}"), || {
+        let (seen, body) = get(addr, &format!("/health{query}"));
+        (seen == status && body.contains(part)).then(|| serde_json::from_str(&body).expect("JSON"))
+    })
+}
+
+#[test]
+fn the_metrics_follow_a_write_an_outage_and_a_permission_that_is_missing() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let (dir, running, addr) = served(&server, "");
+    let path = dir.path("a.db").display().to_string();
+    let db = format!("{{db=\"{path}\"}}");
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    let first = Scrape::of(&addr);
+    let value = |scrape: &Scrape, name: &str| scrape.value(&format!("{name}{db}"));
+    assert_eq!(value(&first, "litestream_txid"), value(&first, "litekeep_replica_txid"));
+    assert!(value(&first, "litestream_txid") >= 1.0);
+    assert_eq!(value(&first, "litekeep_create_only"), 1.0);
+    assert_eq!(value(&first, "litekeep_healthy"), 1.0);
+    assert_eq!(value(&first, "litekeep_last_verified_restore_timestamp_seconds"), 0.0);
+    assert_eq!(value(&first, "litestream_disk_full"), 0.0);
+    assert!(value(&first, "litestream_db_size") > 0.0);
+    assert_eq!(first.value("litestream_l0_retention_files_total{db=\"a.db\",status=\"not_compacted\"}"), 1.0);
+    assert_eq!(first.value(&format!("litekeep_replica_objects{{db=\"{path}\",level=\"0\"}}")), 1.0);
+    assert_eq!(first.value("litekeep_databases{state=\"replicating\"}"), 1.0);
+    let oldest = value(&first, "litekeep_restorable_oldest_timestamp_seconds");
+    assert!(oldest > 1e9 && oldest <= value(&first, "litekeep_restorable_newest_timestamp_seconds"));
+    wait_for_health(&addr, "", 200, "\"read_back_txid\": 1");
+
+    insert(&dir.path("a.db"), 2);
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    let second = Scrape::of(&addr);
+    let puts = "litestream_replica_operation_total{replica_type=\"s3\",operation=\"PUT\"}";
+    assert!(second.value(puts) > first.value(puts));
+    for grown in [
+        "litekeep_replica_txid",
+        "litestream_sync_count",
+        "litestream_total_wal_bytes",
+        "litekeep_last_success_timestamp_seconds",
+        "litekeep_restorable_newest_timestamp_seconds",
+    ] {
+        assert!(value(&second, grown) > value(&first, grown), "{grown}");
+    }
+
+    server.add_rule(everything(Fault::ResetBefore));
+    insert(&dir.path("a.db"), 3);
+    wait_for_health(&addr, "?behind=1s", 503, "the replica is behind by");
+    let outage = Scrape::of(&addr);
+    assert!(value(&outage, "litekeep_replica_lag_seconds") > 1.0);
+    assert!(value(&outage, "litestream_txid") > value(&outage, "litekeep_replica_txid"));
+    assert_eq!(get(&addr, "/health?behind=1h").0, 200);
+    server.clear_rules();
+    wait_for_health(&addr, "?behind=1s", 200, "\"ok\"");
+
+    server.add_rule(Rule::always("PUT", "", denied()));
+    insert(&dir.path("a.db"), 4);
+    let report = wait_for_health(&addr, "?behind=1h", 503, "PUT: ");
+    assert_eq!(report["status"], "failing");
+    let refused = Scrape::of(&addr);
+    assert_eq!(value(&refused, "litekeep_healthy"), 0.0);
+    let series =
+        format!("litekeep_replica_requests_total{{db=\"{path}\",operation=\"PUT\",result=\"refused\"}}");
+    assert!(refused.value(&series) >= 1.0);
+    let errors =
+        "litestream_replica_operation_errors_total{replica_type=\"s3\",operation=\"PUT\",code=\"refused\"}";
+    assert!(refused.value(errors) >= 1.0);
+    server.clear_rules();
+    wait_for_health(&addr, "", 200, "\"ok\"");
+    assert_eq!(value(&Scrape::of(&addr), "litekeep_healthy"), 1.0);
+    end(running);
+}
+
+#[test]
+fn r66_a_replica_that_lost_what_it_had_taken_is_not_healthy() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let (dir, running, addr) = served(&server, "");
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    wait_for_health(&addr, "", 200, "\"read_back_txid\": 1");
+    insert(&dir.path("a.db"), 2);
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    // The next look is due 15 s after the one before; whatever the engine remembers, it finds nothing.
+    server.keys().iter().for_each(|key| assert!(server.remove(key)));
+    let report = wait_for_health(&addr, "", 503, "does not hold transaction");
+    assert_eq!(report["databases"][0]["state"], "replicating");
+    assert_eq!(value_of_health(&addr, &dir), 0.0);
+    end(running);
+}
+
+fn value_of_health(addr: &str, dir: &Dir) -> f64 {
+    Scrape::of(addr).value(&format!("litekeep_healthy{{db=\"{}\"}}", dir.path("a.db").display()))
+}
+
+#[test]
+fn a_store_that_ignores_conditions_is_told_in_the_metrics() {
+    let server = Server::start(Profile::IgnoresConditions).expect("a server");
+    let (dir, running, addr) = served(&server, "");
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    let db = dir.path("a.db").display().to_string();
+    assert_eq!(Scrape::of(&addr).value(&format!("litekeep_create_only{{db=\"{db}\"}}")), 0.0);
+    end(running);
+}
+
+#[test]
+fn only_two_pages_are_served_and_a_taken_address_stops_no_backup() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let (dir, running, addr) = served(&server, "");
+    assert_eq!(get(&addr, "/").0, 404);
+    assert_eq!(get(&addr, "/health?behind=soon").0, 400);
+    make_database(&dir.path("b.db"));
+    dir.write("m.yml", format!("addr: {addr}\ndbs:\n  - path: b.db\n    replica:\n      path: q\n"));
+    let mut second = dir.litekeep(["replicate", "-config", "m.yml"]).starts();
+    second.until("can't serve metrics, going on without").until("initialized db");
+    end(second);
+    end(running);
+}
+
+#[test]
+fn a_last_sync_that_fails_is_answered_as_an_error_and_the_database_stays_on_the_list() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let (dir, mut running, addr) = served(&server, "");
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    server.add_rule(Rule::always("PUT", "", denied()));
+    insert(&dir.path("a.db"), 2);
+    let fails = |args: &[&str]| {
+        dir.litekeep(args.iter().copied().chain(["-timeout", "2", "-socket", "l.sock", "a.db"])).exits(1)
+    };
+    fails(&["sync", "-wait"]).err_has("sync failed: ");
+    fails(&["unregister"]).err_has("unregister failed: the last changes of");
+    assert_eq!(ask(&dir, &["list"])["databases"][0]["status"], "stopped");
+    assert_eq!(get(&addr, "/health").0, 200);
+    server.clear_rules();
+    assert_eq!(ask(&dir, &["start", "a.db"])["status"], "started");
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    running.signal(Signal::TERM);
+    running.ends(0);
+}
+
+/// A daemon over the directory `d`, with a control socket, and `more` lines for the directory.
+fn over_directory(dir: &Dir, more: &str) -> Running {
+    dir.write(
+        "l.yml",
+        format!(
+            "socket:\n  enabled: true\n  path: l.sock\ndbs:\n  - dir: d\n    pattern: '*.db'\n{more}    replica:\n      path: r\n"
+        ),
+    );
+    let mut running = dir.litekeep(["replicate", "-config", "l.yml"]).starts();
+    running.until("control socket listening");
+    running
+}
+
+/// The databases that the daemon has, without the directory's path.
+fn listed(dir: &Dir) -> Vec<String> {
+    let list = ask(dir, &["list"]);
+    let paths = list["databases"].as_array().expect("a list").iter();
+    let top = format!("{}/", dir.path("d").display());
+    paths.map(|it| it["path"].as_str().expect("a path").replacen(&top, "", 1)).collect()
+}
+
+fn make_in_directory(dir: &Dir, name: &str) {
+    let path = dir.path("d").join(name);
+    fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+    make_database(&path);
+}
+
+#[test]
+fn the_databases_of_a_directory_are_replicated_by_their_paths_in_there() {
+    let dir = Dir::new();
+    for name in ["a.db", "b.db", "sub/a.db", "c.sqlite"] {
+        make_in_directory(&dir, name);
+    }
+    dir.write("d/text.db", "this is a text, and no database at all");
+    dir.write("d/empty.db", "");
+    fs::copy(dir.path("d/a.db"), dir.path("d/a.db-wal.db-wal")).expect("copied");
+    std::os::unix::fs::symlink(dir.path("d"), dir.path("d/circle")).expect("linked");
+    let running = over_directory(&dir, "    recursive: true\n");
+    assert_eq!(listed(&dir), ["a.db", "b.db", "sub/a.db"]);
+    for name in ["a.db", "b.db", "sub/a.db"] {
+        let path = dir.path("d").join(name).display().to_string();
+        ask(&dir, &["sync", "-wait", &path]);
+        assert_eq!(restored(&dir, &format!("r/{name}")), [1]);
+        dir.litekeep(["restore", "-config", "l.yml", "-o", "again.db", "-force", &path]).exits(0);
+    }
+    let seen = end(running);
+    for file in ["text.db", "empty.db"] {
+        let lines = seen.out().lines().filter(|it| it.contains(file) && it.contains("is skipped")).count();
+        assert_eq!(lines, 1, "{}", seen.all());
+    }
+    let running = over_directory(&dir, "    meta-dir: m\n");
+    assert_eq!(listed(&dir), ["a.db", "b.db"]);
+    ask(&dir, &["sync", "-wait", "d/a.db"]);
+    assert!(dir.path("m/a.db").is_dir());
+    end(running);
+}
+
+#[test]
+fn a_watched_directory_takes_up_what_comes_and_lets_go_what_goes() {
+    let dir = Dir::new();
+    fs::create_dir(dir.path("d")).expect("made");
+    let mut running = over_directory(&dir, "    watch: true\n    recursive: true\n");
+    assert_eq!(listed(&dir), [""; 0]);
+    let until = |names: &[&str]| wait_for(&format!("{names:?}"), || (listed(&dir) == names).then_some(()));
+    dir.write("d/late.db", "");
+    make_in_directory(&dir, "a.db");
+    until(&["a.db"]);
+    make_in_directory(&dir, "late.db");
+    make_in_directory(&dir, "sub/b.db");
+    until(&["a.db", "late.db", "sub/b.db"]);
+    insert(&dir.path("d/a.db"), 2);
+    ask(&dir, &["sync", "-wait", "d/a.db"]);
+    for end in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(dir.path(&format!("d/a.db{end}")));
+    }
+    until(&["late.db", "sub/b.db"]);
+    assert_eq!(restored(&dir, "r/a.db"), [1, 2]);
+    ask(&dir, &["unregister", "d/late.db"]);
+    make_in_directory(&dir, "c.db");
+    until(&["c.db", "sub/b.db"]);
+    running.until("letting it go");
+    end(running);
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_told_before_anything_starts() {
+    let dir = Dir::new();
+    fs::create_dir(dir.path("d")).expect("made");
+    for (entry, part) in [
+        ("dir: none\n    pattern: '*'", "can't read the directory"),
+        ("dir: d\n    pattern: '['", "a [ has no ] that fits"),
+        ("dir: d\n    pattern: '*.db'", "there is no database like *.db in"),
+    ] {
+        dir.write("l.yml", format!("dbs:\n  - {entry}\n    replica:\n      path: r\n"));
+        dir.litekeep(["replicate", "-config", "l.yml"]).exits(1).err_has(part);
+    }
+    dir.write("l.yml", "dbs:\n  - dir: d\n    pattern: '*.db'\n    replica:\n      path: r\n");
+    let exec = ["replicate", "-config", "l.yml", "-exec", "true"];
+    dir.litekeep(exec).exits(1).err_has("a `dir` can't be replicated beside a command");
+    make_in_directory(&dir, "a.db");
+    dir.litekeep(["replicate", "-once", "-config", "l.yml"]).exits(0);
+    assert_eq!(restored(&dir, "r/a.db"), [1]);
+}
+
+/// Takes GETs and answers each with 200; the requests' first lines come out at the other end.
+fn receiver() -> (String, std::sync::mpsc::Receiver<String>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("an address").to_string();
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut lines = std::io::BufReader::new(&stream);
+            let mut line = String::new();
+            std::io::BufRead::read_line(&mut lines, &mut line).expect("a line");
+            let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            (&stream).write_all(answer.as_bytes()).expect("answered");
+            if tell.send(line.trim_end().to_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    (addr, told)
+}
+
+#[test]
+fn a_heartbeat_is_sent_only_while_the_replica_has_everything() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let (beats_at, beats) = receiver();
+    server.add_rule(Rule::always("PUT", "", Fault::ResetBefore));
+    let more = format!("heartbeat-url: http://{beats_at}/hush-token?x=1\nheartbeat-interval: 1m\n");
+    let (_dir, mut running, addr) = served(&server, &more);
+    wait_for_health(&addr, "?behind=2s", 503, "the replica is behind by");
+    assert!(beats.try_recv().is_err(), "a heartbeat of a replica that has nothing");
+    server.clear_rules();
+    let line = beats.recv_timeout(Duration::from_secs(60)).expect("a heartbeat");
+    assert_eq!(line, "GET /hush-token?x=1 HTTP/1.1");
+    // Nobody waits a minute here for the next one; that none comes before is looked at.
+    wait_for_health(&addr, "", 200, "\"ok\"");
+    assert!(beats.try_recv().is_err(), "a second heartbeat within the minute");
+    running.signal(Signal::TERM);
+    running.ends(0).never_says("hush");
+}
+
+#[test]
+fn a_heartbeat_that_nobody_takes_is_told_without_its_address() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let closed =
+        std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let more = format!("heartbeat-url: http://{closed}/hush-token\n");
+    let (_dir, mut running, _) = served(&server, &more);
+    running.until("the heartbeat could not be sent");
+    end(running).never_says("hush");
+}
+
+#[test]
+fn a_command_has_metrics_health_and_a_socket_beside_it() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let dir = Dir::new();
+    make_database(&dir.path("a.db"));
+    let endpoint = server.endpoint();
+    dir.write(
+        "l.yml",
+        format!(
+            "addr: 127.0.0.1:0\nsocket:\n  enabled: true\n  path: l.sock\nexec: sh -c 'echo ready; exec sleep 600'\ndbs:\n  - path: a.db\n    replica:\n      \
+             url: s3://{BUCKET}/a\n      endpoint: {endpoint}\n      region: {REGION}\n"
+        ),
+    );
+    let start = || {
+        let daemon = dir.litekeep(["replicate", "-config", "l.yml"]);
+        let keys = daemon.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+        keys.starts()
+    };
+    let mut running = start();
+    running.until("serving metrics on");
+    let addr = address(&running);
+    running.until("ready");
+    let db = format!("{{db=\"{}\"}}", dir.path("a.db").display());
+    insert(&dir.path("a.db"), 2);
+    let caught_up = || {
+        let page = Scrape::of(&addr);
+        let txid = page.value(&format!("litekeep_replica_txid{db}"));
+        (txid >= 2.0 && txid == page.value(&format!("litestream_txid{db}"))).then_some(page)
+    };
+    let page = wait_for("second transaction in the replica", caught_up);
+    assert_eq!(page.value(&format!("litekeep_create_only{db}")), 1.0);
+    assert_eq!(page.value("litekeep_databases{state=\"replicating\"}"), 1.0);
+    wait_for_health(&addr, "", 200, "\"read_back_txid\": ");
+    insert(&dir.path("a.db"), 7);
+    let synced = ask(&dir, &["sync", "-wait", "a.db"]);
+    assert!(
+        synced["replica_txid"].as_u64() >= Some(3) && synced["txid"] == synced["replica_txid"],
+        "{synced}"
+    );
+    assert_eq!(ask(&dir, &["list"])["databases"][0]["status"], "replicating");
+    assert_eq!(ask(&dir, &["start", "a.db"])["status"], "already_running");
+    let refused = |args: &[&str]| dir.litekeep(args.iter().copied().chain(["-socket", "l.sock"])).exits(1);
+    refused(&["stop", "a.db"]).err_has("stops with the command (-exec)");
+    refused(&["register", "-replica", &url(&dir.path("q")), "b.db"]).err_has("are given at its start");
+    server.add_rule(Rule::always("PUT", "", denied()));
+    insert(&dir.path("a.db"), 3);
+    wait_for_health(&addr, "?behind=1h", 503, "PUT: ");
+    server.clear_rules();
+    wait_for_health(&addr, "", 200, "\"ok\"");
+    end(running);
+}
