@@ -7,7 +7,7 @@
 use super::image::Image;
 use super::{Replicator, Report};
 use crate::error::KeepError;
-use crate::sqlite::{SqliteResult, is_busy};
+use crate::sqlite::is_busy;
 use litekeep_core::assess::Facts;
 use litekeep_formats::{Level, Txid, TxidRange};
 use litekeep_store::{ErrorKind, Key, Store, StoreError};
@@ -106,29 +106,30 @@ impl Replicator {
                 self.checkpoint_tried(left, now);
                 Ok(())
             }
-            Err(error) if is_busy(&error) => Ok(()),
-            Err(error) => Err(self.sqlite()(error)),
+            Err(KeepError::Sqlite { error, .. }) if is_busy(&error) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
     /// Returns how many frames should have been back-filled and are not.
-    fn back_fill(&self) -> SqliteResult<u32> {
-        let edge = self.edge();
-        let due =
-            |facts: &Facts| facts.mx_frame >= self.settings.min_checkpoint_pages && !facts.all_backfilled();
-        let Some(facts) = edge.facts()? else { return Ok(0) };
+    fn back_fill(&mut self) -> Result<u32, KeepError> {
+        let least = self.settings.min_checkpoint_pages;
+        let due = |facts: &Facts| facts.mx_frame >= least && !facts.all_backfilled();
+        let sqlite = self.sqlite();
+        let Some(facts) = self.edge().facts().map_err(&sqlite)? else { return Ok(0) };
         self.shared.update(|status| status.wal_frames = facts.mx_frame);
         if due(&facts) {
-            edge.checkpoint()?;
+            self.edge().checkpoint().map_err(&sqlite)?;
         }
         // A writer that never pauses: what it committed meanwhile is back-filled under its lock.
-        if edge.facts()?.as_ref().is_some_and(due) && self.take_write_lock()? {
-            let ran = edge.checkpoint();
-            edge.write_unlock();
-            ran?;
+        let still = self.edge().facts().map_err(&sqlite)?;
+        if still.as_ref().is_some_and(due) && self.take_write_lock()? {
+            let ran = self.edge().checkpoint();
+            self.edge().write_unlock();
+            ran.map_err(&sqlite)?;
         }
-        let left = edge.facts()?.filter(due).map(|facts| facts.mx_frame.saturating_sub(facts.backfilled));
-        Ok(left.unwrap_or(0))
+        let left = self.edge().facts().map_err(&sqlite)?.filter(due);
+        Ok(left.map_or(0, |facts| facts.mx_frame.saturating_sub(facts.backfilled)))
     }
 }
 

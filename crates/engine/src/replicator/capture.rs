@@ -24,6 +24,8 @@ pub(super) struct Timing {
     last_change: Duration,
     last_poke: Duration,
     idle: bool,
+    /// See [`Replicator::aside_round`].
+    pub(super) aside: Option<Duration>,
 }
 
 impl Timing {
@@ -55,6 +57,9 @@ impl Replicator {
         if !self.follow_file()? {
             return Ok(self.settings.monitor_interval);
         }
+        if let Some(wait) = self.aside_round(now)? {
+            return Ok(wait);
+        }
         if !self.open_edge()? {
             return Ok(Duration::from_millis(10));
         }
@@ -69,8 +74,11 @@ impl Replicator {
             self.chores.looked_for = asked;
         }
         self.note_look(now, changed, &facts)?;
-        self.keep_aside(&facts, now)?;
-        let checkpoint_due = self.checkpoint_round(&facts, now)?;
+        let rotated = self.keep_aside(&facts, now)?;
+        if self.timing.aside.is_some() {
+            return Ok(rotated);
+        }
+        let checkpoint_due = self.checkpoint_round(&facts, now)?.min(rotated);
         if self.staged.is_empty() && self.broken.is_none() {
             // Nothing waits for the store, and the database can be read: whatever it was, it has passed.
             self.shared.passed();
@@ -243,20 +251,6 @@ impl Replicator {
             return Ok(());
         };
         pending.stage(&self.local, &mut self.wal, self.env.decisions.stage_before_release).map_err(io)
-    }
-
-    /// Keeps out of foreign checkpointers' way, without ever letting go of what was not taken.
-    fn keep_aside(&mut self, facts: &Facts, now: Duration) -> Result<(), KeepError> {
-        let Some(began) = self.edge().held_since() else { return Ok(()) };
-        let on_mark_zero = began.all_backfilled();
-        let behind = began.salts != facts.salts || began.mx_frame < facts.mx_frame;
-        // On mark 0 nobody can back-fill, and every commit of an application that checkpoints by itself tries to.
-        let lingering = on_mark_zero && !facts.all_backfilled();
-        let standing_in_the_way = !on_mark_zero && facts.all_backfilled();
-        if lingering || (self.timing.quiet(now) && (behind || standing_in_the_way)) {
-            self.rotate()?;
-        }
-        Ok(())
     }
 
     fn note_look(&mut self, now: Duration, changed: bool, facts: &Facts) -> Result<(), KeepError> {

@@ -6,7 +6,7 @@
 
 use super::Replicator;
 use crate::error::KeepError;
-use crate::sqlite::{Checkpointed, SqliteResult};
+use crate::sqlite::Checkpointed;
 use litekeep_core::assess::Facts;
 use litekeep_core::limits;
 use std::time::Duration;
@@ -23,6 +23,9 @@ pub(super) struct Timing {
 const PATIENCE: Duration = Duration::from_millis(50);
 const PATIENCE_LOCKED: Duration = Duration::from_millis(20);
 const RETRY: Duration = Duration::from_micros(200);
+
+/// While somebody else has the write lock: how often protection is handed on.
+const STEP_ASIDE: Duration = Duration::from_millis(1);
 
 impl Replicator {
     /// Checkpoints if it is time; returns when it will be.
@@ -109,7 +112,7 @@ impl Replicator {
         let io = self.io("stage changes in");
         let (pending, local) = (self.pending.as_mut(), &self.local);
         pending.map(|pending| pending.tail(local)).transpose().map_err(io)?;
-        if !self.take_write_lock().map_err(self.sqlite())? {
+        if !self.take_write_lock()? {
             return Ok(left);
         }
         let result = self.while_locked(left);
@@ -117,12 +120,26 @@ impl Replicator {
         result
     }
 
-    /// Tries for the write lock for a while; SQLite's own way of waiting backs off too far to get in between.
-    pub(super) fn take_write_lock(&self) -> SqliteResult<bool> {
-        let deadline = self.env.clock.boot() + limits::WRITE_LOCK_TRIES;
-        while !self.edge().try_write_lock()? {
-            if self.env.clock.boot() >= deadline {
+    /// Tries for the write lock for a while; SQLite's own way of waiting backs off too far to get in between. Who has
+    /// it may be a foreign checkpointer that waits for our read transaction, and then each would wait for the other
+    /// (R12): protection is handed on meanwhile.
+    pub(super) fn take_write_lock(&mut self) -> Result<bool, KeepError> {
+        let now = self.env.clock.boot();
+        let (deadline, mut aside) = (now + limits::WRITE_LOCK_TRIES, now + STEP_ASIDE);
+        while !self.edge().try_write_lock().map_err(self.sqlite())? {
+            let now = self.env.clock.boot();
+            if now >= deadline {
                 return Ok(false);
+            }
+            if now >= aside {
+                let turned_away = match self.stands_in_the_way()? {
+                    true => !self.rotate()?,
+                    false => self.checkpointer_waits()?,
+                };
+                if turned_away {
+                    return Ok(false);
+                }
+                aside = now + STEP_ASIDE;
             }
             self.env.clock.sleep(Duration::from_micros(50));
         }

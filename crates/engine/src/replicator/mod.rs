@@ -4,6 +4,7 @@
 //! is straight: facts about the WAL -> verdict -> pending pages -> slot on the local disk -> create-only put ->
 //! durable. Whatever breaks the chain of frames leads to one and the same answer: compare pages, ship what differs.
 
+mod aside;
 mod away;
 mod capture;
 mod checkpoint;
@@ -292,6 +293,7 @@ impl Replicator {
             }
         };
         self.publish();
+        self.announce();
         Step {
             wait: if self.phase == Phase::Ended { Duration::MAX } else { wait },
             ended: self.phase == Phase::Ended,
@@ -448,6 +450,7 @@ impl Replicator {
 
     /// Ends for good: connections close, nothing is checkpointed, the local state stays.
     fn end(&mut self, error: Option<KeepError>) {
+        self.announce();
         self.edge = None;
         if error.is_none()
             && self.phase == Phase::Running

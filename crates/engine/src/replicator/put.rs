@@ -204,7 +204,7 @@ impl Replicator {
         Ok(())
     }
 
-    /// Answers those who wait for everything committed so far to be in the replica.
+    /// Finds which of those who wait for everything committed so far to be in the replica may be answered.
     pub(super) fn answer_requests(&mut self) {
         if self.phase != Phase::Running || self.broken.is_some() {
             return;
@@ -216,7 +216,6 @@ impl Replicator {
                 }
                 self.chores.goal = None;
                 self.chores.answered = ticket;
-                self.shared.answer(ticket, self.chain.durable);
             }
             // Only a look at the WAL that came after the request makes "everything is built" mean what it says.
             let looked_for = self.chores.looked_for;
@@ -224,6 +223,13 @@ impl Replicator {
                 return;
             }
             self.chores.goal = Some((looked_for, self.state.as_ref().map(|state| state.txid)));
+        }
+    }
+
+    /// Wakes who may be answered: last of all in a step, so that the status which they read next is this step's.
+    pub(super) fn announce(&self) {
+        if self.shared.answered() < self.chores.answered {
+            self.shared.answer(self.chores.answered, self.chain.durable);
         }
     }
 

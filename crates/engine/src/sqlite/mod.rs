@@ -131,6 +131,19 @@ impl Edge {
         }))
     }
 
+    /// Whether somebody has the checkpoint lock and has not begun to back-fill.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(crate) fn checkpointer_waits(&self) -> SqliteResult<bool> {
+        let failed = |code| rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+        if !raw::checkpoint_is_locked(&self.ctl).map_err(failed)? {
+            return Ok(false);
+        }
+        let index = raw::wal_index(&self.ctl).map_err(failed)?;
+        Ok(WalIndexHeader::parse(&index).is_ok_and(|index| index.n_backfill_attempted <= index.n_backfill))
+    }
+
     fn page_size(&self) -> SqliteResult<PageSize> {
         let bytes: u32 = self.ctl.query_row("PRAGMA page_size", [], |row| row.get(0))?;
         PageSize::new(bytes).ok_or(rusqlite::Error::IntegralValueOutOfRange(0, i64::from(bytes)))

@@ -1,4 +1,4 @@
-//! The unsafe edge: SQLite's own mapping of the WAL index, and nothing else.
+//! The unsafe edge: SQLite's own mapping of the WAL index and one of its locks, and nothing else.
 //!
 //! The index (`-shm`) is never opened as a file: closing any descriptor of it would drop this process's locks. It is
 //! read where SQLite has it mapped, through the file object that `SQLITE_FCNTL_FILE_POINTER` hands out.
@@ -13,27 +13,15 @@ use std::sync::atomic::{Ordering, fence};
 /// Bytes of the first block of the WAL index, as SQLite maps it.
 const BLOCK: i32 = 32 * 1024;
 
+/// Which of the index's locks a checkpointer holds while it works (`WAL_CKPT_LOCK`).
+const CHECKPOINT_LOCK: i32 = 1;
+
 /// A copy of the front of the WAL index, taken from SQLite's mapping, or the SQLite error code that forbade it.
 ///
 /// The copy may be torn; `litekeep_formats::walindex` detects that by the index's two headers and its checksum.
 /// The connection must have read from a database in WAL mode before.
 pub(crate) fn wal_index(connection: &Connection) -> Result<[u8; WalIndex::LEN], i32> {
-    // SAFETY: the handle is live for as long as `connection` is borrowed, and used on this thread only
-    // (`Connection` is not `Sync`). FILE_POINTER writes one pointer to the database's file object, which SQLite
-    // keeps until the connection closes.
-    let file = unsafe {
-        let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
-        let code = ffi::sqlite3_file_control(
-            connection.handle(),
-            c"main".as_ptr(),
-            ffi::SQLITE_FCNTL_FILE_POINTER,
-            (&raw mut file).cast::<c_void>(),
-        );
-        if code != ffi::SQLITE_OK {
-            return Err(code);
-        }
-        file
-    };
+    let file = file_of(connection)?;
     let block = map_first_block(file)?;
     let mut copy = [0u8; WalIndex::LEN];
     for (at, word) in copy.chunks_exact_mut(4).enumerate() {
@@ -48,16 +36,59 @@ pub(crate) fn wal_index(connection: &Connection) -> Result<[u8; WalIndex::LEN], 
     Ok(copy)
 }
 
-fn map_first_block(file: *mut ffi::sqlite3_file) -> Result<*const u8, i32> {
-    if file.is_null() {
-        return Err(ffi::SQLITE_NOTFOUND);
+/// Whether another connection has the checkpoint lock. It is asked by taking that lock and giving it back at once: a
+/// checkpoint that begins in that moment is told that another one runs. The SQLite error code if that cannot be done.
+pub(crate) fn checkpoint_is_locked(connection: &Connection) -> Result<bool, i32> {
+    let file = file_of(connection)?;
+    let methods = methods_of(file)?;
+    // SAFETY: `methods` is the live table of `file`; xShmLock exists from version 2 of the table on, which is checked.
+    let lock = match unsafe { ((*methods).iVersion, (*methods).xShmLock) } {
+        (2.., Some(lock)) => lock,
+        _ => return Err(ffi::SQLITE_NOTFOUND),
+    };
+    // SAFETY: the connection is in no checkpoint, so it does not have this lock, and has none after the second call.
+    // That call cannot fail: it gives back what the first one took.
+    unsafe {
+        match lock(file, CHECKPOINT_LOCK, 1, ffi::SQLITE_SHM_LOCK | ffi::SQLITE_SHM_EXCLUSIVE) {
+            ffi::SQLITE_OK => {
+                let _ = lock(file, CHECKPOINT_LOCK, 1, ffi::SQLITE_SHM_UNLOCK | ffi::SQLITE_SHM_EXCLUSIVE);
+                Ok(false)
+            }
+            ffi::SQLITE_BUSY => Ok(true),
+            code => Err(code),
+        }
     }
+}
+
+fn file_of(connection: &Connection) -> Result<*mut ffi::sqlite3_file, i32> {
+    let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
+    // SAFETY: the handle is live for as long as `connection` is borrowed, and used on this thread only
+    // (`Connection` is not `Sync`). FILE_POINTER writes one pointer to the database's file object, which SQLite
+    // keeps until the connection closes.
+    let code = unsafe {
+        ffi::sqlite3_file_control(
+            connection.handle(),
+            c"main".as_ptr(),
+            ffi::SQLITE_FCNTL_FILE_POINTER,
+            (&raw mut file).cast::<c_void>(),
+        )
+    };
+    match code {
+        ffi::SQLITE_OK if !file.is_null() => Ok(file),
+        ffi::SQLITE_OK => Err(ffi::SQLITE_NOTFOUND),
+        code => Err(code),
+    }
+}
+
+fn methods_of(file: *mut ffi::sqlite3_file) -> Result<*const ffi::sqlite3_io_methods, i32> {
     // SAFETY: `file` came from SQLite and is open; its method table, where there is one, is a static of its VFS.
     let methods = unsafe { (*file).pMethods };
-    if methods.is_null() {
-        return Err(ffi::SQLITE_NOTFOUND);
-    }
-    // SAFETY: as above; xShmMap exists from version 2 of the table on.
+    if methods.is_null() { Err(ffi::SQLITE_NOTFOUND) } else { Ok(methods) }
+}
+
+fn map_first_block(file: *mut ffi::sqlite3_file) -> Result<*const u8, i32> {
+    let methods = methods_of(file)?;
+    // SAFETY: the table is live; xShmMap exists from version 2 of the table on.
     let map = match unsafe { ((*methods).iVersion, (*methods).xShmMap) } {
         (2.., Some(map)) => map,
         _ => return Err(ffi::SQLITE_NOTFOUND),

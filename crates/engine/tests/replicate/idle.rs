@@ -13,12 +13,12 @@ use std::time::Duration;
 
 /// A clock that only moves when the replicator waits.
 #[derive(Default)]
-struct Jumping {
+pub(crate) struct Jumping {
     micros: AtomicI64,
 }
 
 impl Jumping {
-    fn pass(&self, time: Duration) {
+    pub(crate) fn pass(&self, time: Duration) {
         self.micros.fetch_add(i64::try_from(time.as_micros()).unwrap(), Ordering::SeqCst);
     }
 }
@@ -37,8 +37,8 @@ impl Clock for Jumping {
 
 /// Runs each job at once, on the caller's thread. Its report is there then, and the replicator is not left waiting for it.
 #[derive(Clone, Default)]
-struct AtOnce {
-    ran: Arc<AtomicBool>,
+pub(crate) struct AtOnce {
+    pub(crate) ran: Arc<AtomicBool>,
 }
 
 impl litekeep::jobs::Spawner for AtOnce {

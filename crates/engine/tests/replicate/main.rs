@@ -1,6 +1,7 @@
 //! The replicator with real files and real SQLite, against a replica in memory.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod aside;
 mod basics;
 mod chores;
 mod faults;

@@ -1,0 +1,90 @@
+//! Keeps our read transactions out of foreign checkpointers' way, without ever letting go of what was not taken.
+//!
+//! A checkpointer with a busy handler waits for readers while it holds the write lock, so whoever stands in its way
+//! stops every writer (R12). Mostly it is enough to hand protection on to a newer read transaction. But SQLite reads a
+//! read mark once and then waits for its lock, though the mark may be renewed meanwhile by somebody who comes and goes,
+//! and shared by our newer read transaction, which is not behind at all. Then only its end helps.
+
+use super::Replicator;
+use crate::error::KeepError;
+use litekeep_core::assess::{Facts, Resume};
+use litekeep_core::limits;
+use std::time::Duration;
+
+/// Between two looks whether the checkpointer went on.
+const LOOK: Duration = Duration::from_millis(1);
+
+impl Replicator {
+    /// Rotates, or lets a checkpointer through, where one may be waiting; returns when to look again for that alone.
+    pub(super) fn keep_aside(&mut self, facts: &Facts, now: Duration) -> Result<Duration, KeepError> {
+        let Some(began) = self.edge().held_since() else { return Ok(Duration::MAX) };
+        // On mark 0 nobody can back-fill, and every commit of an application that checkpoints by itself tries to.
+        let lingering = began.all_backfilled() && !facts.all_backfilled();
+        let quiet = self.timing.quiet(now);
+        if lingering || (quiet && in_the_way(&began, facts)) {
+            self.rotate()?;
+            return Ok(limits::QUIET);
+        }
+        if quiet && !facts.all_backfilled() && self.checkpointer_waits()? {
+            return self.let_through(now);
+        }
+        Ok(Duration::MAX)
+    }
+
+    /// Whether a checkpointer may be waiting for our read transaction because that is too old.
+    pub(super) fn stands_in_the_way(&self) -> Result<bool, KeepError> {
+        let Some(began) = self.edge().held_since() else { return Ok(false) };
+        let facts = self.edge().facts().map_err(self.sqlite())?;
+        Ok(facts.is_some_and(|facts| in_the_way(&began, &facts)))
+    }
+
+    /// Whether a checkpointer is at work that has not begun to back-fill: it waits for readers, or is about to begin.
+    pub(super) fn checkpointer_waits(&self) -> Result<bool, KeepError> {
+        self.edge().checkpointer_waits().map_err(self.sqlite())
+    }
+
+    /// Ends protection for a moment, when everything was taken. Who waits has the write lock, so that nothing is
+    /// committed meanwhile; if he is none who waits, what happened then is told by the WAL, as after a start.
+    fn let_through(&mut self, now: Duration) -> Result<Duration, KeepError> {
+        let facts = self.facts_now()?;
+        let position = *self.pending().position();
+        if self.broken.is_some() || position.salts != facts.salts || position.frame != facts.mx_frame {
+            return Ok(LOOK);
+        }
+        self.stage()?;
+        tracing::debug!(db = %self.path.display(), "a checkpointer is let through");
+        self.edge_mut().end_hold();
+        self.timing.aside = Some(now + limits::WRITE_LOCK_TRIES);
+        Ok(LOOK)
+    }
+
+    /// While a checkpointer is let through: when to look again; `None` when protection stands (again).
+    pub(super) fn aside_round(&mut self, now: Duration) -> Result<Option<Duration>, KeepError> {
+        let Some(until) = self.timing.aside.filter(|_| self.edge.is_some()) else {
+            self.timing.aside = None;
+            return Ok(None);
+        };
+        if now < until && self.checkpointer_waits()? {
+            return Ok(Some(LOOK));
+        }
+        if !self.open_edge()? {
+            return Ok(Some(LOOK));
+        }
+        let facts = self.facts_now()?;
+        let position = *self.pending().position();
+        let frame = self.wal.frame_at(position.frame, position.page_size);
+        let frame = frame.map_err(self.io("read the WAL beside"))?;
+        if let Resume::Break(reason) = (self.env.decisions.resume)(&facts, frame, &position) {
+            self.break_chain(reason);
+        }
+        self.timing.aside = None;
+        Ok(None)
+    }
+}
+
+/// Whether a read transaction that began so keeps a checkpointer from back-filling what is committed now, or from
+/// restarting a WAL that is back-filled.
+fn in_the_way(began: &Facts, now: &Facts) -> bool {
+    let behind = began.salts != now.salts || began.mx_frame < now.mx_frame;
+    behind || (!began.all_backfilled() && now.all_backfilled())
+}

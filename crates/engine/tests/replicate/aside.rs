@@ -1,0 +1,234 @@
+//! A foreign checkpointer that has the write lock and waits for our read transaction, while we wait for that lock.
+
+use crate::idle::{AtOnce, Jumping};
+use crate::rig::{Rig, app, insert};
+use litekeep::replicator::Replicator;
+use litekeep_core::env::Clock;
+use litekeep_core::limits::WRITE_LOCK_TRIES;
+use litekeep_formats::TimestampMs;
+use rusqlite::Connection;
+use std::cell::RefCell;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// A clock that moves when the replicator waits; who sleeps on the way to the write lock runs `meanwhile` first.
+struct Hooked {
+    clock: Jumping,
+    meanwhile: Mutex<Box<dyn FnMut() + Send>>,
+}
+
+impl Clock for Hooked {
+    fn wall(&self) -> TimestampMs {
+        self.clock.wall()
+    }
+    fn boot(&self) -> Duration {
+        self.clock.boot()
+    }
+    fn sleep(&self, time: Duration) {
+        self.clock.pass(time);
+        (self.meanwhile.lock().unwrap())();
+    }
+}
+
+/// The replicator of a rig, driven here, on a clock of its own.
+struct Driven {
+    replicator: Replicator,
+    clock: Arc<Hooked>,
+    jobs: AtOnce,
+    /// When the replicator wants to look again.
+    due: Duration,
+}
+
+impl Driven {
+    fn new(rig: &Rig) -> Self {
+        let clock = Arc::new(Hooked { clock: Jumping::default(), meanwhile: Mutex::new(Box::new(|| {})) });
+        let mut env = rig.env();
+        env.clock = Arc::clone(&clock) as Arc<dyn Clock>;
+        let jobs = AtOnce::default();
+        env.spawner = Arc::new(jobs.clone());
+        let replicator = Replicator::open(env, rig.settings.clone(), &rig.path()).unwrap();
+        Self { replicator, clock, jobs, due: Duration::ZERO }
+    }
+
+    /// Somebody writes to the database's files: the replicator is told, and given time.
+    fn hear(&mut self) {
+        self.replicator.poker()();
+        self.due = self.clock.boot();
+        self.run(Duration::from_secs(1));
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.clock.boot() + time;
+        while self.clock.boot() < end {
+            if self.clock.boot() >= self.due {
+                let wait = self.replicator.step().wait;
+                let wait = if self.jobs.ran.swap(false, Ordering::SeqCst) { Duration::ZERO } else { wait };
+                self.due = self.clock.boot().saturating_add(wait);
+            }
+            let pause = self.due.min(end).saturating_sub(self.clock.boot());
+            self.clock.clock.pass(pause.max(Duration::from_micros(1)));
+        }
+    }
+
+    /// How long it takes until a checkpointer is through that began at some time, at most twice as long as we wait for
+    /// the write lock.
+    fn time_until(&mut self, through: &Checkpointer, began: Duration) -> Duration {
+        while !through.is_done() && self.clock.boot() < began + WRITE_LOCK_TRIES * 2 {
+            self.run(Duration::from_millis(1));
+            through.try_again();
+        }
+        self.clock.boot() - began
+    }
+}
+
+/// A checkpoint on a thread of its own, which asks for a lock that it does not get when it is told to.
+#[derive(Clone, Default)]
+struct Checkpointer {
+    turns: Arc<Turns>,
+}
+
+#[derive(Default)]
+struct Turns {
+    asked: AtomicU64,
+    allowed: AtomicU64,
+    done: AtomicBool,
+}
+
+thread_local! {
+    static OURS: RefCell<Option<Arc<Turns>>> = const { RefCell::new(None) };
+}
+
+/// SQLite's busy handler.
+fn wait_for_turn(_: i32) -> bool {
+    OURS.with_borrow(|turns| {
+        let turns = turns.as_ref().unwrap();
+        let turn = turns.asked.fetch_add(1, Ordering::SeqCst);
+        while turns.allowed.load(Ordering::SeqCst) <= turn {
+            std::thread::yield_now();
+        }
+    });
+    true
+}
+
+impl Checkpointer {
+    /// Begins, and returns when it has to wait or is through.
+    fn begin(path: &Path, mode: &'static str) -> Self {
+        let it = Self::default();
+        let (turns, path) = (Arc::clone(&it.turns), path.to_owned());
+        std::thread::spawn(move || {
+            OURS.set(Some(Arc::clone(&turns)));
+            let mut other = app(&path);
+            other.busy_handler(Some(wait_for_turn)).unwrap();
+            other.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(())).unwrap();
+            turns.done.store(true, Ordering::SeqCst);
+        });
+        it.settle(0);
+        it
+    }
+
+    fn is_done(&self) -> bool {
+        self.turns.done.load(Ordering::SeqCst)
+    }
+
+    fn had_to_wait(&self) -> bool {
+        self.turns.asked.load(Ordering::SeqCst) > 0
+    }
+
+    fn settle(&self, asked: u64) {
+        while self.turns.asked.load(Ordering::SeqCst) <= asked && !self.is_done() {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Lets it ask once more; returns when it waits again or is through.
+    fn try_again(&self) {
+        let allowed = self.turns.allowed.fetch_add(1, Ordering::SeqCst) + 1;
+        self.settle(allowed);
+    }
+}
+
+/// Begins to read: the oldest state that this connection then sees is the newest of now.
+fn read(app: &Connection) {
+    app.execute_batch("BEGIN").unwrap();
+    let _: i64 = app.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
+}
+
+fn done(app: &Connection) {
+    app.execute_batch("COMMIT").unwrap();
+}
+
+#[test]
+fn r12_a_checkpointer_that_has_the_lock_we_wait_for_is_let_through() {
+    for mode in ["FULL", "RESTART", "TRUNCATE"] {
+        let mut rig = Rig::new();
+        rig.settings.min_checkpoint_pages = 10;
+        let (writer, reader) = (rig.app(), rig.app());
+        insert(&writer, 20);
+        let mut driven = Driven::new(&rig);
+        driven.hear();
+
+        // A reader keeps the back-fill from being done, so that the write lock is needed; a writer has that.
+        read(&reader);
+        (0..20).for_each(|_| insert(&writer, 1));
+        writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+        writer.execute("UPDATE t SET v = randomblob(100)", []).unwrap();
+        let begun = Arc::new(Mutex::new(None));
+        let (path, checkpointer) = (rig.path(), Arc::clone(&begun));
+        let mut before = Some((writer, reader));
+        *driven.clock.meanwhile.lock().unwrap() = Box::new(move || {
+            let mut begun = checkpointer.lock().unwrap();
+            if let Some((writer, reader)) = before.take() {
+                done(&writer);
+                done(&reader);
+                *begun = Some(Checkpointer::begin(&path, mode));
+            }
+            begun.as_ref().unwrap().try_again();
+        });
+        let began = driven.clock.boot();
+        driven.hear();
+        let checkpointer = begun.lock().unwrap().clone().unwrap();
+        assert!(checkpointer.had_to_wait(), "{mode}: this is another test");
+        let waited = driven.time_until(&checkpointer, began);
+        assert!(waited < WRITE_LOCK_TRIES, "{mode} waited for {waited:?}");
+        driven.hear();
+        rig.assert_restores();
+    }
+}
+
+#[test]
+fn r12_a_checkpointer_that_waits_for_a_read_mark_which_was_renewed_is_let_through() {
+    for (mode, rotations) in [("FULL", 1), ("FULL", 2), ("RESTART", 1), ("RESTART", 2)] {
+        let case = format!("{mode} after {rotations}");
+        let rig = Rig::new();
+        let (writer, old, new) = (rig.app(), rig.app(), rig.app());
+        insert(&writer, 20);
+        let mut driven = Driven::new(&rig);
+        driven.hear();
+        // Which of its two read marks the engine is on differs with the number of its rotations.
+        for _ in 0..rotations {
+            insert(&writer, 1);
+            driven.hear();
+        }
+        read(&old);
+        insert(&writer, 1);
+        driven.hear();
+        insert(&writer, 1);
+        let began = driven.clock.boot();
+        let checkpointer = Checkpointer::begin(&rig.path(), mode);
+        assert!(checkpointer.had_to_wait(), "{case}: this is another test");
+        // The mark that it waits for is renewed, the engine's newer transaction shares it, and nobody else is there.
+        done(&old);
+        read(&new);
+        driven.hear();
+        done(&new);
+        let waited = driven.time_until(&checkpointer, began);
+        assert!(waited < WRITE_LOCK_TRIES, "{case} waited for {waited:?}");
+        driven.hear();
+        assert_eq!(driven.replicator.status().breaks, 0, "{case}: nothing was committed meanwhile");
+        insert(&writer, 1);
+        driven.hear();
+        rig.assert_restores();
+    }
+}
