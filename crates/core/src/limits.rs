@@ -6,9 +6,10 @@ use core::time::Duration;
 /// level 9 as a stream, with the whole database, behind an empty slot that says so.
 pub const SLOT_BYTES: u64 = 5 << 30;
 
-/// The largest raw size (pages times page size, bytes) of a whole image that goes as a slot: larger ones go to level 9
-/// as a stream, which takes no room on the local disk.
-pub const IMAGE_RAW_BYTES: u64 = 64 << 20;
+/// The largest raw size (pages times page size, bytes) of a whole image that goes as a slot, which is there or is not,
+/// whenever its machine dies. Larger ones go to level 9 as a stream: a slot is first built on the local disk, and while
+/// that lasts nothing else is done.
+pub const IMAGE_RAW_BYTES: u64 = 256 << 20;
 
 /// A slot of fewer bytes that is refused as too large is no reason to make slots smaller.
 pub const LEAST_PUT_LIMIT: u64 = 1 << 20;

@@ -15,6 +15,7 @@ use litekeep_core::restore::LtxFile;
 use litekeep_formats::crc::page_checksum;
 use litekeep_formats::ltx::Marks;
 use litekeep_formats::{Checksum, Txid};
+use std::io;
 use std::sync::Arc;
 
 /// An image that is not in level 9 yet.
@@ -62,8 +63,8 @@ impl Replicator {
             marks: if large { Marks::CONTENT_IN_LEVEL_9 } else { Marks::FULL_IMAGE },
             wal: slot::wal_span(&before, &position_of(&facts)),
         };
-        let built =
-            self.write_image_slot(head, (!large).then_some(&scan)).map_err(self.build_failed(txid))?;
+        let (head, built) = self.write_image(head, &scan).map_err(self.build_failed(txid))?;
+        let large = head.marks.contains(Marks::CONTENT_IN_LEVEL_9);
         let record = SumsRecord { begun: txid, flushed: txid, commit };
         let sums = Sums::open(&*self.env.files, self.local.dir(), &record, facts.page_size);
         let sums = sums.map_err(self.io("read the page checksums in"))?;
@@ -84,6 +85,25 @@ impl Replicator {
         scan.for_each(|page, data| Ok::<_, BuildError>(writer.page(page, page_checksum(page, data))?))
             .map_err(self.build_failed(txid))?;
         writer.finish(commit).map_err(&io)
+    }
+
+    /// The slot of an image: with every page, or empty where those go to level 9. That is so too where the local disk has
+    /// no room for them.
+    fn write_image(&self, head: SlotHead, scan: &Scan) -> Result<(SlotHead, Built), BuildError> {
+        let empty = SlotHead { marks: Marks::CONTENT_IN_LEVEL_9, ..head };
+        if head.marks == empty.marks {
+            return Ok((empty, self.write_image_slot(empty, None)?));
+        }
+        match self.write_image_slot(head, Some(scan)) {
+            Ok(built) => Ok((head, built)),
+            Err(BuildError::Io(error)) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::warn!(db = %self.path.display(), txid = %head.txid, "no room for a whole image; it goes up as a stream");
+                // What was written of it goes first: it is what the room went to.
+                self.env.files.remove(&self.local.slot(head.txid))?;
+                Ok((empty, self.write_image_slot(empty, None)?))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn write_image_slot(&self, head: SlotHead, scan: Option<&Scan>) -> Result<Built, BuildError> {

@@ -248,7 +248,8 @@ fn r55_a_stop_waits_out_a_store_that_throttles_for_a_while() {
     rig.assert_restores();
 }
 
-/// A disk on which writing into the local state directory may fail for want of space.
+/// A disk on which writing into the local state directory may fail for want of space: with 1 always, with more past
+/// so many bytes of a file.
 #[derive(Clone)]
 struct Tight {
     full: Arc<AtomicU32>,
@@ -264,7 +265,8 @@ impl File for TightFile {
         self.inner.read_at(buf, offset)
     }
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        if self.full.load(Ordering::SeqCst) != 0 {
+        let full = self.full.load(Ordering::SeqCst);
+        if full == 1 || (full > 1 && offset + buf.len() as u64 > u64::from(full)) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.inner.write_at(buf, offset)
@@ -335,6 +337,24 @@ fn r57_a_full_disk_pauses_replication_says_so_and_heals() {
     assert!(synced(&keeper) > last);
     let status = stopped(keeper);
     assert_eq!(status.images, 1, "the difference was shipped, not the whole");
+    rig.assert_restores();
+}
+
+#[test]
+fn r57_an_image_that_the_disk_has_no_room_for_goes_up_as_a_stream() {
+    const ROOM: u32 = 2_000_000;
+    let rig = Rig::new();
+    let app = rig.app();
+    insert(&app, 100_000);
+    let mut env = rig.env();
+    env.files = Arc::new(Tight { full: Arc::new(AtomicU32::new(ROOM)) });
+    let keeper = Keeper::start(env, rig.settings.clone(), &rig.path()).unwrap();
+    synced(&keeper);
+    assert!(rig.objects(Scope::Level(Level::SLOTS))[0].size < 200, "the slot has no page");
+    assert!(rig.objects(Scope::Level(Level::SNAPSHOTS))[0].size > 10_000_000, "its content is in level 9");
+    insert(&app, 1);
+    synced(&keeper);
+    stopped(keeper);
     rig.assert_restores();
 }
 

@@ -1,8 +1,8 @@
 //! A database goes to its replica while an application writes, and comes back.
 
 use crate::harness::{
-    Place, acknowledged, app, assert_prefix, done, ids, image, integrity, nothing_happens_for, wait_for,
-    with_suffix,
+    Place, acknowledged, app, assert_prefix, done, ids, image, integrity, names, nothing_happens_for,
+    spin_until, wait_for, with_suffix,
 };
 use std::collections::BTreeSet;
 use std::fs;
@@ -260,4 +260,25 @@ fn a_transaction_that_was_rolled_back_is_nowhere() {
     assert!(matches!(app.ask("rows 1 100"), Reply::Rows(_)));
     let restored = place.wait_for_image();
     assert_eq!(ids(&restored).len(), 6);
+}
+
+#[test]
+fn the_first_slot_of_a_large_database_is_all_there_or_not_at_all() {
+    let place = Place::new();
+    {
+        let link = rusqlite::Connection::open(place.database()).expect("open a database");
+        link.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t(id INTEGER PRIMARY KEY, body BLOB)")
+            .expect("make a table");
+        for _ in 0..70 {
+            link.execute("INSERT INTO t(body) VALUES (randomblob(1048576))", []).expect("fill it");
+        }
+    }
+    let first = place.replica().join("ltx/0");
+    let daemon = place.daemon();
+    spin_until("the first slot", || names(&first).iter().any(|name| name.ends_with(".ltx")));
+    // Its copy in level 9 has hardly begun.
+    daemon.kill();
+    place.wipe();
+    let restored = place.restored(&[]);
+    assert_eq!((ids(&restored).len(), integrity(&restored).as_str()), (70, "ok"));
 }
