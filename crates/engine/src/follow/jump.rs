@@ -23,7 +23,8 @@ const ASIDES: u32 = 1000;
 impl Follower {
     /// The way back of a file that holds changes which the chain lacks: they are kept aside as a SQLite file of their
     /// own, named in the log; then the file is made the chain's tip, through SQLite, in one transaction. Returns the
-    /// file that was kept; `None` if there was nothing to keep, and stepping on is enough. Restores the tip.
+    /// file that was kept, also if an earlier call kept it; `None` if there was nothing to keep, and stepping on is enough.
+    /// Restores the tip.
     ///
     /// # Errors
     /// As [`Follower::step`]; whatever happens, the changes are in one of the two files.
@@ -32,7 +33,9 @@ impl Follower {
             return Err(self.sqlite()(super::busy()));
         }
         if self.place != Place::Ahead && (self.met || self.meet()?) {
-            return Ok(None);
+            // What was kept aside by a call that failed later has gone from the file: nothing stands for it there.
+            (self.fell_back, self.passed) = (false, false);
+            return Ok(self.aside.take().map(|(path, _)| path));
         }
         let own = self.own_transactions()?;
         let newest = survey::list_all(&*self.env.store)?.newest();
@@ -224,7 +227,7 @@ impl Follower {
         let expected = match (&self.aside, &self.state) {
             (Some((_, kept)), _) => before.content == *kept,
             (None, Some(state)) => {
-                state.forward.contains(&before.content)
+                state.content == Some(before.content)
                     || state.database == Some(before.database)
                     || self.place == Place::Unsure
             }
@@ -245,8 +248,8 @@ impl Follower {
         self.place = Place::Unknown;
         self.env.files.remove(newer.path()).map_err(&io)?;
         let tail = self.env.random.next_u64();
-        let forward = vec![content];
-        let mut state = record_state(&self.local, &*self.env.files, &self.database, &record, tail, forward)
+        let content = Some(content);
+        let mut state = record_state(&self.local, &*self.env.files, &self.database, &record, tail, content)
             .map_err(&io)?;
         state.stands_at(self.position());
         self.local.save(&state).map_err(&io)?;
@@ -292,7 +295,8 @@ impl Follower {
             captured: None,
             tail: 0,
             rewound_from: None,
-            forward: vec![content],
+            content: Some(content),
+            forward: Vec::new(),
             sums: None,
         })
     }
@@ -318,7 +322,7 @@ impl Follower {
         let newer = restore_state(&self.env, target, &options)?;
         let record = self.record_of(&newer)?;
         let tail = self.env.random.next_u64();
-        let state = record_state(&self.local, &*self.env.files, &self.database, &record, tail, Vec::new())
+        let state = record_state(&self.local, &*self.env.files, &self.database, &record, tail, None)
             .map_err(self.io("save the state in"))?;
         let seal = newer.restored().chain.as_ref().and_then(|chain| chain.seal);
         self.epoch = self.epoch.max(seal.map(|seal| seal.epoch));

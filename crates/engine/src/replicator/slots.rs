@@ -228,6 +228,7 @@ impl Replicator {
             captured: None,
             tail: self.env.random.next_u64(),
             rewound_from: None,
+            content: None,
             forward: Vec::new(),
             sums: sums.or(old_sums.filter(|_| self.sums.is_some())),
         };
