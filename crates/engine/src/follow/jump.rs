@@ -3,7 +3,7 @@
 
 use super::{Followed, Follower, Listed, Place};
 use crate::error::KeepError;
-use crate::files::{self, Open};
+use crate::files::{self, File, Open};
 use crate::forward::{self, Before, Newer, restore_state};
 use crate::local::{RestoredRecord, State, record_state};
 use crate::slot::BuildError;
@@ -14,11 +14,14 @@ use litekeep_core::restore::LtxFile;
 use litekeep_formats::ltx::Marks;
 use litekeep_formats::{Checksum, Level, PageSize, TimestampMs, Txid, TxidRange};
 use litekeep_store::{ErrorKind, Key};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How many files with changes of its own may lie beside a database.
 const ASIDES: u32 = 1000;
+
+/// Bytes of two files that are compared at a time.
+const COMPARED: usize = 1 << 16;
 
 impl Follower {
     /// The way back of a file that holds changes which the chain lacks: they are kept aside as a SQLite file of their
@@ -55,6 +58,7 @@ impl Follower {
         tracing::warn!(db = %self.database.display(), kept = %path.display(), transactions = own,
             "{why}; what it holds is kept aside, and it becomes the replica's newest state");
         self.aside = Some((path.clone(), content));
+        self.place = Place::Ahead;
         // The record stays until the file is another: what it is about to become is noted before that is committed.
         (self.state, self.sums, self.ready) = (None, None, None);
         self.ahead.clear();
@@ -128,11 +132,34 @@ impl Follower {
         for path in numbered {
             if self.env.files.id(&path).map_err(&io)?.is_none() {
                 self.env.files.rename(&draft, &path).map_err(&io)?;
-                self.env.files.sync_dir(files::parent(&path)).map_err(&io)?;
-                return Ok((path, content));
+            } else if self.are_equal(&*file, &path).map_err(&io)? {
+                // A try before this one, perhaps of a former life, came as far as here.
+                self.env.files.remove(&draft).map_err(&io)?;
+            } else {
+                continue;
             }
+            self.env.files.sync_dir(files::parent(&path)).map_err(&io)?;
+            return Ok((path, content));
         }
         Err(io(std::io::ErrorKind::AlreadyExists.into()))
+    }
+
+    fn are_equal(&self, file: &dyn File, path: &Path) -> std::io::Result<bool> {
+        let other = self.env.files.open(path, Open::Read)?;
+        let len = file.len()?;
+        if other.len()? != len {
+            return Ok(false);
+        }
+        let (mut ours, mut theirs) = (vec![0; COMPARED], vec![0; COMPARED]);
+        for at in (0..len).step_by(COMPARED) {
+            let count = usize::try_from(len - at).unwrap_or(COMPARED).min(COMPARED);
+            files::read_exact_at(file, &mut ours[..count], at)?;
+            files::read_exact_at(&*other, &mut theirs[..count], at)?;
+            if ours[..count] != theirs[..count] {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// From a state that nobody can name: to the newest one, whatever it is.
@@ -213,9 +240,14 @@ impl Follower {
         self.jumped(&newer, record, content)
     }
 
+    /// What was kept aside and is to be overwritten; not once the file has been found to be another state.
+    fn overwritten(&self) -> Option<Checksum> {
+        self.aside.as_ref().filter(|_| self.place == Place::Ahead).map(|(_, content)| *content)
+    }
+
     /// Until a file that was kept aside is overwritten, nothing is known of it but what was kept.
     fn lock_for_jump(&mut self) -> Result<Option<litekeep_core::assess::Facts>, KeepError> {
-        if self.aside.is_some() {
+        if self.overwritten().is_some() {
             self.seen = self.edge().facts().map_err(self.sqlite())?;
         }
         self.lock()
@@ -224,8 +256,8 @@ impl Follower {
     fn lay_over(&self, newer: &Newer) -> Result<Before, KeepError> {
         let scan = self.scan()?.ok_or_else(|| self.sqlite()(super::busy()))?;
         let before = newer.lay_over(&*self.env.files, self.edge(), &scan).map_err(self.walk_failed())?;
-        let expected = match (&self.aside, &self.state) {
-            (Some((_, kept)), _) => before.content == *kept,
+        let expected = match (self.overwritten(), &self.state) {
+            (Some(kept), _) => before.content == kept,
             (None, Some(state)) => {
                 state.content == Some(before.content)
                     || state.database == Some(before.database)
@@ -303,7 +335,7 @@ impl Follower {
 
     /// Pages of another size: a new file takes the place of the old one, where that is wanted.
     fn replace(&mut self, target: Txid, ours: PageSize, theirs: PageSize) -> Result<Followed, KeepError> {
-        if !self.manner.replace_file || self.aside.is_some() {
+        if !self.manner.replace_file || self.overwritten().is_some() {
             return Err(KeepError::PageSize {
                 database: self.database.clone(),
                 replica: self.env.store.location(),
