@@ -41,6 +41,8 @@ pub struct Decisions {
     pub stage_before_release: bool,
     /// Whether a page differs from what the replica has of it (`None`: nothing), when a broken chain is mended.
     pub differs: fn(Option<Checksum>, Checksum) -> bool,
+    /// Whether what a restore has read, or made, is what the checksum says that was stated for it (the first one).
+    pub is_whole: fn(Checksum, Checksum) -> bool,
     /// See [`agenda::next`].
     pub agenda: fn(&Catalog, &Schedule, &Settled) -> Option<(Chore, TimestampMs)>,
 }
@@ -57,6 +59,7 @@ impl Decisions {
         create_only: true,
         stage_before_release: true,
         differs: |known, found| known != Some(found),
+        is_whole: |stated, found| stated == found,
         agenda: agenda::next,
     };
 }

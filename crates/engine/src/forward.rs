@@ -133,6 +133,7 @@ pub(crate) fn restore_state(env: &Env, txid: Txid, options: &Options) -> Result<
         let cause = Failure::Text(format!("its state at transaction {txid} cannot be restored: {what}"));
         KeepError::from(StoreError::new(kind, "read", env.store.location(), cause))
     };
+    let options = &Options { is_whole: env.decisions.is_whole, ..options.clone() };
     match restore(&restore_env, options, &mut |_| {}) {
         Ok(Outcome::Restored(restored)) => Ok(Newer { restored, path: options.output.clone() }),
         Ok(_) => Err(fail(ErrorKind::DataDamaged, "nothing was there".to_owned())),

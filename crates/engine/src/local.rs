@@ -59,8 +59,11 @@ pub struct State {
     pub tail: u64,
     /// An earlier state than the replica's newest was restored on purpose, when the newest was this one (R21).
     pub rewound_from: Option<Txid>,
-    /// The file may have been brought forward to one of these contents: written before that is committed, and void
-    /// with the next state. See `content`.
+    /// What the file holds as this state, where SQLite was made to write it: its pages but for what SQLite counts in page
+    /// 1, so that `database` does not tell it. See `content`.
+    pub content: Option<Checksum>,
+    /// The file may have been brought forward to one of these contents, each of a later state of the chain: written
+    /// before that is committed, and void with the next state.
     pub forward: Vec<Checksum>,
     /// The page checksum array: for which slot it was begun, up to which slot it counts, for how many pages.
     pub sums: Option<SumsRecord>,
@@ -105,6 +108,8 @@ struct Spelled {
     #[serde(default, with = "hex_txid_option")]
     rewound_from: Option<Txid>,
     #[serde(default)]
+    content: Option<u64>,
+    #[serde(default)]
     forward: Vec<u64>,
     sums: Option<SumsRecord>,
 }
@@ -145,6 +150,11 @@ impl State {
         self.captured.unwrap_or(self.position)
     }
 
+    /// Whether this content is that of this state, or of one that the file was on its way to.
+    pub(crate) fn may_hold(&self, content: Checksum) -> bool {
+        self.content == Some(content) || self.forward.contains(&content)
+    }
+
     /// Nothing of the WAL counts as captured any more: the next slot is made by comparing pages.
     pub(crate) fn give_up_position(&mut self, tail: u64) {
         self.captured = Some(self.captured()).filter(|position| position.frame > 0);
@@ -176,6 +186,7 @@ impl State {
                 .captured
                 .map(|at| [at.salts.0, at.salts.1, at.frame, at.checksum.0, at.checksum.1]),
             rewound_from: self.rewound_from,
+            content: self.content.map(Checksum::get),
             forward: self.forward.iter().map(|content| content.get()).collect(),
             sums: self.sums,
         };
@@ -218,6 +229,7 @@ impl State {
             }),
             tail: spelled.tail,
             rewound_from: spelled.rewound_from,
+            content: checksum(spelled.content)?,
             forward: spelled
                 .forward
                 .into_iter()
@@ -390,8 +402,8 @@ impl Local {
             && next.file == state.file
             && next.replica == state.replica
         {
-            let more = next.forward.iter().filter(|content| !state.forward.contains(content));
-            state.forward.extend(more.copied().collect::<Vec<_>>());
+            let more = next.content.filter(|content| !state.may_hold(*content));
+            state.forward.extend(more);
         }
         Ok(Some(state))
     }
@@ -556,21 +568,21 @@ pub fn record_restored(
         files.remove(&dir.join(STATE))?;
         files.remove(&local.tail())?;
         local.forget_work()?;
-        record_state(&local, &**files, database, record, 0, Vec::new())
+        record_state(&local, &**files, database, record, 0, None)
     };
     record().map(drop).map_err(|error| LocalError::Io { path: dir, error })
 }
 
 /// The same with the directory's lock already taken; the state that is there counts until the new one takes its place.
-/// `tail` is the life of a tail that has not begun; `forward` the content that SQLite was made to write, which differs
-/// from the record's by what it counts in page 1: until the next slot says so, only this does.
+/// `tail` is the life of a tail that has not begun; `content` what SQLite was made to write, which differs from the
+/// record's by what it counts in page 1: until the next slot says so, only this does.
 pub(crate) fn record_state(
     local: &Local,
     files: &dyn Files,
     database: &Path,
     record: &RestoredRecord,
     tail: u64,
-    forward: Vec<Checksum>,
+    content: Option<Checksum>,
 ) -> io::Result<State> {
     let dir = local.dir();
     files.rename(&record.sums, &sums::path(dir, record.txid))?;
@@ -587,7 +599,8 @@ pub(crate) fn record_state(
         position: Position::before_any_frame(record.page_size),
         captured: None,
         tail,
-        forward,
+        content,
+        forward: Vec::new(),
         rewound_from: (record.newest > record.txid).then_some(record.newest),
         sums: Some(SumsRecord { begun: record.txid, flushed: record.txid, commit: record.commit }),
     };
@@ -622,6 +635,7 @@ mod tests {
             captured: Some(Position { page_size, salts: Salts(2, 3), frame: 8, checksum: WalChecksum(6, 7) }),
             tail: 7,
             rewound_from: Txid::new(9),
+            content: Some(Checksum::from_crc(8)),
             forward: vec![Checksum::from_crc(6), Checksum::from_crc(7)],
             sums: Some(SumsRecord { begun: Txid::FIRST, flushed: Txid::FIRST, commit: 3 }),
         }

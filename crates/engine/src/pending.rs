@@ -339,6 +339,7 @@ mod tests {
             captured: None,
             tail,
             rewound_from: None,
+            content: None,
             forward: Vec::new(),
             sums: None,
         }

@@ -3,7 +3,7 @@
 
 use super::{Followed, Follower, Listed, Place};
 use crate::error::KeepError;
-use crate::files::{self, Open};
+use crate::files::{self, File, Open};
 use crate::forward::{self, Before, Newer, restore_state};
 use crate::local::{RestoredRecord, State, record_state};
 use crate::slot::BuildError;
@@ -14,16 +14,20 @@ use litekeep_core::restore::LtxFile;
 use litekeep_formats::ltx::Marks;
 use litekeep_formats::{Checksum, Level, PageSize, TimestampMs, Txid, TxidRange};
 use litekeep_store::{ErrorKind, Key};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How many files with changes of its own may lie beside a database.
 const ASIDES: u32 = 1000;
 
+/// Bytes of two files that are compared at a time.
+const COMPARED: usize = 1 << 16;
+
 impl Follower {
     /// The way back of a file that holds changes which the chain lacks: they are kept aside as a SQLite file of their
     /// own, named in the log; then the file is made the chain's tip, through SQLite, in one transaction. Returns the
-    /// file that was kept; `None` if there was nothing to keep, and stepping on is enough. Restores the tip.
+    /// file that was kept, also if an earlier call kept it; `None` if there was nothing to keep, and stepping on is enough.
+    /// Restores the tip.
     ///
     /// # Errors
     /// As [`Follower::step`]; whatever happens, the changes are in one of the two files.
@@ -32,7 +36,9 @@ impl Follower {
             return Err(self.sqlite()(super::busy()));
         }
         if self.place != Place::Ahead && (self.met || self.meet()?) {
-            return Ok(None);
+            // What was kept aside by a call that failed later has gone from the file: nothing stands for it there.
+            (self.fell_back, self.passed) = (false, false);
+            return Ok(self.aside.take().map(|(path, _)| path));
         }
         let own = self.own_transactions()?;
         let newest = survey::list_all(&*self.env.store)?.newest();
@@ -52,6 +58,7 @@ impl Follower {
         tracing::warn!(db = %self.database.display(), kept = %path.display(), transactions = own,
             "{why}; what it holds is kept aside, and it becomes the replica's newest state");
         self.aside = Some((path.clone(), content));
+        self.place = Place::Ahead;
         // The record stays until the file is another: what it is about to become is noted before that is committed.
         (self.state, self.sums, self.ready) = (None, None, None);
         self.ahead.clear();
@@ -125,11 +132,34 @@ impl Follower {
         for path in numbered {
             if self.env.files.id(&path).map_err(&io)?.is_none() {
                 self.env.files.rename(&draft, &path).map_err(&io)?;
-                self.env.files.sync_dir(files::parent(&path)).map_err(&io)?;
-                return Ok((path, content));
+            } else if self.are_equal(&*file, &path).map_err(&io)? {
+                // A try before this one, perhaps of a former life, came as far as here.
+                self.env.files.remove(&draft).map_err(&io)?;
+            } else {
+                continue;
             }
+            self.env.files.sync_dir(files::parent(&path)).map_err(&io)?;
+            return Ok((path, content));
         }
         Err(io(std::io::ErrorKind::AlreadyExists.into()))
+    }
+
+    fn are_equal(&self, file: &dyn File, path: &Path) -> std::io::Result<bool> {
+        let other = self.env.files.open(path, Open::Read)?;
+        let len = file.len()?;
+        if other.len()? != len {
+            return Ok(false);
+        }
+        let (mut ours, mut theirs) = (vec![0; COMPARED], vec![0; COMPARED]);
+        for at in (0..len).step_by(COMPARED) {
+            let count = usize::try_from(len - at).unwrap_or(COMPARED).min(COMPARED);
+            files::read_exact_at(file, &mut ours[..count], at)?;
+            files::read_exact_at(&*other, &mut theirs[..count], at)?;
+            if ours[..count] != theirs[..count] {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// From a state that nobody can name: to the newest one, whatever it is.
@@ -210,9 +240,14 @@ impl Follower {
         self.jumped(&newer, record, content)
     }
 
+    /// What was kept aside and is to be overwritten; not once the file has been found to be another state.
+    fn overwritten(&self) -> Option<Checksum> {
+        self.aside.as_ref().filter(|_| self.place == Place::Ahead).map(|(_, content)| *content)
+    }
+
     /// Until a file that was kept aside is overwritten, nothing is known of it but what was kept.
     fn lock_for_jump(&mut self) -> Result<Option<litekeep_core::assess::Facts>, KeepError> {
-        if self.aside.is_some() {
+        if self.overwritten().is_some() {
             self.seen = self.edge().facts().map_err(self.sqlite())?;
         }
         self.lock()
@@ -221,10 +256,10 @@ impl Follower {
     fn lay_over(&self, newer: &Newer) -> Result<Before, KeepError> {
         let scan = self.scan()?.ok_or_else(|| self.sqlite()(super::busy()))?;
         let before = newer.lay_over(&*self.env.files, self.edge(), &scan).map_err(self.walk_failed())?;
-        let expected = match (&self.aside, &self.state) {
-            (Some((_, kept)), _) => before.content == *kept,
+        let expected = match (self.overwritten(), &self.state) {
+            (Some(kept), _) => before.content == kept,
             (None, Some(state)) => {
-                state.forward.contains(&before.content)
+                state.content == Some(before.content)
                     || state.database == Some(before.database)
                     || self.place == Place::Unsure
             }
@@ -245,8 +280,8 @@ impl Follower {
         self.place = Place::Unknown;
         self.env.files.remove(newer.path()).map_err(&io)?;
         let tail = self.env.random.next_u64();
-        let forward = vec![content];
-        let mut state = record_state(&self.local, &*self.env.files, &self.database, &record, tail, forward)
+        let content = Some(content);
+        let mut state = record_state(&self.local, &*self.env.files, &self.database, &record, tail, content)
             .map_err(&io)?;
         state.stands_at(self.position());
         self.local.save(&state).map_err(&io)?;
@@ -292,14 +327,15 @@ impl Follower {
             captured: None,
             tail: 0,
             rewound_from: None,
-            forward: vec![content],
+            content: Some(content),
+            forward: Vec::new(),
             sums: None,
         })
     }
 
     /// Pages of another size: a new file takes the place of the old one, where that is wanted.
     fn replace(&mut self, target: Txid, ours: PageSize, theirs: PageSize) -> Result<Followed, KeepError> {
-        if !self.manner.replace_file || self.aside.is_some() {
+        if !self.manner.replace_file || self.overwritten().is_some() {
             return Err(KeepError::PageSize {
                 database: self.database.clone(),
                 replica: self.env.store.location(),
@@ -318,7 +354,7 @@ impl Follower {
         let newer = restore_state(&self.env, target, &options)?;
         let record = self.record_of(&newer)?;
         let tail = self.env.random.next_u64();
-        let state = record_state(&self.local, &*self.env.files, &self.database, &record, tail, Vec::new())
+        let state = record_state(&self.local, &*self.env.files, &self.database, &record, tail, None)
             .map_err(self.io("save the state in"))?;
         let seal = newer.restored().chain.as_ref().and_then(|chain| chain.seal);
         self.epoch = self.epoch.max(seal.map(|seal| seal.epoch));

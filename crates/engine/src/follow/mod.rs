@@ -114,7 +114,7 @@ pub struct Follower {
     edge: Option<Edge>,
     /// The database file that the connections have open.
     file: Option<FileId>,
-    /// What is recorded; `forward` holds the content of that state and nothing else.
+    /// What is recorded.
     state: Option<State>,
     sums: Option<Sums>,
     layers: u32,
@@ -264,6 +264,13 @@ impl Follower {
         self.passed || (self.fell_back && self.settings.durability == Durability::Replicated)
     }
 
+    /// The local state that [`Follower::settle`] left. The file is not looked at again: no connection has been open since,
+    /// so that SQLite would read the WAL anew, up to whatever frames it finds valid by now.
+    pub(crate) fn settled(self) -> Local {
+        debug_assert!(self.edge.is_none());
+        self.local
+    }
+
     /// What [`Follower::into_local`] does and may fail at; may be repeated.
     pub(crate) fn settle(&mut self) -> Result<(), KeepError> {
         if !self.find_place()? {
@@ -294,6 +301,11 @@ impl Follower {
             return Ok(Followed::Ahead);
         }
         if self.local.power_lost() {
+            // Behind the last frame that the power left there may be later ones. The next slot, if it is of a commit that
+            // was made here, writes the frame between them as it was, and SQLite would find those valid again.
+            if self.place == Place::At {
+                self.shrink_wal()?;
+            }
             self.local.forget_work().map_err(self.io("note the work in"))?;
         }
         if self.place == Place::Unsure {

@@ -126,7 +126,7 @@ impl Follower {
         let scanned = self.read_all(&scan, recorded.as_ref())?;
         let facts = *scan.facts();
         drop(scan);
-        let of_next = next.filter(|next| next.forward.contains(&scanned.content));
+        let of_next = next.filter(|next| next.content == Some(scanned.content));
         let place = match &recorded {
             Some(state) if state.rewound_from.is_some() => Place::Ahead,
             Some(state) => self.place_of(state, &scanned, &facts)?,
@@ -163,18 +163,11 @@ impl Follower {
         if state.database == Some(scanned.database()) {
             return Ok(Place::At);
         }
-        if state.forward.contains(&scanned.content) {
-            // A start of the replicator may have left it with the state before; then page 1 does not fill the gap.
-            let known = state.sums.filter(|record| record.flushed == state.txid);
-            let first = known.and_then(|record| {
-                let sums = Sums::open(&*self.env.files, self.local.dir(), &record, state.page_size).ok()?;
-                sums.get(PageNo::FIRST).ok()?
-            });
-            let fits = |first: Checksum| state.database == Some(scanned.others.toggle(first));
-            let at = state.database.is_some() && first.is_none_or(fits);
-            return Ok(if at { Place::At } else { Place::Unsure });
+        // A start of the replicator that did not come to its record leaves the file at a later state.
+        if state.forward.contains(&scanned.content) && state.content != Some(scanned.content) {
+            return Ok(Place::Unsure);
         }
-        if !self.ends_at(state, facts)? {
+        if state.content != Some(scanned.content) && !self.ends_at(state, facts)? {
             return Ok(Place::Ahead);
         }
         Ok(if state.database.is_some() { Place::At } else { Place::Unsure })
@@ -234,7 +227,7 @@ impl Follower {
         self.env.files.sync_dir(self.local.dir()).map_err(&io)?;
         let record = SumsRecord { begun: scanned.begun, flushed: state.txid, commit: scanned.pages };
         state.sums = Some(record);
-        state.forward = vec![scanned.content];
+        (state.content, state.forward) = (Some(scanned.content), Vec::new());
         state.stands_at(Position::behind(facts));
         state.tail = self.env.random.next_u64();
         self.local.save(&state).map_err(self.io("save the state in"))?;

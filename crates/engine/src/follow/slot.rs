@@ -210,8 +210,7 @@ impl Follower {
     fn after(&self, slot: &Decoded) -> Result<State, KeepError> {
         let io = self.io("read the page checksums in");
         let state = self.at();
-        let (Some(sums), Some(before), Some(content)) = (&self.sums, state.database, state.forward.first())
-        else {
+        let (Some(sums), Some(before), Some(content)) = (&self.sums, state.database, state.content) else {
             return Err(KeepError::Build {
                 txid: slot.header.range.max(),
                 error: "a follower that knows its place knows its checksums".to_owned(),
@@ -230,7 +229,8 @@ impl Follower {
             commit: slot.header.commit,
             timestamp: slot.header.timestamp.max(state.timestamp),
             tail: self.env.random.next_u64(),
-            forward: vec![database.toggle(new_first).toggle(first)],
+            content: Some(database.toggle(new_first).toggle(first)),
+            forward: Vec::new(),
             ..state.clone()
         })
     }

@@ -174,12 +174,17 @@ impl Machine {
         tenancy: Tenancy,
     ) -> Result<(Stage, Duration), KeepError> {
         let _ = follower.step(); // if it does not come to the fence, the replicator brings the file there
-        if let Err(error) = follower.settle() {
-            let pause = self.pause(error)?;
-            return Ok((Stage::Acquiring(follower, acquire), pause));
+        match follower.settle() {
+            Ok(()) => {}
+            // Changes of its own have come to light, as a step may find them too.
+            Err(KeepError::Beside { .. }) => return Ok((Stage::Returning(follower), Duration::ZERO)),
+            Err(error) => {
+                let pause = self.pause(error)?;
+                return Ok((Stage::Acquiring(follower, acquire), pause));
+            }
         }
         let opened = follower.epoch() == Some(tenancy.epoch());
-        let local = follower.into_local()?;
+        let local = follower.settled();
         let entry = Entry { local, owner: self.owner.clone(), tenancy: Some(tenancy), opened };
         self.replicate(entry, true)
     }

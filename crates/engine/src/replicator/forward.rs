@@ -58,8 +58,7 @@ impl Replicator {
             return Err(self.behind(Some(tip)));
         };
         let tail = self.env.random.next_u64();
-        let forward = target.into_iter().collect();
-        let state = record_state(&self.local, &*self.env.files, &self.path, &record, tail, forward)
+        let state = record_state(&self.local, &*self.env.files, &self.path, &record, tail, target)
             .map_err(self.io("save the state in"))?;
         self.adopt(state)?;
         // SQLite wrote the change counter anew: the first comparison ships that page, and whatever came since.
@@ -110,7 +109,7 @@ impl Replicator {
         }
         let failed = self.build_failed(newer.txid().unwrap_or(state.txid));
         let before = newer.lay_over(&*self.env.files, self.edge(), &scan).map_err(failed)?;
-        if Some(before.database) != state.database && !state.forward.contains(&before.content) {
+        if Some(before.database) != state.database && !state.may_hold(before.content) {
             return Err(self.behind(None));
         }
         Ok(())

@@ -8,6 +8,7 @@ use crate::image::FileSource;
 use crate::local::{State, SumsRecord};
 use crate::pending::Pending;
 use crate::slot::{self, BuildError, Built, SlotHead, SlotWriter};
+use crate::sums::Sums;
 use litekeep_core::assess::{BreakReason, Position};
 use litekeep_core::limits;
 use litekeep_formats::crc::page_checksum;
@@ -228,6 +229,7 @@ impl Replicator {
             captured: None,
             tail: self.env.random.next_u64(),
             rewound_from: None,
+            content: None,
             forward: Vec::new(),
             sums: sums.or(old_sums.filter(|_| self.sums.is_some())),
         };
@@ -263,35 +265,68 @@ impl Replicator {
         Ok(first)
     }
 
-    /// Slots that were staged when the last run ended: their checksums become layers again. They count only if they
-    /// are whole and follow each other up to the last one built; a hole among them would be a hole in the chain.
+    /// Slots whose files are there when a run begins. Those that wait for their put count only if they are whole and follow
+    /// each other up to the last one built; a hole among them would be a hole in the chain. Of those that the replica
+    /// has, the checksums that are not in the array yet become layers again; what else is left of them means nothing,
+    /// and goes with the next flush.
     pub(super) fn load_staged(&mut self, state: &State) -> io::Result<()> {
         self.staged.clear();
         self.unflushed.clear();
-        let flushed = state.sums.map(|record| record.flushed);
-        let mut next: Option<Txid> = None;
-        for txid in self.local.staged()? {
-            let consecutive = next.is_none_or(|next| next == txid);
-            match self.load_slot(txid, flushed.is_none_or(|flushed| txid > flushed)) {
-                Ok(staged) if staged.elsewhere && !self.is_durable(txid) => {
+        let (durable, waiting): (Vec<_>, Vec<_>) =
+            self.local.staged()?.into_iter().partition(|txid| self.is_durable(*txid));
+        self.load_layers(&durable, state)?;
+        self.unflushed.extend(durable);
+        for txid in waiting {
+            let consecutive = self.staged.back().is_none_or(|last| last.built.txid.next() == txid);
+            match self.load_slot(txid) {
+                Ok((staged, _)) if staged.elsewhere => {
                     return self.drop_staged("its content was to go up as a stream");
                 }
-                Ok(staged) if consecutive => self.take_staged(staged),
+                Ok((staged, sums)) if consecutive => {
+                    if let Some(known) = &mut self.sums {
+                        known.push(txid, staged.commit, sums);
+                    }
+                    self.staged.push_back(staged);
+                }
                 Ok(_) => return self.drop_staged("a staged slot is missing"),
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     return self.drop_staged(&error.to_string());
                 }
                 Err(error) => return Err(error),
             }
-            next = Some(txid.next());
         }
-        if next.is_some_and(|next| next != state.txid.next()) {
+        let Some(last) = self.staged.back() else { return Ok(()) };
+        if last.built.txid != state.txid {
             return self.drop_staged("the last staged slot is missing");
         }
         // A record that could not be made durable may have been followed by another slot with the same number.
-        let last = self.staged.back().filter(|last| last.built.txid == state.txid);
-        if last.is_some_and(|last| state.slot != Some(last.built.file)) {
+        if state.slot != Some(last.built.file) {
             return self.drop_staged("the last staged slot is not the one that the state speaks of");
+        }
+        Ok(())
+    }
+
+    /// The array's checksums, and over them those of the durable slots that are not in it yet. If one of these is missing
+    /// or is no slot, nothing tells the checksums of the pages.
+    fn load_layers(&mut self, durable: &[Txid], state: &State) -> io::Result<()> {
+        let Some(base) = self.sums.as_ref().map(Sums::txid) else { return Ok(()) };
+        for txid in durable.iter().copied().filter(|txid| *txid > base) {
+            let Some(known) = self.sums.as_ref().map(Sums::txid) else { return Ok(()) };
+            let loaded = match self.load_slot(txid) {
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
+                loaded => Some(loaded?),
+            };
+            let right = |staged: &Staged| {
+                let told = (txid != state.txid).then_some(staged.built.file).or(state.slot);
+                known.next() == txid && !staged.elsewhere && told == Some(staged.built.file)
+            };
+            match (loaded.filter(|(staged, _)| right(staged)), &mut self.sums) {
+                (Some((staged, sums)), Some(known)) => known.push(txid, staged.commit, sums),
+                _ => {
+                    tracing::warn!(db = %self.path.display(), %txid, "a slot is missing whose checksums no array has");
+                    self.sums = None;
+                }
+            }
         }
         Ok(())
     }
@@ -300,21 +335,16 @@ impl Replicator {
         self.chain.durable.is_some_and(|durable| txid <= durable)
     }
 
-    fn take_staged(&mut self, staged: Staged) {
-        let txid = staged.built.txid;
-        if self.is_durable(txid) { self.unflushed.push_back(txid) } else { self.staged.push_back(staged) }
-    }
-
     /// Staged slots that cannot go up are as good as lost: the start compares what the replica holds with the state.
     fn drop_staged(&mut self, why: &str) -> io::Result<()> {
         tracing::warn!(db = %self.path.display(), why, "the staged slots are not usable");
         self.staged.clear();
-        self.unflushed.clear();
         self.sums = None;
         Ok(())
     }
 
-    fn load_slot(&mut self, txid: Txid, layer: bool) -> io::Result<Staged> {
+    /// A slot's file as it was staged, and the checksums of its pages.
+    fn load_slot(&self, txid: Txid) -> io::Result<(Staged, BTreeMap<PageNo, Checksum>)> {
         let path = self.local.slot(txid);
         let size = self.env.files.len(&path)?.unwrap_or(0);
         let file = self.env.files.open(&path, Open::Read)?;
@@ -322,26 +352,20 @@ impl Replicator {
         let header = *decoder.header();
         let mut buf = vec![0; header.page_size.bytes()];
         let mut sums = BTreeMap::new();
-        let mut empty = true;
         while let Some(page) = decoder.next_page(&mut buf).map_err(damaged)? {
-            empty = false;
-            if layer {
-                sums.insert(page, page_checksum(page, &buf));
-            }
+            sums.insert(page, page_checksum(page, &buf));
         }
         let trailer = decoder.finish().map_err(damaged)?;
-        if let Some(known) = self.sums.as_mut().filter(|_| layer) {
-            known.push(txid, header.commit, sums);
-        }
         let seal = header.seal();
-        Ok(Staged {
+        let staged = Staged {
             built: Built { txid, file: trailer.file, size, timestamp: header.timestamp },
             predecessor: seal.and_then(|seal| seal.predecessor),
             commit: header.commit,
             database: seal.and_then(|seal| seal.database),
             // A fence has no page either, and is whole; without a seal there is no mark, and no page means the image.
-            elsewhere: seal.map_or(empty, |seal| seal.marks.contains(Marks::CONTENT_IN_LEVEL_9)),
-        })
+            elsewhere: seal.map_or(sums.is_empty(), |seal| seal.marks.contains(Marks::CONTENT_IN_LEVEL_9)),
+        };
+        Ok((staged, sums))
     }
 
     /// Lets go of everything that was not sent: the slots behind the oldest, the tail, the hold on the WAL. What the

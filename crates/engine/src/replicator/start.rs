@@ -177,6 +177,7 @@ impl Replicator {
             captured: None,
             tail: self.env.random.next_u64(),
             rewound_from: None,
+            content: None,
             forward: Vec::new(),
             sums: None,
             ..state
@@ -296,7 +297,8 @@ impl Replicator {
     }
 
     fn has_changes(&mut self, facts: &Facts, resume: Resume) -> Result<bool, KeepError> {
-        if !self.state().forward.is_empty() && self.was_brought_forward()? {
+        let state = self.state();
+        if (state.content.is_some() || !state.forward.is_empty()) && self.was_brought_forward()? {
             return Ok(false);
         }
         if self.has_changes_pending() {
@@ -315,7 +317,7 @@ impl Replicator {
     fn was_brought_forward(&self) -> Result<bool, KeepError> {
         let Some(scan) = self.scan()? else { return Ok(false) };
         let content = self.checksum_of(&scan, crate::local::content)?;
-        Ok(self.state().forward.contains(&content))
+        Ok(self.state().may_hold(content))
     }
 
     /// The rolling checksum of everything a scan shows.

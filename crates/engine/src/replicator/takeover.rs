@@ -161,6 +161,7 @@ impl Replicator {
             captured: None,
             tail: self.env.random.next_u64(),
             rewound_from: None,
+            content: None,
             forward: Vec::new(),
             sums: Some(SumsRecord { begun: tip.txid, flushed: tip.txid, commit }),
         }

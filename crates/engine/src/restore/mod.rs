@@ -37,6 +37,7 @@ pub(crate) use verify::immutable_uri;
 
 use crate::files::Files;
 use crate::local::RestoredRecord;
+use litekeep_core::decisions::Decisions;
 use litekeep_core::env::Clock;
 use litekeep_core::restore::{LtxFile, Target};
 use litekeep_formats::ltx::Seal;
@@ -85,6 +86,8 @@ pub struct Options {
     /// The database's local state directory: the page checksums are written there for the replicator. `None` keeps
     /// none.
     pub state_dir: Option<PathBuf>,
+    /// See [`Decisions::is_whole`]; tests put a wrong one here.
+    pub is_whole: fn(Checksum, Checksum) -> bool,
 }
 
 impl Options {
@@ -102,6 +105,7 @@ impl Options {
             integrity: IntegrityCheck::Auto,
             parallelism: PARALLELISM,
             state_dir: None,
+            is_whole: Decisions::RIGHT.is_whole,
         }
     }
 }

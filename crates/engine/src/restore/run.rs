@@ -373,7 +373,8 @@ impl Run<'_> {
         let target = (draft.emptied()?, sums.as_ref().map(|(_, file)| Arc::clone(file)));
         let budget = Budget::of(self.options.parallelism);
         let (progress, needed) = (&mut *self.progress, &mut self.needed);
-        let applied = apply(&*self.env.store, plan, budget, target, &mut |bytes, database| {
+        let is_whole = self.options.is_whole;
+        let applied = apply(&*self.env.store, plan, budget, target, is_whole, &mut |bytes, database| {
             *needed = Some(database);
             progress(Progress::Fetched { bytes, total });
         })?;

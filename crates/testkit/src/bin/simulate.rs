@@ -1,11 +1,12 @@
 //! Runs many simulations in one process: `cargo run --release -p testkit --bin simulate -- --seeds 5000 --from 0`.
 //! `cargo xtask sim` runs several of these beside each other, since SQLite keeps one source of randomness for a process.
 //!
-//! Options: `--seeds N`, `--from N`, `--scenario party|bulk|smoke|long|survives|wiped` (party: several nodes on one bucket; the last two: the short scene with a
-//! power loss at call `--from` and the following ones, after which the disk is kept or wiped), `--wrong NAME` (a
-//! deliberately wrong engine; ends at the first seed that finds it out), `--right` (the right engine in the wrong one's
-//! scenario), `--twice` (each seed twice, with equal histories), `--list` (the wrong engines' names),
-//! `--trace` (what the engine logs, on stderr).
+//! Options: `--seeds N`, `--from N`, `--scenario party|worst|bulk|smoke|long|survives|wiped` (party: several nodes on one
+//! bucket; worst: the same with all its troubles at once; the last two: the short scene with a power loss at call `--from`
+//! and the following ones, after which the disk is kept or wiped), `--wrong NAME` (a deliberately wrong engine; ends at
+//! the first seed that finds it out), `--right` (the right engine in the wrong one's scenario), `--twice` (each seed
+//! twice, with equal histories), `--list` (the wrong engines' names), `--trace` (what the engine logs, and every turn of a
+//! party, on stderr).
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
 
 use std::process::ExitCode;
@@ -74,7 +75,7 @@ fn simulate(args: &Args) -> Result<u64, String> {
         }
         return Ok(0);
     }
-    if args.scenario == "party" {
+    if matches!(args.scenario.as_str(), "party" | "worst") {
         return gather(args);
     }
     let mut total = Report::default();
@@ -112,6 +113,7 @@ fn gather(args: &Args) -> Result<u64, String> {
         let scenario = match wrong {
             Some(variant) if args.right => variant.right(seed),
             Some(variant) => variant.scenario(seed),
+            None if args.scenario == "worst" => party::Scenario::worst(seed),
             None => party::Scenario::any(seed),
         };
         let result = if args.twice { party::run_twice(&scenario) } else { party::run(&scenario) };

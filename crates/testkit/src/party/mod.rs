@@ -27,6 +27,8 @@ use world::World;
 pub struct Scenario {
     /// Decides everything else.
     pub seed: u64,
+    /// Whether it is [`Scenario::worst`], for the replay.
+    pub worst: bool,
     /// How many machines.
     pub members: usize,
     /// Turns of everybody together before it all comes to rest.
@@ -82,6 +84,21 @@ impl Scenario {
         }
     }
 
+    /// Every kind of trouble, and all of it often: machines that have hardly come back when their disk fails again.
+    pub fn worst(seed: u64) -> Self {
+        let some = Self::any(seed);
+        Self {
+            deaths: some.deaths.max(5),
+            sleeps: some.sleeps.max(5),
+            clock_jumps: 10,
+            odd_work: 30,
+            disk_trouble: 20,
+            power_losses: 20,
+            worst: true,
+            ..some
+        }
+    }
+
     /// Machines that sleep, and time that passes, beyond the life of a slot; and slots that go as soon as they may.
     pub fn sleepers(seed: u64) -> Self {
         let weather = Weather::CLEAR;
@@ -107,6 +124,7 @@ impl Scenario {
         let (deaths, sleeps) = (some(&[0, 5, 15]), some(&[0, 5, 15]));
         Self {
             seed,
+            worst: false,
             members,
             turns,
             weather: Weather { held_back, truncated: some(&[0, 0, 20]), ..weather },
@@ -209,7 +227,7 @@ pub fn run(scenario: &Scenario) -> Result<Report, Box<Finding>> {
             seed: scenario.seed,
             what,
             trail: world.trail(),
-            replay: replay(scenario.seed),
+            replay: replay(scenario),
         })),
     }
 }
@@ -224,9 +242,10 @@ pub fn run_twice(scenario: &Scenario) -> Result<Report, Box<Finding>> {
         return Ok(first);
     }
     let what = format!("two runs of one seed differ: {first:?} and {second:?}");
-    Err(Box::new(Finding { seed: scenario.seed, what, trail: Vec::new(), replay: replay(scenario.seed) }))
+    Err(Box::new(Finding { seed: scenario.seed, what, trail: Vec::new(), replay: replay(scenario) }))
 }
 
-fn replay(seed: u64) -> String {
-    format!("--scenario party --from {seed}")
+fn replay(scenario: &Scenario) -> String {
+    let name = if scenario.worst { "worst" } else { "party" };
+    format!("--scenario {name} --from {}", scenario.seed)
 }

@@ -128,6 +128,7 @@ impl World {
 
     pub(super) fn note(&mut self, what: impl Into<String>) {
         let what = format!("{} ms: {}", self.clock.boot().as_millis(), what.into());
+        tracing::debug!("{what}");
         self.turns.note(what, &[]);
     }
 
@@ -270,7 +271,7 @@ impl World {
             return Ok(());
         }
         let Some(running) = &mut member.running else { return self.join(at) };
-        let goes_on = running.step(now, hurry);
+        let goes_on = tracing::info_span!("member", at).in_scope(|| running.step(now, hurry));
         if self.mourn(at) {
             return Ok(());
         }
@@ -301,7 +302,7 @@ impl World {
         let random = self.random.fork("job");
         let member = &mut self.members[at];
         if let Some(running) = member.running.as_mut().filter(|_| member.asleep == 0) {
-            running.run_job(&random);
+            tracing::info_span!("member", at).in_scope(|| running.run_job(&random));
         }
         self.mourn(at);
     }

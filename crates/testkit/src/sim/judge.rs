@@ -6,13 +6,13 @@ use super::machine::{DATABASE, STATE, empty_disk};
 use super::world::{Turn, World};
 use crate::disk::Disk;
 use crate::disk::vfs::Vfs;
-use crate::faulty::{FaultyStore, Weather};
+use crate::faulty::{Fault, FaultyStore, Plan, Verb, Weather};
 use crate::history::fold;
 use crate::random::SeededRandom;
 use crate::workload::{Place, judge};
 use litekeep::local::{self, LocalError};
 use litekeep::restore::{Options, Outcome, RestoreEnv, RestoreError, Restored, Skipped, catalog, restore};
-use litekeep_core::restore::{Target, restore_points};
+use litekeep_core::restore::{Target, plan_latest, restore_points};
 use litekeep_formats::{Level, Txid};
 use litekeep_store::{Key, Scope};
 use std::path::Path;
@@ -64,7 +64,9 @@ impl World {
             clock: Arc::new(self.machine.clock.clone()),
             vfs: Some(vfs.name().to_owned()),
         };
-        let options = Options { state_dir: Some(local::directory(Path::new(DATABASE), None)), ..options() };
+        let state_dir = Some(local::directory(Path::new(DATABASE), None));
+        let is_whole = self.scenario.flaws.decisions.is_whole;
+        let options = Options { state_dir, is_whole, ..options() };
         let outcome = restore(&env, &options, &mut |_| {})?;
         self.report.restores += 1;
         let finding = |what: String| RestoreError::Sqlite(what);
@@ -104,10 +106,39 @@ impl World {
 
     /// Restores beside everything, from the replica as it is now.
     pub(super) fn spot_check(&mut self) -> Turn {
+        if self.scenario.rot > 0 && self.random.chance(self.scenario.rot, 100) {
+            self.restore_of_rot()?;
+        }
         let scratch = empty_disk(&self.clock, 1);
         let found = self.restore(&self.fair(), &scratch);
         found.map_err(|error| format!("spot check: {error}"))?;
         self.check_points(A_FEW)
+    }
+
+    /// Restores while one file of the replica has a bit that it was not stored with: by way of other files, or not at all.
+    fn restore_of_rot(&mut self) -> Turn {
+        let fair = self.fair();
+        let listed = catalog(&fair, 1).map_err(|error| error.to_string())?;
+        let Ok(plan) = plan_latest(&listed) else { return Ok(()) };
+        let files: Vec<Key> = plan.files.iter().map(|file| Key::Ltx(file.level, file.range)).collect();
+        let Some(file) = self.random.pick(&files) else { return Ok(()) };
+        fair.plan(Plan {
+            verb: Some(Verb::Read),
+            object: file.to_string(),
+            skip: 0,
+            times: u64::MAX,
+            fault: Fault::Flipped,
+        });
+        self.note(format!("{file} has a wrong bit"));
+        let scratch = empty_disk(&self.clock, 1);
+        match self.restore(&fair, &scratch) {
+            Ok(_) => Ok(()),
+            Err(RestoreError::Damaged { .. } | RestoreError::Gap { .. }) => {
+                self.report.refusals += 1;
+                Ok(())
+            }
+            Err(error) => Err(format!("restore of a file with a wrong bit: {error}")),
+        }
     }
 
     /// The bucket without its faults.

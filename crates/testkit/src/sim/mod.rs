@@ -52,6 +52,8 @@ pub struct Scenario {
     pub disk_trouble: u64,
     /// In so many of a thousand turns the machine's wall clock jumps by up to ten minutes.
     pub clock_jumps: u64,
+    /// In so many of a hundred spot checks one file of the replica has a wrong bit first.
+    pub rot: u64,
     /// Whether a long idle time comes at the end, and an hour of it is watched.
     pub idle: bool,
     /// A call to the disk that fails, whoever makes it.
@@ -108,6 +110,7 @@ impl Scenario {
             interrupts: None,
             disk_trouble: 0,
             clock_jumps: 0,
+            rot: 0,
             idle: false,
             failing_call: None,
             failing_request: None,
@@ -217,6 +220,8 @@ pub struct Report {
     pub restores: u64,
     /// Other restore points that were restored.
     pub points: u64,
+    /// Restores that were refused, since a file was not what was stored.
+    pub refusals: u64,
     /// Idle hours in which nothing was asked.
     pub idle_hours: u64,
     /// Slots that went up.
@@ -247,6 +252,7 @@ impl Report {
         self.met += other.met;
         self.restores += other.restores;
         self.points += other.points;
+        self.refusals += other.refusals;
         self.idle_hours += other.idle_hours;
         self.slots += other.slots;
         self.breaks += other.breaks;
@@ -262,7 +268,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { commits, acknowledgements, crashes, kills, troubles, restores, points, .. } = self;
         write!(f, "commits={commits} acknowledgements={acknowledgements} crashes={crashes} kills={kills} ")?;
-        write!(f, "troubles={troubles} restores={restores} points={points} idle_hours={} ", self.idle_hours)?;
+        write!(f, "troubles={troubles} restores={restores} points={points} refusals={} ", self.refusals)?;
+        write!(f, "idle_hours={} ", self.idle_hours)?;
         write!(f, "slots={} breaks={} stops={} ", self.slots, self.breaks, self.stops)?;
         let Self { compactions, snapshots, deletions, checkpoints, .. } = self;
         write!(f, "compactions={compactions} snapshots={snapshots} deletions={deletions} ")?;

@@ -92,6 +92,19 @@ fn old(seed: u64) -> Scenario {
     Scenario { turns: 600, clock_jumps: 20, shape: Some(shape), crash: Crash::Never, ..stormy(seed) }
 }
 
+/// A replica in which a bit goes wrong, and nothing else: for mistakes about what is read.
+fn rotten(seed: u64) -> Scenario {
+    let shape = Shape { limit: 40_000, ..Shape::PLAIN };
+    Scenario {
+        shape: Some(shape),
+        turns: 400,
+        rot: 100,
+        weather: Weather::CLEAR,
+        crash: Crash::Never,
+        ..Scenario::smoke(seed)
+    }
+}
+
 /// An hour of which nothing is asked.
 fn idle(seed: u64) -> Scenario {
     Scenario { turns: 120, idle: true, crash: Crash::Never, ..stormy(seed) }
@@ -106,6 +119,8 @@ const RIGHT: Decisions = Decisions::RIGHT;
 
 /// Pages that are not those of a commit.
 const PAGES: &[&str] = &["no commit is", "integrity_check", "the pages give"];
+/// A database that is none, or not the one that was committed.
+const ROTTEN: &[&str] = &["no commit is", "integrity_check", "the pages give", "malformed", "not a database"];
 /// Less than was acknowledged.
 const LOST: &[&str] = &["was acknowledged", "has a gap"];
 /// The one or the other, as it comes.
@@ -167,7 +182,15 @@ fn promises(
 
 /// All of them.
 pub fn variants() -> Vec<Variant> {
-    [about_the_wal(), about_frames(), about_slots(), about_the_bucket(), about_what_is_deleted()].concat()
+    [
+        about_the_wal(),
+        about_frames(),
+        about_slots(),
+        about_the_bucket(),
+        about_what_is_deleted(),
+        about_restores(),
+    ]
+    .concat()
 }
 
 fn about_the_wal() -> Vec<Variant> {
@@ -374,6 +397,18 @@ fn about_what_is_deleted() -> Vec<Variant> {
             "R60: what a listing that lags does not show is not there, for a start and for a restore",
         ),
     ]
+}
+
+fn about_restores() -> Vec<Variant> {
+    let unverified = Decisions { is_whole: |_, _| true, ..RIGHT };
+    vec![decides(
+        "restores-unverified",
+        20,
+        unverified,
+        rotten,
+        ROTTEN,
+        "puts a database in place without comparing what it read with the checksums of the files and of the seal",
+    )]
 }
 
 fn same_size(facts: &Facts, position: &Position) -> Advance {
