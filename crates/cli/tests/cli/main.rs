@@ -11,4 +11,5 @@ mod restore;
 mod scrape;
 mod usage;
 mod util;
+mod validation;
 mod verify;
