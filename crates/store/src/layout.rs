@@ -69,6 +69,13 @@ impl Layout {
         }
     }
 
+    /// Whether a path, with whatever stands before it, is at the log's front: a slot or an epoch's record.
+    pub(crate) fn is_front(self, path: &str) -> bool {
+        let fronts = [self.level(Level::SLOTS), self.folder(&Scope::Epochs)];
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        fronts.iter().any(|front| format!("/{folder}/").ends_with(&format!("/{front}")))
+    }
+
     /// The key that a path inside a scope means; `None` for anything that we would not have named so.
     pub fn parse(self, scope: &Scope, path: &str) -> Option<Key> {
         let (layout, key) = match scope {
@@ -269,6 +276,21 @@ mod tests {
         ];
         for (scope, path) in rows {
             assert_eq!(Layout::Bucket.parse(&scope, path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_front_is_slots_and_epochs_wherever_the_replica_lies() {
+        for (path, front) in [
+            ("/0000/0000000000000001-0000000000000001.ltx", true),
+            ("a/b/0000/0000000000000001-0000000000000001.ltx", true),
+            ("a/epochs/00000001.json", true),
+            ("a/0001/0000000000000001-0000000000000004.ltx", false),
+            ("a/0009/0000000000000001-0000000000000004.ltx", false),
+            ("a10000/0000000000000001-0000000000000001.ltx", false),
+            ("0000", false),
+        ] {
+            assert_eq!(Layout::Bucket.is_front(path), front, "{path}");
         }
     }
 
