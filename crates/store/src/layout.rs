@@ -49,8 +49,16 @@ impl Layout {
         }
     }
 
+    /// What the paths of all levels begin with.
+    fn levels(self) -> &'static str {
+        match self {
+            Self::Bucket => "000",
+            Self::Tree => "ltx/",
+        }
+    }
+
     /// The folder of a level, with its final slash.
-    fn level(self, level: Level) -> String {
+    pub(crate) fn level(self, level: Level) -> String {
         match self {
             Self::Bucket => format!("{:04x}/", level.get()),
             Self::Tree => format!("ltx/{level}/"),
@@ -58,10 +66,11 @@ impl Layout {
     }
 
     /// The folder that holds a scope, with its final slash. [`Scope::V3Snapshots`] spans all generations, so its
-    /// folder is the one that holds those.
+    /// folder is the one that holds those; [`Scope::From`] spans folders, and has what their paths begin with.
     pub fn folder(self, scope: &Scope) -> String {
         match scope {
             Scope::Level(level) => self.level(*level),
+            Scope::From(_) => self.levels().into(),
             Scope::OtherLayout(level) => self.other().level(*level),
             Scope::Epochs => "epochs/".into(),
             Scope::V3Snapshots => "generations/".into(),
@@ -80,6 +89,10 @@ impl Layout {
     pub fn parse(self, scope: &Scope, path: &str) -> Option<Key> {
         let (layout, key) = match scope {
             Scope::Level(level) => (self, parse_ltx(*level, path)?),
+            Scope::From(lowest) => {
+                let level = Level::all().find(|level| path.starts_with(&self.level(*level)))?;
+                (self, parse_ltx(level, path).filter(|_| level >= *lowest)?)
+            }
             Scope::OtherLayout(level) => (self.other(), parse_ltx(*level, path)?),
             Scope::Epochs => (self, parse_epoch(path)?),
             Scope::V3Snapshots => (self, parse_v3_snapshot(path)?),

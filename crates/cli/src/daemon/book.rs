@@ -216,7 +216,9 @@ impl Book {
         pages.objects.retain(|(known, _), object| *known != level || object.heard > since);
         let heard = pages.answers;
         for entry in entries {
-            if let Key::Ltx(level, range) = entry.key {
+            if let Key::Ltx(of, range) = entry.key
+                && of == level
+            {
                 let time = entry.timestamp.unwrap_or(entry.modified);
                 let object = Object { size: entry.size, time, heard };
                 pages.objects.entry((level, range)).or_insert(object);
