@@ -21,8 +21,8 @@ const DAY_MS: f64 = 86_400_000.0;
 /// The least span of time from which a rate is told: from less it would be noise.
 const LEAST_SPAN_MS: i64 = 60_000;
 
-/// Requests that a look for a higher claim takes.
-const LOOK: f64 = 1.0;
+/// Requests that a proof takes beside its listing: for the slot's name and for a higher claim.
+const PROOF: f64 = 2.0;
 
 /// Objects on a page of a listing.
 const PAGE: u64 = 1000;
@@ -283,7 +283,7 @@ fn requests(slots: f64, settings: &Settings, catalog: &Catalog) -> Requests {
     Requests {
         slot_puts: slots,
         level_puts,
-        looks: (looks + proofs) * LOOK,
+        looks: looks + proofs * PROOF,
         reads: reads_to_merge + snapshots + highest,
         listings: rounds * pages as f64 + proofs * above as f64,
         deletes: if settings.retention { slots + level_puts } else { 0.0 },
