@@ -19,6 +19,9 @@ const BREATH: Duration = Duration::from_millis(500);
 /// A longer wait that the store asked for is an error at once: its caller has better things to decide than to hang.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// However long a store asks to be left alone: a quota may be raised, and somebody has to find out.
+const LONGEST: Duration = Duration::from_secs(5 * 60);
+
 /// Of everything, chores get so many quarters.
 const CHORES: u32 = 3;
 
@@ -175,7 +178,7 @@ impl Budget {
 
     /// The store asked for less, perhaps with a time.
     pub(crate) fn asked_for_less(&self, after: Option<Duration>) {
-        let until = self.clock.boot().saturating_add(after.unwrap_or(BREATH));
+        let until = self.clock.boot().saturating_add(after.unwrap_or(BREATH).min(LONGEST));
         let mut state = self.state();
         state.until = state.until.max(until);
     }
@@ -273,6 +276,8 @@ mod tests {
             budget.asked_for_less(Some(PATIENCE + Duration::from_secs(1)));
             assert_eq!(budget.admit(LIST), Err(PATIENCE + Duration::from_secs(1)));
             assert_eq!(clock.boot(), Duration::from_secs(7), "nobody hangs");
+            budget.asked_for_less(Some(Duration::from_secs(86_400)));
+            assert_eq!(budget.admit(LIST), Err(LONGEST));
         }
     }
 

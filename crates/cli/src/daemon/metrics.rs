@@ -69,6 +69,7 @@ families! {
         "Requests to the replica by what they came to; one may stand for several tries or parts";
     CREATE_ONLY = Gauge "litekeep_create_only" ["db"]
         "1 if the store refuses to replace what is to be created only, which is what protects from a second writer";
+    RETENTION = Gauge "litekeep_retention_failing" ["db"] "1 while the last round of retention could not delete, 0 else";
     POLLING = Gauge "litekeep_polling" ["db"] "1 if changes are found by polling, because file notification does not work";
     MISSED = Counter "litekeep_missed_notifications_total" ["db"] "Changes that came without a file notification";
     BREAKS = Counter "litekeep_chain_breaks_total" ["db"]
@@ -125,6 +126,7 @@ fn database(page: &mut Page, member: &Member, view: &View, clock: &dyn Clock) {
         (&SYNC_SECONDS, status.captures.time.as_secs_f64()),
         (&HEALTHY, flag(health::reasons(member, view, health::BEHIND, clock).is_empty())),
         (&REPLICA_TXID, number(status.durable)),
+        (&RETENTION, flag(status.retention.is_some())),
         (&POLLING, flag(status.polling)),
         (&MISSED, float(status.missed_notifications)),
         (&BREAKS, float(status.breaks)),

@@ -69,6 +69,11 @@ pub(crate) fn run(world: &World, mut config: Config, once: Option<bool>) -> Resu
     let fleet = Fleet::new(Arc::new(world.clone()), move |it| drop(ended.send(Event::Ended(it))));
     let mut run =
         Run { fleet, tell, told, signals: 0, ends: 0, watches: false, trouble: None, failed: Vec::new() };
+    let directories = config.directories.iter_mut().map(|directory| &mut directory.template);
+    for database in config.databases.iter_mut().chain(directories) {
+        // One bucket that refuses must not end the others, nor itself: it may let in again. `-once` has somebody waiting.
+        database.settings.outlast_refusal = once.is_none();
+    }
     // Before there is any keeper: the socket's mode is set by way of the process.
     let socket = if once.is_none() { bind(&config) } else { None };
     match (run.take_up(&mut config), once) {

@@ -4,6 +4,7 @@ mod args;
 mod config;
 mod daemon;
 mod doctor;
+mod limits;
 mod listing;
 mod replicate;
 mod reset;
