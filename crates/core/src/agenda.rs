@@ -41,6 +41,8 @@ pub struct Settled {
     pub levels: Vec<(Level, Txid)>,
     /// Nothing could be deleted of a listing of so many files.
     pub pruned: Option<usize>,
+    /// Retention is not to look again before this, whatever is due: nothing else waits for that.
+    pub no_prune_before: Option<TimestampMs>,
 }
 
 /// The next chore and when it is due, by the clock that dates the files; a time in the past means now.
@@ -53,7 +55,7 @@ pub fn next(catalog: &Catalog, schedule: &Schedule, settled: &Settled) -> Option
     let prune = schedule
         .policy
         .and_then(|policy| prune_due(catalog, &policy, settled))
-        .map(|due| (Chore::Prune, due));
+        .map(|due| (Chore::Prune, due.max(settled.no_prune_before.unwrap_or(due))));
     compactions.chain(snapshot).chain(prune).min_by_key(|(_, due)| *due)
 }
 
@@ -86,19 +88,42 @@ fn snapshot_due(catalog: &Catalog, interval: Duration) -> Option<(Chore, Timesta
     Some((Chore::Refresh, after(last.modified, limits::SNAPSHOT_REFRESH)))
 }
 
-/// Retention has something to look at once a file is old enough that is not the newest of its level.
+/// When retention has something worth a listing: slots that have gathered, or a window that has moved on.
 fn prune_due(catalog: &Catalog, policy: &Policy, settled: &Settled) -> Option<TimestampMs> {
     if settled.pruned == Some(catalog.len()) {
         return None;
     }
-    let oldest = |level: Level| {
-        catalog.level(level).split_last().and_then(|(_, older)| older.iter().map(|file| file.modified).min())
+    slots_due(catalog, policy).into_iter().chain(window_due(catalog, policy)).min()
+}
+
+/// A slot that may go waits as long again for others to go with it, unless there are many. (R62: a listing for each slot
+/// is more than a free tier allows.)
+fn slots_due(catalog: &Catalog, policy: &Policy) -> Option<TimestampMs> {
+    let keep = policy.slots?.max(limits::SLOT_MIN_AGE);
+    // The newest file of a level stays, and slots go in their order.
+    let (_, older) = catalog.level(Level::SLOTS).split_last()?;
+    let gathered = after(born(older.first()?), keep.saturating_mul(2));
+    let many = older.get(limits::PRUNE_SLOTS - 1).map(|slot| after(born(slot), keep));
+    Some(many.map_or(gathered, |many| many.min(gathered)))
+}
+
+/// The window needs the newest snapshot before it, and one more stays: what ends before that one goes.
+fn window_due(catalog: &Catalog, policy: &Policy) -> Option<TimestampMs> {
+    let ends_before = |floor: Txid| {
+        Level::all()
+            .filter_map(|level| catalog.level(level).split_last())
+            .any(|(_, older)| older.iter().any(|file| file.range.max() < floor))
     };
-    let slots =
-        policy.slots.and_then(|keep| Some(after(oldest(Level::SLOTS)?, keep.max(limits::SLOT_MIN_AGE))));
-    let rest = Level::all().filter(|level| *level != Level::SLOTS).filter_map(oldest).min();
-    let rest = rest.map(|oldest| after(oldest, policy.window));
-    slots.into_iter().chain(rest).min()
+    let pairs = catalog.snapshots().windows(2);
+    let due = pairs
+        .filter(|pair| ends_before(pair[0].range.max()))
+        .map(|pair| after(born(&pair[1]), policy.window));
+    due.min()
+}
+
+/// What a file's age is counted from.
+fn born(file: &LtxFile) -> TimestampMs {
+    file.modified.max(file.time())
 }
 
 fn after(time: TimestampMs, wait: Duration) -> TimestampMs {
@@ -169,7 +194,7 @@ mod tests {
                 { Some((Chore::Snapshot, 86_400)) },
             ),
             (
-                "slots that level 1 holds are looked at when they are old enough",
+                "slots that may go are looked at when others have gathered",
                 &[
                     file(9, 1, 1, 0),
                     file(2, 2, 5, 50),
@@ -177,7 +202,7 @@ mod tests {
                     file(0, 4, 4, 90),
                     file(0, 5, 5, 95),
                 ],
-                Some((Chore::Prune, 390)),
+                Some((Chore::Prune, 690)),
             ),
         ];
         for (name, files, expected) in rows {
@@ -188,13 +213,46 @@ mod tests {
     #[test]
     fn what_is_settled_waits_for_a_change() {
         let first = Txid::FIRST;
-        let settled = Settled { levels: vec![(Level::SLOTS, first)], pruned: None };
+        let settled = Settled { levels: vec![(Level::SLOTS, first)], ..Settled::default() };
         let idle = [file(9, 1, 1, 0), file(0, 1, 1, 0)];
         let refresh = i64::try_from(limits::SNAPSHOT_REFRESH.as_secs()).expect("small");
         assert_eq!(check(&idle, &settled), Some((Chore::Refresh, refresh)), "R37");
         let old = [file(9, 1, 5, 0), file(2, 2, 5, 0), file(1, 2, 5, 0), file(0, 4, 4, 0), file(0, 5, 5, 0)];
-        assert_eq!(check(&old, &Settled::default()), Some((Chore::Prune, 300)));
-        let settled = Settled { levels: vec![], pruned: Some(old.len()) };
+        assert_eq!(check(&old, &Settled::default()), Some((Chore::Prune, 600)));
+        let settled = Settled { pruned: Some(old.len()), ..Settled::default() };
         assert_eq!(check(&old, &settled), Some((Chore::Refresh, refresh)));
+    }
+
+    #[test]
+    fn r62_retention_waits_for_more_to_go_and_nothing_waits_for_retention() {
+        let slots = |count: u64| -> Vec<LtxFile> {
+            let merged = [file(9, 1, 1, 0), file(2, 2, count, 0), file(1, 2, count, 0)];
+            merged.into_iter().chain((1..=count).map(|n| file(0, n, n, 10))).collect()
+        };
+        let many = u64::try_from(limits::PRUNE_SLOTS).expect("small");
+        let none = Settled::default();
+        assert_eq!(check(&slots(many), &none), Some((Chore::Prune, 610)), "one less than many may go");
+        assert_eq!(check(&slots(many + 1), &none), Some((Chore::Prune, 310)), "many");
+        // A compaction that is due later than retention was comes first while that pauses.
+        let mut files = slots(many + 1);
+        files.push(file(0, many + 2, many + 2, 300));
+        let paused = Settled { no_prune_before: Some(TimestampMs(345 * SECOND)), ..Settled::default() };
+        let compact = Chore::Compact(Level::SLOTS);
+        assert_eq!(check(&files, &none), Some((Chore::Prune, 310)));
+        assert_eq!(check(&files, &paused), Some((compact, 330)));
+    }
+
+    #[test]
+    fn the_window_is_looked_at_when_its_second_snapshot_has_left_it_and_something_ends_before() {
+        let none = Settled::default();
+        let day = 86_400;
+        let snapshots = [file(9, 1, 5, 0), file(9, 1, 9, 100), file(9, 1, 12, 200)];
+        let top = [file(2, 2, 12, 0), file(1, 2, 12, 0), file(0, 12, 12, 0)];
+        let files = |more: &[LtxFile]| snapshots.iter().chain(&top).chain(more).copied().collect::<Vec<_>>();
+        assert_eq!(check(&files(&[]), &none), Some((Chore::Prune, day + 200)), "the first snapshot");
+        assert_eq!(
+            check(&files(&[file(1, 2, 4, 0), file(2, 2, 4, 0)]), &none),
+            Some((Chore::Prune, day + 100))
+        );
     }
 }

@@ -75,6 +75,9 @@ pub const SNAPSHOT_REFRESH: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 /// The least time between two looks at what retention lets go.
 pub const PRUNE_PAUSE: Duration = Duration::from_secs(15);
 
+/// How many slots that may go are not left to gather: a listing's worth of work in halves.
+pub const PRUNE_SLOTS: usize = 500;
+
 /// The least time a slot stays in the bucket, by the store's clock, whatever the retention says (three times the
 /// reuse horizon of the format).
 pub const SLOT_MIN_AGE: Duration = Duration::from_secs(180);

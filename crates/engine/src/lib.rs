@@ -13,6 +13,7 @@ pub mod keeper;
 pub mod local;
 pub mod merge;
 pub mod node;
+pub mod noted;
 mod ownership;
 mod pending;
 pub mod pruner;

@@ -7,13 +7,14 @@
 
 use crate::restore::{FetchError, Flaw, Object, Ranged, check_header, key, neighbours};
 use crate::survey::read_range;
+use bytes::Bytes;
 use litekeep_core::restore::LtxFile;
 use litekeep_formats::crc::page_checksum;
 use litekeep_formats::ltx::{
     DecodeError, Decoder, Encoder, Header, LtxError, Marks, PageEncoding, Seal, Trailer, WalSpan,
 };
 use litekeep_formats::{Checksum, Level, PageNo, PageSize, TxidRange};
-use litekeep_store::{Created, Key, Store, StoreError, Upload};
+use litekeep_store::{Created, ErrorKind, Key, Store, StoreError, Upload};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -415,10 +416,16 @@ impl Sink<'_> {
             upload.finish()?;
             return Ok((self.size, file, false));
         }
-        let body = std::mem::take(&mut self.buffer).into();
-        match self.store.create(&self.key, body, self.header.timestamp)? {
-            Created::Yes => Ok((self.size, file, false)),
-            Created::Exists => self.other(file),
+        let body = Bytes::from(std::mem::take(&mut self.buffer));
+        match self.store.create(&self.key, body.clone(), self.header.timestamp) {
+            Ok(Created::Yes) => Ok((self.size, file, false)),
+            Ok(Created::Exists) => self.other(file),
+            // Where nobody can own, slots are put as well (DESIGN §4). What is replaced here can only be an equal.
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                self.store.put(&self.key, body, self.header.timestamp)?;
+                Ok((self.size, file, false))
+            }
+            Err(error) => Err(error.into()),
         }
     }
 

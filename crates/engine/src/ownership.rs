@@ -166,26 +166,27 @@ pub(crate) fn list_epochs(
 /// Whether there is a claim above `epoch`: claims follow each other by one.
 pub(crate) fn higher_claim(store: &dyn Store, epoch: Epoch) -> Result<Option<Epoch>, StoreError> {
     let next = epoch.next();
-    match store.head(&Key::Epoch(next, EpochRecord::Claim)) {
-        Ok(_) => Ok(Some(next)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+    Ok(is_there(store, &Key::Epoch(next, EpochRecord::Claim))?.then_some(next))
+}
+
+/// Whether an object is there, which it mostly is not. Its first byte is read: a bucket that answers a HEAD with 404 has to be
+/// asked a second time, for that has no body to tell a missing key from a missing bucket.
+fn is_there(store: &dyn Store, key: &Key) -> Result<bool, StoreError> {
+    match store.read(key, Some(0..1)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
 }
 
 /// Looks whether `n` is the chain's next name, for the owner (to be) of `epoch`.
 pub(crate) fn look(store: &dyn Store, epoch: Epoch, n: Txid) -> Result<Look, StoreError> {
-    let taken = match store.head(&Key::Ltx(Level::SLOTS, TxidRange::single(n))) {
-        Ok(_) => true,
-        Err(error) if error.kind() == ErrorKind::NotFound => false,
-        Err(error) => return Err(error),
-    };
+    let taken = is_there(store, &Key::Ltx(Level::SLOTS, TxidRange::single(n)))?;
     let mut covered = None;
-    for level in Level::all().filter(|level| *level != Level::SLOTS) {
-        for entry in store.list(&Scope::Level(level))? {
-            if let Key::Ltx(_, range) = entry.key {
-                covered = covered.max(Some(range.max()));
-            }
+    let merged = Level::new(Level::SLOTS.get() + 1).unwrap_or(Level::SNAPSHOTS);
+    for entry in store.list(&Scope::From(merged))? {
+        if let Key::Ltx(_, range) = entry.key {
+            covered = covered.max(Some(range.max()));
         }
     }
     Ok(Look { higher: higher_claim(store, epoch)?, taken, covered })

@@ -4,6 +4,7 @@
 //! without a proof, nothing is deleted.
 
 use crate::restore::catalog;
+use litekeep_core::restore::Catalog;
 use litekeep_core::retain::{Lost, Plan, Policy, plan, prove};
 use litekeep_store::{Key, Store, StoreError};
 
@@ -21,12 +22,17 @@ pub enum PruneError {
     Lost(#[from] Lost),
 }
 
-/// What a round is about to delete, proven.
+/// Whether a round would find something, as far as is known: a listing for nothing costs as much as one for something.
+pub fn is_worth_a_look(store: &dyn Store, known: &Catalog, policy: &Policy) -> bool {
+    store.server_time().is_some_and(|now| !plan(known, policy, now).deletions.is_empty())
+}
+
+/// What a round is about to delete, proven by what is listed now.
 ///
 /// # Errors
 /// [`PruneError`].
-pub fn look(store: &dyn Store, policy: &Policy, parallelism: usize) -> Result<Plan, PruneError> {
-    let listed = catalog(store, parallelism)?;
+pub fn look(store: &dyn Store, policy: &Policy) -> Result<Plan, PruneError> {
+    let listed = catalog(store)?;
     let Some(now) = store.server_time() else { return Ok(Plan::default()) };
     let plan = plan(&listed, policy, now);
     prove(&listed, &plan)?;

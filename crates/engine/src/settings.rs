@@ -50,6 +50,9 @@ pub struct Settings {
     pub durability: Durability,
     /// Refuse a store that does not create only; else a warning says that it protects from nobody.
     pub require_create_only: bool,
+    /// A store that refuses at the start (keys, permissions, quota) is asked again until it does not; else that ends the
+    /// start, because a person is still looking.
+    pub outlast_refusal: bool,
 }
 
 /// What an application tells its clients by an answer.
@@ -94,6 +97,7 @@ impl Default for Settings {
             restore_parallelism: crate::restore::PARALLELISM,
             durability: Durability::Local,
             require_create_only: false,
+            outlast_refusal: false,
         }
     }
 }

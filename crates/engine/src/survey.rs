@@ -59,7 +59,7 @@ fn has_hole(store: &dyn Store, catalog: &Catalog) -> Result<bool, StoreError> {
 
 /// The LTX files of all levels, and what a listing that lags does not show yet (R60).
 pub(crate) fn list_all(store: &dyn Store) -> Result<Catalog, StoreError> {
-    let mut catalog = restore::catalog(store, 1)?;
+    let mut catalog = restore::catalog(store)?;
     restore::fill_in(store, &mut catalog, Target::Latest)?;
     restore::read_ahead(store, &mut catalog)?;
     Ok(catalog)
@@ -67,7 +67,7 @@ pub(crate) fn list_all(store: &dyn Store) -> Result<Catalog, StoreError> {
 
 /// The same, by someone who knows of files: what of them is not listed is asked for by its name before it counts as gone.
 pub(crate) fn list_again(store: &dyn Store, known: &Catalog) -> Result<Catalog, StoreError> {
-    let mut catalog = restore::catalog(store, 1)?;
+    let mut catalog = restore::catalog(store)?;
     let unlisted: Vec<LtxFile> =
         known.files().filter(|file| !catalog.contains(file.level, file.range)).copied().collect();
     for file in unlisted {

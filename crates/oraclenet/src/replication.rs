@@ -20,8 +20,6 @@ use std::time::Duration;
 
 /// How long what the replica answered is believed.
 const FRESH: Duration = Duration::from_secs(5);
-/// Requests in flight for a look at the replica.
-const PARALLEL: usize = 4;
 
 /// How many epochs are told, the newest: each claim is read once to learn whose it is.
 const EPOCHS: usize = 32;
@@ -213,7 +211,7 @@ impl Replication {
     }
 
     fn ask(&self, store: &dyn Store) -> Looked {
-        match (litekeep::restore::catalog(store, PARALLEL), store.list(&Scope::Epochs)) {
+        match (litekeep::restore::catalog(store), store.list(&Scope::Epochs)) {
             (Ok(catalog), Ok(entries)) => {
                 let records = entries.into_iter().filter_map(|entry| match entry.key {
                     Key::Epoch(epoch, record) => Some((epoch, record, entry.modified)),

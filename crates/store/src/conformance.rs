@@ -7,6 +7,7 @@ use crate::reader::RangeReader;
 use crate::{Created, Entry, EpochRecord, ErrorKind, Key, Scope, Source, Store, StoreError, V3Generation};
 use bytes::Bytes;
 use litekeep_formats::{Epoch, Level, TimestampMs, Txid, TxidRange};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::Read as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -111,6 +112,7 @@ fn new_is_empty(store: &Arc<dyn Store>, _: Effort) -> Outcome {
     let scopes = [
         Scope::Level(Level::SLOTS),
         Scope::Level(Level::SNAPSHOTS),
+        Scope::From(Level::SLOTS),
         Scope::Epochs,
         Scope::V3Snapshots,
         Scope::V3Wal(V3Generation(1)),
@@ -284,8 +286,12 @@ fn scopes_are_apart(store: &Arc<dyn Store>, _: Effort) -> Outcome {
         ),
         (Scope::V3Wal(V3Generation(1)), vec![Key::V3Wal(V3Generation(1), 0, 0)]),
         (Scope::OtherLayout(level(0)), vec![]),
+        (Scope::From(level(0)), [0, 1, 9].map(|n| Key::Ltx(level(n), range)).to_vec()),
+        (Scope::From(level(1)), [1, 9].map(|n| Key::Ltx(level(n), range)).to_vec()),
+        (Scope::From(level(2)), vec![Key::Ltx(level(9), range)]),
     ];
-    for key in groups.iter().flat_map(|(_, keys)| keys) {
+    let once: BTreeSet<&Key> = groups.iter().flat_map(|(_, keys)| keys).collect();
+    for key in once {
         store.create(key, Bytes::from(key.to_string()), TIME).map_err(says)?;
     }
     for (scope, keys) in &groups {

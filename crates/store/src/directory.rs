@@ -15,7 +15,7 @@ use crate::{
 };
 use bytes::Bytes;
 use litekeep_core::env::{Clock, Random};
-use litekeep_formats::TimestampMs;
+use litekeep_formats::{Level, TimestampMs};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::io;
@@ -91,6 +91,10 @@ impl Store for DirectoryStore {
                 .filter_map(|name| layout::parse_v3_generation(name))
                 .map(layout::v3_snapshot_folder)
                 .collect();
+        }
+        if let Scope::From(lowest) = scope {
+            folders =
+                Level::all().filter(|level| level >= lowest).map(|level| Layout::Tree.level(level)).collect();
         }
         let mut entries = Vec::new();
         for folder in folders {

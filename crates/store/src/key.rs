@@ -60,6 +60,8 @@ impl fmt::Display for Key {
 pub enum Scope {
     /// The LTX files of a level.
     Level(Level),
+    /// The LTX files of a level and of all above it, in one listing where the store can do that.
+    From(Level),
     /// All epoch objects.
     Epochs,
     /// Every v0.3 snapshot of every generation.

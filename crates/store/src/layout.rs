@@ -49,8 +49,16 @@ impl Layout {
         }
     }
 
+    /// What the paths of all levels begin with.
+    fn levels(self) -> &'static str {
+        match self {
+            Self::Bucket => "000",
+            Self::Tree => "ltx/",
+        }
+    }
+
     /// The folder of a level, with its final slash.
-    fn level(self, level: Level) -> String {
+    pub(crate) fn level(self, level: Level) -> String {
         match self {
             Self::Bucket => format!("{:04x}/", level.get()),
             Self::Tree => format!("ltx/{level}/"),
@@ -58,10 +66,11 @@ impl Layout {
     }
 
     /// The folder that holds a scope, with its final slash. [`Scope::V3Snapshots`] spans all generations, so its
-    /// folder is the one that holds those.
+    /// folder is the one that holds those; [`Scope::From`] spans folders, and has what their paths begin with.
     pub fn folder(self, scope: &Scope) -> String {
         match scope {
             Scope::Level(level) => self.level(*level),
+            Scope::From(_) => self.levels().into(),
             Scope::OtherLayout(level) => self.other().level(*level),
             Scope::Epochs => "epochs/".into(),
             Scope::V3Snapshots => "generations/".into(),
@@ -69,10 +78,21 @@ impl Layout {
         }
     }
 
+    /// Whether a path, with whatever stands before it, is at the log's front: a slot or an epoch's record.
+    pub(crate) fn is_front(self, path: &str) -> bool {
+        let fronts = [self.level(Level::SLOTS), self.folder(&Scope::Epochs)];
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        fronts.iter().any(|front| format!("/{folder}/").ends_with(&format!("/{front}")))
+    }
+
     /// The key that a path inside a scope means; `None` for anything that we would not have named so.
     pub fn parse(self, scope: &Scope, path: &str) -> Option<Key> {
         let (layout, key) = match scope {
             Scope::Level(level) => (self, parse_ltx(*level, path)?),
+            Scope::From(lowest) => {
+                let level = Level::all().find(|level| path.starts_with(&self.level(*level)))?;
+                (self, parse_ltx(level, path).filter(|_| level >= *lowest)?)
+            }
             Scope::OtherLayout(level) => (self.other(), parse_ltx(*level, path)?),
             Scope::Epochs => (self, parse_epoch(path)?),
             Scope::V3Snapshots => (self, parse_v3_snapshot(path)?),
@@ -269,6 +289,21 @@ mod tests {
         ];
         for (scope, path) in rows {
             assert_eq!(Layout::Bucket.parse(&scope, path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_front_is_slots_and_epochs_wherever_the_replica_lies() {
+        for (path, front) in [
+            ("/0000/0000000000000001-0000000000000001.ltx", true),
+            ("a/b/0000/0000000000000001-0000000000000001.ltx", true),
+            ("a/epochs/00000001.json", true),
+            ("a/0001/0000000000000001-0000000000000004.ltx", false),
+            ("a/0009/0000000000000001-0000000000000004.ltx", false),
+            ("a10000/0000000000000001-0000000000000001.ltx", false),
+            ("0000", false),
+        ] {
+            assert_eq!(Layout::Bucket.is_front(path), front, "{path}");
         }
     }
 

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod body;
+mod budget;
 pub mod conformance;
 pub mod directory;
 pub mod disk;

@@ -72,6 +72,7 @@ impl Store for MemoryStore {
     fn list(&self, scope: &Scope) -> Result<Vec<Entry>, StoreError> {
         let inside = |key: &Key| match (scope, key) {
             (Scope::Level(level), Key::Ltx(at, _)) => level == at,
+            (Scope::From(lowest), Key::Ltx(at, _)) => lowest <= at,
             (Scope::Epochs, Key::Epoch(..)) | (Scope::V3Snapshots, Key::V3Snapshot(..)) => true,
             (Scope::V3Wal(generation), Key::V3Wal(of, ..)) => generation == of,
             _ => false,

@@ -43,7 +43,5 @@ impl Pinger {
 }
 
 fn text(why: NoAnswer) -> String {
-    match why {
-        NoAnswer::NotSent(text) | NoAnswer::Lost(text) | NoAnswer::Setup(text) => text,
-    }
+    why.setback().text
 }

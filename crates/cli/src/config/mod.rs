@@ -9,7 +9,6 @@ mod expand;
 mod legacy;
 mod notes;
 mod origin;
-mod pending;
 mod remark;
 mod replica;
 mod resolve;

@@ -6,7 +6,7 @@ use super::remark::Place;
 use super::yaml::{Db, File, Snapshot, Text};
 use super::{
     Config, Database, Directory, EngineSettings, FOR_EVER, Heartbeat, Logging, Pick, SHUTDOWN_TIMEOUT,
-    Socket, legacy, pending, replica, unknown,
+    Socket, legacy, replica, unknown,
 };
 use crate::text::duration;
 use crate::world::World;
@@ -25,7 +25,6 @@ const HEARTBEAT: Duration = Duration::from_secs(5 * 60);
 /// Judges a file: what must be mended and what has no effect goes into the notes.
 pub(super) fn resolve(world: &World, file: &File, pick: Pick<'_>, notes: &mut Notes) -> Config {
     unknown::judge(file, notes);
-    pending::judge(file, notes);
     let mut config = top(world, file, notes);
     replica::foreign(&file.replica, notes);
     let shared = Shared::of(file, notes);

@@ -212,7 +212,6 @@ fn keys_without_effect_are_named_with_their_place() {
         ("logging:\n  source: true", "", "f:2:11: logging: source has no effect"),
         ("logging:\n  type: pretty", "", "pretty is taken as text"),
         ("logging:\n  level: loud", "", "`loud` is none of trace"),
-        ("validation:\n  interval: 1h", "", "f:2:13: validation: interval has no effect"),
         ("validation-interval: 1m", "", "f:1:22: validation-interval has no effect"),
         ("l0-retention-check-interval: 1m", "", "l0-retention-check-interval has no effect"),
         ("shutdown-sync-interval: 1s", "", "shutdown-sync-interval has no effect"),

@@ -1,6 +1,7 @@
 //! What is known of one replica from the answers that its store gave: requests, objects, trouble. It holds what was
 //! answered, never what was tried, and asks nothing itself.
 
+use super::verdict::Verdict;
 use litekeep_core::restore::{Catalog, LtxFile, points};
 use litekeep_formats::{Level, TimestampMs, Txid, TxidRange};
 use litekeep_store::{Entry, ErrorKind, Key, StoreError};
@@ -124,6 +125,21 @@ struct Pages {
     read_back: Option<ReadBack>,
     /// A transaction that the store took and does not have any more.
     lost: Option<Txid>,
+    verdict: Option<Verdict>,
+    verifications: Verifications,
+    /// Why the last one could not be carried out.
+    not_verified: Option<String>,
+}
+
+/// How many verifications of this process came to what.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Verifications {
+    /// The replica is good.
+    pub(crate) ok: u64,
+    /// It is not.
+    pub(crate) error: u64,
+    /// Nobody knows: they could not be carried out.
+    pub(crate) undone: u64,
 }
 
 /// See the module's text.
@@ -200,7 +216,9 @@ impl Book {
         pages.objects.retain(|(known, _), object| *known != level || object.heard > since);
         let heard = pages.answers;
         for entry in entries {
-            if let Key::Ltx(level, range) = entry.key {
+            if let Key::Ltx(of, range) = entry.key
+                && of == level
+            {
                 let time = entry.timestamp.unwrap_or(entry.modified);
                 let object = Object { size: entry.size, time, heard };
                 pages.objects.entry((level, range)).or_insert(object);
@@ -246,6 +264,35 @@ impl Book {
     /// The transaction that it lacks, as far as was last seen.
     pub(crate) fn what_is_lost(&self) -> Option<Txid> {
         self.pages().lost
+    }
+
+    /// Notes what the last verification that could be carried out came to.
+    pub(super) fn verified(&self, verdict: Verdict) {
+        let mut pages = self.pages();
+        (pages.verdict, pages.not_verified) = (Some(verdict), None);
+    }
+
+    /// Counts one that was carried out by this process.
+    pub(super) fn count_verdict(&self, well: bool) {
+        let counts = &mut self.pages().verifications;
+        *if well { &mut counts.ok } else { &mut counts.error } += 1;
+    }
+
+    /// Notes that one could not be carried out, and why; `false` if the one before could not for the same reason.
+    pub(super) fn not_verified(&self, why: &str) -> bool {
+        let mut pages = self.pages();
+        pages.verifications.undone += 1;
+        pages.not_verified.replace(why.to_owned()).as_deref() != Some(why)
+    }
+
+    /// What the last one came to.
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
+        self.pages().verdict.clone()
+    }
+
+    /// How many there were.
+    pub(crate) fn verifications(&self) -> Verifications {
+        self.pages().verifications
     }
 
     /// When the store last took something, or was seen to have everything.

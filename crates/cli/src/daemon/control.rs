@@ -394,7 +394,9 @@ impl Control {
                 return failed(400, what, why);
             }
         };
-        match self.fleet.add(Database::of(path.to_owned(), replica)) {
+        let mut database = Database::of(path.to_owned(), replica);
+        database.settings.outlast_refusal = true;
+        match self.fleet.add(database) {
             Ok(Done::Now) => changed("registered", path, None),
             Ok(Done::Before) => changed("already_registered", path, None),
             Err(why) => refused(why, 500),

@@ -87,6 +87,11 @@ impl Folder {
         Ok(())
     }
 
+    /// The replicas of its databases are verified by interval.
+    pub(crate) fn is_verified(&self) -> bool {
+        self.directory.template.validation.is_some()
+    }
+
     /// Whether it is to be watched.
     pub(crate) fn is_watched(&self) -> bool {
         self.directory.watch

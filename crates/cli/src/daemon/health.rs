@@ -42,6 +42,9 @@ pub(crate) fn reasons(member: &Member, view: &View, behind: Duration, clock: &dy
     if let Some(txid) = member.book.what_is_lost() {
         reasons.push(format!("the replica does not hold transaction {txid} any more, which it had taken"));
     }
+    if let Some(why) = member.book.verdict().and_then(|verdict| verdict.failure) {
+        reasons.push(format!("the last verification failed: {why}"));
+    }
     // Only once it was seen there for the first time; before that it is the lag that tells.
     if let Some(seen) = member.book.last_read_back() {
         let age = clock.boot().saturating_sub(seen.boot);
@@ -79,6 +82,9 @@ struct Row {
     /// The newest transaction that was seen in the replica, and when.
     read_back_txid: u64,
     read_back_at: Option<String>,
+    /// The newest state that was restored and verified (`validation: interval`), and when.
+    verified_txid: u64,
+    verified_at: Option<String>,
     lag_seconds: Option<f64>,
     create_only: bool,
     reasons: Vec<String>,
@@ -99,6 +105,7 @@ pub(crate) fn answer(fleet: &Fleet, request: &Request) -> Response {
     let row = |member: &Arc<Member>| {
         let view = member.view(clock);
         let seen = member.book.last_read_back();
+        let good = member.book.verdict().and_then(|verdict| verdict.good);
         Row {
             path: member.database.path.display().to_string(),
             state: view.state(),
@@ -106,6 +113,8 @@ pub(crate) fn answer(fleet: &Fleet, request: &Request) -> Response {
             replica_txid: number(view.status.durable),
             read_back_txid: number(seen.map(|seen| seen.txid)),
             read_back_at: seen.map(|seen| time::format(seen.wall)),
+            verified_txid: number(good.map(|(txid, _)| txid)),
+            verified_at: good.map(|(_, at)| time::format(at)),
             lag_seconds: view.lag.map(|lag| lag.as_secs_f64()),
             create_only: view.status.create_only,
             reasons: reasons(member, &view, behind, clock),

@@ -3,7 +3,7 @@
 use super::book::{Book, Cost, Operation};
 use bytes::Bytes;
 use litekeep_core::env::Clock;
-use litekeep_formats::TimestampMs;
+use litekeep_formats::{Level, TimestampMs};
 use litekeep_store::{
     Chunk, Created, Entry, ErrorKind, Head, Key, Limits, Scope, Source, Store, StoreError, Upload,
 };
@@ -68,9 +68,13 @@ impl Store for Metered {
     fn list(&self, scope: &Scope) -> Answer<Vec<Entry>> {
         let since = self.book.answers();
         let entries = self.ask(Operation::List, |store| store.list(scope), |_| ("ok", 0))?;
-        if let Scope::Level(level) = scope {
-            self.book.listed(*level, since, &entries);
-        }
+        let lowest = match scope {
+            Scope::Level(level) | Scope::From(level) => *level,
+            _ => return Ok(entries),
+        };
+        let inside =
+            |level: &Level| if let Scope::From(_) = scope { *level >= lowest } else { *level == lowest };
+        Level::all().filter(inside).for_each(|level| self.book.listed(level, since, &entries));
         Ok(entries)
     }
 

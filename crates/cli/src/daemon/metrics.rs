@@ -44,6 +44,8 @@ families! {
         "How long requests to the replicas took, repeated tries and waits among them, seconds";
     OPERATION_ERRORS = Counter "litestream_replica_operation_errors_total" ["replica_type,operation,code"]
         "Requests to the replicas that failed";
+    VALIDATIONS = Counter "litestream_replica_validation_total" ["db,name,status"]
+        "Verifications of a replica by a restore (validation: interval)";
 
     BUILD = Gauge "litekeep_build_info" ["version"] "Always 1; which litekeep this is";
     DATABASES = Gauge "litekeep_databases" ["state"] "Databases that are replicating, open (no file yet), stopped or standby (another instance replicates)";
@@ -58,7 +60,7 @@ families! {
     READ_BACK_TXID = Gauge "litekeep_read_back_txid" ["db"] "Which transaction that was";
     SNAPSHOT = Gauge "litekeep_last_snapshot_timestamp_seconds" ["db"] "Time of the newest snapshot; 0 if there is none";
     VERIFIED = Gauge "litekeep_last_verified_restore_timestamp_seconds" ["db"]
-        "When a restore from the replica was last verified by this process; 0 if none was";
+        "When a restore from the replica was last verified (validation: interval); 0 if none was";
     OLDEST = Gauge "litekeep_restorable_oldest_timestamp_seconds" ["db"] "Time of the oldest state that can be restored";
     NEWEST = Gauge "litekeep_restorable_newest_timestamp_seconds" ["db"] "Time of the newest state that can be restored";
     OBJECTS = Gauge "litekeep_replica_objects" ["db,level"] "Objects of a level of the replica";
@@ -67,6 +69,7 @@ families! {
         "Requests to the replica by what they came to; one may stand for several tries or parts";
     CREATE_ONLY = Gauge "litekeep_create_only" ["db"]
         "1 if the store refuses to replace what is to be created only, which is what protects from a second writer";
+    RETENTION = Gauge "litekeep_retention_failing" ["db"] "1 while the last round of retention could not delete, 0 else";
     POLLING = Gauge "litekeep_polling" ["db"] "1 if changes are found by polling, because file notification does not work";
     MISSED = Counter "litekeep_missed_notifications_total" ["db"] "Changes that came without a file notification";
     BREAKS = Counter "litekeep_chain_breaks_total" ["db"]
@@ -123,6 +126,7 @@ fn database(page: &mut Page, member: &Member, view: &View, clock: &dyn Clock) {
         (&SYNC_SECONDS, status.captures.time.as_secs_f64()),
         (&HEALTHY, flag(health::reasons(member, view, health::BEHIND, clock).is_empty())),
         (&REPLICA_TXID, number(status.durable)),
+        (&RETENTION, flag(status.retention.is_some())),
         (&POLLING, flag(status.polling)),
         (&MISSED, float(status.missed_notifications)),
         (&BREAKS, float(status.breaks)),
@@ -142,6 +146,13 @@ fn database(page: &mut Page, member: &Member, view: &View, clock: &dyn Clock) {
     page.add(&CHECKPOINTS, mode, float(count));
     page.add(&CHECKPOINT_ERRORS, mode, float(failures));
     page.add(&CHECKPOINT_SECONDS, mode, time.as_secs_f64());
+    if member.database.validation.is_some() {
+        let counts = member.book.verifications();
+        for (result, count) in [("ok", counts.ok), ("error", counts.error), ("undone", counts.undone)] {
+            let labels = [("db", &*path), ("name", &*member.database.replica_name), ("status", result)];
+            page.add(&VALIDATIONS, &labels, float(count));
+        }
+    }
     replica(page, &member.book, &path);
 }
 
@@ -154,8 +165,7 @@ fn replica(page: &mut Page, book: &Book, path: &str) {
     page.add(&READ_BACK, db, or_never(seen.map(|seen| seen.wall)));
     page.add(&READ_BACK_TXID, db, number(seen.map(|seen| seen.txid)));
     page.add(&SNAPSHOT, db, or_never(book.last_snapshot()));
-    // Nothing verifies on a schedule yet.
-    page.add(&VERIFIED, db, or_never(None));
+    page.add(&VERIFIED, db, or_never(book.verdict().and_then(|verdict| verdict.good).map(|(_, at)| at)));
     if let Some((oldest, newest)) = book.restorable() {
         page.add(&OLDEST, db, seconds(oldest));
         page.add(&NEWEST, db, seconds(newest));

@@ -17,6 +17,8 @@ mod once;
 mod page;
 mod readback;
 mod served;
+pub(crate) mod verdict;
+pub(crate) mod verifier;
 
 use crate::config::Config;
 use crate::signals;
@@ -30,6 +32,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
+use verifier::Verifier;
 
 /// What the deciding thread hears.
 enum Event {
@@ -66,6 +69,11 @@ pub(crate) fn run(world: &World, mut config: Config, once: Option<bool>) -> Resu
     let fleet = Fleet::new(Arc::new(world.clone()), move |it| drop(ended.send(Event::Ended(it))));
     let mut run =
         Run { fleet, tell, told, signals: 0, ends: 0, watches: false, trouble: None, failed: Vec::new() };
+    let directories = config.directories.iter_mut().map(|directory| &mut directory.template);
+    for database in config.databases.iter_mut().chain(directories) {
+        // One bucket that refuses must not end the others, nor itself: it may let in again. `-once` has somebody waiting.
+        database.settings.outlast_refusal = once.is_none();
+    }
     // Before there is any keeper: the socket's mode is set by way of the process.
     let socket = if once.is_none() { bind(&config) } else { None };
     match (run.take_up(&mut config), once) {
@@ -73,7 +81,7 @@ pub(crate) fn run(world: &World, mut config: Config, once: Option<bool>) -> Resu
         (Ok(folders), None) => {
             run.watches = folders.folders.iter().any(Folder::is_watched);
             // The socket goes before the last sync: whoever asks from now on hears that nobody listens.
-            let _socket = attend(&config, folders, socket, &run.fleet);
+            let _attended = attend(&config, folders, socket, &run.fleet);
             run.wait();
         }
         (Err(trouble), _) => run.blame(trouble),
@@ -88,16 +96,24 @@ struct Folders {
 }
 
 /// Starts all who look after the databases. Backups go on without them, as in Litestream.
-fn attend(config: &Config, folders: Folders, socket: Option<Bound>, fleet: &Arc<Fleet>) -> Option<Bound> {
-    show(config, fleet);
+fn attend(
+    config: &Config,
+    folders: Folders,
+    socket: Option<Bound>,
+    fleet: &Arc<Fleet>,
+) -> (Option<Bound>, Option<Verifier>) {
+    let verifier = show(config, fleet, folders.folders.iter().any(Folder::is_verified));
     for folder in folders.folders.into_iter().filter(Folder::is_watched) {
         told(folder.watch(fleet));
     }
-    socket.map(|bound| serve_control(bound, fleet, folders.dismissed))
+    (socket.map(|bound| serve_control(bound, fleet, folders.dismissed)), verifier)
 }
 
-/// Serves metrics and health, and sends heartbeats, where that is asked for.
-pub(crate) fn show(config: &Config, fleet: &Arc<Fleet>) {
+/// Serves metrics and health, sends heartbeats, and verifies replicas, where that is asked for: `coming` databases may ask for
+/// it as well. What comes back is held for as long as replicas are to be verified.
+pub(crate) fn show(config: &Config, fleet: &Arc<Fleet>, coming: bool) -> Option<Verifier> {
+    let verified = coming || fleet.members().iter().any(|member| member.database.validation.is_some());
+    let verifier = verified.then(|| told(verifier::start(fleet))).flatten();
     if let Some(addr) = &config.addr
         && let Err(error) = served::start(addr, fleet)
     {
@@ -109,12 +125,11 @@ pub(crate) fn show(config: &Config, fleet: &Arc<Fleet>) {
     if let Some(heartbeat) = &config.heartbeat {
         told(heartbeat::start(heartbeat.clone(), fleet));
     }
+    verifier
 }
 
-fn told(result: Result<(), Trouble>) {
-    if let Err(trouble) = result {
-        tracing::error!("{trouble}");
-    }
+fn told<T>(result: Result<T, Trouble>) -> Option<T> {
+    result.inspect_err(|trouble| tracing::error!("{trouble}")).ok()
 }
 
 /// Serves commands beside a command's databases, which are given at its start.

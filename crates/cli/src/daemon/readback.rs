@@ -70,9 +70,7 @@ fn look(member: &Member, durable: Txid, clock: &dyn Clock) -> Result<(), StoreEr
             }
         }
         if !listed {
-            for level in Level::all() {
-                member.store.list(&Scope::Level(level))?;
-            }
+            member.store.list(&Scope::From(Level::SLOTS))?;
         }
     }
     tracing::error!(db = %member.database.path.display(), txid = %durable, "the replica does not hold what it had taken");

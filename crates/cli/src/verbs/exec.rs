@@ -180,9 +180,7 @@ pub(super) fn run(world: &World, config: &Config, command: Command) -> Result<Ex
     // It starts and stops none of them, and so hears of no end.
     let fleet = Fleet::new(Arc::new(world.clone()), |_| {});
     let begun = config.databases.iter().try_for_each(|database| house.keep(world, &fleet, database.clone()));
-    if begun.is_ok() {
-        daemon::show(config, &fleet);
-    }
+    let _verifier = begun.is_ok().then(|| daemon::show(config, &fleet, false)).flatten();
     let _socket = daemon::serve_guests(socket, &fleet);
     if let Err(trouble) = begun {
         house.blame(trouble);

@@ -3,23 +3,30 @@
 
 use super::warn;
 use crate::config::{self, Database};
+use crate::daemon::verdict;
 use crate::flags::{self, Parsed};
 use crate::output;
-use crate::text::{size, table};
+use crate::text::{size, table, time};
 use crate::trouble::{Exit, Trouble};
 use crate::world::World;
 use litekeep::files::{Files, RealFiles, with_suffix};
-use litekeep::local;
+use litekeep::{local, noted};
 use serde::Serialize;
 
 /// The first four are Litestream's, which has the size of the WAL as text.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Row {
     database: String,
     status: &'static str,
     local_txid: String,
     wal_size: String,
     wal_bytes: u64,
+    /// Whether the store refuses to replace what is to be created only, as it was found at the last start.
+    create_only: Option<bool>,
+    /// The newest restore that was verified by interval, and what went wrong with the last one.
+    verified_txid: Option<String>,
+    verified_at: Option<String>,
+    verification_error: Option<String>,
 }
 
 /// Prints one line for each database, or for the one that is named.
@@ -40,12 +47,21 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     if parsed.on(&flags::JSON) {
         output::json(&rows)?;
     } else {
-        let head = ["database", "status", "local txid", "wal size"].map(str::to_owned);
-        let cells =
-            rows.into_iter().map(|row| [row.database, row.status.to_owned(), row.local_txid, row.wal_size]);
+        let head =
+            ["database", "status", "local txid", "wal size", "create only", "verified"].map(str::to_owned);
+        let cells = rows.into_iter().map(cells);
         output::text(&table::columns(&std::iter::once(head).chain(cells).collect::<Vec<_>>()))?;
     }
     Ok(Exit::OK)
+}
+
+fn cells(row: Row) -> [String; 6] {
+    let create_only = row.create_only.map_or("-", |kept| if kept { "yes" } else { "no" });
+    let verified = match (row.verification_error, row.verified_at) {
+        (Some(why), _) => format!("FAILED: {why}"),
+        (None, at) => at.unwrap_or_else(|| "-".to_owned()),
+    };
+    [row.database, row.status.to_owned(), row.local_txid, row.wal_size, create_only.to_owned(), verified]
 }
 
 fn look(database: &Database) -> Row {
@@ -56,12 +72,21 @@ fn look(database: &Database) -> Row {
         local_txid: local_txid.unwrap_or_else(|| "-".to_owned()),
         wal_size: wal.map_or_else(|| "-".to_owned(), size::short),
         wal_bytes: wal.unwrap_or(0),
+        ..Row::default()
     };
     let wal = RealFiles.len(&with_suffix(&database.path, "-wal"));
     match (RealFiles.id(&database.path), local::peek(&RealFiles, &directory), wal) {
         (Ok(None), _, _) => row("no database", None, None),
         (Ok(Some(_)), Ok(Some(state)), Ok(wal)) => {
-            row("ok", Some(state.txid.to_string()), Some(wal.unwrap_or(0)))
+            let verdict = verdict::read(&directory, &state.replica);
+            let good = verdict.as_ref().and_then(|verdict| verdict.good);
+            Row {
+                create_only: noted::create_only(&RealFiles, &directory),
+                verified_txid: good.map(|(txid, _)| txid.to_string()),
+                verified_at: good.map(|(_, at)| time::seconds(at)),
+                verification_error: verdict.and_then(|verdict| verdict.failure),
+                ..row("ok", Some(state.txid.to_string()), Some(wal.unwrap_or(0)))
+            }
         }
         (Ok(Some(_)), Ok(None), Ok(wal)) => row("not initialized", None, Some(wal.unwrap_or(0))),
         _ => row("error", None, None),

@@ -11,11 +11,9 @@ use crate::text::{size, table, time};
 use crate::trouble::{Exit, Trouble};
 use crate::world::World;
 use litekeep::files::RealFiles;
-use litekeep::inspect::{self, Compared, Issue, Kind, Verified};
+use litekeep::inspect::{self, Compared, Issue, Kind, Original, Trial, Verified};
 use litekeep::local;
-use litekeep::restore::{
-    self as engine, IntegrityCheck, Note, Outcome, Progress, RestoreEnv, Restored, Skipped,
-};
+use litekeep::restore::{self as engine, Note, Progress, RestoreEnv};
 use litekeep::settings::Settings as EngineSettings;
 use litekeep_core::retain::Policy;
 use litekeep_store::layout::Layout;
@@ -136,7 +134,7 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     }
     match (verified.damage(), restored) {
         (Some(_), _) => Ok(DAMAGED),
-        (None, Ok(Some((_, Some(Compared::Differs { certain: true, .. }))))) => Ok(Exit::DIVERGED),
+        (None, Ok(Some(trial))) if trial.has_diverged() => Ok(Exit::DIVERGED),
         (None, Ok(_)) => Ok(Exit::OK),
         (None, Err(trouble)) => Err(trouble),
     }
@@ -150,8 +148,6 @@ fn parallelism(parsed: &Parsed) -> Result<usize, Trouble> {
     })
 }
 
-type Copy = (Box<Restored>, Option<Compared>);
-
 /// Restores into a scratch folder, compares, and takes the folder away again.
 fn restore(
     world: &World,
@@ -159,7 +155,7 @@ fn restore(
     named: &Named,
     store: &Arc<dyn Store>,
     (settings, parallelism): (&EngineSettings, usize),
-) -> Result<Copy, Trouble> {
+) -> Result<Trial, Trouble> {
     let scratch = Scratch::make(world, parsed, named)?;
     let env = RestoreEnv {
         store: Arc::clone(store),
@@ -167,27 +163,21 @@ fn restore(
         clock: Arc::clone(&world.clock),
         vfs: None,
     };
-    let output = scratch.0.join("restored.db");
-    let options =
-        engine::Options { integrity: IntegrityCheck::Full, parallelism, ..engine::Options::new(&output) };
     let bar = Bar::new(world.terminal);
-    let outcome = engine::restore(&env, &options, &mut |progress| {
-        if let Progress::Fetched { bytes, total } = progress {
-            bar.set(bytes, total);
-        }
-    });
+    let state = named
+        .database
+        .as_ref()
+        .map(|database| (&database.path, local::directory(&database.path, settings.meta_path.as_deref())));
+    let original =
+        state.as_ref().map(|(database, state_dir)| Original { database, state_dir, held_here: false });
+    let trial =
+        inspect::trial(&env, &scratch.0.join("restored.db"), parallelism, original, &mut |progress| {
+            if let Progress::Fetched { bytes, total } = progress {
+                bar.set(bytes, total);
+            }
+        });
     bar.clear();
-    let restored = match outcome.map_err(|error| super::restore::trouble(&error))? {
-        Outcome::Restored(restored) => restored,
-        Outcome::Skipped(Skipped::DatabaseExists(_) | Skipped::ReplicaEmpty(_)) | Outcome::Planned(_) => {
-            return Err(Trouble::new("nothing was restored, though nothing said why"));
-        }
-    };
-    let compared = named.database.as_ref().zip(restored.txid()).map(|(database, txid)| {
-        let state = local::directory(&database.path, settings.meta_path.as_deref());
-        inspect::compare(&database.path, &state, &output, &store.location(), txid)
-    });
-    Ok((restored, compared))
+    trial.map_err(|error| super::restore::trouble(&error))
 }
 
 /// A folder that is gone when this is dropped, or when a signal ends the program.
@@ -237,7 +227,7 @@ fn report<'a>(
     verified: &'a Verified,
     replica: &Settings,
     elapsed: Duration,
-    restored: Result<Option<&Copy>, &Trouble>,
+    restored: Result<Option<&Trial>, &Trouble>,
 ) -> Report<'a> {
     Report {
         replica: &verified.location,
@@ -305,7 +295,7 @@ fn issue_row(issue: &Issue, verified: &Verified, replica: &Settings) -> IssueRow
 }
 
 /// The object's path below the replica's.
-fn object(key: &Key, replica: &Settings) -> String {
+pub(crate) fn object(key: &Key, replica: &Settings) -> String {
     match replica {
         Settings::Directory(_) => Layout::Tree.path(key),
         Settings::S3(_) => Layout::Bucket.path(key),
@@ -336,7 +326,7 @@ fn advice(kind: Kind, verified: &Verified) -> String {
     }
 }
 
-fn restore_row((restored, compared): &Copy) -> RestoreRow {
+fn restore_row(Trial { restored, compared }: &Trial) -> RestoreRow {
     let not_checked = restored.notes.iter().filter_map(|note| match note {
         Note::NotCheckable(tables) => Some(tables.clone()),
         _ => None,

@@ -219,7 +219,8 @@ fn a_status_asks_nobody_and_opens_nothing() {
         .out_has("not initialized");
     let head = seen.out().lines().next().unwrap_or_default().to_owned();
     let columns: Vec<&str> = head.split("  ").map(str::trim).filter(|name| !name.is_empty()).collect();
-    assert_eq!(columns, ["database", "status", "local txid", "wal size"]);
+    // Litestream's four, and ours behind them.
+    assert_eq!(columns, ["database", "status", "local txid", "wal size", "create only", "verified"]);
     dir.litekeep(["status", "-config", "l.yml", "-json", "b.db"])
         .exits(0)
         .out_has("\"wal_size\": \"32 B\"")

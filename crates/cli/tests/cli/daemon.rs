@@ -14,13 +14,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Runs one statement.
-fn execute(database: &Path, sql: &str) {
+pub(crate) fn execute(database: &Path, sql: &str) {
     let connection = rusqlite::Connection::open(database).expect("opened");
     connection.busy_timeout(Duration::from_secs(10)).expect("set");
     connection.execute_batch(sql).expect("executed");
 }
 
-fn insert(database: &Path, value: i64) {
+pub(crate) fn insert(database: &Path, value: i64) {
     execute(database, &format!("INSERT INTO t VALUES ({value})"));
 }
 
@@ -36,7 +36,7 @@ fn restored(dir: &Dir, replica: &str) -> Vec<i64> {
 /// Tries until there is something.
 #[allow(clippy::disallowed_methods, reason = "a test's deadline")]
 #[track_caller]
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(found) = look() {
@@ -62,14 +62,14 @@ fn daemon(more: &str) -> (Dir, Running) {
     (dir, running)
 }
 
-fn end(mut running: Running) -> Seen {
+pub(crate) fn end(mut running: Running) -> Seen {
     running.signal(Signal::TERM);
     running.ends(0)
 }
 
 /// A command of the daemon, as JSON.
 #[track_caller]
-fn ask(dir: &Dir, args: &[&str]) -> Value {
+pub(crate) fn ask(dir: &Dir, args: &[&str]) -> Value {
     let seen = dir.litekeep(args.iter().copied().chain(["-json", "-socket", "l.sock"])).exits(0);
     serde_json::from_str(&seen.out()).unwrap_or_else(|error| panic!("{error}{}", seen.all()))
 }
@@ -273,7 +273,7 @@ fn a_connection_that_says_nothing_keeps_nobody_from_being_served() {
 }
 
 /// A daemon with `a.db` in a bucket, its pages at the address that comes back.
-fn served(server: &Server, more: &str) -> (Dir, Running, String) {
+pub(crate) fn served(server: &Server, more: &str) -> (Dir, Running, String) {
     let dir = Dir::new();
     make_database(&dir.path("a.db"));
     let endpoint = server.endpoint();
@@ -284,6 +284,12 @@ fn served(server: &Server, more: &str) -> (Dir, Running, String) {
              url: s3://{BUCKET}/a\n      endpoint: {endpoint}\n      region: {REGION}\n"
         ),
     );
+    let (running, addr) = started(&dir);
+    (dir, running, addr)
+}
+
+/// The same daemon, once more.
+pub(crate) fn started(dir: &Dir) -> (Running, String) {
     let mut running = dir
         .litekeep(["replicate", "-config", "l.yml"])
         .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
@@ -291,7 +297,7 @@ fn served(server: &Server, more: &str) -> (Dir, Running, String) {
         .starts();
     running.until("serving metrics on").until("control socket listening");
     let addr = address(&running);
-    (dir, running, addr)
+    (running, addr)
 }
 
 /// Where the pages are served, from the log.
@@ -302,17 +308,17 @@ fn address(running: &Running) -> String {
 }
 
 /// A rule that strikes every request.
-fn everything(fault: Fault) -> Rule {
+pub(crate) fn everything(fault: Fault) -> Rule {
     Rule { method: None, part: "", skip: 0, times: u32::MAX, fault }
 }
 
-fn denied() -> Fault {
+pub(crate) fn denied() -> Fault {
     Fault::Answer { status: 403, code: "AccessDenied", retry_after: None }
 }
 
 /// The health page, until it has this status and says this.
 #[track_caller]
-fn wait_for_health(addr: &str, query: &str, status: u16, part: &str) -> Value {
+pub(crate) fn wait_for_health(addr: &str, query: &str, status: u16, part: &str) -> Value {
     wait_for(&format!("{status} with {part:?}"), || {
         let (seen, body) = get(addr, &format!("/health{query}"));
         (seen == status && body.contains(part)).then(|| serde_json::from_str(&body).expect("JSON"))

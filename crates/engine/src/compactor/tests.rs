@@ -17,7 +17,7 @@ fn compact_all(chain: &Chain, from: u8, limits: Limits) -> Vec<Step> {
     let level = Level::new(from).expect("0 to 9");
     let mut steps = Vec::new();
     loop {
-        let listed = catalog(&chain.store, 1).expect("listed");
+        let listed = catalog(&chain.store).expect("listed");
         match step(&chain.store, &listed, level, limits, PageEncoding::Block).expect("compacts") {
             Step::Nothing => return steps,
             step => steps.push(step),
@@ -53,7 +53,7 @@ fn compacted_levels_give_the_same_databases_without_their_sources() {
         compact_all(&chain, 1, FEW);
         let slots: Vec<Key> = (1..=32).map(slot_key).collect();
         chain.remove(&slots);
-        let listed = catalog(&chain.store, 1).expect("listed");
+        let listed = catalog(&chain.store).expect("listed");
         for end in listed.files().map(|file| file.range.max()) {
             assert!(restored(&chain, Target::Txid(end)) == chain.states[&end.get()], "{end}");
         }
@@ -74,7 +74,7 @@ fn a_file_of_the_same_content_under_the_wanted_name_is_as_good_and_another_one_i
     let mut chain = Chain::new();
     chain.image(3, &[(1, 1), (2, 2), (3, 3)]);
     chain.run(2);
-    let unaware = catalog(&chain.store, 1).expect("listed");
+    let unaware = catalog(&chain.store).expect("listed");
     let promote = |chain: &Chain, encoding| step(&chain.store, &unaware, Level::SLOTS, FEW, encoding);
     let Ok(Step::Promoted(first)) = promote(&chain, PageEncoding::Block) else { panic!("not promoted") };
     let Ok(Step::Promoted(again)) = promote(&chain, PageEncoding::Frame) else { panic!("not promoted") };
@@ -99,7 +99,7 @@ fn r29_times_and_seals_survive_all_levels() {
     later.set(9_000_000_000);
     compact_all(&chain, 0, FEW);
     compact_all(&chain, 1, FEW);
-    let listed = catalog(&chain.store, 1).expect("listed");
+    let listed = catalog(&chain.store).expect("listed");
     let merged = *listed.level(Level::new(2).expect("a level")).last().expect("compacted");
     assert_eq!(merged.range, range(2, 12));
     let bytes = chain.object(&level_key(2, 2, 12));
@@ -129,7 +129,7 @@ fn r36_a_whole_image_goes_to_level_9_once_and_through_no_other_level() {
     assert_eq!(promoted, [level_key(9, 1, 1), level_key(9, 1, 6)]);
     compact_all(&chain, 1, FEW);
     compact_all(&chain, 2, FEW);
-    let listed = catalog(&chain.store, 1).expect("listed");
+    let listed = catalog(&chain.store).expect("listed");
     for file in listed.files().filter(|file| (1..9).contains(&file.level.get())) {
         assert!(file.range.min().get() > 1 && !(file.range.min()..=file.range.max()).contains(&txid(6)));
         let bytes = chain.object(&Key::Ltx(file.level, file.range));
@@ -158,12 +158,12 @@ fn content_in_level_9_is_passed_over_and_never_merged() {
     chain.run(4);
     chain.change(8, &(1..=8).map(|page| (page, 9)).collect::<Vec<_>>());
     chain.put_slot(&[], Marks::CONTENT_IN_LEVEL_9);
-    let listed = catalog(&chain.store, 1).expect("listed");
+    let listed = catalog(&chain.store).expect("listed");
     step(&chain.store, &listed, Level::SLOTS, FEW, PageEncoding::Block)
         .expect("slots 1 to 4 are an image and three others");
     // Without its level 9 file it stops; nothing is merged over it.
     let stuck = (0..4).find_map(|_| {
-        let listed = catalog(&chain.store, 1).expect("listed");
+        let listed = catalog(&chain.store).expect("listed");
         step(&chain.store, &listed, Level::SLOTS, FEW, PageEncoding::Block).err()
     });
     assert!(matches!(stuck, Some(MergeError::Bad { .. } | MergeError::Nothing)), "{stuck:?}");
@@ -186,14 +186,14 @@ fn r05_growth_that_no_input_carries_is_never_compacted() {
         chain.put_slot(&pages, Marks::NONE);
         let mut result = Ok(Step::Nothing);
         for _ in 0..3 {
-            let listed = catalog(&chain.store, 1).expect("listed");
+            let listed = catalog(&chain.store).expect("listed");
             result = step(&chain.store, &listed, Level::SLOTS, FEW, PageEncoding::Block);
         }
         assert!(
             matches!(&result, Err(MergeError::Growth { key, .. }) if *key == slot_key(3)),
             "{name}: {result:?}"
         );
-        let listed = catalog(&chain.store, 1).expect("listed");
+        let listed = catalog(&chain.store).expect("listed");
         assert!(listed.level(Level::new(1).expect("a level")).is_empty(), "{name}: nothing became visible");
     }
 }
@@ -214,7 +214,7 @@ fn a_damaged_or_foreign_input_is_never_compacted() {
             .map(|_| {
                 step(
                     &chain.store,
-                    &catalog(&chain.store, 1).expect("listed"),
+                    &catalog(&chain.store).expect("listed"),
                     Level::SLOTS,
                     FEW,
                     PageEncoding::Block,
@@ -254,14 +254,14 @@ fn r35_a_unit_that_was_cut_off_is_done_again_and_those_done_stay() {
     });
     let (mut done, mut cut_off) = (0, 0);
     for _ in 0..200 {
-        let listed = catalog(&chain.store, 1).expect("listed");
+        let listed = catalog(&chain.store).expect("listed");
         let before = listed.level(Level::new(1).expect("a level")).len();
         match step(&store, &listed, Level::SLOTS, FEW, PageEncoding::Block) {
             Ok(Step::Nothing) => break,
             Ok(_) => done += 1,
             Err(_) => {
                 cut_off += 1;
-                let after = catalog(&chain.store, 1).expect("listed");
+                let after = catalog(&chain.store).expect("listed");
                 assert_eq!(after.level(Level::new(1).expect("a level")).len(), before, "nothing half-made");
             }
         }
@@ -276,9 +276,9 @@ fn a_result_that_stands_already_is_kept_if_equal_and_refused_if_not() {
     let mut chain = Chain::new();
     chain.image(2, &[(1, 1), (2, 1)]);
     chain.run(3);
-    let listed = catalog(&chain.store, 1).expect("listed");
+    let listed = catalog(&chain.store).expect("listed");
     step(&chain.store, &listed, Level::SLOTS, FEW, PageEncoding::Block).expect("promoted");
-    let stale = catalog(&chain.store, 1).expect("listed");
+    let stale = catalog(&chain.store).expect("listed");
     let Ok(Step::Merged(first)) = step(&chain.store, &stale, Level::SLOTS, FEW, PageEncoding::Block) else {
         panic!("not merged")
     };
@@ -301,7 +301,7 @@ fn r32_a_hole_stops_compaction_until_a_snapshot_bridges_it() {
     let steps = {
         let mut steps = Vec::new();
         loop {
-            let listed = catalog(&chain.store, 1).expect("listed");
+            let listed = catalog(&chain.store).expect("listed");
             match step(&chain.store, &listed, Level::SLOTS, FEW, PageEncoding::Block).expect("compacts") {
                 Step::Hole(hole) => {
                     steps.push(hole);
@@ -325,9 +325,9 @@ fn r67_many_inputs_share_one_read_ahead() {
     chain.image(2, &[(1, 1), (2, 1)]);
     chain.run(200);
     let store = Meddler::new(chain.store.clone());
-    let listed = catalog(&chain.store, 1).expect("listed");
+    let listed = catalog(&chain.store).expect("listed");
     step(&store, &listed, Level::SLOTS, Limits::USUAL, PageEncoding::Block).expect("promoted");
-    let listed = catalog(&chain.store, 1).expect("listed");
+    let listed = catalog(&chain.store).expect("listed");
     step(&store, &listed, Level::SLOTS, Limits::USUAL, PageEncoding::Block).expect("merged");
     let largest = store.largest_read.load(Ordering::SeqCst);
     assert!(largest <= 8 << 20, "{largest}");

@@ -373,7 +373,7 @@ impl Follower {
 
     /// The newest transaction, if a higher level holds the one of that name already.
     fn covered(&self, next: Txid) -> Result<Option<Txid>, KeepError> {
-        let catalog = restore::catalog(&*self.env.store, self.manner.parallelism)?;
+        let catalog = restore::catalog(&*self.env.store)?;
         let covered = catalog.files().any(|file| file.level != Level::SLOTS && file.range.max() >= next);
         Ok(catalog.newest().filter(|_| covered))
     }
@@ -381,7 +381,7 @@ impl Follower {
     /// What the listings show past our state.
     fn listed(&self, here: Txid) -> Result<Listed, KeepError> {
         let store = &*self.env.store;
-        let newest = restore::catalog(store, self.manner.parallelism)?.newest();
+        let newest = restore::catalog(store)?.newest();
         match newest {
             Some(newest) if newest >= here => Ok(Listed::Newest(newest)),
             // A listing may lag: the name decides.

@@ -290,7 +290,7 @@ impl Follower {
     /// Whether the slot came into a name that had been freed: one that was sent before this machine slept, say. It is
     /// ours then, and no part of the chain.
     fn came_late(&self, txid: Txid) -> Result<bool, KeepError> {
-        let catalog = restore::catalog(&*self.env.store, self.manner.parallelism)?;
+        let catalog = restore::catalog(&*self.env.store)?;
         let slot = catalog.level(Level::SLOTS).iter().find(|file| file.range == TxidRange::single(txid));
         Ok(slot.is_some_and(|slot| retain::came_late(&catalog, slot)))
     }

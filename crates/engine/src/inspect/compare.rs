@@ -45,8 +45,21 @@ pub enum Compared {
     Unreadable(String),
 }
 
-/// Compares `database`, whose local state lies in `state_dir`, with `copy`, a restore of `txid` from `replica`.
-pub fn compare(database: &Path, state_dir: &Path, copy: &Path, replica: &str, txid: Txid) -> Compared {
+/// The database that a copy is compared with.
+#[derive(Debug, Clone, Copy)]
+pub struct Original<'a> {
+    /// Its file.
+    pub database: &'a Path,
+    /// Where its local state lies.
+    pub state_dir: &'a Path,
+    /// This very process replicates it. Then it is opened in no way that goes past SQLite's own list of locks: a
+    /// descriptor closed there would take the locks of all others with it (POSIX).
+    pub held_here: bool,
+}
+
+/// Compares a database with `copy`, a restore of `txid` from `replica`.
+pub fn compare(original: Original<'_>, copy: &Path, replica: &str, txid: Txid) -> Compared {
+    let Original { database, state_dir, held_here } = original;
     match database.try_exists() {
         Ok(true) => {}
         Ok(false) => return Compared::NoDatabase,
@@ -59,7 +72,7 @@ pub fn compare(database: &Path, state_dir: &Path, copy: &Path, replica: &str, tx
         Err(error) => return Compared::Unreadable(error.to_string()),
     };
     let certain = wal_is_captured(database, &state);
-    let compared = match pages(database, copy, certain) {
+    let compared = match pages(database, copy, certain, held_here) {
         Ok(compared) => compared,
         Err(error) => return Compared::Unreadable(error),
     };
@@ -73,9 +86,9 @@ pub fn compare(database: &Path, state_dir: &Path, copy: &Path, replica: &str, tx
     }
 }
 
-fn pages(database: &Path, copy: &Path, certain: bool) -> Result<Compared, String> {
+fn pages(database: &Path, copy: &Path, certain: bool, held_here: bool) -> Result<Compared, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let connection = open(database).map_err(|error| text(&error))?;
+    let connection = open(database, held_here).map_err(|error| text(&error))?;
     let copy = File::open(copy).map_err(|error| text(&error))?;
     let page_size: u32 =
         connection.query_row("PRAGMA page_size", [], |row| row.get(0)).map_err(|error| text(&error))?;
@@ -145,10 +158,10 @@ fn is_lock_page(number: u32, page_size: u64) -> bool {
 }
 
 /// Without a WAL nobody has the file open, and it is read as it lies, so that nothing is made beside it.
-fn open(database: &Path) -> rusqlite::Result<Connection> {
+fn open(database: &Path, held_here: bool) -> rusqlite::Result<Connection> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let alone = !beside(database, "-wal").exists();
+    let alone = !held_here && !beside(database, "-wal").exists();
     let connection = match alone {
         true => Connection::open_with_flags(crate::restore::immutable_uri(database), flags)?,
         false => Connection::open_with_flags(database, flags - OpenFlags::SQLITE_OPEN_URI)?,

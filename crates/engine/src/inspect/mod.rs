@@ -6,6 +6,7 @@
 mod compare;
 mod count;
 mod gaps;
+mod trial;
 mod usage;
 mod verify;
 mod walk;
@@ -13,7 +14,8 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
-pub use compare::{Compared, compare};
+pub use compare::{Compared, Original, compare};
 pub use count::Counted;
+pub use trial::{Trial, trial};
 pub use usage::{LevelUsage, Requests, Usage, usage};
 pub use verify::{Issue, Kind, LevelCheck, Options, V3Beside, Verified, verify};

@@ -21,8 +21,8 @@ const DAY_MS: f64 = 86_400_000.0;
 /// The least span of time from which a rate is told: from less it would be noise.
 const LEAST_SPAN_MS: i64 = 60_000;
 
-/// Requests that a look takes.
-const LOOK: f64 = 2.0;
+/// Requests that a proof takes beside its listing: for the slot's name and for a higher claim.
+const PROOF: f64 = 2.0;
 
 /// Objects on a page of a listing.
 const PAGE: u64 = 1000;
@@ -258,8 +258,8 @@ fn database_growth(catalog: &Catalog, times: &Times) -> Option<f64> {
 /// - Level n: one file for each of its intervals, but no more than there are files below it; each file is read once to
 ///   be merged.
 /// - Snapshots: one for each interval, made from the snapshot before and the levels.
-/// - Retention: at most one listing of every level for each slot, and no more often than its pause; everything that is
-///   put is deleted one day.
+/// - Retention: one listing each time that slots have gathered, for as long again as each stays or until there are many;
+///   everything that is put is deleted one day.
 fn requests(slots: f64, settings: &Settings, catalog: &Catalog) -> Requests {
     let times_a_day = |interval: Duration| DAY_MS / (interval.as_millis().max(1) as f64);
     let mut merged = Vec::new();
@@ -273,15 +273,17 @@ fn requests(slots: f64, settings: &Settings, catalog: &Catalog) -> Requests {
     let level_puts: f64 = merged.iter().sum::<f64>() + snapshots;
     let reads_to_merge: f64 = slots + merged.iter().rev().skip(1).sum::<f64>();
     let highest = merged.last().copied().unwrap_or(slots);
-    let pages: u64 = Level::all().map(|level| pages_of(catalog.level(level).len() as u64)).sum();
-    let rounds = if settings.retention { times_a_day(limits::PRUNE_PAUSE).min(slots) } else { 0.0 };
+    let pages = pages_of(catalog.len() as u64);
+    let gathered = settings.l0_retention.map_or(0.0, |keep| times_a_day(keep.max(limits::SLOT_MIN_AGE)));
+    let rounds = (slots / limits::PRUNE_SLOTS as f64).max(gathered.min(slots));
+    let rounds = if settings.retention { rounds } else { 0.0 };
     let proofs = if slots < times_a_day(limits::REUSE_HORIZON) { slots } else { 0.0 };
     let looks = settings.look_every.map_or(slots, |every| slots.max(times_a_day(every)));
-    let above = pages - pages_of(catalog.level(Level::SLOTS).len() as u64);
+    let above = pages_of((catalog.len() - catalog.level(Level::SLOTS).len()) as u64);
     Requests {
         slot_puts: slots,
         level_puts,
-        looks: (looks + proofs) * LOOK,
+        looks: looks + proofs * PROOF,
         reads: reads_to_merge + snapshots + highest,
         listings: rounds * pages as f64 + proofs * above as f64,
         deletes: if settings.retention { slots + level_puts } else { 0.0 },

@@ -274,7 +274,7 @@ impl Walker {
         if gone.is_empty() {
             return Ok(());
         }
-        let listed = restore::catalog(store, 1)?;
+        let listed = restore::catalog(store)?;
         for file in gone {
             if listed.contains(file.level, file.range) {
                 self.damaged(file, "it is listed and cannot be read: not found");
@@ -438,7 +438,7 @@ impl Walker {
                     return Ok(());
                 };
                 // It may have been written and closed since we looked.
-                let newest = restore::catalog(store, 1)?.newest();
+                let newest = restore::catalog(store)?.newest();
                 if Some(last) > newest {
                     let newest = newest.map_or_else(|| "none".to_owned(), |newest| newest.to_string());
                     let text = format!(

@@ -344,7 +344,7 @@ impl Machine {
         {
             return Err(KeepError::NoCreateOnly(store.location()));
         }
-        Ok(restore::catalog(store, self.settings.parallelism)?.newest())
+        Ok(restore::catalog(store)?.newest())
     }
 
     /// One step of a follower. At the tip, those are served who had asked before the look was sent that reached it.

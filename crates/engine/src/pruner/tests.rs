@@ -41,7 +41,7 @@ fn long_lived() -> Chain {
         for level in [0, 1] {
             let level = Level::new(level).expect("a level");
             loop {
-                let listed = catalog(&chain.store, 1).expect("listed");
+                let listed = catalog(&chain.store).expect("listed");
                 let limits = Limits { inputs: 30, bytes: 1 << 20 };
                 if step(&chain.store, &listed, level, limits, PageEncoding::Block).expect("compacts")
                     == Step::Nothing
@@ -51,7 +51,7 @@ fn long_lived() -> Chain {
             }
         }
         if round % 2 == 0 {
-            let listed = catalog(&chain.store, 1).expect("listed");
+            let listed = catalog(&chain.store).expect("listed");
             snapshot(&chain.store, &listed, txid(chain.txid), None, PageEncoding::Block).expect("made");
         }
     }
@@ -61,25 +61,25 @@ fn long_lived() -> Chain {
 #[test]
 fn a_round_deletes_and_every_promised_point_still_restores_byte_for_byte() {
     let chain = long_lived();
-    let before = catalog(&chain.store, 1).expect("listed").len();
-    let plan = look(&chain.store, &POLICY, 1).expect("proven");
+    let before = catalog(&chain.store).expect("listed").len();
+    let plan = look(&chain.store, &POLICY).expect("proven");
     assert!(plan.deletions.len() > 1500, "{} of {before}", plan.deletions.len());
     assert_eq!(carry_out(&chain.store, &plan).expect("deleted"), plan.deletions.len());
-    assert_eq!(catalog(&chain.store, 1).expect("listed").len(), before - plan.deletions.len());
+    assert_eq!(catalog(&chain.store).expect("listed").len(), before - plan.deletions.len());
     let some: Vec<Txid> =
         plan.promised.iter().copied().step_by(37).chain(plan.promised.last().copied()).collect();
     for point in some {
         assert!(restored(&chain, Target::Txid(point)) == chain.states[&point.get()], "{point}");
     }
     assert!(restored(&chain, Target::Latest) == chain.states[&chain.txid]);
-    let again = look(&chain.store, &POLICY, 1).expect("proven");
+    let again = look(&chain.store, &POLICY).expect("proven");
     assert!(again.deletions.is_empty(), "a second round finds nothing: {:?}", again.deletions);
 }
 
 #[test]
 fn a_round_that_is_cut_off_leaves_a_replica_that_restores() {
     let chain = long_lived();
-    let plan = look(&chain.store, &POLICY, 1).expect("proven");
+    let plan = look(&chain.store, &POLICY).expect("proven");
     for stop in [1, 100, 700, plan.deletions.len() - 1] {
         let part = Plan { deletions: plan.deletions[..stop].to_vec(), ..plan.clone() };
         carry_out(&chain.store, &part).expect("deleted");
@@ -94,7 +94,7 @@ fn r63_a_delete_that_is_refused_is_an_error_and_not_silence() {
     let chain = long_lived();
     let store =
         Meddler::new(chain.store.clone()).on(|verb, _| (verb == "delete").then_some(ErrorKind::FixConfig));
-    let plan = look(&store, &POLICY, 1).expect("proven");
+    let plan = look(&store, &POLICY).expect("proven");
     let error = carry_out(&store, &plan).expect_err("no permission");
     assert!(matches!(error, PruneError::Store(error) if error.kind() == ErrorKind::FixConfig));
 }
@@ -106,7 +106,7 @@ fn r27_a_running_restore_survives_retention_between_plan_and_fetch() {
     let done = AtomicBool::new(false);
     let store = Meddler::new(chain.store.clone()).on(move |verb, _| {
         if verb == "read" && !done.swap(true, Ordering::SeqCst) {
-            let plan = look(&inner, &POLICY, 1).expect("proven");
+            let plan = look(&inner, &POLICY).expect("proven");
             carry_out(&inner, &plan).expect("deleted");
         }
         None
@@ -114,7 +114,7 @@ fn r27_a_running_restore_survives_retention_between_plan_and_fetch() {
     let dir = tempfile::tempdir().expect("a directory");
     // A point that is planned over slots which the round deletes.
     let end = chain.txid - 250;
-    let listed = catalog(&chain.store, 1).expect("listed");
+    let listed = catalog(&chain.store).expect("listed");
     let boundary = listed
         .level(Level::new(1).expect("a level"))
         .iter()
@@ -137,7 +137,7 @@ fn r27_a_running_restore_survives_retention_between_plan_and_fetch() {
 fn slots_younger_than_three_minutes_stay_whatever_is_asked() {
     let chain = long_lived();
     let policy = Policy { slots: Some(Duration::ZERO), window: Duration::ZERO };
-    let plan = look(&chain.store, &policy, 1).expect("proven");
+    let plan = look(&chain.store, &policy).expect("proven");
     let newest = (1..=chain.txid)
         .rev()
         .find(|id| {

@@ -2,7 +2,7 @@
 
 use super::{Phase, Replicator, Report};
 use crate::compactor::{self, Step};
-use crate::error::KeepError;
+use crate::error::{KeepError, KeepErrorKind};
 use crate::merge::{Made, MergeError};
 use crate::ownership;
 use crate::pruner::{self, PruneError};
@@ -15,8 +15,9 @@ use litekeep_core::limits;
 use litekeep_core::restore::{Catalog, LtxFile, plan_latest};
 use litekeep_core::retain::{Policy, Reason};
 use litekeep_formats::ltx::PageEncoding;
-use litekeep_formats::{Checksum, Level, TimestampMs, Txid, TxidRange};
+use litekeep_formats::{Checksum, Epoch, Level, TimestampMs, Txid, TxidRange};
 use litekeep_store::{ErrorKind, Key, Store, StoreError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a chore changed in the replica.
@@ -57,6 +58,7 @@ pub(super) struct Chores {
     settled: Settled,
     not_before: Duration,
     prune_not_before: Duration,
+    prune_failures: u32,
 }
 
 impl Replicator {
@@ -79,15 +81,15 @@ impl Replicator {
             self.begin_chore(Chore::Snapshot);
             return Duration::MAX;
         }
+        let time = self.env.store.server_time().unwrap_or_else(|| self.env.clock.wall());
+        let pause = self.chores.prune_not_before.saturating_sub(now).as_millis();
+        let pause = i64::try_from(pause).unwrap_or(i64::MAX);
+        self.chores.settled.no_prune_before = Some(TimestampMs(time.0.saturating_add(pause)));
         let next = (self.env.decisions.agenda)(&self.chain.catalog, &self.schedule(), &self.chores.settled);
         let Some((chore, due)) = next else {
             return Duration::MAX;
         };
-        let time = self.env.store.server_time().unwrap_or_else(|| self.env.clock.wall());
-        let mut wait = Duration::from_millis(u64::try_from(due.0.saturating_sub(time.0)).unwrap_or(0));
-        if chore == Chore::Prune {
-            wait = wait.max(self.chores.prune_not_before.saturating_sub(now));
-        }
+        let wait = Duration::from_millis(u64::try_from(due.0.saturating_sub(time.0)).unwrap_or(0));
         if wait > Duration::ZERO {
             return wait;
         }
@@ -111,29 +113,21 @@ impl Replicator {
     fn begin_chore(&mut self, chore: Chore) {
         self.chores.busy = true;
         self.chores.durable_then = self.chain.durable;
-        let env = self.env.clone();
-        let catalog = self.chain.catalog.clone();
-        let (policy, encoding) = (self.policy(), self.settings.encoding);
+        let store = Arc::clone(&self.env.store);
         let newest = self.state.as_ref().filter(|state| Some(state.txid) == self.chain.durable);
-        let expected = newest.and_then(|state| state.database);
-        let at = self.chain.durable.unwrap_or(Txid::FIRST);
-        let epoch = self.term.tenancy.map(|tenancy| tenancy.epoch());
+        let round = Round {
+            catalog: self.chain.catalog.clone(),
+            policy: self.policy(),
+            encoding: self.settings.encoding,
+            at: self.chain.durable.unwrap_or(Txid::FIRST),
+            expected: newest.and_then(|state| state.database),
+            epoch: self.term.tenancy.map(|tenancy| tenancy.epoch()),
+        };
+        let clock = Arc::clone(&self.env.clock);
         self.spawn(
             "chore",
             move |reporter| {
-                let now = env.clock.wall();
-                // Retention is the owner's, and an owner that slept may have been followed by another.
-                let superseded = match epoch.filter(|_| chore == Chore::Prune) {
-                    Some(epoch) => ownership::higher_claim(&*env.store, epoch).map(|claim| claim.is_some()),
-                    None => Ok(false),
-                };
-                let result = match superseded {
-                    Ok(true) => Ok(Changed::default()),
-                    Ok(false) => {
-                        do_chore(&*env.store, chore, &catalog, &policy, (at, expected), (encoding, now))
-                    }
-                    Err(error) => Err(error.into()),
-                };
+                let result = do_chore(&*store, chore, &round, clock.wall());
                 reporter.report(Report::Chore(ChoreReport { chore, result }));
             },
             Report::Chore(ChoreReport { chore, result: Err(KeepError::JobLost("chore")) }),
@@ -149,6 +143,10 @@ impl Replicator {
         let ChoreReport { chore, result } = report;
         let changed = match result {
             Ok(changed) => changed,
+            Err(error) if chore == Chore::Prune => {
+                self.prune_failed(error, now);
+                return Ok(());
+            }
             Err(error) => {
                 self.chores.not_before = now + self.backoff(self.chores.failures.saturating_add(2));
                 self.chores.failures = self.chores.failures.saturating_add(1);
@@ -169,6 +167,35 @@ impl Replicator {
             self.chain.catalog.insert(file);
         }
         Ok(())
+    }
+
+    /// Retention could not do its part. Nothing else waits for it; what a person must change is said once (R63).
+    fn prune_failed(&mut self, error: KeepError, now: Duration) {
+        self.chores.prune_failures = self.chores.prune_failures.saturating_add(1);
+        self.chores.prune_not_before = now + self.backoff(self.chores.prune_failures.saturating_add(1));
+        let (db, mut known) = (self.path.display(), false);
+        let error = Arc::new(error);
+        self.shared.update(|status| {
+            known = status.retention.as_ref().is_some_and(|before| before.kind() == error.kind());
+            status.retention = Some(Arc::clone(&error));
+        });
+        if known {
+            tracing::debug!(%db, %error, "retention failed again");
+        } else if error.kind() == KeepErrorKind::FixConfig {
+            tracing::error!(%db, %error, "retention is refused: nothing is deleted, and the replica grows");
+        } else {
+            tracing::warn!(%db, %error, "retention failed; trying it again later");
+        }
+    }
+
+    fn pruned(&mut self, now: Duration) {
+        self.chores.prune_failures = 0;
+        self.chores.prune_not_before = now + limits::PRUNE_PAUSE;
+        let mut before = None;
+        self.shared.update(|status| before = status.retention.take());
+        if before.is_some_and(|before| before.kind() == KeepErrorKind::FixConfig) {
+            tracing::info!(db = %self.path.display(), "retention is let delete again");
+        }
     }
 
     /// The replica lost what it had confirmed (R32). Where the newest state can still be restored, a snapshot of it
@@ -209,7 +236,7 @@ impl Replicator {
                 self.chores.settled.levels.extend(newest.map(|newest| (level, newest)));
             }
             Chore::Prune => {
-                self.chores.prune_not_before = now + limits::PRUNE_PAUSE;
+                self.pruned(now);
                 self.chores.settled.pruned = changed.gone.is_empty().then_some(self.chain.catalog.len());
             }
             Chore::Compact(_) | Chore::Snapshot | Chore::Refresh => {}
@@ -217,42 +244,60 @@ impl Replicator {
     }
 }
 
-fn do_chore(
-    store: &dyn Store,
-    chore: Chore,
-    catalog: &Catalog,
-    policy: &Policy,
-    (at, expected): (Txid, Option<Checksum>),
-    (encoding, now): (PageEncoding, TimestampMs),
-) -> Result<Changed, KeepError> {
+/// What a chore goes by: all of it as it was when the chore began.
+struct Round {
+    catalog: Catalog,
+    policy: Policy,
+    encoding: PageEncoding,
+    /// The newest transaction of the replica, and the checksum of the database after it.
+    at: Txid,
+    expected: Option<Checksum>,
+    /// The epoch that is owned.
+    epoch: Option<Epoch>,
+}
+
+fn do_chore(store: &dyn Store, chore: Chore, round: &Round, now: TimestampMs) -> Result<Changed, KeepError> {
+    let Round { catalog, at, expected, encoding, .. } = round;
     match chore {
-        Chore::Compact(from) => compact(store, catalog, from, encoding, now),
-        Chore::Snapshot => match snapshot::snapshot(store, catalog, at, expected, encoding) {
+        Chore::Compact(from) => compact(store, catalog, from, *encoding, now),
+        Chore::Snapshot => match snapshot::snapshot(store, catalog, *at, *expected, *encoding) {
             Ok(Snapshot::Made(made)) => made_one(store, &made, now),
             Ok(Snapshot::There(_)) => Ok(Changed::default()),
             Err(SnapshotError::NoPlan(error)) => {
                 tracing::warn!(%error, "no snapshot can be made from what the replica holds");
                 hole(store, catalog)
             }
-            Err(SnapshotError::Merge(error)) => merge_failed(store, catalog, error, at),
+            Err(SnapshotError::Merge(error)) => merge_failed(store, catalog, error, *at),
         },
         Chore::Refresh => refresh(store, catalog, now),
-        Chore::Prune => {
-            let plan = pruner::look(store, policy, 1).map_err(prune_failed)?;
-            let deleted = pruner::carry_out(store, &plan).map_err(prune_failed)?;
-            tracing::debug!(deleted, "retention enforced");
-            let late = plan.deletions.iter().filter(|deletion| deletion.reason == Reason::CameLate).count();
-            if late > 0 {
-                tracing::warn!(
-                    slots = late,
-                    "removed slots that had arrived late, in names that were free again; they were \
-                    never a part of the chain"
-                );
-            }
-            let gone = plan.deletions.iter().map(|deletion| deletion.file.id()).collect();
-            Ok(Changed { gone, ..Changed::default() })
-        }
+        Chore::Prune => prune(store, round),
     }
+}
+
+/// One round of retention. It is the owner's, and an owner that slept may have been followed by another.
+fn prune(store: &dyn Store, round: &Round) -> Result<Changed, KeepError> {
+    let policy = &round.policy;
+    if !pruner::is_worth_a_look(store, &round.catalog, policy) {
+        return Ok(Changed::default());
+    }
+    if let Some(epoch) = round.epoch
+        && ownership::higher_claim(store, epoch)?.is_some()
+    {
+        return Ok(Changed::default());
+    }
+    let plan = pruner::look(store, policy).map_err(prune_failed)?;
+    let deleted = pruner::carry_out(store, &plan).map_err(prune_failed)?;
+    tracing::debug!(deleted, "retention enforced");
+    let late = plan.deletions.iter().filter(|deletion| deletion.reason == Reason::CameLate).count();
+    if late > 0 {
+        tracing::warn!(
+            slots = late,
+            "removed slots that had arrived late, in names that were free again; they were \
+             never a part of the chain"
+        );
+    }
+    let gone = plan.deletions.iter().map(|deletion| deletion.file.id()).collect();
+    Ok(Changed { gone, ..Changed::default() })
 }
 
 fn compact(

@@ -8,6 +8,7 @@ use super::slots::Staged;
 use super::{Phase, Replicator, Report};
 use crate::error::KeepError;
 use crate::local::State;
+use crate::noted;
 use crate::ownership::{self, Claim, moment};
 use crate::slot::{SlotHead, SlotWriter};
 use litekeep_core::ownership::{Acquire, Do, Epochs, Heard, Look, Moment, Tenancy};
@@ -249,6 +250,11 @@ impl Replicator {
         self.chain.epoch = tenancy.map(|tenancy| tenancy.epoch());
         self.chain.create_only = tenancy.is_some() && self.env.decisions.create_only;
         self.term.tenancy = tenancy;
+        if let Err(error) =
+            noted::note_create_only(&*self.env.files, self.local.dir(), self.chain.create_only)
+        {
+            tracing::warn!(db = %self.path.display(), %error, "`litekeep status` will not tell whether the store creates only");
+        }
         tracing::info!(path = %self.path.display(), replica = %self.env.store.location(), owner = %self.owner,
             epoch = %self.chain.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string()), "initialized db");
         self.phase = Phase::Running;

@@ -41,7 +41,7 @@ use litekeep_core::lineage::RemoteTip;
 use litekeep_core::ownership::{EpochFacts, Look, Moment, Tenancy};
 use litekeep_core::restore::{Catalog, LtxFile};
 use litekeep_formats::{Epoch, TimestampMs, Txid};
-use litekeep_store::{EpochRecord, Store};
+use litekeep_store::{EpochRecord, ErrorKind, Store};
 use slots::Staged;
 use std::collections::VecDeque;
 use std::io;
@@ -431,7 +431,7 @@ impl Replicator {
         let fatal = match error.kind() {
             Kind::Retry => matches!(error, KeepError::Unsent { .. } | KeepError::Uncaptured { .. }),
             // Before anything runs a person is still looking; later, a key that expired may be renewed.
-            Kind::FixConfig => self.phase != Phase::Running,
+            Kind::FixConfig => self.phase != Phase::Running && !self.outlasts(&error),
             // A truncated answer of the store may be whole next time; only a start must not go on from it.
             Kind::DataDamaged => self.phase != Phase::Running || !matches!(error, KeepError::Store(_)),
             Kind::Fenced | Kind::Bug => true,
@@ -446,6 +446,12 @@ impl Replicator {
             }
             self.shared.trouble(&self.path, &error);
         }
+    }
+
+    /// Whether a refusal of the store is waited out although nothing runs yet.
+    fn outlasts(&self, error: &KeepError) -> bool {
+        let refused = matches!(error, KeepError::Store(error) if error.kind() == ErrorKind::FixConfig);
+        refused && self.settings.outlast_refusal
     }
 
     /// Ends for good: connections close, nothing is checkpointed, the local state stays.

@@ -79,6 +79,8 @@ pub struct Status {
     pub images: u64,
     /// The last trouble, if it has not passed.
     pub trouble: Option<Arc<KeepError>>,
+    /// Why retention could not delete, if its last round failed.
+    pub retention: Option<Arc<KeepError>>,
     /// Why it ended, if it did by an error.
     pub failure: Option<Arc<KeepError>>,
 }

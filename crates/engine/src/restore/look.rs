@@ -30,8 +30,7 @@ pub struct Look {
 /// # Errors
 /// The first one of any listing: a listing that fails is never taken for an empty one.
 pub fn look(store: &dyn Store, parallelism: usize) -> Result<Look, StoreError> {
-    let mut scopes: Vec<Scope> = Level::all().map(Scope::Level).collect();
-    scopes.extend([Scope::Epochs, Scope::V3Snapshots]);
+    let scopes = [Scope::From(Level::SLOTS), Scope::Epochs, Scope::V3Snapshots];
     let mut look = Look::default();
     let mut files = Vec::new();
     for entry in each(parallelism, &scopes, |scope| store.list(scope))?.into_iter().flatten() {
@@ -55,14 +54,13 @@ pub fn look(store: &dyn Store, parallelism: usize) -> Result<Look, StoreError> {
     Ok(look)
 }
 
-/// All levels, as a catalogue.
+/// All levels, as a catalogue. What is moved up and deleted while it is listed is found in one place or in both: levels
+/// come in their order.
 ///
 /// # Errors
-/// The first one of any listing.
-pub fn catalog(store: &dyn Store, parallelism: usize) -> Result<Catalog, StoreError> {
-    let scopes: Vec<Scope> = Level::all().map(Scope::Level).collect();
-    let lists = each(parallelism, &scopes, |scope| store.list(scope))?;
-    Ok(lists.iter().flatten().filter_map(ltx_file).collect())
+/// The listing's.
+pub fn catalog(store: &dyn Store) -> Result<Catalog, StoreError> {
+    Ok(store.list(&Scope::From(Level::SLOTS))?.iter().filter_map(ltx_file).collect())
 }
 
 fn ltx_file(entry: &Entry) -> Option<LtxFile> {

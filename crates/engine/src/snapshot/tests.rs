@@ -22,7 +22,7 @@ fn content(chain: &Chain, key: &Key) -> Vec<u8> {
 }
 
 fn listed(chain: &Chain) -> Catalog {
-    catalog(&chain.store, 1).expect("listed")
+    catalog(&chain.store).expect("listed")
 }
 
 #[test]

@@ -354,7 +354,7 @@ fn restore_step(
 
 fn backup_is_there(opened: &Opened, stopped: &Stopped) -> Result<Option<()>, Trouble> {
     let store = Arc::clone(&opened.store);
-    let Some(catalog) = unless_stopped(stopped, move || restore::catalog(&*store, 1))? else {
+    let Some(catalog) = unless_stopped(stopped, move || restore::catalog(&*store))? else {
         return Ok(None);
     };
     let catalog = catalog.map_err(|error| Trouble::new(restore::exit::UNREACHABLE, error.to_string()))?;

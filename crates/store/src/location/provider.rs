@@ -301,6 +301,11 @@ impl Address {
         Ok(Self { provider, origin, prefix, region })
     }
 
+    /// Whether the service is on this machine or in a private network.
+    pub(crate) fn is_private(&self) -> bool {
+        self.origin.split_once("://").is_some_and(|(_, host)| is_near(host))
+    }
+
     fn aws(settings: &S3Settings) -> Self {
         let bucket = &settings.bucket;
         let host = match settings.region.as_deref() {

@@ -26,6 +26,8 @@ pub(crate) enum NoAnswer {
     Lost(String),
     /// It can't be made: keys or configuration.
     Setup(String),
+    /// It was not sent: the service asked to be left alone for so long.
+    LeftAlone(Duration),
 }
 
 /// The XML body of an error.
@@ -43,6 +45,10 @@ impl NoAnswer {
             Self::NotSent(text) => Setback::new(ErrorKind::Retry, text),
             Self::Lost(text) => Setback { ambiguous: true, ..Setback::new(ErrorKind::Retry, text) },
             Self::Setup(text) => Setback::new(ErrorKind::FixConfig, text),
+            Self::LeftAlone(left) => Setback {
+                after: Some(left),
+                ..Setback::new(ErrorKind::Wait, "not asked: the bucket had enough requests")
+            },
         }
     }
 }
@@ -83,6 +89,17 @@ impl Answer {
         }
         let (until, now) = (times::parse_http_date(text)?, self.date()?);
         Some(Duration::from_millis(u64::try_from(until.0.saturating_sub(now.0)).unwrap_or(0)))
+    }
+
+    /// Whether the service had too many requests, of whomever, and how long it wants none.
+    pub(crate) fn asks_for_less(&self) -> Option<Option<Duration>> {
+        let after = self.retry_after();
+        let slow = match self.status {
+            429 => true,
+            503 => after.is_some() || self.code() == "SlowDown",
+            _ => false,
+        };
+        slow.then_some(after)
     }
 
     /// The service's clock.

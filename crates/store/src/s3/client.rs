@@ -9,6 +9,8 @@ use super::answer::{Answer, NoAnswer};
 use super::body::Body;
 use super::tls;
 use crate::body::Source;
+use crate::budget::{Budget, Kind, Rates};
+use crate::layout::Layout;
 use crate::location::{Address, LocationError};
 use crate::location::{Credentials, Provider, RoleSource, S3Settings};
 use bytes::{Bytes, BytesMut};
@@ -80,6 +82,12 @@ impl Ask {
         self
     }
 
+    fn kind(&self) -> Kind {
+        let put = self.method == Method::PUT || self.method == Method::POST;
+        let key = self.key.as_deref().filter(|_| self.method != Method::DELETE);
+        Kind { put, front: key.is_some_and(|key| Layout::Bucket.is_front(key)) }
+    }
+
     /// A body that is read when it is sent; here it is read once for its digest.
     pub(crate) fn source(mut self, source: Arc<dyn Source>) -> io::Result<Self> {
         self.body = Body::new(source);
@@ -111,6 +119,7 @@ struct Shared {
     patience: Duration,
     /// The service's newest `Date`, and when (`Clock::boot`) it arrived.
     date: Mutex<Option<(TimestampMs, Duration)>>,
+    budget: Arc<Budget>,
 }
 
 impl Client {
@@ -126,6 +135,9 @@ impl Client {
             Some(found) => fixed(found),
             None => role(settings, &address, &http)?,
         };
+        let private = address.is_private();
+        let bucket = format!("{}{}", address.origin, address.prefix);
+        let budget = Budget::shared(&bucket, Rates::of(address.provider, private), &clock);
         let shared = Shared {
             http,
             credentials,
@@ -134,6 +146,7 @@ impl Client {
             clock,
             patience,
             date: Mutex::default(),
+            budget,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -158,8 +171,9 @@ impl Client {
         self.begin(ask)?.wait()
     }
 
-    /// Sends a request without waiting for its answer.
+    /// Sends a request, as soon as the bucket's budget lets it, without waiting for its answer.
     pub(crate) fn begin(&self, ask: Ask) -> Result<Pending, NoAnswer> {
+        self.shared.budget.admit(ask.kind()).map_err(NoAnswer::LeftAlone)?;
         let (sender, receiver) = mpsc::sync_channel(1);
         let client = self.clone();
         spawn(async move {
@@ -207,7 +221,11 @@ impl Client {
         }
         let wanted = if answer.is_success() { ask.wanted } else { (0, LARGEST_ANSWER) };
         let body = collect(response, wanted, self.shared.patience).await?;
-        Ok(Answer { body, ..answer })
+        let answer = Answer { body, ..answer };
+        if let Some(after) = answer.asks_for_less() {
+            self.shared.budget.asked_for_less(after);
+        }
+        Ok(answer)
     }
 
     async fn signed(&self, ask: &Ask) -> Result<reqwest::Request, NoAnswer> {

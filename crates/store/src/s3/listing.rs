@@ -50,12 +50,13 @@ pub(super) enum Depth {
     FirstPage,
 }
 
-/// Everything below a folder of the replica.
-pub(super) fn objects(shared: &Shared, folder: &str) -> Result<Vec<Object>, Setback> {
+/// Everything below a folder of the replica, or only what comes after a path in it.
+pub(super) fn objects(shared: &Shared, folder: &str, after: Option<&str>) -> Result<Vec<Object>, Setback> {
     let prefix = shared.full(folder);
     let base = shared.full("");
     let mut objects = Vec::new();
-    pages(shared, &prefix, None, Depth::All, |page| {
+    let whole = Listed { prefix: &prefix, delimiter: None, after: after.map(|after| shared.full(after)) };
+    pages(shared, &whole, Depth::All, |page| {
         for content in page.contents {
             let Some(path) = content.key.strip_prefix(&base) else {
                 return Err(damaged(format!("the listing of {prefix:?} holds a key outside of it")));
@@ -77,7 +78,7 @@ pub(super) fn folders(shared: &Shared, folder: &str, depth: Depth) -> Result<Vec
 
 fn folders_of(shared: &Shared, prefix: &str, depth: Depth) -> Result<Vec<String>, Setback> {
     let mut names = Vec::new();
-    pages(shared, prefix, Some("/"), depth, |page| {
+    pages(shared, &Listed { prefix, delimiter: Some("/"), after: None }, depth, |page| {
         names.extend(page.common_prefixes.iter().filter_map(|folder| {
             Some(folder.prefix.strip_prefix(prefix)?.trim_end_matches('/').to_string())
         }));
@@ -86,18 +87,28 @@ fn folders_of(shared: &Shared, prefix: &str, depth: Depth) -> Result<Vec<String>
     Ok(names)
 }
 
+/// What a listing is asked for.
+struct Listed<'a> {
+    prefix: &'a str,
+    delimiter: Option<&'a str>,
+    /// Keys up to this one are left out.
+    after: Option<String>,
+}
+
 fn pages(
     shared: &Shared,
-    prefix: &str,
-    delimiter: Option<&str>,
+    listed: &Listed<'_>,
     depth: Depth,
     mut take: impl FnMut(Page) -> Result<(), Setback>,
 ) -> Result<(), Setback> {
     let mut token: Option<String> = None;
     loop {
-        let mut ask = Ask::new(Method::GET, None).query("list-type", "2").query("prefix", prefix);
-        if let Some(delimiter) = delimiter {
+        let mut ask = Ask::new(Method::GET, None).query("list-type", "2").query("prefix", listed.prefix);
+        if let Some(delimiter) = listed.delimiter {
             ask = ask.query("delimiter", delimiter);
+        }
+        if let Some(after) = &listed.after {
+            ask = ask.query("start-after", after);
         }
         if let Some(token) = &token {
             ask = ask.query("continuation-token", token);

@@ -28,7 +28,7 @@ use bytes::Bytes;
 pub(crate) use client::encode_path;
 use client::{Ask, Client};
 use litekeep_core::env::{Clock, Random};
-use litekeep_formats::TimestampMs;
+use litekeep_formats::{Level, TimestampMs};
 use reqwest::Method;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -88,6 +88,10 @@ impl S3Store {
 
     fn list_scope(&self, scope: &Scope) -> Result<Vec<Entry>, Setback> {
         let folder = Layout::Bucket.folder(scope);
+        let after = match scope {
+            Scope::From(level) if *level > Level::SLOTS => Some(Layout::Bucket.level(*level)),
+            _ => None,
+        };
         let folders = match scope {
             Scope::V3Snapshots => listing::folders(&self.shared, &folder, listing::Depth::All)?
                 .iter()
@@ -98,7 +102,7 @@ impl S3Store {
         };
         let mut entries = Vec::new();
         for folder in folders {
-            for object in listing::objects(&self.shared, &folder)? {
+            for object in listing::objects(&self.shared, &folder, after.as_deref())? {
                 let spellings = &self.shared.spellings;
                 let Some(key) = spellings.parse(Layout::Bucket, scope, &object.path) else { continue };
                 let (size, modified) = (object.size, object.modified);

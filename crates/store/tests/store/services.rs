@@ -607,3 +607,29 @@ fn r43_r55_a_service_that_stalls_is_given_up_and_asked_again() {
         assert!(error.to_string().contains("0.3 s"), "{error}");
     }
 }
+
+#[test]
+fn r64_a_bucket_that_asks_for_less_is_left_alone_by_every_replica_in_it() {
+    let (server, other) = (aws(), aws());
+    let time = clock();
+    let policy = Policy { total: Duration::ZERO, ..Policy::default() };
+    let open = |server: &Server, path: &str| {
+        S3Store::with_policy(&settings(server, path), time.clone(), random(), policy).unwrap()
+    };
+    let (one, two, elsewhere) = (open(&server, "one"), open(&server, "two"), open(&other, "one"));
+    let slow = |seconds| Fault::Answer { status: 503, code: "SlowDown", retry_after: Some(seconds) };
+    server.add_rule(Rule::next("PUT", "", 1, slow("7")));
+    let refused = one.put(&slot(1), Bytes::from_static(b"x"), TIME).unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Wait);
+    elsewhere.list(&SLOTS).unwrap();
+    assert_eq!(time.boot(), Duration::ZERO, "another bucket is none of its business");
+    two.list(&SLOTS).unwrap();
+    assert_eq!(time.boot(), Duration::from_secs(7));
+    // A wait that nobody waits out is told, and nothing is sent meanwhile.
+    server.add_rule(Rule::next("PUT", "", 1, slow("120")));
+    one.put(&slot(1), Bytes::from_static(b"x"), TIME).unwrap_err();
+    server.take_log();
+    let left_alone = two.list(&SLOTS).unwrap_err();
+    assert_eq!((left_alone.kind, server.take_log().len()), (ErrorKind::Wait, 0));
+    assert!(left_alone.to_string().contains("the store asked to wait 120 s"), "{left_alone}");
+}

@@ -128,7 +128,7 @@ impl World {
         if self.scenario.points == 0 {
             return Ok(());
         }
-        let listed = catalog(&self.bucket, 1).map_err(|error| error.to_string())?;
+        let listed = catalog(&self.bucket).map_err(|error| error.to_string())?;
         let mut points = restore_points(&listed);
         while points.len() > self.scenario.points {
             points.remove(self.random.index(points.len()));

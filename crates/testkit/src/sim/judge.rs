@@ -153,7 +153,7 @@ impl World {
     /// Restores some of the points that the bucket shows: the oldest, the newest, and others.
     fn check_points(&mut self, most: usize) -> Turn {
         let fair = self.fair();
-        let listed = catalog(&fair, 1).map_err(|error| error.to_string())?;
+        let listed = catalog(&fair).map_err(|error| error.to_string())?;
         let mut points = restore_points(&listed);
         while points.len() > most {
             points.remove(1 + self.random.index(points.len() - 2));

@@ -77,11 +77,17 @@ impl Mistaken {
 impl Store for Mistaken {
     fn list(&self, scope: &Scope) -> Result<Vec<Entry>, StoreError> {
         let entries = self.inner.list(scope)?;
-        if let Scope::Level(level) = scope {
+        let inside = |level: &Level| match scope {
+            Scope::Level(of) => of == level,
+            Scope::From(lowest) => lowest <= level,
+            _ => false,
+        };
+        let levels: Vec<Level> = Level::all().filter(inside).collect();
+        if !levels.is_empty() {
             let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
-            listed.0.retain(|key| !matches!(key, Key::Ltx(of, _) if of == level));
+            listed.0.retain(|key| !matches!(key, Key::Ltx(of, _) if levels.contains(of)));
             listed.0.extend(entries.iter().map(|entry| entry.key));
-            listed.1.insert(*level);
+            listed.1.extend(levels);
         }
         Ok(entries)
     }

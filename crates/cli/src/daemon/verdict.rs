@@ -1,0 +1,87 @@
+//! What the last verification of a replica came to, kept beside the database's local state: a restart forgets neither
+//! a replica that was found bad nor when it was looked at.
+
+use crate::text::time;
+use litekeep::files::{self, RealFiles};
+use litekeep_formats::{TimestampMs, Txid};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::Path;
+
+/// The file, in the local state's directory.
+const FILE: &str = "verified";
+/// Its largest size, bytes: a sentence and three words.
+const LIMIT: u64 = 64 << 10;
+
+/// What a verification came to that could be carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// The replica, without secrets.
+    pub(crate) replica: String,
+    /// When it ended, by this machine's clock.
+    pub(crate) at: TimestampMs,
+    /// Why it failed, if it did.
+    pub(crate) failure: Option<String>,
+    /// The newest restore that was good: which state, and when it was verified.
+    pub(crate) good: Option<(Txid, TimestampMs)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Spelled {
+    replica: String,
+    at: String,
+    failure: Option<String>,
+    verified_txid: Option<String>,
+    verified_at: Option<String>,
+}
+
+/// Reads the last verdict on this replica; `None` where there is none, or none that is understood.
+pub(crate) fn read(state_dir: &Path, replica: &str) -> Option<Verdict> {
+    let text = files::read_small(&RealFiles, &state_dir.join(FILE), LIMIT).ok().flatten()?;
+    let spelled: Spelled = serde_json::from_slice(&text).ok()?;
+    let good = spelled.verified_txid.as_deref().and_then(Txid::parse_hex);
+    let verdict = Verdict {
+        at: time::parse(&spelled.at)?,
+        failure: spelled.failure,
+        good: good.zip(spelled.verified_at.as_deref().and_then(time::parse)),
+        replica: spelled.replica,
+    };
+    (verdict.replica == replica).then_some(verdict)
+}
+
+/// Writes it down in place of the one before.
+///
+/// # Errors
+/// The file system's.
+pub(crate) fn write(state_dir: &Path, verdict: &Verdict) -> io::Result<()> {
+    let spelled = Spelled {
+        replica: verdict.replica.clone(),
+        at: time::format(verdict.at),
+        failure: verdict.failure.clone(),
+        verified_txid: verdict.good.map(|(txid, _)| txid.to_string()),
+        verified_at: verdict.good.map(|(_, at)| time::format(at)),
+    };
+    let mut text = serde_json::to_vec_pretty(&spelled)?;
+    text.push(b'\n');
+    files::replace(&RealFiles, &state_dir.join(FILE), &text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_is_read_as_it_was_written_and_counts_for_its_replica_alone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert_eq!(read(dir.path(), "s3://b/a"), None);
+        let good = Txid::new(7).map(|txid| (txid, TimestampMs(1_800_000_000_123)));
+        for (failure, good) in [(None, good), (Some("a gap".to_owned()), good), (Some("x".to_owned()), None)]
+        {
+            let at = TimestampMs(1_800_000_100_456);
+            let verdict = Verdict { replica: "s3://b/a".to_owned(), at, failure, good };
+            write(dir.path(), &verdict).expect("written");
+            assert_eq!(read(dir.path(), "s3://b/a"), Some(verdict));
+            assert_eq!(read(dir.path(), "s3://b/c"), None);
+        }
+    }
+}

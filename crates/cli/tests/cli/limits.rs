@@ -1,0 +1,87 @@
+//! What a running daemon makes of providers' limits: refusals at the start, quotas, permissions that are missing.
+
+use crate::daemon::{ask, denied, end, everything, execute, insert, served, started, wait_for_health};
+use crate::restore::make_database;
+use crate::scrape::Scrape;
+use crate::util::Dir;
+use rustix::process::Signal;
+use s3test::{BUCKET, Fault, Profile, REGION, Rule, Server};
+
+#[test]
+fn r62_a_bucket_that_refuses_at_the_start_ends_nobody_and_is_asked_again() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    server.add_rule(everything(denied()));
+    let dir = Dir::new();
+    make_database(&dir.path("a.db"));
+    make_database(&dir.path("b.db"));
+    let endpoint = server.endpoint();
+    dir.write(
+        "l.yml",
+        format!(
+            "addr: 127.0.0.1:0\nsocket:\n  enabled: true\n  path: l.sock\ndbs:\n  - path: a.db\n    replica:\n      \
+             url: s3://{BUCKET}/a\n      endpoint: {endpoint}\n      region: {REGION}\n  - path: b.db\n    replica:\n      \
+             path: r\n"
+        ),
+    );
+    let (running, addr) = started(&dir);
+    let report = wait_for_health(&addr, "", 503, "LIST: ");
+    let reasons = |name: &str| {
+        let rows = report["databases"].as_array().expect("rows");
+        let row = rows.iter().find(|row| row["path"].as_str().is_some_and(|path| path.ends_with(name)));
+        row.and_then(|row| row["reasons"].as_array()).expect("reasons").len()
+    };
+    assert_eq!((reasons("a.db"), reasons("b.db")), (1, 0), "{report}");
+    insert(&dir.path("b.db"), 2);
+    ask(&dir, &["sync", "-wait", "b.db"]);
+    dir.litekeep(["sync", "-wait", "-timeout", "1", "a.db", "-socket", "l.sock"]).exits(1);
+    server.clear_rules();
+    wait_for_health(&addr, "", 200, "\"ok\"");
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    let seen = end(running);
+    let told = seen.out().lines().filter(|line| line.contains("replication is in trouble")).count();
+    assert_eq!(told, 1, "said once: {}", seen.all());
+}
+
+#[test]
+fn r62_a_quota_raises_health_at_once() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let (dir, mut running, addr) = served(&server, "");
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    let quota = Fault::Answer { status: 429, code: "TooManyRequests", retry_after: Some("3600") };
+    server.add_rule(Rule::always("PUT", "", quota));
+    insert(&dir.path("a.db"), 2);
+    wait_for_health(&addr, "?behind=1h", 503, "429 TooManyRequests");
+    running.signal(Signal::TERM).until("signal received");
+    running.signal(Signal::TERM);
+    running.ends(20);
+}
+
+#[test]
+fn r63_retention_that_may_not_delete_says_so_once_and_when_it_may_again() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let settings = "levels: [{interval: 1s}]\nl0-retention: 1s\n";
+    let (dir, mut running, addr) = served(&server, settings);
+    let failing = format!("litekeep_retention_failing{{db=\"{}\"}}", dir.path("a.db").display());
+    for value in 2..5 {
+        insert(&dir.path("a.db"), value);
+        ask(&dir, &["sync", "-wait", "a.db"]);
+    }
+    running.until("\"compaction complete\" level=1");
+    assert_eq!(Scrape::of(&addr).value(&failing), 0.0);
+    server.add_rule(Rule::always("DELETE", "", denied()));
+    // Nothing that is younger than three minutes by the bucket's clock is ever deleted.
+    server.skew_clock(20 * 60 * 1000);
+    insert(&dir.path("a.db"), 5);
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    running.until("retention is refused");
+    wait_for_health(&addr, "", 503, "DELETE: ");
+    assert_eq!(Scrape::of(&addr).value(&failing), 1.0);
+    execute(&dir.path("a.db"), "DELETE FROM t WHERE x = 5");
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    server.clear_rules();
+    running.until("retention is let delete again");
+    wait_for_health(&addr, "", 200, "\"ok\"");
+    assert_eq!(Scrape::of(&addr).value(&failing), 0.0);
+    let seen = end(running);
+    assert_eq!(seen.out().matches("retention is refused").count(), 1, "{}", seen.all());
+}

@@ -1,0 +1,295 @@
+//! A request budget for one bucket, shared by everything in the process that uses it (R62, R64).
+//!
+//! Providers slow down or refuse who asks too often, and count a bucket's requests, not a database's. So requests are
+//! spaced before they are sent, below what the provider is known to take. Those at the log's front, which release
+//! acknowledgements, never wait for chores: listings, deletions and levels 1 to 9 have a share of their own, and leave
+//! the rest to the front. Whoever is asked by the store to wait makes all wait.
+//!
+//! It never drops a request and never changes one. It has no thread: each request waits on its caller's.
+
+use crate::location::Provider;
+use litekeep_core::env::Clock;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+/// How long a store that asks for less without saying how long is left alone.
+const BREATH: Duration = Duration::from_millis(500);
+
+/// A longer wait that the store asked for is an error at once: its caller has better things to decide than to hang.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// However long a store asks to be left alone: a quota may be raised, and somebody has to find out.
+const LONGEST: Duration = Duration::from_secs(5 * 60);
+
+/// Of everything, chores get so many quarters.
+const CHORES: u32 = 3;
+
+/// What a bucket is asked at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rates {
+    /// `PUT` and `POST`, per second.
+    pub(crate) puts: u32,
+    /// Requests of every kind, per second.
+    pub(crate) requests: u32,
+}
+
+impl Rates {
+    /// Well below the 150 `PUT`s and 250 requests a second from which DigitalOcean Spaces answers 503.
+    pub(crate) const CAREFUL: Self = Self { puts: 80, requests: 160 };
+    /// For those who publish limits in the thousands.
+    pub(crate) const AMPLE: Self = Self { puts: 1000, requests: 2000 };
+
+    /// What this provider is asked at most; `None` for a store on this machine or in a private network, which has one
+    /// user and no meter.
+    pub(crate) const fn of(provider: Provider, private: bool) -> Option<Self> {
+        match provider {
+            Provider::Other if private => None,
+            Provider::Aws | Provider::Google | Provider::R2 | Provider::Tigris => Some(Self::AMPLE),
+            _ => Some(Self::CAREFUL),
+        }
+    }
+}
+
+/// What a request is, for the budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kind {
+    /// It writes.
+    pub(crate) put: bool,
+    /// Acknowledgements wait for it: a slot or an epoch's record.
+    pub(crate) front: bool,
+}
+
+/// When the next request of a kind may go: one every so often, and a few ahead of that after a rest.
+#[derive(Debug)]
+struct Lane {
+    every: Duration,
+    /// How far ahead of the even pace one may be.
+    slack: Duration,
+    /// When the next one would go at an even pace.
+    next: Duration,
+}
+
+impl Lane {
+    /// So many a second, and after a rest a fifth of a second's worth at once.
+    fn new(rate: u32) -> Self {
+        let every = Duration::from_secs(1) / rate.max(1);
+        Self { every, slack: Duration::from_millis(200).max(every), next: Duration::ZERO }
+    }
+
+    /// Takes the next place; returns how long it is until then.
+    fn take(&mut self, now: Duration) -> Duration {
+        let even = self.next.max(now);
+        self.next = even + self.every;
+        even.saturating_sub(now + self.slack - self.every)
+    }
+}
+
+#[derive(Debug)]
+struct Lanes {
+    puts: Lane,
+    requests: Lane,
+    chore_puts: Lane,
+    chores: Lane,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lanes: Option<Lanes>,
+    /// The store asked to be left alone until then.
+    until: Duration,
+}
+
+/// See the module's text.
+pub(crate) struct Budget {
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+}
+
+impl Budget {
+    /// `None` paces nothing; whatever the store asks for is honoured all the same.
+    pub(crate) fn new(rates: Option<Rates>, clock: Arc<dyn Clock>) -> Self {
+        let lanes = rates.map(|rates| Lanes {
+            puts: Lane::new(rates.puts),
+            requests: Lane::new(rates.requests),
+            chore_puts: Lane::new(rates.puts * CHORES / 4),
+            chores: Lane::new(rates.requests * CHORES / 4),
+        });
+        Self { clock, state: Mutex::new(State { lanes, until: Duration::ZERO }) }
+    }
+
+    /// The budget of a bucket: the same one for all who are there at the same time.
+    pub(crate) fn shared(bucket: &str, rates: Option<Rates>, clock: &Arc<dyn Clock>) -> Arc<Self> {
+        // By bucket and for the whole process, because that is how providers count. It is the one thing that stores
+        // share; none of them is told more by it than when to send.
+        static BUDGETS: OnceLock<Mutex<BTreeMap<String, Weak<Budget>>>> = OnceLock::new();
+        let mut budgets = BUDGETS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        budgets.retain(|_, budget| budget.strong_count() > 0);
+        if let Some(known) = budgets.get(bucket).and_then(Weak::upgrade) {
+            return known;
+        }
+        let budget = Arc::new(Self::new(rates, Arc::clone(clock)));
+        budgets.insert(bucket.to_owned(), Arc::downgrade(&budget));
+        budget
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a request may go.
+    ///
+    /// # Errors
+    /// The store asked to be left alone for this long, which is longer than anybody waits here.
+    pub(crate) fn admit(&self, kind: Kind) -> Result<(), Duration> {
+        self.left_alone()?;
+        if !kind.front {
+            self.pause(|lanes, now| {
+                let puts = if kind.put { lanes.chore_puts.take(now) } else { Duration::ZERO };
+                lanes.chores.take(now).max(puts)
+            });
+        }
+        self.pause(|lanes, now| {
+            let puts = if kind.put { lanes.puts.take(now) } else { Duration::ZERO };
+            lanes.requests.take(now).max(puts)
+        });
+        // Somebody may have been told meanwhile.
+        self.left_alone()
+    }
+
+    fn pause(&self, take: impl FnOnce(&mut Lanes, Duration) -> Duration) {
+        let now = self.clock.boot();
+        let wait = self.state().lanes.as_mut().map_or(Duration::ZERO, |lanes| take(lanes, now));
+        if !wait.is_zero() {
+            self.clock.sleep(wait);
+        }
+    }
+
+    fn left_alone(&self) -> Result<(), Duration> {
+        let left = self.state().until.saturating_sub(self.clock.boot());
+        if left > PATIENCE {
+            return Err(left);
+        }
+        if !left.is_zero() {
+            self.clock.sleep(left);
+        }
+        Ok(())
+    }
+
+    /// The store asked for less, perhaps with a time.
+    pub(crate) fn asked_for_less(&self, after: Option<Duration>) {
+        let until = self.clock.boot().saturating_add(after.unwrap_or(BREATH).min(LONGEST));
+        let mut state = self.state();
+        state.until = state.until.max(until);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use litekeep_formats::TimestampMs;
+
+    /// Passes when somebody sleeps.
+    #[derive(Default)]
+    struct Passing(Mutex<Duration>);
+
+    impl Clock for Passing {
+        fn wall(&self) -> TimestampMs {
+            TimestampMs(0)
+        }
+        fn boot(&self) -> Duration {
+            *self.0.lock().unwrap()
+        }
+        fn sleep(&self, time: Duration) {
+            *self.0.lock().unwrap() += time;
+        }
+    }
+
+    const SLOT: Kind = Kind { put: true, front: true };
+    const LIST: Kind = Kind { put: false, front: false };
+    const MERGED: Kind = Kind { put: true, front: false };
+
+    fn budget(rates: Option<Rates>) -> (Arc<Passing>, Budget) {
+        let clock = Arc::new(Passing::default());
+        (Arc::clone(&clock), Budget::new(rates, clock))
+    }
+
+    /// When each of these was sent, one after the other without a pause.
+    fn sent(clock: &Passing, budget: &Budget, kind: Kind, count: usize) -> Vec<Duration> {
+        (0..count)
+            .map(|_| {
+                budget.admit(kind).unwrap();
+                clock.boot()
+            })
+            .collect()
+    }
+
+    /// The most that were sent within any second.
+    fn most(times: &[Duration]) -> usize {
+        let within = |from: Duration| {
+            times.iter().filter(|at| (from..from + Duration::from_secs(1)).contains(at)).count()
+        };
+        times.iter().map(|at| within(*at)).max().unwrap_or(0)
+    }
+
+    #[test]
+    fn r64_no_second_holds_more_than_spaces_takes_and_chores_leave_room_for_the_front() {
+        for (kind, limit, least) in [(SLOT, 100, 78), (LIST, 160, 118), (MERGED, 80, 58)] {
+            let (clock, budget) = budget(Some(Rates::CAREFUL));
+            let times = sent(&clock, &budget, kind, 1000);
+            assert!(most(&times) <= limit, "{kind:?}: {} in a second", most(&times));
+            let rate = 1000.0 / times.last().unwrap().as_secs_f64();
+            assert!(rate >= f64::from(least), "{kind:?}: {rate} a second");
+        }
+    }
+
+    #[test]
+    fn a_put_that_releases_acknowledgements_does_not_wait_behind_chores() {
+        let (clock, budget) = budget(Some(Rates::CAREFUL));
+        for _ in 0..20 {
+            sent(&clock, &budget, MERGED, 20);
+            let before = clock.boot();
+            budget.admit(SLOT).unwrap();
+            assert_eq!(clock.boot(), before);
+        }
+    }
+
+    #[test]
+    fn a_slow_trickle_never_waits() {
+        let (clock, budget) = budget(Some(Rates::CAREFUL));
+        for _ in 0..100 {
+            let before = clock.boot();
+            budget.admit(MERGED).unwrap();
+            assert_eq!(clock.boot(), before);
+            clock.sleep(Duration::from_millis(50));
+        }
+    }
+
+    #[test]
+    fn r64_what_the_store_asks_of_one_holds_for_all() {
+        for rates in [None, Some(Rates::CAREFUL)] {
+            let (clock, budget) = budget(rates);
+            budget.asked_for_less(Some(Duration::from_secs(7)));
+            budget.asked_for_less(None);
+            budget.admit(SLOT).unwrap();
+            assert_eq!(clock.boot(), Duration::from_secs(7));
+            budget.asked_for_less(Some(PATIENCE + Duration::from_secs(1)));
+            assert_eq!(budget.admit(LIST), Err(PATIENCE + Duration::from_secs(1)));
+            assert_eq!(clock.boot(), Duration::from_secs(7), "nobody hangs");
+            budget.asked_for_less(Some(Duration::from_secs(86_400)));
+            assert_eq!(budget.admit(LIST), Err(LONGEST));
+        }
+    }
+
+    #[test]
+    fn a_bucket_has_one_budget_as_long_as_somebody_uses_it() {
+        let clock: Arc<dyn Clock> = Arc::new(Passing::default());
+        let of = |bucket| Budget::shared(bucket, None, &clock);
+        let first = of("http://budget.test/one");
+        assert!(Arc::ptr_eq(&first, &of("http://budget.test/one")));
+        assert!(!Arc::ptr_eq(&first, &of("http://budget.test/two")));
+        first.asked_for_less(Some(Duration::from_secs(9)));
+        drop(first);
+        assert_eq!(of("http://budget.test/one").state().until, Duration::ZERO);
+    }
+}
