@@ -118,7 +118,7 @@ impl Replicator {
         let expected = newest.and_then(|state| state.database);
         let at = self.chain.durable.unwrap_or(Txid::FIRST);
         let epoch = self.term.tenancy.map(|tenancy| tenancy.epoch());
-        self.spawn(
+        self.spawn_long(
             "chore",
             move |reporter| {
                 let now = env.clock.wall();

@@ -264,6 +264,16 @@ impl Replicator {
         self.phase == Phase::Running
     }
 
+    /// Whether it is on its way from nothing to replicating, and nothing has stood in the way of that yet.
+    pub(crate) fn opens(&self) -> bool {
+        match self.phase {
+            Phase::Look(_) | Phase::Looking => self.chores.failures == 0,
+            Phase::Comparing | Phase::Claiming(_) => true,
+            Phase::Running => self.broken.is_some() && self.paused.is_none() && self.away.is_none(),
+            Phase::Locked(_) | Phase::Absent | Phase::Ended => false,
+        }
+    }
+
     /// Does what is due now.
     pub fn step(&mut self) -> Step {
         let (reports, poked) = self.mailbox.take();
@@ -325,6 +335,11 @@ impl Replicator {
     /// Waits until there may be something to do, or for as long as the last step allowed.
     pub(crate) fn wait(&self, limit: Duration) {
         self.mailbox.wait(limit);
+    }
+
+    /// Whom to tell that there may be something to do.
+    pub(crate) fn wake_with(&self, waker: impl Fn() + Send + Sync + 'static) {
+        self.mailbox.wake_with(waker);
     }
 
     pub(crate) fn shared(&self) -> Arc<Shared> {
@@ -417,9 +432,22 @@ impl Replicator {
         job: impl FnOnce(Reporter<Report>) + Send + 'static,
         otherwise: Report,
     ) {
+        self.env.spawner.spawn(name, self.job(job, otherwise));
+    }
+
+    /// The same for a job that goes through a whole database.
+    fn spawn_long(
+        &self,
+        name: &'static str,
+        job: impl FnOnce(Reporter<Report>) + Send + 'static,
+        otherwise: Report,
+    ) {
+        self.env.spawner.spawn_long(name, self.job(job, otherwise));
+    }
+
+    fn job(&self, job: impl FnOnce(Reporter<Report>) + Send + 'static, otherwise: Report) -> Job {
         let reporter = Reporter::new(&self.mailbox, otherwise);
-        let job: Job = Box::new(move || job(reporter));
-        self.env.spawner.spawn(name, job);
+        Box::new(move || job(reporter))
     }
 
     /// Records what went wrong; what cannot pass by itself ends the replicator.

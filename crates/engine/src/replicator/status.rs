@@ -177,13 +177,6 @@ impl Shared {
         }
     }
 
-    /// Waits until the replicator has ended; returns why, if that was an error.
-    pub(crate) fn wait_ended(&self) -> Option<Arc<KeepError>> {
-        let running = |inner: &mut Inner| inner.status.health != Health::Ended;
-        let inner = self.changed.wait_while(self.inner(), running).unwrap_or_else(PoisonError::into_inner);
-        inner.status.failure.clone()
-    }
-
     pub(super) fn trouble(&self, path: &Path, error: &Arc<KeepError>) {
         let text = error.to_string();
         let mut inner = self.inner();
