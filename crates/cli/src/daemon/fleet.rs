@@ -18,8 +18,10 @@ use litekeep::jobs::{Pool, Spawner};
 use litekeep::keeper::Keeper;
 use litekeep::node::{Node, NodeStatus, Role};
 use litekeep::replicator::{Env, Health, Status};
+use litekeep::settings::Settings;
 use litekeep_core::decisions::Decisions;
 use litekeep_core::env::Clock;
+use litekeep_core::limits::PARK_AFTER;
 use litekeep_formats::Txid;
 use litekeep_store::Store;
 use std::collections::BTreeMap;
@@ -498,10 +500,9 @@ impl Fleet {
             spawner: Arc::clone(&self.pool) as Arc<dyn Spawner>,
             decisions: Decisions::RIGHT,
         };
-        let keeper = self
-            .driver(&what)?
-            .keep(env, member.database.settings.clone(), path)
-            .map_err(|error| keep_trouble(&what, &error))?;
+        let settings = Settings { park_after: Some(PARK_AFTER), ..member.database.settings.clone() };
+        let keeper =
+            self.driver(&what)?.keep(env, settings, path).map_err(|error| keep_trouble(&what, &error))?;
         replicating_to(&member.database);
         let keeper = Arc::new(keeper);
         *member.sight.lock().unwrap_or_else(PoisonError::into_inner) = self.world.clock.boot();

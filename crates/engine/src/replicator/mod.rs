@@ -12,6 +12,7 @@ mod claim;
 mod forward;
 mod image;
 mod mend;
+mod park;
 mod put;
 mod slots;
 mod start;
@@ -184,6 +185,7 @@ pub struct Replicator {
     last_slot: Option<Duration>,
     timing: capture::Timing,
     checkpointing: checkpoint::Timing,
+    parking: park::Parking,
     chores: chores::Chores,
     stopping: Stopping,
     /// The question of a stop: everything that was committed before it.
@@ -250,6 +252,7 @@ impl Replicator {
             last_slot: None,
             timing: capture::Timing::default(),
             checkpointing: checkpoint::Timing::default(),
+            parking: park::Parking::default(),
             chores: chores::Chores::default(),
             stopping: Stopping::No,
             last_words: 0,
@@ -406,6 +409,11 @@ impl Replicator {
             };
             return Ok(self.stop_round()?.min(due));
         }
+        if self.is_parked()
+            && let Some(wait) = self.parked_round()
+        {
+            return Ok(wait);
+        }
         let captured = self.capture_round();
         let look_again = match captured {
             Ok(wait) => wait,
@@ -420,7 +428,11 @@ impl Replicator {
         let put_due = self.put_wait();
         let look_due = self.look_round();
         let stop_due = self.stop_round()?;
-        Ok([look_again, slot_due, chore_due, put_due, look_due, stop_due]
+        let park_due = match self.park_round() {
+            Ok(wait) => wait,
+            Err(error) => self.pause_for(error)?,
+        };
+        Ok([look_again, slot_due, chore_due, put_due, look_due, stop_due, park_due]
             .into_iter()
             .min()
             .unwrap_or(limits::IDLE_LOOK))

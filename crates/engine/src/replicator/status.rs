@@ -57,6 +57,8 @@ pub struct Status {
     pub create_only: bool,
     /// Whether changes are found by polling, not by file notification.
     pub polling: bool,
+    /// Whether it is parked: nobody wrote for a while, and the connections are closed until somebody does.
+    pub parked: bool,
     /// Changes that only the safety net under file notification found.
     pub missed_notifications: u64,
     /// Slots that went up.
