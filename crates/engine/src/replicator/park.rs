@@ -54,7 +54,10 @@ impl Replicator {
     fn idle_left(&mut self, now: Duration) -> Option<Duration> {
         // Who owns together with others looks for them all the time.
         let least = self.settings.park_after.filter(|_| self.settings.look_every.is_none())?;
-        let since = *self.parking.since.get_or_insert(now);
+        let since = match self.parking.since {
+            Some(since) => since,
+            None => *self.parking.since.insert(now.saturating_sub(self.age())),
+        };
         // The end of it may cost a look at every page, which must be little beside the time that it lasted.
         let bytes = self
             .pending
@@ -62,6 +65,16 @@ impl Replicator {
             .map_or(0, |pending| u64::from(pending.commit()) * u64::from(pending.position().page_size.get()));
         let idle = least.max(Duration::from_secs(bytes / limits::PARK_BYTES_A_SECOND));
         Some((since + idle).saturating_sub(now))
+    }
+
+    /// For how long nobody had written when this began, as the file system tells it: of a thousand databases most are not
+    /// written to, and a start must not keep them all open for a minute. Only when to park depends on it.
+    fn age(&self) -> Duration {
+        let now = Duration::from_millis(u64::try_from(self.env.clock.wall().0).unwrap_or(0));
+        let Ok([database, wal]) = self.stamps() else { return Duration::ZERO };
+        // An empty WAL was made by whoever opened the database last, as like as not by us.
+        let written = wal.filter(|wal| wal.len > 0).or(database).and_then(|file| file.modified);
+        written.map_or(Duration::ZERO, |written| now.saturating_sub(written))
     }
 
     /// Whether a checkpoint is all that parking waits for.
