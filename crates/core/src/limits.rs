@@ -50,6 +50,13 @@ pub const FORWARD_CONTENTS: usize = 64;
 /// The safety net under file notification: how long an idle engine sleeps at most.
 pub const IDLE_LOOK: Duration = Duration::from_secs(60);
 
+/// After how long without a change a sidecar parks a database.
+pub const PARK_AFTER: Duration = Duration::from_secs(60);
+
+/// How many bytes of a database each second of being idle counts for: it is parked only once it was idle for longer than
+/// this takes it, since the end of that may be a look at every page. Read a hundred times as fast, that is a hundredth.
+pub const PARK_BYTES_A_SECOND: u64 = 2 << 20;
+
 /// How long after a file event an unchanged WAL index is polled fast: the event comes before the commit is visible.
 pub const EVENT_POLL: Duration = Duration::from_millis(15);
 

@@ -17,6 +17,29 @@ pub struct FileId {
     pub inode: u64,
 }
 
+/// What can be said of a file without opening it: whoever wrote to it since has changed this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Which file it is.
+    pub file: FileId,
+    /// Length in bytes.
+    pub len: u64,
+    /// When it was last written to, since 1970; `None` where nobody can tell.
+    pub modified: Option<std::time::Duration>,
+}
+
+impl Stamp {
+    /// Whether none of these files was written to in between. Where that cannot be told, it may have been.
+    pub fn all_same(now: &[Option<Self>], then: &[Option<Self>]) -> bool {
+        now == then && now.iter().flatten().all(Self::is_dated)
+    }
+
+    /// Whether it tells when the file was last written to.
+    pub const fn is_dated(&self) -> bool {
+        self.modified.is_some()
+    }
+}
+
 /// How to open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Open {
@@ -59,6 +82,11 @@ pub trait Files: Send + Sync {
     fn id(&self, path: &Path) -> io::Result<Option<FileId>>;
     /// Length in bytes; `None` if nothing is there.
     fn len(&self, path: &Path) -> io::Result<Option<u64>>;
+    /// See [`Stamp`]; `None` if nothing is there.
+    fn stamp(&self, path: &Path) -> io::Result<Option<Stamp>> {
+        let (Some(file), Some(len)) = (self.id(path)?, self.len(path)?) else { return Ok(None) };
+        Ok(Some(Stamp { file, len, modified: None }))
+    }
     /// Renames within one file system, replacing `to`.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file; one that is gone already is no error.
@@ -242,6 +270,13 @@ impl Files for RealFiles {
 
     fn len(&self, path: &Path) -> io::Result<Option<u64>> {
         Ok(found(fs::metadata(path))?.map(|metadata| metadata.len()))
+    }
+
+    fn stamp(&self, path: &Path) -> io::Result<Option<Stamp>> {
+        let Some(metadata) = found(fs::metadata(path))? else { return Ok(None) };
+        let modified =
+            metadata.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        Ok(Some(Stamp { file: file_id(&metadata), len: metadata.len(), modified }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

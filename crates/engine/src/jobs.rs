@@ -1,10 +1,15 @@
 //! Work that blocks (the store, mostly) runs as jobs beside the replicator, and comes back as reports.
 //!
 //! The replicator is a state machine: it never waits for a job. Who runs the jobs, and in which order they finish, is
-//! the [`Spawner`]'s business: threads in production, a seeded queue in a simulation.
+//! the [`Spawner`]'s business: threads in production (one for each job, or a [`Pool`] for many databases), a seeded queue in
+//! a simulation.
+
+mod pool;
+
+pub use pool::Pool;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// A piece of blocking work.
@@ -14,6 +19,11 @@ pub type Job = Box<dyn FnOnce() + Send>;
 pub trait Spawner: Send + Sync {
     /// Runs `job` some time soon, beside the caller. `name` is for people.
     fn spawn(&self, name: &str, job: Job);
+
+    /// The same for a job that goes through whole databases: it may take hours.
+    fn spawn_long(&self, name: &str, job: Job) {
+        self.spawn(name, job);
+    }
 }
 
 /// A thread for each job: jobs are few, long and blocking.
@@ -38,6 +48,7 @@ pub(crate) struct Mailbox<T> {
 struct Shared<T> {
     inbox: Mutex<Inbox<T>>,
     arrived: Condvar,
+    waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 struct Inbox<T> {
@@ -54,25 +65,35 @@ impl<T> Clone for Mailbox<T> {
 impl<T> Mailbox<T> {
     pub(crate) fn new() -> Self {
         let inbox = Mutex::new(Inbox { messages: VecDeque::new(), poked: false });
-        Self { shared: Arc::new(Shared { inbox, arrived: Condvar::new() }) }
+        Self { shared: Arc::new(Shared { inbox, arrived: Condvar::new(), waker: OnceLock::new() }) }
     }
 
     fn inbox(&self) -> std::sync::MutexGuard<'_, Inbox<T>> {
         self.shared.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whom to tell of everything that arrives, beside those who wait for it. The first one stays.
+    pub(crate) fn wake_with(&self, waker: impl Fn() + Send + Sync + 'static) {
+        let _ = self.shared.waker.set(Box::new(waker));
+    }
+
+    fn wake(&self) {
+        self.shared.arrived.notify_all();
+        if let Some(waker) = self.shared.waker.get() {
+            waker();
+        }
+    }
+
     /// Delivers a message.
     pub(crate) fn send(&self, message: T) {
         self.inbox().messages.push_back(message);
-        self.shared.arrived.notify_all();
+        self.wake();
     }
 
     /// Wakes the receiver without a message.
     pub(crate) fn poke(&self) {
-        let mut inbox = self.inbox();
-        if !inbox.poked {
-            inbox.poked = true;
-            self.shared.arrived.notify_all();
+        if !std::mem::replace(&mut self.inbox().poked, true) {
+            self.wake();
         }
     }
 

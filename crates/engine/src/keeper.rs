@@ -1,58 +1,48 @@
-//! A replicator on a thread of its own, with a handle to ask it things.
+//! A handle to a database that is being replicated, to ask it things.
 
+use crate::driver::{Driver, Member, OnEnd};
 use crate::error::KeepError;
-use crate::replicator::{Env, Replicator, Shared, Status};
+use crate::replicator::{Env, Shared, Status};
 use crate::settings::Settings;
 use crate::wake::Watcher;
 use litekeep_formats::Txid;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Keeps one database in one replica. Dropping it without [`Keeper::stop`] ends the thread without bringing the tail
-/// up; the local state stays good for the next start.
+/// Keeps one database in one replica. Dropping it without [`Keeper::stop`] ends that without bringing the tail up; the
+/// local state stays good for the next start.
 pub struct Keeper {
     shared: Arc<Shared>,
     poke: Box<dyn Fn() + Send + Sync>,
-    thread: Option<JoinHandle<()>>,
+    member: Arc<Member>,
+    driver: Arc<Driver>,
     database: PathBuf,
     _watcher: Option<Watcher>,
 }
 
 impl Keeper {
-    /// Begins to replicate. The database may still be missing; the replica is looked at on the new thread.
+    /// Begins to replicate a database by itself, on a thread of its own; [`Driver::keep`] is for many. The database may
+    /// still be missing; the replica is looked at on the new thread.
     ///
     /// # Errors
     /// [`KeepError::Local`] when another engine has this database, [`KeepError::Io`] when its directory is not there.
     pub fn start(env: Env, settings: Settings, database: &Path) -> Result<Self, KeepError> {
-        let database = real_path(database)?;
-        let mut replicator = Replicator::open(env, settings, &database)?;
-        let shared = replicator.shared();
-        let poke = replicator.poker();
-        let watcher = match Watcher::start(&database, replicator.poker()) {
-            Ok(watcher) => Some(watcher),
-            Err(error) => {
-                tracing::warn!(db = %database.display(), %error, "no file notification here: polling");
-                None
-            }
-        };
-        replicator.set_polling(watcher.is_none());
-        let guard = EndGuard(Arc::clone(&shared));
-        let thread = std::thread::Builder::new()
-            .name("replicate".to_owned())
-            .spawn(move || {
-                let _guard = guard;
-                loop {
-                    let step = replicator.step();
-                    if step.ended {
-                        break;
-                    }
-                    replicator.wait(step.wait);
-                }
-            })
-            .map_err(|error| KeepError::Io { what: "start a thread for", path: database.clone(), error })?;
-        Ok(Self { shared, poke: Box::new(poke), thread: Some(thread), database, _watcher: watcher })
+        let no_thread =
+            |error| KeepError::Io { what: "start a thread for", path: database.to_owned(), error };
+        let driver = Driver::with_workers(Arc::clone(&env.clock), 1).map_err(no_thread)?;
+        driver.keep(env, settings, database)
+    }
+
+    pub(crate) fn of(
+        driver: Arc<Driver>,
+        member: Arc<Member>,
+        shared: Arc<Shared>,
+        poke: Box<dyn Fn() + Send + Sync>,
+        database: PathBuf,
+        watcher: Option<Watcher>,
+    ) -> Self {
+        Self { shared, poke, member, driver, database, _watcher: watcher }
     }
 
     /// The database, as the engine knows it: an absolute path without symbolic links.
@@ -93,11 +83,9 @@ impl Keeper {
     /// [`KeepError::Unsent`] names the transactions that did not make it, [`KeepError::Uncaptured`] says that there
     /// may be changes that no transaction holds yet; both stay on the local disk and go up at the next start. Else
     /// why it had ended before.
-    pub fn stop(mut self, limit: Duration) -> Result<Option<Txid>, Arc<KeepError>> {
+    pub fn stop(self, limit: Duration) -> Result<Option<Txid>, Arc<KeepError>> {
         self.begin_stop(limit);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // a panic there is in the status as a failure
-        }
+        self.member.wait_gone();
         let status = self.shared.status();
         status.failure.map_or(Ok(status.durable), Err)
     }
@@ -106,36 +94,27 @@ impl Keeper {
     pub fn begin_stop(&self, limit: Duration) {
         self.shared.ask_stop(limit);
         (self.poke)();
+        self.driver.hurry(&self.member);
     }
 
-    /// A wait for the end, for a thread of its own: returns once it has ended, with why if that was an error.
-    pub fn when_ended(&self) -> impl FnOnce() -> Option<Arc<KeepError>> + Send + 'static {
-        let shared = Arc::clone(&self.shared);
-        move || shared.wait_ended()
+    /// Calls `tell` once it has ended and everything of it is closed, with why if that was an error: on the thread that
+    /// found out, which must not be kept, or at once if it has ended before.
+    pub fn when_ended(&self, tell: impl FnOnce(Option<Arc<KeepError>>) + Send + 'static) {
+        let tell: OnEnd = Box::new(tell);
+        self.member.when_gone(tell);
     }
 
     /// Whether it has ended, by itself or because it was asked to.
     pub fn ended(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+        self.member.is_gone()
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        if let Some(thread) = self.thread.take() {
+        if !self.member.is_gone() {
             self.begin_stop(Duration::ZERO);
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Marks the replicator as ended also when its thread panics.
-struct EndGuard(Arc<Shared>);
-
-impl Drop for EndGuard {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.ended(Some(Arc::new(KeepError::JobLost("replicate"))));
+            self.member.wait_gone();
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod compactor;
+pub mod driver;
 pub mod error;
 pub mod files;
 pub mod follow;

@@ -189,6 +189,12 @@ impl Pending {
             && self.pages.values().all(|source| matches!(source, Source::Tail(_)))
     }
 
+    /// Closes the tail's file until it is needed again: nothing may be pending in it.
+    pub(crate) fn close(&mut self) {
+        debug_assert!(self.pages.is_empty());
+        self.tail = None;
+    }
+
     /// Adds committed frames.
     pub(crate) fn absorb(&mut self, captured: Captured) {
         self.pages.extend(captured.pages.into_iter().map(|(page, frame)| (page, Source::Wal(frame))));

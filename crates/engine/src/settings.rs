@@ -34,6 +34,9 @@ pub struct Settings {
     pub encoding: PageEncoding,
     /// Where the local state lies, if not in `.<file>-litekeep` beside the database.
     pub meta_path: Option<std::path::PathBuf>,
+    /// After how long without a change a database is parked: its connections are closed until somebody writes again. A
+    /// large one waits longer ([`PARK_BYTES_A_SECOND`](litekeep_core::limits::PARK_BYTES_A_SECOND)). `None` never.
+    pub park_after: Option<Duration>,
     /// Never trust file notification.
     pub always_poll: bool,
     /// The times of the ownership protocol.
@@ -90,6 +93,7 @@ impl Default for Settings {
             max_slot_bytes: litekeep_core::limits::SLOT_BYTES,
             encoding: PageEncoding::Block,
             meta_path: None,
+            park_after: None,
             always_poll: false,
             times: Times::USUAL,
             look_every: None,

@@ -70,6 +70,11 @@ impl Wal {
         }
     }
 
+    /// Closes the file until it is needed again.
+    pub(crate) fn close(&mut self) {
+        self.open = None;
+    }
+
     /// Salts and stored checksum of a frame, whatever they are; `None` where the file ends before it.
     pub(crate) fn frame_at(&mut self, frame: u32, page_size: PageSize) -> io::Result<FrameAt> {
         let Some(file) = self.file()?.filter(|_| frame > 0) else { return Ok(None) };

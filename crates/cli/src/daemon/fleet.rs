@@ -1,23 +1,27 @@
 //! The databases of a running daemon: added, started, stopped, synced and removed while it runs.
 //!
-//! Each is a [`Member`] with a keeper of its own; one that was stopped stays, without a keeper, until it is removed. Every
-//! end of a keeper is told to whoever decides about the whole run; nothing here ends the process.
+//! Each is a [`Member`] with a keeper of its own; one that was stopped stays, without a keeper, until it is removed. All
+//! share one driver and one pool for their jobs. Every end of a keeper is told to whoever decides about the whole run;
+//! nothing here ends the process.
 
 use super::book::Book;
 use super::meter::Metered;
 use crate::config::Database;
 use crate::trouble::Trouble;
 use crate::verbs;
-use crate::verbs::replicate::{ONE_TRY, keep_trouble, replicating_to, thread};
+use crate::verbs::replicate::{ONE_TRY, keep_trouble, replicating_to};
 use crate::world::World;
+use litekeep::driver::Driver;
 use litekeep::error::KeepError;
 use litekeep::files::{FileId, Files, RealFiles};
-use litekeep::jobs::Threads;
+use litekeep::jobs::{Pool, Spawner};
 use litekeep::keeper::Keeper;
 use litekeep::node::{Node, NodeStatus, Role};
 use litekeep::replicator::{Env, Health, Status};
+use litekeep::settings::Settings;
 use litekeep_core::decisions::Decisions;
 use litekeep_core::env::Clock;
+use litekeep_core::limits::PARK_AFTER;
 use litekeep_formats::Txid;
 use litekeep_store::Store;
 use std::collections::BTreeMap;
@@ -26,8 +30,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-/// How long the thread of a keeper that has ended may take to go away: it has nothing left to do.
-const GO: Duration = Duration::from_millis(1);
 /// How often it is looked whether the changes of a database that is gone have arrived.
 const LOOK: Duration = Duration::from_millis(50);
 /// What an answer may take longer than the last sync that it waits for.
@@ -291,6 +293,10 @@ pub(crate) struct Fleet {
     changes: Mutex<Option<&'static str>>,
     tell: Box<dyn Fn(Ended) + Send + Sync>,
     launches: AtomicUsize,
+    /// Steps the databases; begun with the first one.
+    driver: Mutex<Option<Arc<Driver>>>,
+    /// Runs their jobs.
+    pool: Arc<Pool>,
 }
 
 impl Fleet {
@@ -302,6 +308,8 @@ impl Fleet {
             changes: Mutex::default(),
             tell: Box::new(tell),
             launches: AtomicUsize::new(0),
+            driver: Mutex::default(),
+            pool: Arc::default(),
         })
     }
 
@@ -489,31 +497,43 @@ impl Fleet {
             files: Arc::new(RealFiles),
             vfs: None,
             store: Arc::clone(&member.store),
-            spawner: Arc::new(Threads),
+            spawner: Arc::clone(&self.pool) as Arc<dyn Spawner>,
             decisions: Decisions::RIGHT,
         };
-        let keeper = Keeper::start(env, member.database.settings.clone(), path)
-            .map_err(|error| keep_trouble(&what, &error))?;
+        let settings = Settings { park_after: Some(PARK_AFTER), ..member.database.settings.clone() };
+        let keeper =
+            self.driver(&what)?.keep(env, settings, path).map_err(|error| keep_trouble(&what, &error))?;
         replicating_to(&member.database);
         let keeper = Arc::new(keeper);
         *member.sight.lock().unwrap_or_else(PoisonError::into_inner) = self.world.clock.boot();
         *member.life() = Life::Running { keeper: Arc::clone(&keeper), stopping: false };
+        self.launches.fetch_add(1, Ordering::SeqCst);
         let (fleet, watched) = (Arc::clone(self), Arc::clone(member));
-        let watch = move || {
-            let why = keeper.when_ended()();
-            // Only then is its lock on the local state gone, and may the next one begin.
-            while !keeper.ended() {
-                fleet.clock().sleep(GO);
-            }
-            drop(keeper);
+        keeper.when_ended(move |why| {
             let asked = watched.ended();
             (fleet.tell)(Ended { member: watched, why, asked });
-        };
-        if let Err(trouble) = thread("ended", watch) {
-            member.ended();
-            return Err(trouble.into());
-        }
-        self.launches.fetch_add(1, Ordering::SeqCst);
+        });
         Ok(())
+    }
+
+    fn driver(&self, what: &str) -> Result<Arc<Driver>, Trouble> {
+        let mut driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(driver) = &*driver {
+            return Ok(Arc::clone(driver));
+        }
+        more_descriptors();
+        let started = Driver::start(Arc::clone(&self.world.clock))
+            .map_err(|error| Trouble::new(what).because(&error))?;
+        Ok(Arc::clone(driver.insert(started)))
+    }
+}
+
+/// Lifts this process to what the system allows it: a database that is written to takes a dozen descriptors, and the usual
+/// limit, 1024, is one of old programs.
+fn more_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
     }
 }

@@ -34,6 +34,15 @@ impl Timing {
         self.event = Some((now, limits::EVENT_POLL_PAUSE));
     }
 
+    pub(super) fn last_poke(&self) -> Duration {
+        self.last_poke
+    }
+
+    /// Whether an event waits for its commit.
+    pub(super) fn expects(&self) -> bool {
+        self.event.is_some()
+    }
+
     /// Nothing was committed for a while.
     pub(super) fn quiet(&self, now: Duration) -> bool {
         now.saturating_sub(self.last_change) >= limits::QUIET
@@ -63,6 +72,7 @@ impl Replicator {
         if !self.open_edge()? {
             return Ok(Duration::from_millis(10));
         }
+        self.assess_anew()?;
         if let Some(reason) = self.broken {
             self.mend(reason)?;
         }
@@ -257,11 +267,10 @@ impl Replicator {
         let long_idle =
             self.timing.idle && now.saturating_sub(self.timing.last_look) * 10 >= limits::IDLE_LOOK * 9;
         if changed && long_idle && !self.timing.polling && self.timing.last_poke < self.timing.last_look {
-            tracing::warn!(db = %self.path.display(), "a change came without a file notification; polling from now on");
-            self.timing.polling = true;
-            self.shared.update(|status| status.missed_notifications += 1);
+            self.notification_failed();
         }
         if changed {
+            self.not_idle(now);
             self.timing.last_change = now;
             self.timing.event = None;
         }
@@ -278,6 +287,13 @@ impl Replicator {
             }
         });
         Ok(())
+    }
+
+    /// A change was found that nobody had told of.
+    pub(super) fn notification_failed(&mut self) {
+        tracing::warn!(db = %self.path.display(), "a change came without a file notification; polling from now on");
+        self.timing.polling = true;
+        self.shared.update(|status| status.missed_notifications += 1);
     }
 
     /// When to look again: soon while an event's commit is not visible yet or something is left to do, else not
@@ -356,6 +372,7 @@ impl Replicator {
         };
         let (built, durable) = (self.state.as_ref().map(|state| state.txid), self.chain.durable);
         let (epoch, create_only, polling) = (self.chain.epoch, self.chain.create_only, self.timing.polling);
+        let parked = self.is_parked();
         self.shared.update(|status| {
             status.health = match (&status.trouble, health) {
                 (Some(_), Health::Starting | Health::Good) => Health::Troubled,
@@ -363,6 +380,7 @@ impl Replicator {
             };
             (status.built, status.durable) = (built, durable);
             (status.epoch, status.create_only, status.polling) = (epoch, create_only, polling);
+            status.parked = parked;
         });
     }
 }

@@ -37,8 +37,10 @@ impl Replicator {
             self.shrink(facts, now)?;
             return Ok(Duration::MAX);
         }
+        let to_park = self.back_fill_to_park(now);
         let due = match self.settings.checkpoint_interval {
             _ if facts.mx_frame >= self.settings.min_checkpoint_pages => Duration::ZERO,
+            _ if to_park => Duration::ZERO,
             Some(interval) => self.checkpointing.last + interval,
             None => return Ok(Duration::MAX),
         };

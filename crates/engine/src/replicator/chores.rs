@@ -124,7 +124,7 @@ impl Replicator {
             epoch: self.term.tenancy.map(|tenancy| tenancy.epoch()),
         };
         let clock = Arc::clone(&self.env.clock);
-        self.spawn(
+        self.spawn_long(
             "chore",
             move |reporter| {
                 let result = do_chore(&*store, chore, &round, clock.wall());

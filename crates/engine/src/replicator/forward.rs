@@ -32,7 +32,7 @@ impl Replicator {
         self.phase = Phase::Comparing;
         let (env, parallelism) = (self.env.clone(), self.settings.restore_parallelism);
         let dir = self.local.dir().to_owned();
-        self.spawn(
+        self.spawn_long(
             "forward",
             move |reporter| {
                 let newer = restore_tip(&env, &tip, &dir.join("forward.tmp"), Some(&dir), parallelism);

@@ -5,6 +5,7 @@ use super::start::position_of;
 use super::{Replicator, Report};
 use crate::error::KeepError;
 use crate::image;
+use crate::jobs::Reporter;
 use crate::local::SumsRecord;
 use crate::slot::{self, BuildError, Built, SlotHead, SlotWriter};
 use crate::sqlite::Scan;
@@ -156,7 +157,8 @@ impl Replicator {
                 self.image_busy = true;
                 let path = self.path.clone();
                 let job = move || image::from_scan(&*env.store, &stream.1, &path, &stream.0, encoding, now);
-                self.spawn("image", move |reporter| reporter.report(Report::ImageUp(txid, job())), lost);
+                let report = move |reporter: Reporter<Report>| reporter.report(Report::ImageUp(txid, job()));
+                self.spawn_long("image", report, lost);
                 Ok(false)
             }
         }

@@ -13,6 +13,7 @@ mod claim;
 mod forward;
 mod image;
 mod mend;
+mod park;
 mod put;
 mod slots;
 mod start;
@@ -185,6 +186,7 @@ pub struct Replicator {
     last_slot: Option<Duration>,
     timing: capture::Timing,
     checkpointing: checkpoint::Timing,
+    parking: park::Parking,
     chores: chores::Chores,
     stopping: Stopping,
     /// The question of a stop: everything that was committed before it.
@@ -251,6 +253,7 @@ impl Replicator {
             last_slot: None,
             timing: capture::Timing::default(),
             checkpointing: checkpoint::Timing::default(),
+            parking: park::Parking::default(),
             chores: chores::Chores::default(),
             stopping: Stopping::No,
             last_words: 0,
@@ -263,6 +266,16 @@ impl Replicator {
     /// Whether it replicates: what is committed from here on goes up.
     pub(crate) fn is_running(&self) -> bool {
         self.phase == Phase::Running
+    }
+
+    /// Whether it is on its way from nothing to replicating, and nothing has stood in the way of that yet.
+    pub(crate) fn opens(&self) -> bool {
+        match self.phase {
+            Phase::Look(_) | Phase::Looking => self.chores.failures == 0,
+            Phase::Comparing | Phase::Claiming(_) => true,
+            Phase::Running => self.broken.is_some() && self.paused.is_none() && self.away.is_none(),
+            Phase::Locked(_) | Phase::Absent | Phase::Ended => false,
+        }
     }
 
     /// Does what is due now.
@@ -329,6 +342,11 @@ impl Replicator {
         self.mailbox.wait(limit);
     }
 
+    /// Whom to tell that there may be something to do.
+    pub(crate) fn wake_with(&self, waker: impl Fn() + Send + Sync + 'static) {
+        self.mailbox.wake_with(waker);
+    }
+
     pub(crate) fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
     }
@@ -393,6 +411,11 @@ impl Replicator {
             };
             return Ok(self.stop_round()?.min(due));
         }
+        if self.is_parked()
+            && let Some(wait) = self.parked_round()
+        {
+            return Ok(wait);
+        }
         let captured = self.capture_round();
         let look_again = match captured {
             Ok(wait) => wait,
@@ -407,7 +430,11 @@ impl Replicator {
         let put_due = self.put_wait();
         let look_due = self.look_round();
         let stop_due = self.stop_round()?;
-        Ok([look_again, slot_due, chore_due, put_due, look_due, stop_due]
+        let park_due = match self.park_round() {
+            Ok(wait) => wait,
+            Err(error) => self.pause_for(error)?,
+        };
+        Ok([look_again, slot_due, chore_due, put_due, look_due, stop_due, park_due]
             .into_iter()
             .min()
             .unwrap_or(limits::IDLE_LOOK))
@@ -419,9 +446,22 @@ impl Replicator {
         job: impl FnOnce(Reporter<Report>) + Send + 'static,
         otherwise: Report,
     ) {
+        self.env.spawner.spawn(name, self.job(job, otherwise));
+    }
+
+    /// The same for a job that goes through a whole database.
+    fn spawn_long(
+        &self,
+        name: &'static str,
+        job: impl FnOnce(Reporter<Report>) + Send + 'static,
+        otherwise: Report,
+    ) {
+        self.env.spawner.spawn_long(name, self.job(job, otherwise));
+    }
+
+    fn job(&self, job: impl FnOnce(Reporter<Report>) + Send + 'static, otherwise: Report) -> Job {
         let reporter = Reporter::new(&self.mailbox, otherwise);
-        let job: Job = Box::new(move || job(reporter));
-        self.env.spawner.spawn(name, job);
+        Box::new(move || job(reporter))
     }
 
     /// Records what went wrong; what cannot pass by itself ends the replicator.

@@ -272,11 +272,7 @@ impl Replicator {
     /// What the state and the WAL say of the local file.
     fn local_record(&mut self, tip: Option<&RemoteTip>) -> Result<Option<LocalRecord>, KeepError> {
         let Some(state) = self.state.clone() else { return Ok(None) };
-        let facts = self.facts_now()?;
-        let position = *self.pending().position();
-        let frame =
-            self.wal.frame_at(position.frame, state.page_size).map_err(self.io("read the WAL beside"))?;
-        let resume = (self.env.decisions.resume)(&facts, frame, &position);
+        let (facts, resume) = self.may_resume()?;
         if let Resume::Break(reason) = resume {
             self.broken = Some(reason);
         }
@@ -294,6 +290,15 @@ impl Replicator {
             ahead,
             rewound_from: state.rewound_from,
         }))
+    }
+
+    /// After a time without protection: may capture go on in this WAL from where it was?
+    pub(super) fn may_resume(&mut self) -> Result<(Facts, Resume), KeepError> {
+        let facts = self.facts_now()?;
+        let position = *self.pending().position();
+        let frame =
+            self.wal.frame_at(position.frame, position.page_size).map_err(self.io("read the WAL beside"))?;
+        Ok((facts, (self.env.decisions.resume)(&facts, frame, &position)))
     }
 
     fn has_changes(&mut self, facts: &Facts, resume: Resume) -> Result<bool, KeepError> {

@@ -57,6 +57,8 @@ pub struct Status {
     pub create_only: bool,
     /// Whether changes are found by polling, not by file notification.
     pub polling: bool,
+    /// Whether it is parked: nobody wrote for a while, and the connections are closed until somebody does.
+    pub parked: bool,
     /// Changes that only the safety net under file notification found.
     pub missed_notifications: u64,
     /// Slots that went up.
@@ -177,13 +179,6 @@ impl Shared {
             (false, true) => Err(KeepError::Timeout(limit.as_secs_f64())),
             (false, false) => Err(KeepError::Ended(inner.status.failure.clone())),
         }
-    }
-
-    /// Waits until the replicator has ended; returns why, if that was an error.
-    pub(crate) fn wait_ended(&self) -> Option<Arc<KeepError>> {
-        let running = |inner: &mut Inner| inner.status.health != Health::Ended;
-        let inner = self.changed.wait_while(self.inner(), running).unwrap_or_else(PoisonError::into_inner);
-        inner.status.failure.clone()
     }
 
     pub(super) fn trouble(&self, path: &Path, error: &Arc<KeepError>) {

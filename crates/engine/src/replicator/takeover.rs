@@ -34,7 +34,7 @@ impl Replicator {
         self.phase = Phase::Comparing;
         let (env, parallelism) = (self.env.clone(), self.settings.restore_parallelism);
         let dir = self.local.dir().to_owned();
-        self.spawn(
+        self.spawn_long(
             "compare",
             move |reporter| {
                 let newer = restore_tip(&env, &tip, &dir.join("compare.tmp"), Some(&dir), parallelism);

@@ -10,6 +10,7 @@ mod foreign;
 mod idle;
 mod locked;
 mod node;
+mod parking;
 mod replica;
 mod rig;
 mod single_faults;

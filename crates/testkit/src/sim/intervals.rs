@@ -17,6 +17,11 @@ pub(super) fn settings(random: &SeededRandom) -> Settings {
         snapshot_retention: seconds(&[120, 3600]),
         l0_retention: Some(seconds(&[1, 300])),
         restore_parallelism: 1,
+        park_after: random
+            .pick(&[None, Some(0), Some(2), Some(30)])
+            .copied()
+            .flatten()
+            .map(Duration::from_secs),
         ..Settings::default()
     }
 }
