@@ -539,7 +539,7 @@ impl House {
         }
         match end {
             Ok(status) => {
-                tracing::info!(%status, "the command has ended, litekeep shutting down");
+                tracing::info!(%status, "subprocess exited, litekeep shutting down");
                 self.exit = Exit(child::exit_code(status, &self.passed_on));
             }
             Err(error) => self.blame(Trouble::new("can't tell how the command ended").because(&error)),

@@ -146,13 +146,15 @@ fn restore_first(world: &World, database: &Database) -> Result<(), Trouble> {
 /// The line that people look for at a start.
 pub(crate) fn replicating_to(database: &Database) {
     let path = database.path.display();
+    let name = &database.replica_name;
     let interval = format!("{:?}", database.settings.sync_interval);
     match &database.replica {
         Settings::Directory(directory) => tracing::info!(
-            db = %path, r#type = "file", "sync-interval" = interval, path = %directory.display(), "replicating to"
+            db = %path, name, r#type = "file", "sync-interval" = interval, path = %directory.display(), "replicating to"
         ),
         Settings::S3(s3) => tracing::info!(
             db = %path,
+            name,
             r#type = "s3",
             "sync-interval" = interval,
             bucket = s3.bucket,
