@@ -1,6 +1,7 @@
 //! The `litekeep` program from outside: arguments in; exit code, stdout and stderr out.
 
 mod args;
+mod bad;
 mod config;
 mod daemon;
 mod doctor;

@@ -47,9 +47,10 @@ def write(rows):
 
 
 links = [open_database(path) for path in paths]
+# Litestream 0.3.13 tells generations and states in a bucket apart by whole seconds.
+time.sleep(1.1)
 write(10)
 for file in mark:
-    # Litestream 0.3.13 tells times apart by whole seconds.
     time.sleep(1.1)
     with open(file, "w") as note:
         note.write(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))

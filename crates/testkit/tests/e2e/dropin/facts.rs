@@ -28,7 +28,7 @@ impl Facts {
         let lines = page.lines().filter_map(|line| match line.strip_prefix("# TYPE ") {
             Some(kind) => Some(format!("type {kind}")),
             None if line.starts_with('#') => None,
-            None => Some(format!("series {}", line.rsplit_once(' ')?.0.replace(folder, "$PLACE"))),
+            None => Some(format!("series {}", series(&line.rsplit_once(' ')?.0.replace(folder, "$PLACE")))),
         });
         Self { facts: lines.collect(), messages: BTreeSet::new() }
     }
@@ -58,6 +58,14 @@ impl Facts {
     pub(super) fn without<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = String> + 'a {
         self.facts.difference(&other.facts).cloned()
     }
+}
+
+/// A series with its labels in the order of the alphabet.
+fn series(text: &str) -> String {
+    let Some((name, labels)) = text.split_once('{') else { return text.to_owned() };
+    let mut labels: Vec<&str> = labels.trim_end_matches('}').split(',').collect();
+    labels.sort_unstable();
+    format!("{name}{{{}}}", labels.join(","))
 }
 
 /// A log line in the form of slog's text, or in that of Go's default logger.

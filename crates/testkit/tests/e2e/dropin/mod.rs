@@ -54,11 +54,16 @@ impl Machine {
         let log = fs::File::create(folder.join("log")).expect("make a file");
         script.stdin(Stdio::null()).stdout(log.try_clone().expect("share it")).stderr(log);
         let mut script = script.spawn().expect("start sh");
-        wait_for(&|| format!("the end of the scenario in {}", folder.display()), || {
-            script.try_wait().expect("ask for its end")
-        });
-        assert!(!bucket.keys().is_empty(), "nothing went into the bucket");
         let machine = Self { folder: folder.to_owned() };
+        let mut done = BTreeSet::new();
+        // Each step has its time; how many there are is the scenario's affair.
+        while wait_for(&|| format!("a step after {done:?}, of {}", program.display()), || {
+            let ended = script.try_wait().expect("ask for its end").is_some();
+            (ended || machine.steps().len() > done.len()).then_some(!ended)
+        }) {
+            done = machine.steps();
+        }
+        assert!(!bucket.keys().is_empty(), "nothing went into the bucket");
         let log = fs::read_to_string(folder.join("log")).expect("read it");
         assert!(log.is_empty(), "the script itself met with trouble: {log}");
         machine
