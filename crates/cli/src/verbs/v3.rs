@@ -203,7 +203,8 @@ fn lag(newest: TimestampMs, end: TimestampMs) -> String {
         return format!("{sign}{ms}ms");
     }
     let (hours, minutes, tenth) = (ms / 3_600_000, ms / 60_000 % 60, ms / 100 % 10);
-    let seconds = (ms / 1_000 % 60).to_string() + &if tenth == 0 { String::new() } else { format!(".{tenth}") };
+    let seconds =
+        (ms / 1_000 % 60).to_string() + &if tenth == 0 { String::new() } else { format!(".{tenth}") };
     match (hours, minutes) {
         (0, 0) => format!("{sign}{seconds}s"),
         (0, _) => format!("{sign}{minutes}m{seconds}s"),

@@ -33,8 +33,7 @@ const RESTORE_LOG: &str = "The log of `restore`";
 const OWN_LINES: &str = "Log lines and fields of its own";
 const OWN_CHAIN: &str = "`generations`, `snapshots`, `wal` of a replica that litekeep writes";
 const HELP: &str = "`help`, `-h`";
-const GONE_METRICS: &str =
-    "`litestream_compaction_verify_error_count`, `go_*`, `promhttp_*`; 0.3's `litestream_shadow_wal_*`, \
+const GONE_METRICS: &str = "`litestream_compaction_verify_error_count`, `go_*`, `promhttp_*`; 0.3's `litestream_shadow_wal_*`, \
      `litestream_replica_wal_*`, `litestream_replica_validation_total`";
 pub(super) const GENERATIONS: &str = "Log lines of generations, snapshots and WAL segments";
 

@@ -49,7 +49,9 @@ impl Facts {
     pub(super) fn keep_fields_of(&mut self, other: &Self) {
         let alone: Vec<&String> = self.messages.difference(&other.messages).collect();
         self.facts.retain(|fact| {
-            let of = |message: &&String| fact.strip_prefix("field ").is_some_and(|it| it.starts_with(message.as_str()));
+            let of = |message: &&String| {
+                fact.strip_prefix("field ").is_some_and(|it| it.starts_with(message.as_str()))
+            };
             !alone.iter().any(of)
         });
     }
@@ -84,7 +86,11 @@ impl Log {
             return Some(Self { form: "slog", level: level.to_owned(), message, fields: fields(rest) });
         }
         let (level, rest) = line.strip_prefix("DATE ")?.split_once(' ')?;
-        let end = rest.split_whitespace().take_while(|word| !word.contains('=')).map(|word| word.len() + 1).sum::<usize>();
+        let end = rest
+            .split_whitespace()
+            .take_while(|word| !word.contains('='))
+            .map(|word| word.len() + 1)
+            .sum::<usize>();
         let message = rest.get(..end.saturating_sub(1)).unwrap_or(rest).to_owned();
         let fields = fields(rest.get(end..).unwrap_or_default());
         Some(Self { form: "Go's own", level: level.to_owned(), message, fields })
@@ -152,7 +158,10 @@ fn is_time(text: &str) -> bool {
 
 fn is_like(text: &str, shape: &str) -> bool {
     text.len() == shape.len()
-        && text.chars().zip(shape.chars()).all(|(c, like)| if like == '0' { c.is_ascii_digit() } else { c == like })
+        && text
+            .chars()
+            .zip(shape.chars())
+            .all(|(c, like)| if like == '0' { c.is_ascii_digit() } else { c == like })
 }
 
 /// As Go writes one: `67h22m31s`, `7.3s`, `-12ms`.

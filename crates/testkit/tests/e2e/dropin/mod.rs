@@ -40,7 +40,8 @@ impl Machine {
         symlink(program, folder.join("bin/litestream")).expect("give it the name");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/dropin");
         let bucket = s3test::Server::start(s3test::Profile::Aws).expect("a bucket");
-        let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").port();
+        let port =
+            TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").port();
         let mut script = peers::clean(Path::new("sh"));
         script.arg(source.join("scenario.sh")).current_dir(folder);
         script.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", folder.join("bin").display()));
@@ -118,7 +119,9 @@ fn compare(theirs: &Machine, ours: &Machine) -> Vec<(Side, String, String)> {
         found.extend(a.without(&b).map(|fact| (Side::Theirs, step.clone(), fact)));
         found.extend(b.without(&a).map(|fact| (Side::Ours, step.clone(), fact)));
     }
-    let scrape = |machine: &Machine| Facts::of_metrics(&machine.read("metrics"), &machine.folder.display().to_string());
+    let scrape = |machine: &Machine| {
+        Facts::of_metrics(&machine.read("metrics"), &machine.folder.display().to_string())
+    };
     let (a, b) = (scrape(theirs), scrape(ours));
     found.extend(a.without(&b).map(|fact| (Side::Theirs, "metrics".to_owned(), fact)));
     found.extend(b.without(&a).map(|fact| (Side::Ours, "metrics".to_owned(), fact)));
@@ -167,10 +170,8 @@ fn the_scripts_of_a_litestream_0_3_user_run_with_the_differences_of_compat_and_n
 #[test]
 fn every_difference_between_the_two_is_a_row_of_compat() {
     let compat = include_str!("../../../../../COMPAT.md");
-    let rows: BTreeSet<&str> = compat
-        .lines()
-        .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next())
-        .collect();
+    let rows: BTreeSet<&str> =
+        compat.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next()).collect();
     let named = DIFFERENCES.iter().map(|row| row.compat).chain([differences::GENERATIONS]);
     for name in named {
         assert!(rows.contains(name), "COMPAT.md has no row that begins with | {name} |");
