@@ -5,6 +5,7 @@ mod bad;
 mod config;
 mod daemon;
 mod doctor;
+mod guide;
 mod listing;
 mod replicate;
 mod reset;

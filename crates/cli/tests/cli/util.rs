@@ -65,7 +65,16 @@ impl Dir {
 
     /// A run of `litekeep` in this directory, with nothing of the environment but `PATH`.
     pub(crate) fn litekeep<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> TestCommand {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_litekeep"));
+        self.run(env!("CARGO_BIN_EXE_litekeep"), args)
+    }
+
+    /// A run of any program in this directory, as [`Dir::litekeep`].
+    pub(crate) fn run<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(
+        &self,
+        program: &str,
+        args: I,
+    ) -> TestCommand {
+        let mut command = Command::new(program);
         command.args(args).current_dir(self.0.path()).env_clear().stdin(Stdio::null());
         command.env("HOME", self.0.path());
         TestCommand(command)
@@ -83,6 +92,11 @@ pub(crate) struct TestCommand(Command);
 impl TestCommand {
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.0.env(name, value);
+        self
+    }
+
+    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.0.arg(arg);
         self
     }
 
