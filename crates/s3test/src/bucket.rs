@@ -3,6 +3,7 @@
 use crate::{BUCKET, Profile};
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt as _;
+use hyper::header::HeaderValue;
 use md5::{Digest as _, Md5};
 use s3s::dto::*;
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
@@ -42,6 +43,8 @@ pub(crate) struct State {
     pub(crate) skew_ms: i64,
     /// Refuses requests of another time.
     pub(crate) refuses_skew: bool,
+    /// The only region to sign for, if that matters.
+    pub(crate) region: Option<&'static str>,
     /// Answers puts as a bucket with versioning does.
     pub(crate) versioned: bool,
     pub(crate) page: usize,
@@ -84,6 +87,13 @@ impl Bucket {
     pub(crate) fn minds_time(&self) -> bool {
         let state = self.state();
         state.refuses_skew && state.skew_ms.unsigned_abs() > ALLOWED_SKEW_MS
+    }
+
+    /// The region that a request should have been signed for, by its `Authorization` header.
+    pub(crate) fn other_region(&self, signed: Option<&HeaderValue>) -> Option<&'static str> {
+        let region = self.state().region?;
+        let scope = signed?.to_str().ok()?.split("Credential=").nth(1)?.split(',').next()?;
+        (scope.split('/').nth(2) != Some(region)).then_some(region)
     }
 
     /// Whether a put may go on; `complete` for the completion of an upload.

@@ -7,14 +7,14 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming};
-use hyper::header::{CONTENT_LENGTH, HeaderValue, RANGE};
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, RANGE};
 use hyper::rt::{Read, Write};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use s3s::auth::SimpleAuth;
+use s3s::auth::{S3Auth, SecretKey};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -131,6 +131,11 @@ impl Server {
         self.shared.bucket.state().refuses_skew = refuse;
     }
 
+    /// From now on requests that are signed for another region than this are refused, as AWS and MinIO do.
+    pub fn mind_region(&self, region: &'static str) {
+        self.shared.bucket.state().region = Some(region);
+    }
+
     /// From now on puts are answered as in a bucket with versioning; older versions are not really kept.
     pub fn claim_versions(&self, versioned: bool) {
         self.shared.bucket.state().versioned = versioned;
@@ -204,7 +209,7 @@ async fn serve(
 ) {
     let Ok(listener) = TcpListener::from_std(listener) else { return };
     let mut builder = S3ServiceBuilder::new(shared.bucket.clone());
-    builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+    builder.set_auth(OneKey);
     let service = builder.build();
     loop {
         tokio::select! {
@@ -215,6 +220,22 @@ async fn serve(
                 }
             }
         }
+    }
+}
+
+/// Knows one key, and says of others what S3 says.
+struct OneKey;
+
+#[async_trait::async_trait]
+impl S3Auth for OneKey {
+    async fn get_secret_key(&self, access_key: &str) -> s3s::S3Result<SecretKey> {
+        if access_key == ACCESS_KEY {
+            return Ok(SECRET_KEY.into());
+        }
+        Err(s3s::s3_error!(
+            InvalidAccessKeyId,
+            "The AWS Access Key Id you provided does not exist in our records."
+        ))
     }
 }
 
@@ -286,7 +307,15 @@ async fn respond(
     }
     if shared.bucket.minds_time() {
         drop(request.into_body().collect().await);
-        return Ok(dated(error(403, "RequestTimeTooSkewed", None), &shared));
+        let message = "The difference between the request time and the current time is too large.";
+        return Ok(dated(answer(403, xml("RequestTimeTooSkewed", message, "")), &shared));
+    }
+    if let Some(region) = shared.bucket.other_region(request.headers().get(AUTHORIZATION)) {
+        drop(request.into_body().collect().await);
+        let message =
+            format!("The authorization header is malformed; the region is wrong; expecting '{region}'");
+        let more = format!("<Region>{region}</Region>");
+        return Ok(dated(answer(400, xml("AuthorizationHeaderMalformed", &message, &more)), &shared));
     }
     let range = request.headers().get(RANGE).cloned();
     let response =
@@ -329,13 +358,17 @@ fn answer(status: u16, text: String) -> Response {
     response
 }
 
+/// The body of an error.
+fn xml(code: &str, message: &str, more: &str) -> String {
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message>{more}</Error>"
+    )
+}
+
 fn error(status: u16, code: &str, retry_after: Option<&'static str>) -> Response {
     let body = match code {
         "" => String::new(),
-        code => format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>asked for by the \
-             test</Message></Error>"
-        ),
+        code => xml(code, "asked for by the test", ""),
     };
     let mut response = answer(status, body);
     if let Some(after) = retry_after {

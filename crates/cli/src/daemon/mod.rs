@@ -23,7 +23,7 @@ pub(crate) mod verifier;
 use crate::config::Config;
 use crate::signals;
 use crate::trouble::{Exit, Trouble};
-use crate::verbs::replicate::keep_trouble;
+use crate::verbs::replicate::{keep_trouble, synced};
 use crate::world::World;
 use control::{Bound, Control};
 use fleet::{Ended, Fleet, Refused};
@@ -222,8 +222,7 @@ impl Run {
         }
         let Some(error) = &ended.why else {
             let durable = member.view(&**self.fleet.clock()).status.durable;
-            let txid = durable.map_or_else(String::new, |txid| txid.to_string());
-            tracing::info!(db = %path, %txid, "replica sync complete");
+            synced(&member.database, durable);
             return;
         };
         let (what, event) = if ended.asked {

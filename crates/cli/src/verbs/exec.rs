@@ -10,7 +10,7 @@
 
 use super::door::{Door, Doorkeeper};
 use super::ready;
-use super::replicate::{keep_trouble, replicating_to, thread};
+use super::replicate::{keep_trouble, replicating_to, synced, thread};
 use super::watch::{self, Seen};
 use crate::child::{self, Running};
 use crate::config::{Config, Database};
@@ -537,7 +537,7 @@ impl House {
         }
         match end {
             Ok(status) => {
-                tracing::info!(%status, "the command has ended, litekeep shutting down");
+                tracing::info!(%status, "subprocess exited, litekeep shutting down");
                 self.exit = Exit(child::exit_code(status, &self.passed_on));
             }
             Err(error) => self.blame(Trouble::new("can't tell how the command ended").because(&error)),
@@ -554,8 +554,7 @@ impl House {
         let path = member.database.path.display();
         match why {
             None => {
-                let txid = member.node.status().txid.map_or_else(String::new, |txid| txid.to_string());
-                tracing::info!(db = %path, %txid, "replica sync complete");
+                synced(&member.database, member.node.status().txid);
             }
             Some(error) => {
                 let what = if ending {

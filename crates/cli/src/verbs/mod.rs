@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 mod door;
 mod exec;
 pub(crate) mod follow;
+mod input;
 mod interrupt;
 pub(crate) mod ltx;
 pub(crate) mod papers;
@@ -122,7 +123,10 @@ pub(crate) fn named(world: &World, parsed: &Parsed) -> Result<Named, Trouble> {
         }
         Some(database) => Ok(Named { replica: database.replica.clone(), database: Some(database) }),
         None => Err(Trouble::new(format!("{} is not in the configuration", path.display()))
-            .cause(format!("the configuration lists {known} databases, and this is none of them"))
+            .cause(match known {
+                1 => "the configuration lists one database, and this is another".to_owned(),
+                known => format!("the configuration lists {known} databases, and this is none of them"),
+            })
             .hint("`litekeep databases` lists them; a replica URL needs no configuration")),
     }
 }

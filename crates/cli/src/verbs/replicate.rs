@@ -4,7 +4,7 @@
 //! This file reads what is asked for and restores what is missing; the databases themselves are the daemon's business, or
 //! with a command, that of `exec`.
 
-use super::{exec, ready, restore};
+use super::{exec, input, ready, restore};
 use crate::config::{self, Config, Database};
 use crate::daemon;
 use crate::flags::{self, Flag, Parsed};
@@ -15,6 +15,7 @@ use crate::world::World;
 use litekeep::error::KeepError;
 use litekeep::local;
 use litekeep::restore::{Options, Outcome, Skipped};
+use litekeep_formats::Txid;
 use litekeep_store::ErrorKind;
 use litekeep_store::location::{ReplicaUrl, Settings};
 use std::sync::Arc;
@@ -38,6 +39,9 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     }
     for mapped in &config.mapped {
         tracing::info!("{mapped}");
+    }
+    for database in &config.databases {
+        input::check(&database.path)?;
     }
     for database in &config.databases {
         if database.restore_if_missing || parsed.on(&flags::RESTORE_IF_DB_NOT_EXISTS) {
@@ -146,13 +150,15 @@ fn restore_first(world: &World, database: &Database) -> Result<(), Trouble> {
 /// The line that people look for at a start.
 pub(crate) fn replicating_to(database: &Database) {
     let path = database.path.display();
+    let name = &database.replica_name;
     let interval = format!("{:?}", database.settings.sync_interval);
     match &database.replica {
         Settings::Directory(directory) => tracing::info!(
-            db = %path, r#type = "file", "sync-interval" = interval, path = %directory.display(), "replicating to"
+            db = %path, name, r#type = "file", "sync-interval" = interval, path = %directory.display(), "replicating to"
         ),
         Settings::S3(s3) => tracing::info!(
             db = %path,
+            name,
             r#type = "s3",
             "sync-interval" = interval,
             bucket = s3.bucket,
@@ -161,6 +167,15 @@ pub(crate) fn replicating_to(database: &Database) {
             endpoint = s3.endpoint.as_deref().unwrap_or_default(),
             "replicating to"
         ),
+    }
+}
+
+/// The last word about a database that ended well.
+pub(crate) fn synced(database: &Database, txid: Option<Txid>) {
+    let path = database.path.display();
+    match txid {
+        Some(txid) => tracing::info!(db = %path, %txid, "replica sync complete"),
+        None => tracing::info!(db = %path, "nothing was replicated"),
     }
 }
 

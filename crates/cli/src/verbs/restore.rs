@@ -43,6 +43,11 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
             return Err(Trouble::new("a replica URL needs -o: where shall the database go?"));
         }
     };
+    if options.output.is_dir() {
+        return Err(Trouble::new(format!("cannot restore, {} is a directory", options.output.display()))
+            .hint("name the file that the database is to be, with `-o`")
+            .exit(Exit(engine::exit::OUTPUT)));
+    }
     let settings = named
         .database
         .filter(|database| database.path == options.output)
@@ -118,7 +123,13 @@ pub(crate) fn perform(world: &World, replica: &Settings, options: &Options) -> R
 
 /// An error of the engine, for people.
 pub(super) fn trouble(error: &RestoreError) -> Trouble {
-    Trouble::new(error.to_string()).because(error).hint(error.hint()).exit(Exit(error.exit_code()))
+    let text = error.to_string();
+    let trouble = Trouble::new(&*text).because(error).exit(Exit(error.exit_code()));
+    match error {
+        // The store has said what to check, and knows it better.
+        RestoreError::Unreachable(_) if text.contains("(check ") || text.contains("clock is off") => trouble,
+        _ => trouble.hint(error.hint()),
+    }
 }
 
 fn step(bar: &Bar, options: &Options, progress: Progress) {

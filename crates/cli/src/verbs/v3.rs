@@ -191,11 +191,20 @@ fn generations_of(snapshots: &[Entry]) -> BTreeSet<V3Generation> {
     snapshots.iter().filter_map(id).collect()
 }
 
-/// A time between two, in whole seconds, as Go writes it: `67h22m31s`.
+/// A time between two, as 0.3 writes it: Go's way, cut to what means something: `67h22m31s`, `7.3s`, `-12ms`.
 fn lag(newest: TimestampMs, end: TimestampMs) -> String {
-    let seconds = (newest.0 - end.0) / 1000;
-    let (sign, all) = (if seconds < 0 { "-" } else { "" }, seconds.unsigned_abs());
-    let (hours, minutes, seconds) = (all / 3600, all / 60 % 60, all % 60);
+    let (sign, all) = (if newest < end { "-" } else { "" }, newest.0.abs_diff(end.0));
+    let ms = match all {
+        0..=1_000 => all,
+        1_001..=10_000 => all - all % 100,
+        _ => all - all % 1_000,
+    };
+    if (1..1_000).contains(&ms) {
+        return format!("{sign}{ms}ms");
+    }
+    let (hours, minutes, tenth) = (ms / 3_600_000, ms / 60_000 % 60, ms / 100 % 10);
+    let seconds =
+        (ms / 1_000 % 60).to_string() + &if tenth == 0 { String::new() } else { format!(".{tenth}") };
     match (hours, minutes) {
         (0, 0) => format!("{sign}{seconds}s"),
         (0, _) => format!("{sign}{minutes}m{seconds}s"),
@@ -223,10 +232,21 @@ mod tests {
 
     #[test]
     fn a_lag_is_told_as_go_tells_a_duration() {
-        for (seconds, text) in
-            [(0, "0s"), (59, "59s"), (60, "1m0s"), (3600, "1h0m0s"), (242_551, "67h22m31s"), (-61, "-1m1s")]
-        {
-            assert_eq!(lag(TimestampMs(seconds * 1000), TimestampMs(0)), text);
+        for (ms, text) in [
+            (0, "0s"),
+            (12, "12ms"),
+            (-12, "-12ms"),
+            (1000, "1s"),
+            (7345, "7.3s"),
+            (7045, "7s"),
+            (13_800, "13s"),
+            (59_999, "59s"),
+            (60_000, "1m0s"),
+            (3_600_000, "1h0m0s"),
+            (242_551_000, "67h22m31s"),
+            (-61_000, "-1m1s"),
+        ] {
+            assert_eq!(lag(TimestampMs(ms), TimestampMs(0)), text);
         }
     }
 }

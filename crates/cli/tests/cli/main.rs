@@ -1,9 +1,11 @@
 //! The `litekeep` program from outside: arguments in; exit code, stdout and stderr out.
 
 mod args;
+mod bad;
 mod config;
 mod daemon;
 mod doctor;
+mod guide;
 mod limits;
 mod listing;
 mod replicate;

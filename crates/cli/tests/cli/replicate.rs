@@ -254,7 +254,7 @@ fn r55_the_first_signal_does_not_cut_the_last_sync_short_after_a_command_has_end
     dir.write("r", "");
     insert(&dir.path("a.db"), 2);
     dir.write("go", "");
-    running.until("the command has ended").signal(Signal::TERM);
+    running.until("subprocess exited").signal(Signal::TERM);
     running.until("the last sync is under way").signal(Signal::TERM);
     running.ends(20).out_has("second signal received").err_has("the last changes of ");
 }

@@ -4,11 +4,16 @@ use rustix::process::{Pid, Signal};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+/// Whom tests run as that root starts, where what root may do is no answer.
+const NOBODY: u32 = 65_534;
 
 /// A temporary directory.
 pub(crate) struct Dir(tempfile::TempDir);
@@ -60,7 +65,16 @@ impl Dir {
 
     /// A run of `litekeep` in this directory, with nothing of the environment but `PATH`.
     pub(crate) fn litekeep<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> TestCommand {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_litekeep"));
+        self.run(env!("CARGO_BIN_EXE_litekeep"), args)
+    }
+
+    /// A run of any program in this directory, as [`Dir::litekeep`].
+    pub(crate) fn run<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(
+        &self,
+        program: &str,
+        args: I,
+    ) -> TestCommand {
+        let mut command = Command::new(program);
         command.args(args).current_dir(self.0.path()).env_clear().stdin(Stdio::null());
         command.env("HOME", self.0.path());
         TestCommand(command)
@@ -79,6 +93,36 @@ impl TestCommand {
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.0.env(name, value);
         self
+    }
+
+    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.0.arg(arg);
+        self
+    }
+
+    /// As a user who is not root, if it would be root's: root may read everything. What lies in its
+    /// directory becomes that user's, and a copy of the program goes into `place`, for the original may be out of reach.
+    pub(crate) fn as_nobody(self, place: &Dir) -> Self {
+        if !rustix::process::geteuid().is_root() {
+            return self;
+        }
+        let directory = self.0.get_current_dir().expect("a directory").to_owned();
+        for (path, mode) in [(&directory, 0o777), (&place.path("."), 0o755)] {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set");
+        }
+        for entry in fs::read_dir(&directory).expect("listed") {
+            std::os::unix::fs::chown(entry.expect("an entry").path(), Some(NOBODY), None)
+                .expect("given away");
+        }
+        let program = place.path("litekeep");
+        if !program.exists() {
+            fs::copy(self.0.get_program(), &program).expect("copied");
+        }
+        let mut command = Command::new(program);
+        command.args(self.0.get_args()).current_dir(directory).env_clear().stdin(Stdio::null());
+        command.envs(self.0.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.uid(NOBODY);
+        Self(command)
     }
 
     /// Runs it to its end and expects this exit code.

@@ -2,6 +2,7 @@
 //! Litestreams and a real S3 gateway as witnesses. Nothing of ours is linked in that decides anything.
 
 mod checkpoints;
+mod dropin;
 mod exec;
 mod follow;
 mod harness;
