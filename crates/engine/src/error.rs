@@ -177,6 +177,12 @@ pub enum KeepErrorKind {
     Bug,
 }
 
+/// No room on the disk, or none left of what this user or this file may take.
+pub(crate) fn is_no_room(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
 impl KeepError {
     /// See [`KeepErrorKind`].
     pub fn kind(&self) -> KeepErrorKind {
@@ -211,9 +217,9 @@ impl KeepError {
     /// Whether a local disk has no room left.
     pub fn is_disk_full(&self) -> bool {
         match self {
-            Self::Io { error, .. } => error.kind() == io::ErrorKind::StorageFull,
+            Self::Io { error, .. } => is_no_room(error),
             Self::Sqlite { error, .. } => error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
-            Self::Local(LocalError::Io { error, .. }) => error.kind() == io::ErrorKind::StorageFull,
+            Self::Local(LocalError::Io { error, .. }) => is_no_room(error),
             _ => false,
         }
     }

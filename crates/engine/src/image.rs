@@ -1,7 +1,8 @@
 //! Whole images of a database go straight to level 9, and are not rewritten through the levels (R36).
 //!
-//! An image that one put can carry is a slot with every page; its level-9 file is made from that slot. A larger one
-//! goes from the database to level 9 as a stream, behind an empty slot that took its number.
+//! An image of moderate size (`IMAGE_RAW_BYTES`) is a slot with every page; its level-9 file is made from that slot. A
+//! larger one, or one that the local disk has no room for, goes from the database to level 9 as a stream, behind an empty
+//! slot that took its number.
 
 use crate::error::KeepError;
 use crate::files::File;

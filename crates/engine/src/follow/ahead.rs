@@ -69,15 +69,15 @@ impl Ahead {
     }
 
     /// Looks at `next`, and at as many names behind it as the looks before give reason to; `sent` is now. Afterwards
-    /// `next` is known, but for a name that was missing while one behind it was there: that one must be asked again,
-    /// since the chain does not end there, and it may have come between the two answers.
+    /// `next` is known, unless it was missing while one behind it was there: it must be asked again, since it may have come
+    /// between the two answers. Returns whether a name was missing so: the chain does not end there.
     pub(super) fn look(
         &mut self,
         store: &dyn Store,
         next: Txid,
         parallelism: usize,
         sent: Duration,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let width = self.width.min(parallelism).max(1);
         self.clear();
         (self.next, self.sent) = (next, sent);
@@ -97,14 +97,14 @@ impl Ahead {
                 Ok(Some(front)) => self.fronts.push_back(front),
                 Ok(None) => {
                     self.ended = !answers.any(|answer| matches!(answer, Ok(Some(_))));
-                    return Ok(());
+                    return Ok(!self.ended);
                 }
                 // What came before it is good.
-                Err(_) if !self.fronts.is_empty() => return Ok(()),
+                Err(_) if !self.fronts.is_empty() => return Ok(false),
                 Err(error) => return Err(error),
             }
         }
         self.width = (width * 2).min(WIDTH_MAX);
-        Ok(())
+        Ok(false)
     }
 }

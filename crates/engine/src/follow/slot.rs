@@ -103,14 +103,21 @@ impl Follower {
                 return Ok((found, sent));
             }
             let now = self.env.clock.boot();
-            // Once more where it was missing and a later one was there; then it is asked alone.
-            self.ahead.look(&*self.env.store, txid, self.manner.parallelism, now)?;
+            // Once more where it was missing and a later one was there; then it is asked alone, and if it is still
+            // missing this is no tip.
+            if self.ahead.look(&*self.env.store, txid, self.manner.parallelism, now)? {
+                self.pace.doubt();
+            }
         }
     }
 
     /// The slot that begins with this.
     fn whole_slot(&mut self, txid: Txid, front: Chunk) -> Result<Found, KeepError> {
-        let Some(body) = self.body(txid, front)? else { return Ok(Found::Nothing) };
+        let Some(body) = self.body(txid, front)? else {
+            // It was there: what took its place lies further on.
+            self.pace.doubt();
+            return Ok(Found::Nothing);
+        };
         let decoded = self.decode(&body, |_, _| Ok(())).map_err(|trouble| self.trouble(txid, trouble))?;
         self.check(txid, body, decoded)
     }

@@ -25,7 +25,7 @@ pub(super) struct Timing {
     last_poke: Duration,
     idle: bool,
     /// See [`Replicator::aside_round`].
-    pub(super) aside: Option<Duration>,
+    pub(super) aside: Option<super::aside::Aside>,
 }
 
 impl Timing {
@@ -146,6 +146,7 @@ impl Replicator {
 
     /// Takes frames once; `false` if none is new. A broken chain is noted and mended in the next round.
     pub(super) fn take_once(&mut self, facts: &Facts) -> Result<bool, KeepError> {
+        assert!(self.edge().is_protected(), "BUG: frames are taken that nobody protects");
         let position = *self.pending().position();
         let advance = (self.env.decisions.advance)(facts, &position);
         // A writer that restarts the WAL shows new salts before its first frame, or for good if it fails there.

@@ -150,6 +150,8 @@ impl Replicator {
             Err(error) => {
                 self.chores.not_before = now + self.backoff(self.chores.failures.saturating_add(2));
                 self.chores.failures = self.chores.failures.saturating_add(1);
+                // One that was asked for is due by nothing but that.
+                self.chores.snapshot_wanted |= chore == Chore::Snapshot;
                 tracing::warn!(db = %self.path.display(), ?chore, %error, "a chore failed; trying it again later");
                 // Replication itself goes on: nothing here is worth ending it.
                 return Ok(());
@@ -159,7 +161,9 @@ impl Replicator {
         if let Some(catalog) = changed.hole {
             let known = |bad: &_| self.chores.bad.contains(bad);
             self.chores.bad.extend(changed.bad.filter(|bad| !known(bad)));
-            return self.hole_found(&catalog, now);
+            self.hole_found(&catalog, now)?;
+            self.chores.snapshot_wanted |= chore == Chore::Snapshot && self.chores.holes > 0;
+            return Ok(());
         }
         self.settle_chore(chore, &changed, now);
         self.chain.catalog = self.chain.catalog.without(&changed.gone);

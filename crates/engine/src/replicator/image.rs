@@ -3,7 +3,7 @@
 
 use super::start::position_of;
 use super::{Replicator, Report};
-use crate::error::KeepError;
+use crate::error::{KeepError, is_no_room};
 use crate::image;
 use crate::jobs::Reporter;
 use crate::local::SumsRecord;
@@ -16,7 +16,6 @@ use litekeep_core::restore::LtxFile;
 use litekeep_formats::crc::page_checksum;
 use litekeep_formats::ltx::Marks;
 use litekeep_formats::{Checksum, Txid};
-use std::io;
 use std::sync::Arc;
 
 /// An image that is not in level 9 yet.
@@ -49,7 +48,7 @@ impl Replicator {
         let next = self.chain.durable.map_or(Txid::FIRST, Txid::next);
         let txid = self.state.as_ref().map_or(next, |state| state.txid.next().max(next));
         let raw = u64::from(commit) * u64::from(facts.page_size.get());
-        let large = raw > limits::IMAGE_RAW_BYTES.min(self.slot_limit() / 2);
+        let large = self.no_room || raw > limits::IMAGE_RAW_BYTES.min(self.slot_limit() / 2);
         tracing::info!(db = %self.path.display(), %reason, %txid, pages = commit, "shipping a whole image");
         let database = self.write_sums(&scan, txid, commit)?;
         let before = Position::before_any_frame(facts.page_size);
@@ -65,6 +64,8 @@ impl Replicator {
             wal: slot::wal_span(&before, &position_of(&facts)),
         };
         let (head, built) = self.write_image(head, &scan).map_err(self.build_failed(txid))?;
+        // Asked again, the disk would only be filled again, and the application is on it as well.
+        self.no_room |= !large && head.marks.contains(Marks::CONTENT_IN_LEVEL_9);
         let large = head.marks.contains(Marks::CONTENT_IN_LEVEL_9);
         let record = SumsRecord { begun: txid, flushed: txid, commit };
         let sums = Sums::open(&*self.env.files, self.local.dir(), &record, facts.page_size);
@@ -97,7 +98,7 @@ impl Replicator {
         }
         match self.write_image_slot(head, Some(scan)) {
             Ok(built) => Ok((head, built)),
-            Err(BuildError::Io(error)) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(BuildError::Io(error)) if is_no_room(&error) => {
                 tracing::warn!(db = %self.path.display(), txid = %head.txid, "no room for a whole image; it goes up as a stream");
                 // What was written of it goes first: it is what the room went to.
                 self.env.files.remove(&self.local.slot(head.txid))?;

@@ -175,6 +175,8 @@ pub struct Replicator {
     away: Option<away::Away>,
     /// An image's level-9 file is on its way.
     image_busy: bool,
+    /// The local disk had no room for the slot of an image.
+    no_room: bool,
     staged: VecDeque<Staged>,
     unflushed: VecDeque<Txid>,
     /// The slot whose put (and, for an image, whose copy in level 9) is under way.
@@ -244,6 +246,7 @@ impl Replicator {
             image: None,
             away: None,
             image_busy: false,
+            no_room: false,
             staged: VecDeque::new(),
             unflushed: VecDeque::new(),
             putting: None,
@@ -421,6 +424,11 @@ impl Replicator {
             Ok(wait) => wait,
             Err(error) => self.pause_for(error)?,
         };
+        if self.timing.aside.is_some() {
+            // Nothing is protected: no frame may be taken, and a slot is built of frames.
+            self.start_put()?;
+            return Ok(look_again);
+        }
         let slot_due = match self.slot_round() {
             Ok(wait) => wait,
             Err(error) => self.pause_for(error)?,

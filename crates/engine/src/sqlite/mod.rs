@@ -86,78 +86,40 @@ impl Edge {
     /// SQLite's. A header that stays torn (its writer was killed there) is repaired by SQLite's own recovery, which
     /// a read on `ctl` starts; the held read transaction stays.
     pub(crate) fn facts(&self) -> SqliteResult<Option<Facts>> {
-        for round in 0..64 {
-            if let Some(facts) = self.facts_once()? {
-                return Ok(Some(facts));
-            }
-            if round == 40 {
-                match touch(&self.ctl) {
-                    Err(error) if !is_busy(&error) => return Err(error),
-                    _ => {}
-                }
-            } else if round > 8 {
-                std::thread::yield_now();
-            } else {
-                std::hint::spin_loop();
-            }
-        }
-        Ok(None)
+        facts(&self.ctl)
     }
 
-    fn facts_once(&self) -> SqliteResult<Option<Facts>> {
-        let copy = match raw::wal_index(&self.ctl) {
-            Ok(copy) => copy,
-            Err(ffi::SQLITE_NOTFOUND) => {
-                touch(&self.ctl)?;
-                return Ok(None);
-            }
-            Err(code) => return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)),
-        };
-        let Ok(index) = WalIndexHeader::parse(&copy) else { return Ok(None) };
-        // After recovery of an empty WAL the index knows neither page size nor page count.
-        let page_size = match index.page_size {
-            Some(size) => size,
-            None => self.page_size()?,
-        };
-        let pages = if index.mx_frame == 0 { self.page_count()? } else { index.n_page };
-        Ok(Some(Facts {
-            page_size,
-            mx_frame: index.mx_frame,
-            pages,
-            backfilled: index.n_backfill,
-            checksum: index.frame_checksum,
-            salts: index.salts,
-            change: index.i_change,
-        }))
-    }
-
-    /// Whether somebody has the checkpoint lock and has not begun to back-fill.
+    /// Whether a checkpointer is at work that does not back-fill just now: it waits for a reader or a writer, or is
+    /// about to begin.
     ///
     /// # Errors
     /// SQLite's.
     pub(crate) fn checkpointer_waits(&self) -> SqliteResult<bool> {
-        let failed = |code| rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
-        if !raw::checkpoint_is_locked(&self.ctl).map_err(failed)? {
-            return Ok(false);
-        }
-        let index = raw::wal_index(&self.ctl).map_err(failed)?;
-        Ok(WalIndexHeader::parse(&index).is_ok_and(|index| index.n_backfill_attempted <= index.n_backfill))
-    }
-
-    fn page_size(&self) -> SqliteResult<PageSize> {
-        let bytes: u32 = self.ctl.query_row("PRAGMA page_size", [], |row| row.get(0))?;
-        PageSize::new(bytes).ok_or(rusqlite::Error::IntegralValueOutOfRange(0, i64::from(bytes)))
-    }
-
-    fn page_count(&self) -> SqliteResult<u32> {
-        self.ctl.query_row("PRAGMA page_count", [], |row| row.get(0))
+        let free = |lock| {
+            raw::is_free(&self.ctl, lock)
+                .map_err(|code| rusqlite::Error::SqliteFailure(ffi::Error::new(code), None))
+        };
+        Ok(!free(raw::Lock::Checkpoint)? && free(raw::Lock::BackFill)?)
     }
 
     /// Begins protection where there is none yet.
     pub(crate) fn begin_hold(&mut self) -> SqliteResult<()> {
-        if !self.hold.open {
-            self.hold.begin()?;
-            self.hold.began = self.facts()?;
+        Self::begin(&self.ctl, &mut self.hold)
+    }
+
+    /// Begins to read. What was committed then must be known: with an index that cannot be read it is not begun.
+    fn begin(ctl: &Connection, reader: &mut Reader) -> SqliteResult<()> {
+        if reader.open {
+            return Ok(());
+        }
+        reader.begin()?;
+        match facts(ctl) {
+            Ok(Some(facts)) => reader.began = Some(facts),
+            other => {
+                reader.end();
+                return other
+                    .and(Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)));
+            }
         }
         Ok(())
     }
@@ -167,6 +129,11 @@ impl Edge {
         self.hold.end();
     }
 
+    /// Whether a read transaction keeps the WAL from being restarted unseen.
+    pub(crate) fn is_protected(&self) -> bool {
+        self.hold.open || self.next.open
+    }
+
     /// The facts when the held read transaction began.
     pub(crate) fn held_since(&self) -> Option<Facts> {
         self.hold.began
@@ -174,9 +141,7 @@ impl Edge {
 
     /// First half of a rotation: a second read transaction begins while the first still holds.
     pub(crate) fn begin_next(&mut self) -> SqliteResult<()> {
-        self.next.begin()?;
-        self.next.began = self.facts()?;
-        Ok(())
+        Self::begin(&self.ctl, &mut self.next)
     }
 
     /// Second half: the old read transaction ends, the new one is what holds.
@@ -252,6 +217,62 @@ impl Edge {
     pub(crate) fn scan(&self, path: &Path, vfs: Option<&str>) -> SqliteResult<Option<Scan>> {
         Scan::begin(self, connect(path, vfs)?)
     }
+}
+
+/// See [`Edge::facts`].
+fn facts(ctl: &Connection) -> SqliteResult<Option<Facts>> {
+    for round in 0..64 {
+        if let Some(facts) = facts_once(ctl)? {
+            return Ok(Some(facts));
+        }
+        if round == 40 {
+            match touch(ctl) {
+                Err(error) if !is_busy(&error) => return Err(error),
+                _ => {}
+            }
+        } else if round > 8 {
+            std::thread::yield_now();
+        } else {
+            std::hint::spin_loop();
+        }
+    }
+    Ok(None)
+}
+
+fn facts_once(ctl: &Connection) -> SqliteResult<Option<Facts>> {
+    let copy = match raw::wal_index(ctl) {
+        Ok(copy) => copy,
+        Err(ffi::SQLITE_NOTFOUND) => {
+            touch(ctl)?;
+            return Ok(None);
+        }
+        Err(code) => return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)),
+    };
+    let Ok(index) = WalIndexHeader::parse(&copy) else { return Ok(None) };
+    // After recovery of an empty WAL the index knows neither page size nor page count.
+    let page_size = match index.page_size {
+        Some(size) => size,
+        None => page_size(ctl)?,
+    };
+    let pages = if index.mx_frame == 0 { page_count(ctl)? } else { index.n_page };
+    Ok(Some(Facts {
+        page_size,
+        mx_frame: index.mx_frame,
+        pages,
+        backfilled: index.n_backfill,
+        checksum: index.frame_checksum,
+        salts: index.salts,
+        change: index.i_change,
+    }))
+}
+
+fn page_size(ctl: &Connection) -> SqliteResult<PageSize> {
+    let bytes: u32 = ctl.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+    PageSize::new(bytes).ok_or(rusqlite::Error::IntegralValueOutOfRange(0, i64::from(bytes)))
+}
+
+fn page_count(ctl: &Connection) -> SqliteResult<u32> {
+    ctl.query_row("PRAGMA page_count", [], |row| row.get(0))
 }
 
 impl Reader {

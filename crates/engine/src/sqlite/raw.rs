@@ -1,4 +1,4 @@
-//! The unsafe edge: SQLite's own mapping of the WAL index and one of its locks, and nothing else.
+//! The unsafe edge: SQLite's own mapping of the WAL index and two of its locks, and nothing else.
 //!
 //! The index (`-shm`) is never opened as a file: closing any descriptor of it would drop this process's locks. It is
 //! read where SQLite has it mapped, through the file object that `SQLITE_FCNTL_FILE_POINTER` hands out.
@@ -12,9 +12,6 @@ use std::sync::atomic::{Ordering, fence};
 
 /// Bytes of the first block of the WAL index, as SQLite maps it.
 const BLOCK: i32 = 32 * 1024;
-
-/// Which of the index's locks a checkpointer holds while it works (`WAL_CKPT_LOCK`).
-const CHECKPOINT_LOCK: i32 = 1;
 
 /// A copy of the front of the WAL index, taken from SQLite's mapping, or the SQLite error code that forbade it.
 ///
@@ -36,25 +33,40 @@ pub(crate) fn wal_index(connection: &Connection) -> Result<[u8; WalIndex::LEN], 
     Ok(copy)
 }
 
-/// Whether another connection has the checkpoint lock. It is asked by taking that lock and giving it back at once: a
-/// checkpoint that begins in that moment is told that another one runs. The SQLite error code if that cannot be done.
-pub(crate) fn checkpoint_is_locked(connection: &Connection) -> Result<bool, i32> {
+/// Locks of the WAL index, by their place there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lock {
+    /// Whoever checkpoints has it exclusively (`WAL_CKPT_LOCK`).
+    Checkpoint,
+    /// Whoever back-fills has it exclusively, readers of the database file alone share it (`WAL_READ_LOCK(0)`).
+    BackFill,
+}
+
+/// Whether nobody else has a lock exclusively. It is asked by taking the lock and giving it back at once, so a checkpoint
+/// that wants it in that moment is told that it is taken. The SQLite error code if that cannot be done.
+///
+/// The connection must be in no transaction.
+pub(crate) fn is_free(connection: &Connection, lock: Lock) -> Result<bool, i32> {
     let file = file_of(connection)?;
     let methods = methods_of(file)?;
+    let (at, kind) = match lock {
+        Lock::Checkpoint => (1, ffi::SQLITE_SHM_EXCLUSIVE),
+        Lock::BackFill => (3, ffi::SQLITE_SHM_SHARED),
+    };
     // SAFETY: `methods` is the live table of `file`; xShmLock exists from version 2 of the table on, which is checked.
-    let lock = match unsafe { ((*methods).iVersion, (*methods).xShmLock) } {
-        (2.., Some(lock)) => lock,
+    let ask = match unsafe { ((*methods).iVersion, (*methods).xShmLock) } {
+        (2.., Some(ask)) => ask,
         _ => return Err(ffi::SQLITE_NOTFOUND),
     };
-    // SAFETY: the connection is in no checkpoint, so it does not have this lock, and has none after the second call.
-    // That call cannot fail: it gives back what the first one took.
+    // SAFETY: a connection in no transaction has none of these locks, and has none after the second call, which gives
+    // back what the first one took and so cannot fail.
     unsafe {
-        match lock(file, CHECKPOINT_LOCK, 1, ffi::SQLITE_SHM_LOCK | ffi::SQLITE_SHM_EXCLUSIVE) {
+        match ask(file, at, 1, ffi::SQLITE_SHM_LOCK | kind) {
             ffi::SQLITE_OK => {
-                let _ = lock(file, CHECKPOINT_LOCK, 1, ffi::SQLITE_SHM_UNLOCK | ffi::SQLITE_SHM_EXCLUSIVE);
-                Ok(false)
+                let _ = ask(file, at, 1, ffi::SQLITE_SHM_UNLOCK | kind);
+                Ok(true)
             }
-            ffi::SQLITE_BUSY => Ok(true),
+            ffi::SQLITE_BUSY => Ok(false),
             code => Err(code),
         }
     }

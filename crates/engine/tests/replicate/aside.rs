@@ -199,7 +199,8 @@ fn r12_a_checkpointer_that_has_the_lock_we_wait_for_is_let_through() {
 
 #[test]
 fn r12_a_checkpointer_that_waits_for_a_read_mark_which_was_renewed_is_let_through() {
-    for (mode, rotations) in [("FULL", 1), ("FULL", 2), ("RESTART", 1), ("RESTART", 2)] {
+    let modes = ["FULL", "RESTART", "TRUNCATE"];
+    for (mode, rotations) in modes.into_iter().flat_map(|mode| [(mode, 1), (mode, 2)]) {
         let case = format!("{mode} after {rotations}");
         let rig = Rig::new();
         let (writer, old, new) = (rig.app(), rig.app(), rig.app());
@@ -229,6 +230,35 @@ fn r12_a_checkpointer_that_waits_for_a_read_mark_which_was_renewed_is_let_throug
         assert_eq!(driven.replicator.status().breaks, 0, "{case}: nothing was committed meanwhile");
         insert(&writer, 1);
         driven.hear();
+        rig.assert_restores();
+    }
+}
+
+#[test]
+fn r12_what_is_committed_while_a_checkpointer_is_let_through_is_found_again() {
+    for mode in ["FULL", "RESTART", "TRUNCATE"] {
+        let rig = Rig::new();
+        let (writer, other) = (rig.app(), rig.app());
+        insert(&writer, 20);
+        let mut driven = Driven::new(&rig);
+        driven.hear();
+        insert(&writer, 1);
+        driven.hear();
+        // It has the checkpoint lock and waits for a writer; nothing forbids that one to commit.
+        writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+        writer.execute("UPDATE t SET v = randomblob(100)", []).unwrap();
+        let checkpointer = Checkpointer::begin(&rig.path(), mode);
+        assert!(checkpointer.had_to_wait(), "{mode}: this is another test");
+        driven.hear();
+        done(&writer);
+        while !checkpointer.is_done() {
+            checkpointer.try_again();
+        }
+        // The WAL begins anew, and nobody looked since.
+        insert(&other, 3);
+        let ticket = driven.replicator.ask();
+        driven.hear();
+        assert!(driven.replicator.answered(ticket), "{mode}");
         rig.assert_restores();
     }
 }
