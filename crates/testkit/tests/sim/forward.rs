@@ -18,6 +18,11 @@ use testkit::random::SeededRandom;
 
 pub(crate) const DATABASE: &str = "/data/app.db";
 
+/// Nothing is merged meanwhile, so that whoever follows goes slot by slot.
+fn settings() -> Settings {
+    Settings { levels: vec![Duration::from_secs(3600)], ..Settings::default() }
+}
+
 /// Runs each job at once.
 struct AtOnce;
 
@@ -77,7 +82,7 @@ impl Scene {
             let stepped = match &mut follower {
                 None => {
                     let env = self.env(&process, &vfs, seed);
-                    let opened = Follower::open(env, &Settings::default(), manner, Path::new(DATABASE));
+                    let opened = Follower::open(env, &settings(), manner, Path::new(DATABASE));
                     opened.map(|opened| follower = Some(opened)).map(|()| false)
                 }
                 Some(follower) if returning => follower.bring_back().map(|aside| {
@@ -103,7 +108,7 @@ impl Scene {
         let process = disk.process();
         let vfs = Vfs::new(&process);
         let env = self.env(&process, &vfs, seed);
-        let Ok(mut engine) = Replicator::open(env, Settings::default(), Path::new(DATABASE)) else {
+        let Ok(mut engine) = Replicator::open(env, settings(), Path::new(DATABASE)) else {
             assert!(disk.is_dead(), "the engine does not open");
             return Status::default();
         };
