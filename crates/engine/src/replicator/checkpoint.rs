@@ -17,6 +17,8 @@ pub(super) struct Timing {
     not_before: Duration,
     failures: u32,
     last: Duration,
+    /// When files were written to last.
+    wrote: Duration,
 }
 
 /// How long a foreign checkpointer is given before we try again: without and with the write lock.
@@ -47,7 +49,8 @@ impl Replicator {
         }
         let began = self.env.clock.boot();
         let tried = self.checkpoint();
-        let took = self.env.clock.boot().saturating_sub(began);
+        self.checkpointing.wrote = self.env.clock.boot();
+        let took = self.checkpointing.wrote.saturating_sub(began);
         self.shared.update(|status| status.checkpoints.add(tried.is_ok(), took));
         Ok(self.checkpoint_tried(tried?, now))
     }
@@ -68,6 +71,11 @@ impl Replicator {
         }
         timing.not_before = now + if timing.failures > 100 { Duration::from_secs(1) } else { pause };
         timing.not_before - now
+    }
+
+    /// When files were written to last, of which a notification may be on its way.
+    pub(super) fn last_wrote(&self) -> Duration {
+        self.checkpointing.wrote
     }
 
     /// When the next attempt may be made.
@@ -171,6 +179,7 @@ impl Replicator {
         if len.is_some_and(|len| len >= large) && taken {
             self.stage()?;
             self.edge().checkpoint_truncate().map_err(self.sqlite())?;
+            self.checkpointing.wrote = self.env.clock.boot();
         }
         Ok(())
     }
