@@ -17,6 +17,8 @@ pub(super) struct Timing {
     not_before: Duration,
     failures: u32,
     last: Duration,
+    /// The write lock was tried for in vain: not again before this time.
+    lock_not_before: Duration,
     /// When files were written to last.
     wrote: Duration,
 }
@@ -110,6 +112,9 @@ impl Replicator {
     fn checkpoint_locked(&mut self, left: u32) -> Result<u32, KeepError> {
         // Most of the copying before the lock: under it only what was committed since. Behind a long backlog a round
         // takes only a slot's worth, so the rest is taken here.
+        if self.env.clock.boot() < self.checkpointing.lock_not_before {
+            return Ok(left);
+        }
         let facts = self.facts_now()?;
         while self.take_once(&facts)? {}
         if self.broken.is_some() {
@@ -120,6 +125,8 @@ impl Replicator {
         let (pending, local) = (self.pending.as_mut(), &self.local);
         pending.map(|pending| pending.tail(local)).transpose().map_err(io)?;
         if !self.take_write_lock().map_err(self.sqlite())? {
+            // One long transaction has it. Whoever steps this database steps others as well.
+            self.checkpointing.lock_not_before = self.env.clock.boot() + limits::WRITE_LOCK_TRIES;
             return Ok(left);
         }
         let result = self.while_locked(left);
