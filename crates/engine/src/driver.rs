@@ -2,10 +2,13 @@
 //!
 //! A replicator is stepped by one worker at a time, when its time has come or something came for it: a report of a job,
 //! a file event, a request. What blocks for long runs as a job; what blocks for a while in a step (the two seconds of a
-//! write lock, a comparison of pages, a sync of the disk) keeps one worker, and the others go on with the rest. It knows
-//! nothing of what a step does.
+//! write lock, a comparison of pages, a sync of the disk) keeps one worker, and the others go on with the rest. For what
+//! goes through a large database there are fewer turns than workers. It knows nothing of what a step does.
 
 mod queue;
+mod turns;
+
+pub(crate) use turns::{LARGE, Turn, Turns};
 
 use crate::error::KeepError;
 use crate::keeper::{Keeper, real_path};
@@ -31,6 +34,8 @@ pub struct Driver {
     workers: Vec<JoinHandle<()>>,
     /// `None` where the system has no notification left.
     watch: Option<Watch>,
+    /// At what goes through a large database.
+    turns: Turns,
 }
 
 struct Inner {
@@ -80,7 +85,8 @@ impl Driver {
         let watch =
             Watch::start().inspect_err(|error| tracing::warn!(%error, "no file notification here")).ok();
         let inner = Arc::new(Inner { clock, desk: Mutex::default(), changed: Condvar::new() });
-        let mut driver = Self { inner, workers: Vec::new(), watch };
+        let turns = Turns::new((workers / 2).max(1));
+        let mut driver = Self { inner, workers: Vec::new(), watch, turns };
         for _ in 0..workers {
             let inner = Arc::clone(&driver.inner);
             let worker = std::thread::Builder::new().name("replicate".to_owned());
@@ -112,6 +118,7 @@ impl Driver {
             })
             .ok();
         replicator.set_polling(watcher.is_none());
+        replicator.take_turns(self.turns.clone());
         let member = self.seat(replicator, &shared);
         Ok(Keeper::of(Arc::clone(self), member, shared, Box::new(poke), database, watcher))
     }

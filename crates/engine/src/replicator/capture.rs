@@ -52,6 +52,9 @@ impl Timing {
 /// Under load: the least time between two looks.
 const COALESCE: Duration = Duration::from_millis(1);
 
+/// How long to wait for a turn at comparing a large database.
+const NO_TURN: Duration = Duration::from_millis(100);
+
 impl Replicator {
     /// One look at the database; returns when to look again.
     pub(super) fn capture_round(&mut self) -> Result<Duration, KeepError> {
@@ -73,8 +76,10 @@ impl Replicator {
             return Ok(Duration::from_millis(10));
         }
         self.assess_anew()?;
-        if let Some(reason) = self.broken {
-            self.mend(reason)?;
+        if let Some(reason) = self.broken
+            && !self.mend(reason)?
+        {
+            return Ok(NO_TURN);
         }
         let asked = self.shared.asked();
         let changed = self.take_new_frames()?;

@@ -17,6 +17,10 @@ pub(super) struct Timing {
     not_before: Duration,
     failures: u32,
     last: Duration,
+    /// The write lock was tried for in vain: not again before this time.
+    lock_not_before: Duration,
+    /// When files were written to last.
+    wrote: Duration,
 }
 
 /// How long a foreign checkpointer is given before we try again: without and with the write lock.
@@ -50,7 +54,8 @@ impl Replicator {
         }
         let began = self.env.clock.boot();
         let tried = self.checkpoint();
-        let took = self.env.clock.boot().saturating_sub(began);
+        self.checkpointing.wrote = self.env.clock.boot();
+        let took = self.checkpointing.wrote.saturating_sub(began);
         self.shared.update(|status| status.checkpoints.add(tried.is_ok(), took));
         Ok(self.checkpoint_tried(tried?, now))
     }
@@ -71,6 +76,11 @@ impl Replicator {
         }
         timing.not_before = now + if timing.failures > 100 { Duration::from_secs(1) } else { pause };
         timing.not_before - now
+    }
+
+    /// When files were written to last, of which a notification may be on its way.
+    pub(super) fn last_wrote(&self) -> Duration {
+        self.checkpointing.wrote
     }
 
     /// When the next attempt may be made.
@@ -105,6 +115,9 @@ impl Replicator {
     fn checkpoint_locked(&mut self, left: u32) -> Result<u32, KeepError> {
         // Most of the copying before the lock: under it only what was committed since. Behind a long backlog a round
         // takes only a slot's worth, so the rest is taken here.
+        if self.env.clock.boot() < self.checkpointing.lock_not_before {
+            return Ok(left);
+        }
         let facts = self.facts_now()?;
         while self.take_once(&facts)? {}
         if self.broken.is_some() {
@@ -131,6 +144,8 @@ impl Replicator {
         while !self.edge().try_write_lock().map_err(self.sqlite())? {
             let now = self.env.clock.boot();
             if now >= deadline {
+                // One long transaction has it. Whoever steps this database steps others as well.
+                self.checkpointing.lock_not_before = now + limits::WRITE_LOCK_TRIES;
                 return Ok(false);
             }
             if now >= aside {
@@ -188,6 +203,7 @@ impl Replicator {
         if len.is_some_and(|len| len >= large) && taken {
             self.stage()?;
             self.edge().checkpoint_truncate().map_err(self.sqlite())?;
+            self.checkpointing.wrote = self.env.clock.boot();
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use super::Replicator;
 use super::start::position_of;
+use crate::driver::{LARGE, Turn};
 use crate::error::KeepError;
 use crate::slot::BuildError;
 use litekeep_core::assess::BreakReason;
@@ -9,9 +10,18 @@ use litekeep_core::limits;
 use litekeep_formats::crc::page_checksum;
 
 impl Replicator {
-    /// Finds out what the slots lack, and makes it pending; a whole image where there is nothing to compare with.
-    pub(super) fn mend(&mut self, reason: BreakReason) -> Result<(), KeepError> {
+    /// Finds out what the slots lack, and makes it pending; a whole image where there is nothing to compare with. `false`
+    /// if it is not this database's turn yet.
+    pub(super) fn mend(&mut self, reason: BreakReason) -> Result<bool, KeepError> {
         let facts = self.facts_now()?;
+        let bytes = u64::from(facts.pages) * u64::from(facts.page_size.get());
+        let _turn: Option<Turn> = match &self.turns {
+            Some(turns) if bytes >= LARGE => match turns.take() {
+                None => return Ok(false),
+                turn => turn,
+            },
+            _ => None,
+        };
         let comparable = self.sums.is_some()
             && self.state.as_ref().is_some_and(|state| state.page_size == facts.page_size)
             && reason != BreakReason::PageSize;
@@ -19,7 +29,8 @@ impl Replicator {
             self.build_image(reason)?;
         }
         self.broken = None;
-        self.refresh_file_id()
+        self.refresh_file_id()?;
+        Ok(true)
     }
 
     /// A file that took the old one's place is the one that the state speaks of from now on.

@@ -26,6 +26,7 @@ pub use status::{Health, Status, Work};
 pub(crate) use claim::closed_without;
 pub(crate) use status::Shared;
 
+use crate::driver::Turns;
 use crate::error::KeepError;
 use crate::jobs::{Job, Mailbox, Reporter, Spawner};
 use crate::local::{Local, State};
@@ -189,6 +190,8 @@ pub struct Replicator {
     timing: capture::Timing,
     checkpointing: checkpoint::Timing,
     parking: park::Parking,
+    /// What is shared with the other databases of the process.
+    turns: Option<Turns>,
     chores: chores::Chores,
     stopping: Stopping,
     /// The question of a stop: everything that was committed before it.
@@ -257,6 +260,7 @@ impl Replicator {
             timing: capture::Timing::default(),
             checkpointing: checkpoint::Timing::default(),
             parking: park::Parking::default(),
+            turns: None,
             chores: chores::Chores::default(),
             stopping: Stopping::No,
             last_words: 0,
@@ -352,6 +356,11 @@ impl Replicator {
 
     pub(crate) fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
+    }
+
+    /// What goes through the whole of a large database waits for a turn from here on.
+    pub(crate) fn take_turns(&mut self, turns: Turns) {
+        self.turns = Some(turns);
     }
 
     /// Whether file notification is not to be relied on from here on.

@@ -33,7 +33,8 @@ struct Parked {
     noticed: bool,
 }
 
-/// The last event must be this old: our own back-fill makes some.
+/// The last event, and whatever of ours may bring one (the back-fill), must be this old: an event ends parking, and what
+/// ends with an event of its own would go on for ever.
 const SETTLE: Duration = Duration::from_millis(100);
 
 /// How long the event of a change that a look has found may be on its way.
@@ -86,7 +87,7 @@ impl Replicator {
     pub(super) fn park_round(&mut self) -> Result<Duration, KeepError> {
         let now = self.env.clock.boot();
         let Some(left) = self.idle_left(now) else { return Ok(Duration::MAX) };
-        let settled = self.timing.last_poke() + SETTLE;
+        let settled = self.timing.last_poke().max(self.last_wrote()) + SETTLE;
         let left = left.max(settled.saturating_sub(now));
         if !left.is_zero() {
             return Ok(left);
