@@ -155,6 +155,11 @@ pub(crate) static FOLLOW_INTERVAL: Flag =
 pub(crate) static GENERATION: Flag =
     Flag::taking("generation", "HEX", "restore this generation of a v0.3 backup (16 hex digits)");
 
+pub(crate) static INDEX: Flag = Flag::taking(
+    "index",
+    "HEX",
+    "restore the v0.3 backup of -generation to the end of this WAL (8 hex digits)",
+);
 pub(crate) static OF_GENERATION: Flag =
     Flag::taking("generation", "HEX", "list this generation of a v0.3 backup only (16 hex digits)");
 pub(crate) static RESET_DRY_RUN: Flag =
@@ -240,6 +245,7 @@ pub(crate) static VERBS: &[Verb] = &[
             &TXID,
             &TIMESTAMP,
             &GENERATION,
+            &INDEX,
             &FOLLOW,
             &FOLLOW_INTERVAL,
             &IF_DB_NOT_EXISTS,

@@ -194,9 +194,13 @@ pub(crate) fn keep_trouble(what: &str, error: &KeepError) -> Trouble {
         _ => Exit::FAILED,
     };
     let trouble = Trouble::new(what).because(error).exit(exit);
-    match error.hint() {
-        Some(hint) => trouble.hint(hint),
-        None => trouble,
+    match (error, error.hint()) {
+        (KeepError::NoCreateOnly(_), _) => trouble.hint(
+            "choose a store that honours If-None-Match (`litekeep doctor` tells); or if nobody else ever writes there, say so \
+             with -single-writer, or with `single-writer: true` in the configuration",
+        ),
+        (_, Some(hint)) => trouble.hint(hint),
+        (_, None) => trouble,
     }
 }
 

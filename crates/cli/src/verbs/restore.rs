@@ -390,6 +390,7 @@ fn options(parsed: &Parsed) -> Result<Options, Trouble> {
             "-txid names a state of an LTX chain, -generation a v0.3 backup: give one of them",
         ));
     }
+    let v3_index = v3_index(parsed)?;
     let parallelism = parsed.text(&flags::PARALLELISM).and_then(|text| text.parse().ok());
     let integrity = match parsed.text(&flags::INTEGRITY_CHECK) {
         Some("auto") => IntegrityCheck::Auto,
@@ -401,6 +402,7 @@ fn options(parsed: &Parsed) -> Result<Options, Trouble> {
     Ok(Options {
         target,
         generation,
+        v3_index,
         force: parsed.on(&flags::FORCE),
         if_db_not_exists: parsed.on(&flags::IF_DB_NOT_EXISTS),
         if_replica_exists: parsed.on(&flags::IF_REPLICA_EXISTS),
@@ -411,4 +413,21 @@ fn options(parsed: &Parsed) -> Result<Options, Trouble> {
             .ok_or_else(|| wrong(&flags::PARALLELISM, "a number from 1 to 64"))?,
         ..Options::new(PathBuf::new())
     })
+}
+
+/// 0.3's `-index`, with the rules that it had there.
+fn v3_index(parsed: &Parsed) -> Result<Option<u32>, Trouble> {
+    let Some(text) = parsed.given(&flags::INDEX) else { return Ok(None) };
+    if parsed.given(&flags::GENERATION).is_none() {
+        return Err(Trouble::new(
+            "-index needs -generation: it names a WAL of one generation of a v0.3 backup",
+        ));
+    }
+    if parsed.given(&flags::TIMESTAMP).is_some() {
+        return Err(Trouble::new("-index and -timestamp can't both be given"));
+    }
+    let hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let index = u32::from_str_radix(text, 16).ok().filter(|_| hex);
+    let wrong = || Trouble::new(format!("-index: `{text}` is not the number of a WAL, up to 8 hex digits"));
+    index.map(Some).ok_or_else(wrong)
 }

@@ -297,12 +297,12 @@ fn requests_text(requests: &RequestsRow) -> String {
     let rows = [
         ("puts of slots", requests.slot_puts, "as many as came a day so far"),
         ("puts of levels", requests.level_puts, "one for each interval of a level and of snapshots, at most"),
-        ("looks", requests.looks, "two for a higher claim with each put, or as often as the settings say"),
+        ("looks", requests.looks, "one for a higher claim with each put, or as often as the settings say"),
         ("reads", requests.reads, "each file once to be merged, snapshots from the one before"),
         (
             "listings",
             requests.listings,
-            "every level for a round of retention, one in 15 s at most; for a put after a minute's pause",
+            "one for each round of retention, when slots have gathered; for a put after a minute's pause",
         ),
         ("deletes", requests.deletes, "what is put is deleted one day"),
     ];

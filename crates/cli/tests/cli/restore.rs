@@ -93,6 +93,38 @@ fn a_v3_backup_restores_by_generation_and_by_time() {
 }
 
 #[test]
+fn a_v3_backup_restores_to_the_end_of_each_wal_that_is_named() {
+    let dir = Dir::new();
+    let replica = url(&dir.fixture("v3-basic"));
+    let sets = &manifest()["sets"]["v3-basic"]["restore"];
+    for (generation, set) in sets.as_object().expect("generations") {
+        for (index, expected) in set["after_index"].as_object().expect("indexes") {
+            let out = format!("{generation}-{index}.db");
+            let index = ["-index", index.trim_start_matches('0')];
+            let index = if index[1].is_empty() { ["-index", "0"] } else { index };
+            let args = ["restore", "-generation", generation, index[0], index[1], "-o", &out, &replica];
+            dir.litekeep(args).exits(0);
+            assert_eq!(digest(&dir.path(&out)), expected["sha256"], "{out}");
+        }
+    }
+    for (flags, why) in [
+        (&["-index", "1"][..], "-index needs -generation"),
+        (&["-generation", "8492e2dddad4a752", "-index", "+1"], "is not the number of a WAL"),
+        (&["-generation", "8492e2dddad4a752", "-index", "123456789"], "is not the number of a WAL"),
+        (
+            &["-generation", "8492e2dddad4a752", "-index", "1", "-timestamp", "2020-01-01T00:00:00Z"],
+            "-index and -timestamp can't both be given",
+        ),
+    ] {
+        let args = ["restore"].iter().chain(flags).copied().chain(["-o", "x.db", replica.as_str()]);
+        dir.litekeep(args).exits(1).err_has(why);
+    }
+    let missing = ["restore", "-generation", "8492e2dddad4a752", "-index", "77", "-o", "x.db", &replica];
+    dir.litekeep(missing).exits_not(0);
+    assert!(!dir.path("x.db").exists());
+}
+
+#[test]
 fn an_empty_replica_is_its_own_outcome() {
     let dir = Dir::new();
     fs::create_dir(dir.path("r")).expect("made");
