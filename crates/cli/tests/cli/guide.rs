@@ -193,7 +193,7 @@ impl Container {
     fn entrypoint(&self, words: &[&str]) -> TestCommand {
         let script = root().join("deploy/litekeep/entrypoint.sh");
         let path = format!("{}:/usr/bin:/bin", self.dir.path("bin").display());
-        let command = self.dir.run("sh", &[script.to_str().expect("UTF-8")]).env("PATH", &path);
+        let command = self.dir.run("sh", [script.to_str().expect("UTF-8")]).env("PATH", &path);
         let command = command.env("DB_PATH", "disk/app.db").env("REPLICA_URL", &self.replica);
         words.iter().fold(command, |command, word| command.arg(word))
     }

@@ -102,7 +102,7 @@ impl TestCommand {
 
     /// As a user who is not root, if it would be root's: root may read everything. What lies in its
     /// directory becomes that user's, and a copy of the program goes into `place`, for the original may be out of reach.
-    pub(crate) fn as_nobody(self, place: &Dir) -> Self {
+    pub(crate) fn of_nobody(self, place: &Dir) -> Self {
         if !rustix::process::geteuid().is_root() {
             return self;
         }
