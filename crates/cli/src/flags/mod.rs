@@ -559,6 +559,26 @@ mod tests {
     }
 
     #[test]
+    fn every_command_and_flag_is_in_the_table_of_differences() {
+        let table = include_str!("../../../../COMPAT.md");
+        for verb in VERBS {
+            let name = format!("`{}`", verb.name);
+            let of_it = |line: &&str| {
+                line.starts_with('|') && line.split('|').nth(1).is_some_and(|what| what.contains(&name))
+            };
+            let rows = table.lines().filter(of_it).collect::<Vec<_>>().join("\n");
+            assert!(!rows.is_empty(), "COMPAT.md has no row for {name}");
+            for flag in verb.flags {
+                assert!(
+                    rows.contains(&format!("`-{}`", flag.name)),
+                    "COMPAT.md lacks -{} of {name}",
+                    flag.name
+                );
+            }
+        }
+    }
+
+    #[test]
     fn the_nearest_word_is_near() {
         let known = ["replicate", "restore", "status"];
         for (word, near) in [

@@ -93,9 +93,24 @@ fn as_flag(arg: &str) -> Option<(&str, Option<&str>)> {
     })
 }
 
+/// Flags of a Litestream that are not here: the command, the flag, and what to do instead.
+const NOT_HERE: &[(&str, &str, &str)] = &[
+    (
+        "restore",
+        "index",
+        "-timestamp restores a v0.3 backup to a point in time, -generation to the end of a generation",
+    ),
+    ("restore", "v", "LOG_LEVEL=debug in the environment says more"),
+    ("replicate", "enforce-retention", "what retention lets go is deleted while `litekeep replicate` runs"),
+];
+
 fn find(verb: &Verb, name: &str) -> Result<&'static Flag, Trouble> {
     verb.flags.iter().copied().find(|flag| flag.name == name).ok_or_else(|| {
         let trouble = usage(verb, format!("flag provided but not defined: -{name}"));
+        if let Some((_, _, instead)) = NOT_HERE.iter().find(|(of, flag, _)| *of == verb.name && *flag == name)
+        {
+            return trouble.hint(*instead);
+        }
         match nearest(name, verb.flags.iter().map(|flag| flag.name)) {
             Some(near) => trouble.hint(format!("did you mean -{near}?")),
             None => trouble,

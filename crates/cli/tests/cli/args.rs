@@ -61,6 +61,23 @@ fn an_unknown_flag_names_the_nearest() {
 }
 
 #[test]
+fn a_flag_of_a_litestream_that_is_not_here_is_told_with_what_to_do_instead() {
+    let dir = Dir::new();
+    for (args, flag, instead) in [
+        (&["restore", "-index", "a", "x"] as &[&str], "-index", "-timestamp"),
+        (&["restore", "-v", "x"], "-v", "LOG_LEVEL=debug"),
+        (
+            &["replicate", "-once", "-enforce-retention"],
+            "-enforce-retention",
+            "while `litekeep replicate` runs",
+        ),
+    ] {
+        let seen = dir.litekeep(args).exits(1).err_has(&format!("not defined: {flag}"));
+        assert!(seen.err().contains("Hint: ") && seen.err().contains(instead), "{}", seen.all());
+    }
+}
+
+#[test]
 fn a_version_is_printed() {
     let dir = Dir::new();
     assert_eq!(dir.litekeep(["version"]).exits(0).out(), format!("{}\n", env!("CARGO_PKG_VERSION")));

@@ -54,7 +54,7 @@ impl Scene {
     fn run(&self, args: &[&str], code: i32) -> Seen {
         let before = self.everything();
         let command = self.dir.litekeep(args).env("AWS_ACCESS_KEY_ID", self.key);
-        let seen = command.env("AWS_SECRET_ACCESS_KEY", self.secret).as_nobody(&self.programs).exits(code);
+        let seen = command.env("AWS_SECRET_ACCESS_KEY", self.secret).of_nobody(&self.programs).exits(code);
         assert_eq!(self.everything(), before, "something was changed{}", seen.all());
         assert!(self.server.keys().is_empty(), "something went into the bucket{}", seen.all());
         seen.never_says(self.secret)

@@ -85,8 +85,11 @@ fn every_command_of_the_guide_has_its_flags() {
     let pages = files("docs/guide").into_iter().flat_map(|(_, text)| {
         fences(&text).into_iter().filter(|(head, _)| *head == "sh").map(|(_, text)| text).collect::<Vec<_>>()
     });
+    let manifests = files("deploy/litekeep").into_iter().filter(|(name, _)| name.ends_with(".yaml"));
+    let arguments =
+        manifests.flat_map(|(_, text)| documents(&text).iter().flat_map(arguments).collect::<Vec<_>>());
     let mut seen = BTreeSet::new();
-    for words in scripts.chain(pages).flat_map(|text| commands(&text)) {
+    for words in scripts.chain(pages).flat_map(|text| commands(&text)).chain(arguments) {
         let Some(verb) = words.iter().find(|word| word.chars().all(|c| c.is_ascii_lowercase())) else {
             continue;
         };
@@ -107,6 +110,15 @@ fn every_command_of_the_guide_has_its_flags() {
         seen.iter().map(String::as_str).collect::<Vec<_>>(),
         ["config", "doctor", "replicate", "restore"]
     );
+}
+
+/// The arguments of each container that runs the image of litekeep.
+fn arguments(document: &Value) -> Vec<Vec<String>> {
+    let pod = &document["spec"]["template"]["spec"];
+    let containers =
+        ["initContainers", "containers"].into_iter().flat_map(|kind| pod[kind].as_array()).flatten();
+    let ours = containers.filter(|it| it["image"].as_str().is_some_and(|image| image.contains("/litekeep:")));
+    ours.map(|it| serde_json::from_value(it["args"].clone()).expect("a list of words")).collect()
 }
 
 /// The documents of a YAML file.
@@ -181,7 +193,7 @@ impl Container {
     fn entrypoint(&self, words: &[&str]) -> TestCommand {
         let script = root().join("deploy/litekeep/entrypoint.sh");
         let path = format!("{}:/usr/bin:/bin", self.dir.path("bin").display());
-        let command = self.dir.run("sh", &[script.to_str().expect("UTF-8")]).env("PATH", &path);
+        let command = self.dir.run("sh", [script.to_str().expect("UTF-8")]).env("PATH", &path);
         let command = command.env("DB_PATH", "disk/app.db").env("REPLICA_URL", &self.replica);
         words.iter().fold(command, |command, word| command.arg(word))
     }

@@ -145,6 +145,18 @@ fn log_lines_go_where_they_are_told_and_hold_their_level() {
 }
 
 #[test]
+fn snapshots_compactions_and_uploads_are_told_at_their_levels() {
+    let dir = with_database();
+    let replica = "levels: [{interval: 1s}]\ndbs:\n  - path: a.db\n    replica:\n      path: r\n";
+    dir.write("l.yml", replica);
+    let mut running = dir.litekeep(["replicate", "-config", "l.yml", "-log-level", "debug"]).starts();
+    running.until("level=DEBUG msg=\"ltx file uploaded\"").until("level=INFO msg=\"snapshot complete\"");
+    insert(&dir.path("a.db"), 2);
+    running.until("level=INFO msg=\"compaction complete\"").signal(Signal::TERM);
+    running.ends(0).out_has("level=INFO msg=\"replica sync complete\"");
+}
+
+#[test]
 fn a_signal_ends_it_with_everything_in_the_replica() {
     for signal in [Signal::TERM, Signal::INT] {
         let dir = with_database();

@@ -102,7 +102,7 @@ impl TestCommand {
 
     /// As a user who is not root, if it would be root's: root may read everything. What lies in its
     /// directory becomes that user's, and a copy of the program goes into `place`, for the original may be out of reach.
-    pub(crate) fn as_nobody(self, place: &Dir) -> Self {
+    pub(crate) fn of_nobody(self, place: &Dir) -> Self {
         if !rustix::process::geteuid().is_root() {
             return self;
         }
@@ -116,7 +116,9 @@ impl TestCommand {
         }
         let program = place.path("litekeep");
         if !program.exists() {
-            fs::copy(self.0.get_program(), &program).expect("copied");
+            // By another process: one that is forked here while we write would hold the file, and it could not be run.
+            let copy = Command::new("cp").arg(self.0.get_program()).arg(&program).status();
+            assert!(copy.is_ok_and(|status| status.success()), "the program can't be copied");
         }
         let mut command = Command::new(program);
         command.args(self.0.get_args()).current_dir(directory).env_clear().stdin(Stdio::null());

@@ -139,7 +139,7 @@ fn who_is_not_known_is_told_so_and_asks_no_more() {
     ));
     let region = other(&|it| it.region = Some("nowhere-1".into()));
     for (found, part) in [
-        (nobody, "NotSignedUp"),
+        (nobody, "InvalidAccessKeyId"),
         (secret, "check the secret access key and the region"),
         (bucket, "NoSuchBucket"),
         (endpoint, "onnect"),
