@@ -14,18 +14,18 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Runs one statement.
-fn execute(database: &Path, sql: &str) {
+pub(crate) fn execute(database: &Path, sql: &str) {
     let connection = rusqlite::Connection::open(database).expect("opened");
     connection.busy_timeout(Duration::from_secs(10)).expect("set");
     connection.execute_batch(sql).expect("executed");
 }
 
-fn insert(database: &Path, value: i64) {
+pub(crate) fn insert(database: &Path, value: i64) {
     execute(database, &format!("INSERT INTO t VALUES ({value})"));
 }
 
 /// What `t` holds after a restore from a replica in the test's directory.
-fn restored(dir: &Dir, replica: &str) -> Vec<i64> {
+pub(crate) fn restored(dir: &Dir, replica: &str) -> Vec<i64> {
     let out = dir.path("restored.db");
     dir.litekeep(["restore", "-force", "-o", "restored.db", &url(&dir.path(replica))]).exits(0);
     let connection = rusqlite::Connection::open(out).expect("opened");
@@ -36,7 +36,7 @@ fn restored(dir: &Dir, replica: &str) -> Vec<i64> {
 /// Tries until there is something.
 #[allow(clippy::disallowed_methods, reason = "a test's deadline")]
 #[track_caller]
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(found) = look() {
@@ -69,7 +69,7 @@ fn end(mut running: Running) -> Seen {
 
 /// A command of the daemon, as JSON.
 #[track_caller]
-fn ask(dir: &Dir, args: &[&str]) -> Value {
+pub(crate) fn ask(dir: &Dir, args: &[&str]) -> Value {
     let seen = dir.litekeep(args.iter().copied().chain(["-json", "-socket", "l.sock"])).exits(0);
     serde_json::from_str(&seen.out()).unwrap_or_else(|error| panic!("{error}{}", seen.all()))
 }

@@ -5,6 +5,7 @@ mod config;
 mod daemon;
 mod doctor;
 mod listing;
+mod many;
 mod replicate;
 mod reset;
 mod restore;
