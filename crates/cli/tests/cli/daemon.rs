@@ -25,7 +25,7 @@ pub(crate) fn insert(database: &Path, value: i64) {
 }
 
 /// What `t` holds after a restore from a replica in the test's directory.
-fn restored(dir: &Dir, replica: &str) -> Vec<i64> {
+pub(crate) fn restored(dir: &Dir, replica: &str) -> Vec<i64> {
     let out = dir.path("restored.db");
     dir.litekeep(["restore", "-force", "-o", "restored.db", &url(&dir.path(replica))]).exits(0);
     let connection = rusqlite::Connection::open(out).expect("opened");

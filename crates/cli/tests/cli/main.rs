@@ -8,6 +8,7 @@ mod doctor;
 mod guide;
 mod limits;
 mod listing;
+mod many;
 mod replicate;
 mod reset;
 mod restore;

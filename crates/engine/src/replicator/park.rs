@@ -113,6 +113,7 @@ impl Replicator {
         self.parking.lapsed = Some(self.timing.file);
         let look_at = now + self.first_look();
         self.parking.parked = Some(Parked { files, look_at, noticed: false });
+        self.shared.update(|status| status.parkings += 1);
         tracing::debug!(db = %self.path.display(), "parked");
         Ok(Duration::ZERO)
     }

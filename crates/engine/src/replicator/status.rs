@@ -59,6 +59,8 @@ pub struct Status {
     pub polling: bool,
     /// Whether it is parked: nobody wrote for a while, and the connections are closed until somebody does.
     pub parked: bool,
+    /// How often it was parked so far.
+    pub parkings: u64,
     /// Changes that only the safety net under file notification found.
     pub missed_notifications: u64,
     /// Slots that went up.

@@ -21,6 +21,9 @@ const PROBE: Duration = Duration::from_secs(2);
 
 type Poke = Arc<dyn Fn() + Send + Sync>;
 
+/// A name in a directory: the kernel's number of the directory's watch, never used twice, and the name.
+type Name = (i32, Vec<u8>);
+
 /// The instance, and the thread that reads its events.
 pub(super) struct Hub {
     shared: Arc<Shared>,
@@ -33,10 +36,10 @@ struct Shared {
     seats: Mutex<Seats>,
 }
 
-/// Who is told of what. Watch descriptors are the kernel's numbers, one for each directory, never used twice.
+/// Who is told of what.
 #[derive(Default)]
 struct Seats {
-    by_name: BTreeMap<(i32, Vec<u8>), Vec<(u64, Poke)>>,
+    by_name: BTreeMap<Name, Vec<(u64, Poke)>>,
     next: u64,
     /// File systems on which nothing arrived: trying again in each directory would cost two seconds each.
     silent: BTreeSet<u64>,

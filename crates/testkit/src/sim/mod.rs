@@ -228,6 +228,8 @@ pub struct Report {
     pub slots: u64,
     /// Breaks of the frame chain that were mended.
     pub breaks: u64,
+    /// Times that the database was parked.
+    pub parkings: u64,
     /// Merged files that went up.
     pub compactions: u64,
     /// Snapshots that went up.
@@ -256,6 +258,7 @@ impl Report {
         self.idle_hours += other.idle_hours;
         self.slots += other.slots;
         self.breaks += other.breaks;
+        self.parkings += other.parkings;
         self.compactions += other.compactions;
         self.snapshots += other.snapshots;
         self.deletions += other.deletions;
@@ -269,11 +272,11 @@ impl fmt::Display for Report {
         let Self { commits, acknowledgements, crashes, kills, troubles, restores, points, .. } = self;
         write!(f, "commits={commits} acknowledgements={acknowledgements} crashes={crashes} kills={kills} ")?;
         write!(f, "troubles={troubles} restores={restores} points={points} refusals={} ", self.refusals)?;
-        write!(f, "idle_hours={} ", self.idle_hours)?;
-        write!(f, "slots={} breaks={} stops={} ", self.slots, self.breaks, self.stops)?;
+        write!(f, "idle_hours={} slots={} ", self.idle_hours, self.slots)?;
+        write!(f, "breaks={} parkings={} ", self.breaks, self.parkings)?;
         let Self { compactions, snapshots, deletions, checkpoints, .. } = self;
         write!(f, "compactions={compactions} snapshots={snapshots} deletions={deletions} ")?;
-        write!(f, "checkpoints={checkpoints}")
+        write!(f, "checkpoints={checkpoints} stops={}", self.stops)
     }
 }
 

@@ -248,6 +248,7 @@ impl World {
         let status = engine.status();
         self.report.slots += status.slots;
         self.report.breaks += status.breaks;
+        self.report.parkings += status.parkings;
         self.report.checkpoints += engine.checkpoints();
     }
 

@@ -24,7 +24,7 @@ fn four_hundred_seeds_lose_nothing() {
     assert!(total.commits > 15_000 && total.acknowledgements > 500, "{total:?}");
     assert!(total.crashes > 300 && total.kills > 100 && total.troubles > 800, "{total:?}");
     assert!(total.restores > 1000 && total.points > 1500 && total.idle_hours > 15, "{total:?}");
-    assert!(total.slots > 1200, "{total:?}");
+    assert!(total.slots > 1200 && total.parkings > 100, "{total:?}");
 }
 
 #[test]
