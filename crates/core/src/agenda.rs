@@ -32,6 +32,8 @@ pub struct Schedule {
     pub snapshots: Duration,
     /// What to keep; `None` deletes nothing.
     pub policy: Option<Policy>,
+    /// How long slots that may go wait for others to go with them.
+    pub gather: Duration,
 }
 
 /// What was found to be of no use until the replica changes.
@@ -54,7 +56,7 @@ pub fn next(catalog: &Catalog, schedule: &Schedule, settled: &Settled) -> Option
     let snapshot = snapshot_due(catalog, schedule.snapshots);
     let prune = schedule
         .policy
-        .and_then(|policy| prune_due(catalog, &policy, settled))
+        .and_then(|policy| prune_due(catalog, &policy, schedule.gather, settled))
         .map(|due| (Chore::Prune, due.max(settled.no_prune_before.unwrap_or(due))));
     compactions.chain(snapshot).chain(prune).min_by_key(|(_, due)| *due)
 }
@@ -89,20 +91,19 @@ fn snapshot_due(catalog: &Catalog, interval: Duration) -> Option<(Chore, Timesta
 }
 
 /// When retention has something worth a listing: slots that have gathered, or a window that has moved on.
-fn prune_due(catalog: &Catalog, policy: &Policy, settled: &Settled) -> Option<TimestampMs> {
+fn prune_due(catalog: &Catalog, policy: &Policy, gather: Duration, settled: &Settled) -> Option<TimestampMs> {
     if settled.pruned == Some(catalog.len()) {
         return None;
     }
-    slots_due(catalog, policy).into_iter().chain(window_due(catalog, policy)).min()
+    slots_due(catalog, policy, gather).into_iter().chain(window_due(catalog, policy)).min()
 }
 
-/// A slot that may go waits as long again for others to go with it, unless there are many. (R62: a listing for each slot
-/// is more than a free tier allows.)
-fn slots_due(catalog: &Catalog, policy: &Policy) -> Option<TimestampMs> {
+/// A slot that may go waits for others to go with it, unless there are many.
+fn slots_due(catalog: &Catalog, policy: &Policy, gather: Duration) -> Option<TimestampMs> {
     let keep = policy.slots?.max(limits::SLOT_MIN_AGE);
     // The newest file of a level stays, and slots go in their order.
     let (_, older) = catalog.level(Level::SLOTS).split_last()?;
-    let gathered = after(born(older.first()?), keep.saturating_mul(2));
+    let gathered = after(born(older.first()?), keep.saturating_add(gather));
     let many = older.get(limits::PRUNE_SLOTS - 1).map(|slot| after(born(slot), keep));
     Some(many.map_or(gathered, |many| many.min(gathered)))
 }
@@ -156,6 +157,7 @@ mod tests {
             levels: vec![Duration::from_secs(30), Duration::from_secs(300)],
             snapshots: DAY,
             policy: Some(policy),
+            gather: limits::PRUNE_GATHER,
         }
     }
 

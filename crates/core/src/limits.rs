@@ -82,6 +82,10 @@ pub const SNAPSHOT_REFRESH: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 /// The least time between two looks at what retention lets go.
 pub const PRUNE_PAUSE: Duration = Duration::from_secs(15);
 
+/// How long slots that may go wait for others to go with them (R62: a listing for each slot is more than a free tier
+/// allows).
+pub const PRUNE_GATHER: Duration = Duration::from_secs(5 * 60);
+
 /// How many slots that may go are not left to gather: a listing's worth of work in halves.
 pub const PRUNE_SLOTS: usize = 500;
 

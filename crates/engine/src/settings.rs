@@ -25,6 +25,8 @@ pub struct Settings {
     pub snapshot_retention: Duration,
     /// How long slots are kept once they are compacted; `None` forever.
     pub l0_retention: Option<Duration>,
+    /// How long slots that may go wait for others to go with them: each round of retention costs a listing.
+    pub gather: Duration,
     /// Whether anything is ever deleted from the replica.
     pub retention: bool,
     /// The largest slot, bytes, if the store's own limit of one put is not smaller: a transaction that needs a larger
@@ -89,6 +91,7 @@ impl Default for Settings {
             snapshot_interval: Duration::from_secs(24 * 60 * 60),
             snapshot_retention: Duration::from_secs(24 * 60 * 60),
             l0_retention: Some(Duration::from_secs(5 * 60)),
+            gather: litekeep_core::limits::PRUNE_GATHER,
             retention: true,
             max_slot_bytes: litekeep_core::limits::SLOT_BYTES,
             encoding: PageEncoding::Block,

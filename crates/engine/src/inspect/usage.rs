@@ -258,7 +258,7 @@ fn database_growth(catalog: &Catalog, times: &Times) -> Option<f64> {
 /// - Level n: one file for each of its intervals, but no more than there are files below it; each file is read once to
 ///   be merged.
 /// - Snapshots: one for each interval, made from the snapshot before and the levels.
-/// - Retention: one listing each time that slots have gathered, for as long again as each stays or until there are many;
+/// - Retention: one listing each time that slots have gathered for five minutes, or are many;
 ///   everything that is put is deleted one day.
 fn requests(slots: f64, settings: &Settings, catalog: &Catalog) -> Requests {
     let times_a_day = |interval: Duration| DAY_MS / (interval.as_millis().max(1) as f64);
@@ -274,9 +274,9 @@ fn requests(slots: f64, settings: &Settings, catalog: &Catalog) -> Requests {
     let reads_to_merge: f64 = slots + merged.iter().rev().skip(1).sum::<f64>();
     let highest = merged.last().copied().unwrap_or(slots);
     let pages = pages_of(catalog.len() as u64);
-    let gathered = settings.l0_retention.map_or(0.0, |keep| times_a_day(keep.max(limits::SLOT_MIN_AGE)));
-    let rounds = (slots / limits::PRUNE_SLOTS as f64).max(gathered.min(slots));
-    let rounds = if settings.retention { rounds } else { 0.0 };
+    let gathered = times_a_day(settings.gather.max(limits::PRUNE_PAUSE)).min(slots);
+    let rounds = (slots / limits::PRUNE_SLOTS as f64).max(gathered);
+    let rounds = if settings.retention && settings.l0_retention.is_some() { rounds } else { 0.0 };
     let proofs = if slots < times_a_day(limits::REUSE_HORIZON) { slots } else { 0.0 };
     let looks = settings.look_every.map_or(slots, |every| slots.max(times_a_day(every)));
     let above = pages_of((catalog.len() - catalog.level(Level::SLOTS).len()) as u64);

@@ -103,6 +103,7 @@ impl Replicator {
             levels: settings.levels.clone(),
             snapshots: settings.snapshot_interval,
             policy: settings.retention.then(|| self.policy()),
+            gather: settings.gather,
         }
     }
 

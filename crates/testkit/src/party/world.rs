@@ -499,6 +499,8 @@ fn settings(random: &SeededRandom) -> NodeSettings {
             sync_interval: some(&[0, 10, 1000]),
             levels: vec![some(&[1000, 5000, 30_000]), some(&[10_000, 60_000])],
             restore_parallelism: 1,
+            // At once: whatever retention may delete too early is to be found out.
+            gather: Duration::ZERO,
             l0_retention: Some(some(&[0, 60_000])),
             durability: Durability::Replicated,
             ..Settings::default()

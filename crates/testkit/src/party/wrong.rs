@@ -67,7 +67,7 @@ pub fn variants() -> Vec<Variant> {
         Variant {
             name: "overwrites",
             why: "puts slots without asking whether the name is free, so the log locks nobody out",
-            seeds: 40,
+            seeds: 80,
             expects: SIGNS,
             scene: busy,
             spoil: |scenario| scenario.decisions = Decisions { create_only: false, ..Decisions::RIGHT },

@@ -16,6 +16,8 @@ pub(super) fn settings(random: &SeededRandom) -> Settings {
         snapshot_interval: seconds(&[60, 600, 86_400]),
         snapshot_retention: seconds(&[120, 3600]),
         l0_retention: Some(seconds(&[1, 300])),
+        // At once: whatever retention may delete too early is to be found out.
+        gather: Duration::ZERO,
         restore_parallelism: 1,
         park_after: random
             .pick(&[None, Some(0), Some(2), Some(30)])

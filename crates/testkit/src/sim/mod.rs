@@ -143,7 +143,7 @@ impl Scenario {
         Self {
             seed: 2,
             crash: Crash::Never,
-            turns: 120,
+            turns: 230,
             idle: true,
             failing_request: Some(plan),
             ..Self::short(0, Fate::Survives)
