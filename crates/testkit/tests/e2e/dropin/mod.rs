@@ -13,8 +13,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use testkit::peers::{self, Litestream};
 
 /// What the restores of the scenario must bring back, with either program.
@@ -25,6 +26,19 @@ const ROWS: [(&str, &str); 5] = [
     ("after-service-rows", "38\n"),
     ("old-rows", "8\n8\n"),
 ];
+
+/// The shell that runs the scenario; what it has started goes with it.
+struct Script(Child);
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        if let Ok(None) = self.0.try_wait() {
+            let group = rustix::process::Pid::from_child(&self.0);
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+            let _ = self.0.wait();
+        }
+    }
+}
 
 /// A machine of its own for one of the programs.
 struct Machine {
@@ -54,12 +68,12 @@ impl Machine {
         script.env("LITESTREAM_SECRET_ACCESS_KEY", s3test::SECRET_KEY);
         let log = fs::File::create(folder.join("log")).expect("make a file");
         script.stdin(Stdio::null()).stdout(log.try_clone().expect("share it")).stderr(log);
-        let mut script = script.spawn().expect("start sh");
+        let mut script = Script(script.process_group(0).spawn().expect("start sh"));
         let machine = Self { folder: folder.to_owned() };
         let mut done = BTreeSet::new();
         // Each step has its time; how many there are is the scenario's affair.
         while wait_for(&|| format!("a step after {done:?}, of {}", program.display()), || {
-            let ended = script.try_wait().expect("ask for its end").is_some();
+            let ended = script.0.try_wait().expect("ask for its end").is_some();
             (ended || machine.steps().len() > done.len()).then_some(!ended)
         }) {
             done = machine.steps();
