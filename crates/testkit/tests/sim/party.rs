@@ -20,6 +20,20 @@ fn nodes_that_take_turns_lose_nothing_and_mix_nothing() {
     assert!(total.points > 400 && total.idle > 6, "{total}");
 }
 
+/// The same where the next trouble comes before the last one is over.
+#[test]
+fn nodes_with_all_their_troubles_at_once_lose_nothing_and_mix_nothing() {
+    let (mut total, mut findings) = (Report::default(), Vec::new());
+    for seed in 0..30 {
+        match run(&Scenario::worst(seed)) {
+            Ok(report) => total.add(&report),
+            Err(finding) => findings.push(finding.to_string()),
+        }
+    }
+    assert!(findings.is_empty(), "{} findings\n{}", findings.len(), findings.join("\n"));
+    assert!(total.troubles > 400 && total.power_losses > 20 && total.deaths > 60, "{total}");
+}
+
 const TWO_CONTENTS: &str = "a slot's name with two contents in one epoch";
 const ENDED: &str = "a node ended where it could have come back";
 
