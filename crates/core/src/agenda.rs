@@ -41,8 +41,8 @@ pub struct Schedule {
 pub struct Settled {
     /// Levels whose newest file, with this TXID, had nothing to move.
     pub levels: Vec<(Level, Txid)>,
-    /// Nothing could be deleted of a listing of so many files.
-    pub pruned: Option<usize>,
+    /// Nothing could be deleted of a listing of so many files, at this time.
+    pub pruned: Option<(usize, TimestampMs)>,
     /// Retention is not to look again before this, whatever is due: nothing else waits for that.
     pub no_prune_before: Option<TimestampMs>,
 }
@@ -92,10 +92,11 @@ fn snapshot_due(catalog: &Catalog, interval: Duration) -> Option<(Chore, Timesta
 
 /// When retention has something worth a listing: slots that have gathered, or a window that has moved on.
 fn prune_due(catalog: &Catalog, policy: &Policy, gather: Duration, settled: &Settled) -> Option<TimestampMs> {
-    if settled.pruned == Some(catalog.len()) {
-        return None;
+    match settled.pruned {
+        // Time alone lets no more slots go, but the window moves on.
+        Some((files, at)) if files == catalog.len() => window_due(catalog, policy, Some(at)),
+        _ => slots_due(catalog, policy, gather).into_iter().chain(window_due(catalog, policy, None)).min(),
     }
-    slots_due(catalog, policy, gather).into_iter().chain(window_due(catalog, policy)).min()
 }
 
 /// A slot that may go waits for others to go with it, unless there are many.
@@ -109,7 +110,8 @@ fn slots_due(catalog: &Catalog, policy: &Policy, gather: Duration) -> Option<Tim
 }
 
 /// The window needs the newest snapshot before it, and one more stays: what ends before that one goes.
-fn window_due(catalog: &Catalog, policy: &Policy) -> Option<TimestampMs> {
+/// What came to be due after a round that found nothing is all that another one could find.
+fn window_due(catalog: &Catalog, policy: &Policy, settled: Option<TimestampMs>) -> Option<TimestampMs> {
     let ends_before = |floor: Txid| {
         Level::all()
             .filter_map(|level| catalog.level(level).split_last())
@@ -118,7 +120,8 @@ fn window_due(catalog: &Catalog, policy: &Policy) -> Option<TimestampMs> {
     let pairs = catalog.snapshots().windows(2);
     let due = pairs
         .filter(|pair| ends_before(pair[0].range.max()))
-        .map(|pair| after(born(&pair[1]), policy.window));
+        .map(|pair| after(born(&pair[1]), policy.window))
+        .filter(|due| settled.is_none_or(|at| *due > at));
     due.min()
 }
 
@@ -221,7 +224,7 @@ mod tests {
         assert_eq!(check(&idle, &settled), Some((Chore::Refresh, refresh)), "R37");
         let old = [file(9, 1, 5, 0), file(2, 2, 5, 0), file(1, 2, 5, 0), file(0, 4, 4, 0), file(0, 5, 5, 0)];
         assert_eq!(check(&old, &Settled::default()), Some((Chore::Prune, 600)));
-        let settled = Settled { pruned: Some(old.len()), ..Settled::default() };
+        let settled = Settled { pruned: Some((old.len(), TimestampMs(i64::MAX))), ..Settled::default() };
         assert_eq!(check(&old, &settled), Some((Chore::Refresh, refresh)));
     }
 

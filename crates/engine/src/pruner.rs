@@ -22,21 +22,21 @@ pub enum PruneError {
     Lost(#[from] Lost),
 }
 
-/// Whether a round would find something, as far as is known: a listing for nothing costs as much as one for something.
-pub fn is_worth_a_look(store: &dyn Store, known: &Catalog, policy: &Policy) -> bool {
-    store.server_time().is_some_and(|now| !plan(known, policy, now).deletions.is_empty())
+/// What a round would delete, as far as is known: a listing for nothing costs as much as one for something.
+pub fn due(store: &dyn Store, known: &Catalog, policy: &Policy) -> Plan {
+    store.server_time().map(|now| plan(known, policy, now)).unwrap_or_default()
 }
 
-/// What a round is about to delete, proven by what is listed now.
+/// What a round is about to delete, proven by what is listed now, which comes with it.
 ///
 /// # Errors
 /// [`PruneError`].
-pub fn look(store: &dyn Store, policy: &Policy) -> Result<Plan, PruneError> {
+pub fn look(store: &dyn Store, policy: &Policy) -> Result<(Plan, Catalog), PruneError> {
     let listed = catalog(store)?;
-    let Some(now) = store.server_time() else { return Ok(Plan::default()) };
+    let Some(now) = store.server_time() else { return Ok((Plan::default(), listed)) };
     let plan = plan(&listed, policy, now);
     prove(&listed, &plan)?;
-    Ok(plan)
+    Ok((plan, listed))
 }
 
 /// Deletes what [`look`] has proven, in its order. Returns how many objects.

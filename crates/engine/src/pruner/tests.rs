@@ -62,7 +62,7 @@ fn long_lived() -> Chain {
 fn a_round_deletes_and_every_promised_point_still_restores_byte_for_byte() {
     let chain = long_lived();
     let before = catalog(&chain.store).expect("listed").len();
-    let plan = look(&chain.store, &POLICY).expect("proven");
+    let (plan, _) = look(&chain.store, &POLICY).expect("proven");
     assert!(plan.deletions.len() > 1500, "{} of {before}", plan.deletions.len());
     assert_eq!(carry_out(&chain.store, &plan).expect("deleted"), plan.deletions.len());
     assert_eq!(catalog(&chain.store).expect("listed").len(), before - plan.deletions.len());
@@ -72,14 +72,14 @@ fn a_round_deletes_and_every_promised_point_still_restores_byte_for_byte() {
         assert!(restored(&chain, Target::Txid(point)) == chain.states[&point.get()], "{point}");
     }
     assert!(restored(&chain, Target::Latest) == chain.states[&chain.txid]);
-    let again = look(&chain.store, &POLICY).expect("proven");
+    let (again, _) = look(&chain.store, &POLICY).expect("proven");
     assert!(again.deletions.is_empty(), "a second round finds nothing: {:?}", again.deletions);
 }
 
 #[test]
 fn a_round_that_is_cut_off_leaves_a_replica_that_restores() {
     let chain = long_lived();
-    let plan = look(&chain.store, &POLICY).expect("proven");
+    let (plan, _) = look(&chain.store, &POLICY).expect("proven");
     for stop in [1, 100, 700, plan.deletions.len() - 1] {
         let part = Plan { deletions: plan.deletions[..stop].to_vec(), ..plan.clone() };
         carry_out(&chain.store, &part).expect("deleted");
@@ -94,7 +94,7 @@ fn r63_a_delete_that_is_refused_is_an_error_and_not_silence() {
     let chain = long_lived();
     let store =
         Meddler::new(chain.store.clone()).on(|verb, _| (verb == "delete").then_some(ErrorKind::FixConfig));
-    let plan = look(&store, &POLICY).expect("proven");
+    let (plan, _) = look(&store, &POLICY).expect("proven");
     let error = carry_out(&store, &plan).expect_err("no permission");
     assert!(matches!(error, PruneError::Store(error) if error.kind() == ErrorKind::FixConfig));
 }
@@ -106,7 +106,7 @@ fn r27_a_running_restore_survives_retention_between_plan_and_fetch() {
     let done = AtomicBool::new(false);
     let store = Meddler::new(chain.store.clone()).on(move |verb, _| {
         if verb == "read" && !done.swap(true, Ordering::SeqCst) {
-            let plan = look(&inner, &POLICY).expect("proven");
+            let (plan, _) = look(&inner, &POLICY).expect("proven");
             carry_out(&inner, &plan).expect("deleted");
         }
         None
@@ -137,7 +137,7 @@ fn r27_a_running_restore_survives_retention_between_plan_and_fetch() {
 fn slots_younger_than_three_minutes_stay_whatever_is_asked() {
     let chain = long_lived();
     let policy = Policy { slots: Some(Duration::ZERO), window: Duration::ZERO };
-    let plan = look(&chain.store, &policy).expect("proven");
+    let (plan, _) = look(&chain.store, &policy).expect("proven");
     let newest = (1..=chain.txid)
         .rev()
         .find(|id| {

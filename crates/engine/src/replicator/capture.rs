@@ -43,6 +43,11 @@ impl Timing {
         self.event.is_some()
     }
 
+    /// It was told for nothing.
+    pub(super) fn forget_event(&mut self) {
+        self.event = None;
+    }
+
     /// Nothing was committed for a while.
     pub(super) fn quiet(&self, now: Duration) -> bool {
         now.saturating_sub(self.last_change) >= limits::QUIET
@@ -79,6 +84,8 @@ impl Replicator {
         if let Some(reason) = self.broken
             && !self.mend(reason)?
         {
+            // Pages will be compared: until then there is nothing that protection would be good for.
+            self.edge_mut().end_hold();
             return Ok(NO_TURN);
         }
         let asked = self.shared.asked();

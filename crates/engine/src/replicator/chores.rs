@@ -242,7 +242,9 @@ impl Replicator {
             }
             Chore::Prune => {
                 self.pruned(now);
-                self.chores.settled.pruned = changed.gone.is_empty().then_some(self.chain.catalog.len());
+                let time = self.env.store.server_time().unwrap_or_else(|| self.env.clock.wall());
+                self.chores.settled.pruned =
+                    changed.gone.is_empty().then_some((self.chain.catalog.len(), time));
             }
             Chore::Compact(_) | Chore::Snapshot | Chore::Refresh => {}
         }
@@ -282,7 +284,8 @@ fn do_chore(store: &dyn Store, chore: Chore, round: &Round, now: TimestampMs) ->
 /// One round of retention. It is the owner's, and an owner that slept may have been followed by another.
 fn prune(store: &dyn Store, round: &Round) -> Result<Changed, KeepError> {
     let policy = &round.policy;
-    if !pruner::is_worth_a_look(store, &round.catalog, policy) {
+    let due = pruner::due(store, &round.catalog, policy);
+    if due.deletions.is_empty() {
         return Ok(Changed::default());
     }
     if let Some(epoch) = round.epoch
@@ -290,7 +293,10 @@ fn prune(store: &dyn Store, round: &Round) -> Result<Changed, KeepError> {
     {
         return Ok(Changed::default());
     }
-    let plan = pruner::look(store, policy).map_err(prune_failed)?;
+    // A round that failed half-way, or somebody else, may have deleted some of it already.
+    let (plan, listed) = pruner::look(store, policy).map_err(prune_failed)?;
+    let ids = due.deletions.iter().map(|deletion| deletion.file.id());
+    let mut gone: Vec<_> = ids.filter(|(level, range)| !listed.contains(*level, *range)).collect();
     let deleted = pruner::carry_out(store, &plan).map_err(prune_failed)?;
     tracing::debug!(deleted, "retention enforced");
     let late = plan.deletions.iter().filter(|deletion| deletion.reason == Reason::CameLate).count();
@@ -301,7 +307,7 @@ fn prune(store: &dyn Store, round: &Round) -> Result<Changed, KeepError> {
              never a part of the chain"
         );
     }
-    let gone = plan.deletions.iter().map(|deletion| deletion.file.id()).collect();
+    gone.extend(plan.deletions.iter().map(|deletion| deletion.file.id()));
     Ok(Changed { gone, ..Changed::default() })
 }
 

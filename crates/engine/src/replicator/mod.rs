@@ -436,7 +436,7 @@ impl Replicator {
         if self.timing.aside.is_some() {
             // Nothing is protected: no frame may be taken, and a slot is built of frames.
             self.start_put()?;
-            return Ok(look_again);
+            return Ok(look_again.min(self.stop_round()?));
         }
         let slot_due = match self.slot_round() {
             Ok(wait) => wait,

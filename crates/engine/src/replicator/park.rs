@@ -40,6 +40,9 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// How long the event of a change that a look has found may be on its way.
 const GRACE: Duration = Duration::from_millis(200);
 
+/// What a file system may count times in: a write changes the time of a file that was not written to for so long.
+const COARSE: Duration = Duration::from_secs(5);
+
 impl Replicator {
     /// Whether it is parked.
     pub(super) fn is_parked(&self) -> bool {
@@ -106,6 +109,11 @@ impl Replicator {
         if !taken || !facts.all_backfilled() {
             return Ok(Duration::MAX);
         }
+        // A commit that hangs in its fsync: it becomes visible without a write to any file.
+        let hidden = self.wal.continues_past(facts.mx_frame, facts.salts, facts.page_size);
+        if hidden.map_err(self.io("read the WAL beside"))? {
+            return Ok(limits::IDLE_LOOK);
+        }
         self.stage()?;
         self.edge = None;
         self.wal.close();
@@ -153,10 +161,10 @@ impl Replicator {
     /// A round while parked; `None` once that has ended.
     pub(super) fn parked_round(&mut self) -> Option<Duration> {
         let now = self.env.clock.boot();
-        let wanted = self.timing.expects()
-            || self.broken.is_some()
+        let wanted = self.broken.is_some()
             || self.stopping != Stopping::No
             || self.shared.asked() != self.chores.answered
+            || self.was_told(now)
             || self.changed_unseen(now);
         if wanted {
             tracing::debug!(db = %self.path.display(), "not parked any more");
@@ -166,6 +174,26 @@ impl Replicator {
         }
         let look_at = self.parking.parked.as_ref().map_or(now, |parked| parked.look_at);
         Some(look_at.saturating_sub(now).min(self.chore_round()).min(self.look_round()))
+    }
+
+    /// Whether there is an event to follow. One that overflowed the system's queue is told to all: whoever's files are the
+    /// same since long ago stays parked, and looks once more.
+    fn was_told(&mut self, now: Duration) -> bool {
+        if !self.timing.expects() {
+            return false;
+        }
+        let wall = Duration::from_millis(u64::try_from(self.env.clock.wall().0).unwrap_or(0));
+        let long_ago = |file: &Stamp| file.modified.is_some_and(|at| wall.saturating_sub(at) >= COARSE);
+        let stamps = self.stamps();
+        let Some(parked) = &mut self.parking.parked else { return true };
+        let same = stamps.is_ok_and(|files| {
+            Stamp::all_same(&files, &parked.files) && files.iter().flatten().all(long_ago)
+        });
+        if same {
+            parked.look_at = now + GRACE;
+            self.timing.forget_event();
+        }
+        !same
     }
 
     /// The safety net under notification, and what polling comes to for a database that is parked.

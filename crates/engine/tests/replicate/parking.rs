@@ -157,6 +157,58 @@ impl Hand {
     }
 }
 
+#[test]
+fn a_commit_that_hangs_in_its_fsync_keeps_its_database_from_being_parked() {
+    let rig = rig();
+    let app = rig.app();
+    insert(&app, 10);
+    let mut hand = Hand::begin(&rig);
+    hand.sync();
+    // The next frame of this life of the WAL is written, and not visible yet.
+    let wal = rig.dir.path().join("app.db-wal");
+    let mut bytes = std::fs::read(&wal).unwrap();
+    let (frame, end) =
+        (24 + 4096, 32 + usize::try_from(hand.replicator.status().wal_frames).unwrap() * (24 + 4096));
+    bytes.resize(end + frame, 0);
+    bytes[end + 3] = 1;
+    bytes.copy_within(16..24, end + 8);
+    std::fs::write(&wal, bytes).unwrap();
+    let until = SystemClock.boot() + REST;
+    hand.step_until("time has passed", |_| SystemClock.boot() > until);
+    assert!(!hand.replicator.status().parked);
+}
+
+#[test]
+fn an_event_for_nothing_does_not_end_parking() {
+    let rig = rig();
+    insert(&rig.app(), 10);
+    let mut hand = Hand::begin(&rig);
+    hand.sync();
+    hand.park();
+    for name in ["app.db", "app.db-wal"] {
+        let file = std::fs::OpenOptions::new().write(true).open(rig.dir.path().join(name));
+        let hour_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+        if let Ok(file) = file {
+            file.set_modified(hour_ago).unwrap();
+        }
+    }
+    // The files' times are others: that is looked into.
+    hand.replicator.poker()();
+    hand.step_until("not parked any more", |it| !it.status().parked);
+    hand.park();
+    let before = hand.replicator.status().parkings;
+    for _ in 0..3 {
+        hand.replicator.poker()();
+        let end = SystemClock.boot() + REST;
+        hand.step_until("time has passed", |_| SystemClock.boot() > end);
+    }
+    let status = hand.replicator.status();
+    assert!(status.parked && status.parkings == before, "{status:?}");
+    insert(&rig.app(), 1);
+    hand.replicator.poker()();
+    hand.step_until("the write is in the replica", |it| it.status().durable > status.durable);
+}
+
 /// What happens to a parked database, in the same instant in which the replicator wakes up; all the connections that the
 /// application has are in the list.
 type Happening = fn(&Rig, &mut Vec<Connection>);
