@@ -5,8 +5,8 @@ use litekeep_core::limits;
 use std::io;
 use std::path::Path;
 
-/// Whether the store kept its word to create only: `yes` or `no`.
-const CREATE_ONLY: &str = "create-only";
+/// The file that says whether the store kept its word to create only: `yes` or `no`.
+pub const CREATE_ONLY: &str = "create-only";
 
 /// Whether the replica's store was found to create only when the database was last taken up from here; `None` if that
 /// is not known. `dir` is the database's local state.

@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 
 /// The file, in the local state's directory.
-const FILE: &str = "verified";
+pub(crate) const FILE: &str = "verified";
 /// Its largest size, bytes: a sentence and three words.
 const LIMIT: u64 = 64 << 10;
 

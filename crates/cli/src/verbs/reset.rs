@@ -3,12 +3,13 @@
 
 use super::warn;
 use crate::config;
+use crate::daemon::verdict;
 use crate::flags::{self, Parsed};
 use crate::output;
 use crate::trouble::{Exit, Trouble};
 use crate::world::World;
 use litekeep::files::{File, Files, Open, RealFiles};
-use litekeep::local;
+use litekeep::{local, noted};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -83,7 +84,7 @@ fn place(world: &World, parsed: &Parsed) -> Result<(PathBuf, PathBuf), Trouble> 
 /// gone, whatever becomes of the state.
 fn ours(directory: &Path) -> std::io::Result<Vec<String>> {
     let made = |name: &str| {
-        matches!(name, STATE | "tail" | "next")
+        matches!(name, STATE | "tail" | "next" | noted::CREATE_ONLY | verdict::FILE)
             || ["slot-", "sums-"].iter().any(|prefix| name.starts_with(prefix))
             || name.ends_with(".tmp")
     };

@@ -5,7 +5,7 @@ use crate::restore::make_database;
 use crate::scrape::Scrape;
 use crate::util::Dir;
 use rustix::process::Signal;
-use s3test::{BUCKET, Fault, Profile, REGION, Rule, Server};
+use s3test::{ACCESS_KEY, BUCKET, Fault, Profile, REGION, Rule, SECRET_KEY, Server};
 
 #[test]
 fn r62_a_bucket_that_refuses_at_the_start_ends_nobody_and_is_asked_again() {
@@ -84,4 +84,18 @@ fn r63_retention_that_may_not_delete_says_so_once_and_when_it_may_again() {
     assert_eq!(Scrape::of(&addr).value(&failing), 0.0);
     let seen = end(running);
     assert_eq!(seen.out().matches("retention is refused").count(), 1, "{}", seen.all());
+}
+
+#[test]
+fn r62_a_single_sync_does_not_wait_for_a_bucket_that_refuses() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    server.add_rule(everything(denied()));
+    let dir = Dir::new();
+    make_database(&dir.path("a.db"));
+    let url = format!("s3://{BUCKET}/a?endpoint={}&region={REGION}", server.endpoint());
+    dir.litekeep(["replicate", "-once", "a.db", &url])
+        .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        .exits(13)
+        .err_has("403 AccessDenied");
 }
