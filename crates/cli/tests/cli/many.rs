@@ -24,7 +24,7 @@ fn entries(dir: &Path) -> usize {
 fn old_database(path: &Path) {
     make_database(path);
     execute(path, "PRAGMA journal_mode=WAL");
-    let long_ago = SystemTime::now() - Duration::from_secs(3600);
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000);
     File::options().write(true).open(path).and_then(|file| file.set_modified(long_ago)).expect("dated");
 }
 
