@@ -187,7 +187,8 @@ fn an_event_for_nothing_does_not_end_parking() {
     hand.park();
     for name in ["app.db", "app.db-wal"] {
         let file = std::fs::OpenOptions::new().write(true).open(rig.dir.path().join(name));
-        let hour_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+        let hour_ago = Duration::from_millis(u64::try_from(SystemClock.wall().0).unwrap() - 3_600_000);
+        let hour_ago = std::time::UNIX_EPOCH + hour_ago;
         if let Ok(file) = file {
             file.set_modified(hour_ago).unwrap();
         }

@@ -118,7 +118,7 @@ impl World {
     /// Restores while one file of the replica has a bit that it was not stored with: by way of other files, or not at all.
     fn restore_of_rot(&mut self) -> Turn {
         let fair = self.fair();
-        let listed = catalog(&fair, 1).map_err(|error| error.to_string())?;
+        let listed = catalog(&fair).map_err(|error| error.to_string())?;
         let Ok(plan) = plan_latest(&listed) else { return Ok(()) };
         let files: Vec<Key> = plan.files.iter().map(|file| Key::Ltx(file.level, file.range)).collect();
         let Some(file) = self.random.pick(&files) else { return Ok(()) };
