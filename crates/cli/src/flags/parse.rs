@@ -95,11 +95,6 @@ fn as_flag(arg: &str) -> Option<(&str, Option<&str>)> {
 
 /// Flags of a Litestream that are not here: the command, the flag, and what to do instead.
 const NOT_HERE: &[(&str, &str, &str)] = &[
-    (
-        "restore",
-        "index",
-        "-timestamp restores a v0.3 backup to a point in time, -generation to the end of a generation",
-    ),
     ("restore", "v", "LOG_LEVEL=debug in the environment says more"),
     ("replicate", "enforce-retention", "what retention lets go is deleted while `litekeep replicate` runs"),
 ];

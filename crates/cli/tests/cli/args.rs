@@ -64,8 +64,7 @@ fn an_unknown_flag_names_the_nearest() {
 fn a_flag_of_a_litestream_that_is_not_here_is_told_with_what_to_do_instead() {
     let dir = Dir::new();
     for (args, flag, instead) in [
-        (&["restore", "-index", "a", "x"] as &[&str], "-index", "-timestamp"),
-        (&["restore", "-v", "x"], "-v", "LOG_LEVEL=debug"),
+        (&["restore", "-v", "x"] as &[&str], "-v", "LOG_LEVEL=debug"),
         (
             &["replicate", "-once", "-enforce-retention"],
             "-enforce-retention",
