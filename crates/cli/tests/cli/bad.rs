@@ -67,7 +67,8 @@ impl Scene {
     }
 }
 
-const REPLICATE: &[&str] = &["replicate", "-config", "l.yml"];
+/// Once: what a bucket refuses may be put right while a daemon runs, so that one says it and goes on asking.
+const REPLICATE: &[&str] = &["replicate", "-config", "l.yml", "-once"];
 const RESTORE: &[&str] = &["restore", "-config", "l.yml", "-o", "out/b.db", "a.db"];
 const RESTORE_THERE: &[&str] = &["restore", "-config", "l.yml", "a.db"];
 
