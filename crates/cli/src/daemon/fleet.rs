@@ -289,6 +289,8 @@ impl From<Trouble> for Refused {
 pub(crate) struct Fleet {
     world: Arc<World>,
     members: Mutex<BTreeMap<PathBuf, Arc<Member>>>,
+    /// See [`Fleet::missing`].
+    missing: Mutex<BTreeMap<PathBuf, String>>,
     /// Held while databases are added or started, and while a file is looked into that none of them may have open.
     changes: Mutex<Option<&'static str>>,
     tell: Box<dyn Fn(Ended) + Send + Sync>,
@@ -305,6 +307,7 @@ impl Fleet {
         Arc::new(Self {
             world,
             members: Mutex::default(),
+            missing: Mutex::default(),
             changes: Mutex::default(),
             tell: Box::new(tell),
             launches: AtomicUsize::new(0),
@@ -335,6 +338,23 @@ impl Fleet {
     /// The database of a path.
     pub(crate) fn find(&self, path: &Path) -> Result<Arc<Member>, Refused> {
         self.map().get(path).cloned().ok_or(Refused::Unknown)
+    }
+
+    /// What is to be replicated and could not be taken up so far, and why.
+    pub(crate) fn missing(&self) -> BTreeMap<PathBuf, String> {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let members = self.map();
+        missing.retain(|path, _| !members.contains_key(path));
+        missing
+    }
+
+    /// Notes why something is missing, or that it is not.
+    pub(crate) fn note_missing(&self, path: &Path, why: Option<String>) {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        match why {
+            Some(why) => missing.insert(path.to_owned(), why),
+            None => missing.remove(path),
+        };
     }
 
     /// Begins to replicate a database. One that is there already must have the same replica.

@@ -71,7 +71,7 @@ struct Report {
     databases: Vec<Row>,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Row {
     path: String,
     state: &'static str,
@@ -120,7 +120,13 @@ pub(crate) fn answer(fleet: &Fleet, request: &Request) -> Response {
             reasons: reasons(member, &view, behind, clock),
         }
     };
-    let databases: Vec<Row> = fleet.members().iter().map(row).collect();
+    let mut databases: Vec<Row> = fleet.members().iter().map(row).collect();
+    databases.extend(fleet.missing().into_iter().map(|(path, why)| Row {
+        path: path.display().to_string(),
+        state: "missing",
+        reasons: vec![why],
+        ..Row::default()
+    }));
     let well = databases.iter().all(|row| row.reasons.is_empty());
     let report = Report {
         status: if well { "ok" } else { "failing" },

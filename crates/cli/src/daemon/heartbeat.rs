@@ -31,7 +31,7 @@ pub(crate) fn start(heartbeat: Heartbeat, fleet: &Arc<Fleet>) -> Result<(), Trou
         loop {
             let clock = &**fleet.clock();
             let due = last.is_none_or(|at| clock.boot().saturating_sub(at) >= heartbeat.interval);
-            if due && all_well(&fleet.members(), heartbeat.interval, clock) {
+            if due && fleet.missing().is_empty() && all_well(&fleet.members(), heartbeat.interval, clock) {
                 last = Some(clock.boot());
                 match pinger.get(heartbeat.url.expose(), LIMIT) {
                     Ok(200..300) => tracing::debug!("heartbeat sent"),

@@ -97,6 +97,9 @@ pub(crate) fn text(fleet: &Fleet, started: TimestampMs) -> String {
             merge(operations.entry((member.database.replica_type(), operation)).or_default(), &tally);
         }
     }
+    for path in fleet.missing().keys() {
+        page.add(&HEALTHY, &[("db", &path.display().to_string())], 0.0);
+    }
     for (state, count) in states {
         page.add(&DATABASES, &[("state", state)], float(count));
     }

@@ -103,7 +103,7 @@ fn attend(
     fleet: &Arc<Fleet>,
 ) -> (Option<Bound>, Option<Verifier>) {
     let verifier = show(config, fleet, folders.folders.iter().any(Folder::is_verified));
-    for folder in folders.folders.into_iter().filter(Folder::is_watched) {
+    for folder in folders.folders.into_iter().filter(Folder::is_unsettled) {
         told(folder.watch(fleet));
     }
     (socket.map(|bound| serve_control(bound, fleet, folders.dismissed)), verifier)

@@ -541,6 +541,44 @@ fn a_watched_directory_takes_up_what_comes_and_lets_go_what_goes() {
 }
 
 #[test]
+fn what_cannot_be_read_in_a_directory_is_told_and_tried_again_and_keeps_nothing_else_back() {
+    let (dir, place) = (Dir::new(), Dir::new());
+    for name in ["a.db", "shut/b.db", "c.db"] {
+        make_in_directory(&dir, name);
+    }
+    dir.write(
+        "l.yml",
+        "addr: 127.0.0.1:0\nsocket:\n  enabled: true\n  path: l.sock\ndbs:\n  - dir: d\n    pattern: '*.db'\n    recursive: \
+         true\n    meta-dir: m\n    replica:\n      path: r\n",
+    );
+    let set = |name: &str, mode| {
+        fs::set_permissions(dir.path(name), fs::Permissions::from_mode(mode)).expect("set");
+    };
+    for (name, mode) in [("d/a.db", 0o666), ("d/c.db", 0), ("d/shut", 0)] {
+        set(name, mode);
+    }
+    let mut running = dir.litekeep(["replicate", "-config", "l.yml"]).as_nobody(&place).starts();
+    running.until("serving metrics on").until("control socket listening");
+    let addr = address(&running);
+    assert_eq!(listed(&dir), ["a.db"]);
+    let report = wait_for_health(&addr, "", 503, "Permission denied");
+    let missing = dir.path("d/c.db").display().to_string();
+    let row =
+        report["databases"].as_array().expect("rows").iter().find(|row| row["path"] == missing.as_str());
+    assert_eq!(row.expect("a row")["state"], "missing", "{report}");
+    assert_eq!(Scrape::of(&addr).value(&format!("litekeep_healthy{{db=\"{missing}\"}}")), 0.0);
+    // Neither size nor time of the file changes.
+    set("d/c.db", 0o666);
+    wait_for("c.db on the list", || (listed(&dir) == ["a.db", "c.db"]).then_some(()));
+    wait_for_health(&addr, "", 200, "\"ok\"");
+    set("d/shut", 0o777);
+    let seen = end(running);
+    for part in ["can't read a directory, going on without it", "can't take a database up, trying again"] {
+        assert_eq!(seen.out().lines().filter(|it| it.contains(part)).count(), 1, "{part}{}", seen.all());
+    }
+}
+
+#[test]
 fn a_directory_that_cannot_be_used_is_told_before_anything_starts() {
     let dir = Dir::new();
     fs::create_dir(dir.path("d")).expect("made");
