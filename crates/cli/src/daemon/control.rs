@@ -154,7 +154,7 @@ pub(crate) struct Summary {
     pub(crate) path: String,
     /// `replicating`, `open` or `stopped`.
     pub(crate) status: String,
-    /// When its replica last took something, or was seen to have everything.
+    /// When its replica last took something, or was seen to hold the newest transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) last_sync_at: Option<String>,
 }

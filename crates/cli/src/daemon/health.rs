@@ -39,9 +39,7 @@ pub(crate) fn reasons(member: &Member, view: &View, behind: Duration, clock: &dy
         let why = trouble.map_or_else(String::new, |trouble| format!(": {trouble}"));
         reasons.push(format!("the replica is behind by {:.1} s{why}", lag.as_secs_f64()));
     }
-    if let Some(txid) = member.book.what_is_lost() {
-        reasons.push(format!("the replica does not hold transaction {txid} any more, which it had taken"));
-    }
+    reasons.extend(member.book.what_is_lost());
     if let Some(why) = member.book.verdict().and_then(|verdict| verdict.failure) {
         reasons.push(format!("the last verification failed: {why}"));
     }

@@ -54,7 +54,7 @@ families! {
     LAG = Gauge "litekeep_replica_lag_seconds" ["db"]
         "For how long the replica has lacked something that was committed, seconds";
     SUCCESS = Gauge "litekeep_last_success_timestamp_seconds" ["db"]
-        "When the replica last took something, or was seen to have everything";
+        "When the replica last took something, or was seen to hold the newest transaction";
     READ_BACK = Gauge "litekeep_last_read_back_timestamp_seconds" ["db"]
         "When the newest transaction was last seen in the replica; 0 if it never was";
     READ_BACK_TXID = Gauge "litekeep_read_back_txid" ["db"] "Which transaction that was";

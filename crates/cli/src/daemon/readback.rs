@@ -1,13 +1,14 @@
 //! Looks whether the replicas still hold what they took (R66): a HEAD of the newest object, soon after it was put and once
-//! a minute while nothing happens. Only where somebody reads the result.
+//! a minute while nothing happens, and whether the newest state can be restored from what the replica has listed. Once
+//! something was found missing, only a listing of all levels takes that back. Only where somebody reads the result.
 
-use super::book::ReadBack;
-use super::fleet::{Fleet, Member};
+use super::book::{Book, ReadBack};
+use super::fleet::Fleet;
 use crate::trouble::Trouble;
 use crate::verbs::replicate::thread;
 use litekeep_core::env::Clock;
 use litekeep_formats::{Level, Txid, TxidRange};
-use litekeep_store::{ErrorKind, Key, Scope, StoreError};
+use litekeep_store::{ErrorKind, Key, Scope, Store, StoreError};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,10 +41,13 @@ pub(crate) fn start(fleet: &Arc<Fleet>) -> Result<(), Trouble> {
                 };
                 let path = &member.database.path;
                 let before = looked.get(path).map(|at| clock.boot().saturating_sub(*at));
-                let new = member.book.last_read_back().is_none_or(|seen| seen.txid < durable);
+                let seen = member.book.last_read_back().filter(|_| member.book.what_is_lost().is_none());
+                let new = seen.is_none_or(|seen| seen.txid < durable);
                 if before.is_none_or(|before| before >= if new { SOON } else { EVERY }) {
                     // An error is in the member's book.
-                    let _ = look(&member, durable, clock);
+                    if let Ok(Some(missing)) = look(&*member.store, &member.book, durable, clock) {
+                        tracing::error!(db = %path.display(), "{missing}");
+                    }
                     looked.insert(path.clone(), clock.boot());
                     clock.sleep(BREATH);
                 }
@@ -53,27 +57,87 @@ pub(crate) fn start(fleet: &Arc<Fleet>) -> Result<(), Trouble> {
     })
 }
 
-/// Looks for a transaction in a replica.
-fn look(member: &Member, durable: Txid, clock: &dyn Clock) -> Result<(), StoreError> {
+/// Looks for a transaction in a replica; what is missing for it is told once.
+fn look(
+    store: &dyn Store,
+    book: &Book,
+    durable: Txid,
+    clock: &dyn Clock,
+) -> Result<Option<String>, StoreError> {
     let has = |key: &Key| matches!(key, Key::Ltx(_, range) if TxidRange::max(*range) >= durable);
     // What was merged and deleted meanwhile is in a higher level: the second round knows, it has listed them.
-    for listed in [false, true] {
-        if let Some(newest) = member.book.newest().filter(has) {
-            match member.store.head(&newest) {
-                Ok(_) => {
-                    let (wall, boot) = (clock.wall(), clock.boot());
-                    member.book.read_back(ReadBack { wall, boot, txid: durable });
-                    return Ok(());
-                }
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+    let mut listed = false;
+    let missing = loop {
+        let held = match book.newest().filter(has).map(|newest| store.head(&newest)) {
+            Some(Err(error)) if error.kind() != ErrorKind::NotFound => return Err(error),
+            found => matches!(found, Some(Ok(_))),
+        };
+        if held && (listed || book.what_is_lost().is_none()) && book.restores(durable) {
+            book.read_back(ReadBack { wall: clock.wall(), boot: clock.boot(), txid: durable });
+            return Ok(None);
         }
-        if !listed {
-            member.store.list(&Scope::From(Level::SLOTS))?;
+        if listed && held {
+            break format!(
+                "objects are missing in the replica without which transaction {durable} can't be restored"
+            );
         }
+        if listed {
+            break format!("the replica does not hold transaction {durable} any more, which it had taken");
+        }
+        store.list(&Scope::From(Level::SLOTS))?;
+        listed = true;
+    };
+    Ok(book.lost(&missing).then_some(missing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::meter::Metered;
+    use bytes::Bytes;
+    use litekeep::clock::SystemClock;
+    use litekeep_formats::TimestampMs;
+    use litekeep_store::memory::MemoryStore;
+
+    fn key(level: u8, min: u64, max: u64) -> Key {
+        let txid = |txid| Txid::new(txid).expect("a TXID");
+        let range = TxidRange::new(txid(min), txid(max)).expect("a range");
+        Key::Ltx(Level::new(level).expect("a level"), range)
     }
-    tracing::error!(db = %member.database.path.display(), txid = %durable, "the replica does not hold what it had taken");
-    member.book.lost(durable);
-    Ok(())
+
+    #[test]
+    fn r66_what_was_found_missing_stays_so_until_a_listing_shows_a_whole_chain() {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let book = Arc::new(Book::default());
+        let inner = Arc::new(MemoryStore::new(Arc::clone(&clock)));
+        let store = Metered::new(Arc::clone(&inner) as Arc<dyn Store>, Arc::clone(&book), Arc::clone(&clock));
+        let put = |key: Key| store.put(&key, Bytes::from_static(b"x"), TimestampMs(1)).expect("written");
+        let look = |txid| {
+            look(&store, &book, Txid::new(txid).expect("a TXID"), &*clock).expect("a look");
+            book.what_is_lost()
+        };
+        put(key(0, 1, 1));
+        assert_eq!(look(1), None);
+        put(key(0, 2, 2));
+        put(key(0, 3, 3));
+        assert_eq!(look(3), None);
+        // Behind the book's back: the newest object is there, and is of no use.
+        inner.delete(&[key(0, 2, 2)]).expect("deleted");
+        store.list(&Scope::Level(Level::SLOTS)).expect("listed");
+        let lost = look(3).expect("a loss");
+        assert!(lost.contains("can't be restored"), "{lost}");
+        put(key(0, 4, 4));
+        assert!(look(4).expect("still a loss").contains("can't be restored"));
+        inner.delete(&[key(0, 4, 4)]).expect("deleted");
+        assert!(look(4).expect("a loss").contains("does not hold"));
+        // The next commit is taken, and mends nothing; nor does what the book alone knows.
+        put(key(9, 1, 4));
+        inner.delete(&[key(9, 1, 4)]).expect("deleted");
+        put(key(0, 5, 5));
+        assert!(look(5).is_some());
+        assert_eq!(book.last_read_back().map(|seen| seen.txid), Txid::new(3));
+        put(key(9, 1, 5));
+        assert_eq!(look(5), None);
+        assert_eq!(book.last_read_back().map(|seen| seen.txid), Txid::new(5));
+    }
 }
