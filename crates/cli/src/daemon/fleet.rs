@@ -425,8 +425,22 @@ impl Fleet {
     ) -> Result<(Done, Option<Txid>), Refused> {
         let Ok(member) = self.find(path) else { return Ok((Done::Before, None)) };
         let (_, txid) = self.halt(&member, limit)?;
-        self.map().remove(path);
-        Ok((Done::Now, txid))
+        if self.take_off(&member) {
+            Ok((Done::Now, txid))
+        } else {
+            Err(Refused::Differs(format!("{} was started again meanwhile", path.display())))
+        }
+    }
+
+    /// Takes this one off the list, not another that has come to its place; `false` if it has a keeper. Only who is on the
+    /// list is stopped when the process ends.
+    fn take_off(&self, member: &Arc<Member>) -> bool {
+        let _changes = self.changes();
+        let stopped = matches!(&*member.life(), Life::Stopped { .. });
+        if stopped && self.has(member) {
+            self.map().remove(&member.database.path);
+        }
+        stopped
     }
 
     /// Takes a database off the list whose file is gone. What was taken from it still gets its time to reach the replica;
@@ -446,8 +460,10 @@ impl Fleet {
         if unsent {
             tracing::error!(db = %path.display(), "the last changes of a database that is gone are not in the replica");
         }
-        self.map().remove(path);
         member.begin_stop(Duration::ZERO);
+        if member.wait_stopped(GRACE) {
+            self.take_off(&member);
+        }
     }
 
     /// Whether this is one of its databases, and not one that is gone.
@@ -555,5 +571,40 @@ fn more_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::tests::world;
+    use litekeep_store::location::Settings as Replica;
+    use std::sync::mpsc;
+
+    #[test]
+    fn only_a_database_without_a_keeper_goes_and_never_one_that_came_to_its_place() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a.db");
+        let (tell, ends) = mpsc::channel();
+        let fleet = Fleet::new(Arc::new(world(&[])), move |ended: Ended| {
+            drop(tell.send(ended.member.database.path.clone()))
+        });
+        let database = || Database::of(path.clone(), Replica::Directory(dir.path().join("r")));
+        assert_eq!(fleet.add(database()).expect("added"), Done::Now);
+        let first = fleet.find(&path).expect("on the list");
+        // Whoever asked for its end is late: somebody has started it once more.
+        fleet.stop(&path, None).expect("stopped");
+        fleet.start(&path).expect("started");
+        assert!(!fleet.take_off(&first) && fleet.has(&first));
+        fleet.stop(&path, None).expect("stopped");
+        assert!(fleet.take_off(&first) && fleet.members().is_empty());
+        // Late again: another one has come.
+        fleet.add(database()).expect("added");
+        let second = fleet.find(&path).expect("on the list");
+        assert!(fleet.take_off(&first) && fleet.has(&second));
+        fleet.remove(&path, None).expect("removed");
+        assert!(fleet.members().is_empty());
+        // Every keeper's end was told: whoever waits for them all is not kept waiting.
+        assert_eq!(ends.iter().take(fleet.launches()).count(), 3);
     }
 }
