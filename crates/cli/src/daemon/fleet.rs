@@ -55,7 +55,6 @@ pub(crate) struct Member {
     pub(crate) book: Arc<Book>,
     life: Mutex<Life>,
     changed: Condvar,
-    sight: Mutex<Duration>,
 }
 
 /// Why a sync was not done.
@@ -137,7 +136,7 @@ pub(crate) struct View {
     pub(crate) status: Status,
     /// It has a keeper.
     pub(crate) running: bool,
-    /// It has none because somebody asked for that.
+    /// It has none because somebody asked for that, and its last changes are in the replica.
     pub(crate) stopped: bool,
     /// Another instance has the replica to itself.
     pub(crate) standby: bool,
@@ -167,7 +166,9 @@ impl Member {
         let mut standby = false;
         let (status, running, stopped) = match &*self.life() {
             Life::Running { keeper, .. } => (keeper.status(), true, false),
-            Life::Stopped { last, asked } => ((**last).clone(), false, *asked),
+            Life::Stopped { last, asked } => {
+                ((**last).clone(), false, *asked && last.failure.is_none())
+            }
             Life::Guest(guest) => {
                 let shown = guest.shown();
                 standby = shown.standby;
@@ -175,14 +176,10 @@ impl Member {
                 (shown.status, running, false)
             }
         };
-        let now = clock.boot();
-        let mut in_sync = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
-        // What is not there yet is not missing in the replica.
-        let all_there = status.built == status.durable && status.health == Health::Good;
-        if running && (standby || all_there || status.health == Health::Waiting) {
-            *in_sync = now;
-        }
-        let lag = (!stopped).then(|| now.saturating_sub(*in_sync));
+        // What another instance replicates is its business.
+        let since = status.behind_since.filter(|_| !standby);
+        let lag =
+            (!stopped).then(|| since.map_or(Duration::ZERO, |since| clock.boot().saturating_sub(since)));
         View { status, running, stopped, standby, lag }
     }
 
@@ -235,11 +232,15 @@ impl Member {
         matches!(&*self.life(), Life::Guest(_))
     }
 
-    /// Its keeper is gone.
-    fn ended(&self) -> bool {
+    /// Its keeper is gone: now, on the boot clock.
+    fn ended(&self, now: Duration) -> bool {
         let mut life = self.life();
         let Life::Running { keeper, stopping } = &*life else { return true };
-        let (last, asked) = (Box::new(keeper.status()), *stopping);
+        let (mut last, asked) = (Box::new(keeper.status()), *stopping);
+        if !asked {
+            // Nobody takes from here on what is committed.
+            last.behind_since.get_or_insert(now);
+        }
         *life = Life::Stopped { last, asked };
         drop(life);
         self.changed.notify_all();
@@ -386,11 +387,10 @@ impl Fleet {
         let inner = verbs::open(&self.world, &database.replica)?;
         let book = Arc::new(Book::default());
         let clock = Arc::clone(&self.world.clock);
-        let sight = Mutex::new(clock.boot());
         let store: Arc<dyn Store> = Arc::new(Metered::new(inner, Arc::clone(&book), clock));
         let never = Life::Stopped { last: Box::default(), asked: true };
         let life = Mutex::new(never);
-        Ok(Arc::new(Member { database, store, book, life, changed: Condvar::new(), sight }))
+        Ok(Arc::new(Member { database, store, book, life, changed: Condvar::new() }))
     }
 
     /// Takes in a database that somebody else replicates over this member's store; [`Member::show`] tells how it is.
@@ -541,12 +541,11 @@ impl Fleet {
             self.driver(&what)?.keep(env, settings, path).map_err(|error| keep_trouble(&what, &error))?;
         replicating_to(&member.database);
         let keeper = Arc::new(keeper);
-        *member.sight.lock().unwrap_or_else(PoisonError::into_inner) = self.world.clock.boot();
         *member.life() = Life::Running { keeper: Arc::clone(&keeper), stopping: false };
         self.launches.fetch_add(1, Ordering::SeqCst);
         let (fleet, watched) = (Arc::clone(self), Arc::clone(member));
         keeper.when_ended(move |why| {
-            let asked = watched.ended();
+            let asked = watched.ended(fleet.clock().boot());
             (fleet.tell)(Ended { member: watched, why, asked });
         });
         Ok(())

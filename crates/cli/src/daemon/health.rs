@@ -35,7 +35,9 @@ pub(crate) fn reasons(member: &Member, view: &View, behind: Duration, clock: &dy
     if let Some(trouble) = trouble.filter(|it| it.kind() != KeepErrorKind::Retry) {
         reasons.push(trouble.to_string());
     }
-    if let Some(lag) = view.lag.filter(|lag| *lag > behind) {
+    // What waits for its interval is as late as somebody wants it to be.
+    let wanted = member.database.settings.sync_interval;
+    if let Some(lag) = view.lag.filter(|lag| *lag > behind + wanted) {
         let why = trouble.map_or_else(String::new, |trouble| format!(": {trouble}"));
         reasons.push(format!("the replica is behind by {:.1} s{why}", lag.as_secs_f64()));
     }

@@ -52,7 +52,7 @@ families! {
     HEALTHY = Gauge "litekeep_healthy" ["db"] "1 while /health has nothing against the database, 0 else";
     REPLICA_TXID = Gauge "litekeep_replica_txid" ["db"] "Newest transaction that the replica has taken";
     LAG = Gauge "litekeep_replica_lag_seconds" ["db"]
-        "For how long the replica has lacked something that was committed, seconds";
+        "For how long the oldest change has waited that the replica lacks, seconds; up to `sync-interval` is usual";
     SUCCESS = Gauge "litekeep_last_success_timestamp_seconds" ["db"]
         "When the replica last took something, or was seen to hold the newest transaction";
     READ_BACK = Gauge "litekeep_last_read_back_timestamp_seconds" ["db"]

@@ -448,10 +448,13 @@ fn a_last_sync_that_fails_is_answered_as_an_error_and_the_database_stays_on_the_
     fails(&["sync", "-wait"]).err_has("sync failed: ");
     fails(&["unregister"]).err_has("unregister failed: the last changes of");
     assert_eq!(ask(&dir, &["list"])["databases"][0]["status"], "stopped");
-    assert_eq!(get(&addr, "/health").0, 200);
+    // Whoever stopped it, what it could not bring up is missing.
+    assert_eq!(get(&addr, "/health").0, 503);
+    wait_for_health(&addr, "", 503, "replication has ended: ");
     server.clear_rules();
     assert_eq!(ask(&dir, &["start", "a.db"])["status"], "started");
     ask(&dir, &["sync", "-wait", "a.db"]);
+    wait_for_health(&addr, "", 200, "\"ok\"");
     running.signal(Signal::TERM);
     running.ends(0);
 }

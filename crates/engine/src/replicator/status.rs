@@ -51,6 +51,9 @@ pub struct Status {
     pub built: Option<Txid>,
     /// The newest transaction that the replica holds.
     pub durable: Option<Txid>,
+    /// Since when, on the boot clock, the oldest change waits that the replica lacks, or nobody can tell whether it lacks
+    /// one; `None` while it has everything.
+    pub behind_since: Option<Duration>,
     /// The epoch that is owned; `None` also where the store cannot create only.
     pub epoch: Option<Epoch>,
     /// Whether the store refuses to replace what is to be created only.
@@ -195,6 +198,10 @@ impl Shared {
         if !known {
             tracing::error!(db = %path.display(), error = %text, "replication is in trouble, trying again");
         }
+    }
+
+    pub(super) fn is_troubled(&self) -> bool {
+        self.inner().status.trouble.is_some()
     }
 
     /// The last trouble, if there was any, is over.
