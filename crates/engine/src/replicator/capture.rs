@@ -380,7 +380,9 @@ impl Replicator {
             // Without a file there is nothing to compare.
             Phase::Running => self.broken.is_some() && self.edge.is_some(),
             Phase::Absent | Phase::Ended => false,
-            Phase::Look(_) | Phase::Locked(_) | Phase::Looking | Phase::Comparing | Phase::Claiming(_) => true,
+            Phase::Look(_) | Phase::Locked(_) | Phase::Looking | Phase::Comparing | Phase::Claiming(_) => {
+                true
+            }
         };
         let ended = self.phase == Phase::Ended;
         let ours = self.pending.as_ref().zip(self.state.as_ref());
