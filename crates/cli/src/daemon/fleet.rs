@@ -26,12 +26,10 @@ use litekeep_formats::Txid;
 use litekeep_store::Store;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-/// How often it is looked whether the changes of a database that is gone have arrived.
-const LOOK: Duration = Duration::from_millis(50);
 /// What an answer may take longer than the last sync that it waits for.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -55,6 +53,8 @@ pub(crate) struct Member {
     pub(crate) book: Arc<Book>,
     life: Mutex<Life>,
     changed: Condvar,
+    /// It was let go: its file is gone, and nobody waits for its last changes.
+    gone: AtomicBool,
 }
 
 /// Why a sync was not done.
@@ -167,7 +167,7 @@ impl Member {
         let (status, running, stopped) = match &*self.life() {
             Life::Running { keeper, .. } => (keeper.status(), true, false),
             Life::Stopped { last, asked } => {
-                ((**last).clone(), false, *asked && last.failure.is_none())
+                ((**last).clone(), false, *asked && (last.failure.is_none() || self.is_gone()))
             }
             Life::Guest(guest) => {
                 let shown = guest.shown();
@@ -226,6 +226,11 @@ impl Member {
             Who::Guest(guest) => guest.sync(limit),
         }
         .map_err(SyncFailed::Keep)
+    }
+
+    /// Whether it was let go.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
     }
 
     fn is_guest(&self) -> bool {
@@ -390,7 +395,14 @@ impl Fleet {
         let store: Arc<dyn Store> = Arc::new(Metered::new(inner, Arc::clone(&book), clock));
         let never = Life::Stopped { last: Box::default(), asked: true };
         let life = Mutex::new(never);
-        Ok(Arc::new(Member { database, store, book, life, changed: Condvar::new() }))
+        Ok(Arc::new(Member {
+            database,
+            store,
+            book,
+            life,
+            changed: Condvar::new(),
+            gone: AtomicBool::new(false),
+        }))
     }
 
     /// Takes in a database that somebody else replicates over this member's store; [`Member::show`] tells how it is.
@@ -443,27 +455,24 @@ impl Fleet {
         stopped
     }
 
-    /// Takes a database off the list whose file is gone. What was taken from it still gets its time to reach the replica;
-    /// more cannot come.
-    pub(crate) fn let_go(&self, path: &Path) {
-        let Ok(member) = self.find(path) else { return };
-        let clock = self.clock();
-        let until = clock.boot() + member.last_sync();
-        let unsent = loop {
-            let View { running, status, .. } = member.view(&**clock);
-            let unsent = status.built != status.durable;
-            if !unsent || !running || clock.boot() >= until {
-                break unsent;
+    /// Takes a database off the list whose file is gone, by one step; `true` once it is off. What was taken from it has until
+    /// then, on the boot clock, to reach the replica; more cannot come.
+    pub(crate) fn let_go(&self, path: &Path, until: Duration) -> bool {
+        let Ok(member) = self.find(path) else { return true };
+        let clock = &**self.clock();
+        let View { running, status, .. } = member.view(clock);
+        if !running {
+            return self.take_off(&member);
+        }
+        if (status.built == status.durable || clock.boot() >= until)
+            && !member.gone.swap(true, Ordering::SeqCst)
+        {
+            if status.behind_since.is_some() {
+                tracing::error!(db = %path.display(), "the last changes of a database that is gone are not in the replica");
             }
-            clock.sleep(LOOK);
-        };
-        if unsent {
-            tracing::error!(db = %path.display(), "the last changes of a database that is gone are not in the replica");
+            member.begin_stop(Duration::ZERO);
         }
-        member.begin_stop(Duration::ZERO);
-        if member.wait_stopped(GRACE) {
-            self.take_off(&member);
-        }
+        false
     }
 
     /// Whether this is one of its databases, and not one that is gone.
@@ -541,6 +550,7 @@ impl Fleet {
             self.driver(&what)?.keep(env, settings, path).map_err(|error| keep_trouble(&what, &error))?;
         replicating_to(&member.database);
         let keeper = Arc::new(keeper);
+        member.gone.store(false, Ordering::SeqCst);
         *member.life() = Life::Running { keeper: Arc::clone(&keeper), stopping: false };
         self.launches.fetch_add(1, Ordering::SeqCst);
         let (fleet, watched) = (Arc::clone(self), Arc::clone(member));

@@ -52,6 +52,8 @@ pub(crate) struct Folder {
     pattern: Glob,
     /// What was taken up from here.
     taken: BTreeSet<PathBuf>,
+    /// What of that is gone, and how long its last changes may take.
+    leaving: BTreeMap<PathBuf, Duration>,
     /// What is no database, with the file's size and time then: it is looked into again when they change.
     passed: BTreeMap<PathBuf, (u64, Option<SystemTime>)>,
     /// What could not be taken up so far.
@@ -91,6 +93,7 @@ impl Folder {
             directory,
             pattern,
             taken: BTreeSet::new(),
+            leaving: BTreeMap::new(),
             passed: BTreeMap::new(),
             trials: BTreeMap::new(),
             unread: BTreeSet::new(),
@@ -183,16 +186,26 @@ impl Folder {
         let settled: Vec<PathBuf> = self.trials.keys().filter(|path| gone(path)).cloned().collect();
         settled.iter().for_each(|path| self.settle(fleet, path));
         self.dismissed.forget(gone);
-        let left: Vec<PathBuf> = self.taken.iter().filter(|path| gone(path)).cloned().collect();
-        for path in left {
-            tracing::info!(db = %path.display(), "the database is gone, letting it go");
-            self.taken.remove(&path);
-            let fleet = Arc::clone(fleet);
-            let let_go = move || fleet.let_go(&path);
-            if let Err(trouble) = thread("let go", let_go) {
-                tracing::error!("{trouble}");
+        for path in self.taken.iter().filter(|path| gone(path)) {
+            if let (false, Ok(member)) = (self.leaving.contains_key(path), fleet.find(path)) {
+                tracing::info!(db = %path.display(), "the database is gone, letting it go");
+                self.leaving.insert(path.clone(), fleet.clock().boot() + member.last_sync());
             }
         }
+        let taken = &mut self.taken;
+        self.leaving.retain(|path, until| {
+            // One that was stopped already goes off the list first, and is taken up again by the next look.
+            if !gone(path) && fleet.find(path).is_ok_and(|member| !member.is_gone()) {
+                tracing::info!(db = %path.display(), "the database is there again");
+                return false;
+            }
+            let off = fleet.let_go(path, *until);
+            if off {
+                taken.remove(path);
+            }
+            !off
+        });
+        self.taken.retain(|path| self.leaving.contains_key(path) || !gone(path) || fleet.find(path).is_ok());
     }
 
     /// Takes a file up, if it is a database that is not there yet and its time has come.

@@ -216,8 +216,8 @@ impl Run {
         let member = &ended.member;
         let path = member.database.path.display();
         self.failed.retain(|(failed, _)| *failed != member.database.path);
-        if !self.fleet.has(member) {
-            tracing::info!(db = %path, "replication ended, the database is not on the list any more");
+        if member.is_gone() || !self.fleet.has(member) {
+            tracing::info!(db = %path, "replication ended, the database is gone");
             return;
         }
         let Some(error) = &ended.why else {

@@ -544,6 +544,49 @@ fn a_watched_directory_takes_up_what_comes_and_lets_go_what_goes() {
 }
 
 #[test]
+fn a_database_that_is_there_again_before_it_was_let_go_stays_and_loses_nothing() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let dir = Dir::new();
+    make_in_directory(&dir, "a.db");
+    let endpoint = server.endpoint();
+    dir.write(
+        "l.yml",
+        format!(
+            "addr: 127.0.0.1:0\nshutdown-sync-timeout: 10m\nsocket:\n  enabled: true\n  path: l.sock\ndbs:\n  - dir: d\n    pattern: '*.db'\n    watch: true\n    \
+             replica:\n      url: s3://{BUCKET}/r\n      endpoint: {endpoint}\n      region: {REGION}\n"
+        ),
+    );
+    let (mut running, _) = started(&dir);
+    ask(&dir, &["sync", "-wait", "d/a.db"]);
+    server.add_rule(Rule::always("PUT", "", Fault::ResetBefore));
+    insert(&dir.path("d/a.db"), 2);
+    let path = dir.path("d/a.db").display().to_string();
+    let waits = || {
+        let (_, phases) = raw(&dir, "GET /debug/sync-status HTTP/1.1\r\nHost: x\r\n\r\n");
+        phases.contains("\"active\":true").then_some(())
+    };
+    wait_for("a slot that waits", waits);
+    for end in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(dir.path(&format!("d/a.db{end}")));
+    }
+    running.until("letting it go");
+    make_in_directory(&dir, "a.db");
+    insert(&dir.path("d/a.db"), 7);
+    running.until("the database is there again");
+    server.clear_rules();
+    ask(&dir, &["sync", "-wait", &path]);
+    assert_eq!(listed(&dir), ["a.db"]);
+    dir.litekeep(["restore", "-config", "l.yml", "-o", "again.db", &path])
+        .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        .exits(0);
+    let connection = rusqlite::Connection::open(dir.path("again.db")).expect("opened");
+    let sum: i64 = connection.query_row("SELECT sum(x) FROM t", [], |row| row.get(0)).expect("queried");
+    assert_eq!(sum, 8);
+    end(running);
+}
+
+#[test]
 fn what_cannot_be_read_in_a_directory_is_told_and_tried_again_and_keeps_nothing_else_back() {
     let (dir, place) = (Dir::new(), Dir::new());
     for name in ["a.db", "shut/b.db", "c.db"] {
