@@ -695,6 +695,44 @@ fn a_heartbeat_that_nobody_takes_is_told_without_its_address() {
 }
 
 #[test]
+fn a_command_has_its_address_and_socket_once_the_instance_before_is_gone() {
+    let dir = Dir::new();
+    for (name, database) in [("l.yml", "a.db"), ("m.yml", "b.db")] {
+        make_database(&dir.path(database));
+        dir.write(
+            name,
+            format!(
+                "addr: 127.0.0.1:0\nsocket:\n  enabled: true\n  path: l.sock\nexec: sleep 600\ndbs:\n  - path: {database}\n    \
+                 replica:\n      path: r-{database}\n"
+            ),
+        );
+    }
+    let mut first = dir.litekeep(["replicate", "-config", "l.yml"]).starts();
+    first.until("serving metrics on").until("control socket listening");
+    let addr = address(&first);
+    let config = fs::read_to_string(dir.path("m.yml")).expect("read").replace("127.0.0.1:0", &addr);
+    dir.write("m.yml", config);
+    let mut second = dir.litekeep(["replicate", "-config", "m.yml"]).starts();
+    second
+        .until("can't serve metrics yet, trying again")
+        .until("can't bind the control socket yet, trying again")
+        .until("replicating to");
+    let database = |name: &str| dir.path(name).display().to_string();
+    assert_eq!(ask(&dir, &["list"])["databases"][0]["path"], database("a.db"));
+    end(first);
+    let listed = || {
+        let stream = UnixStream::connect(dir.path("l.sock")).ok();
+        stream.map(|_| ask(&dir, &["list"])["databases"][0]["path"].clone())
+    };
+    assert_eq!(wait_for("the socket of the second", listed), database("b.db"));
+    wait_for("the page of the second", || {
+        std::net::TcpStream::connect(&addr).is_ok().then(|| get(&addr, "/health").0)
+    });
+    end(second);
+    assert!(!dir.path("l.sock").exists());
+}
+
+#[test]
 fn a_command_has_metrics_health_and_a_socket_beside_it() {
     let server = Server::start(Profile::Aws).expect("a server");
     let dir = Dir::new();
