@@ -11,7 +11,7 @@ use crate::trouble::Trouble;
 use crate::verbs;
 use litekeep::error::KeepError;
 use litekeep::files::{FileId, Files as _, RealFiles};
-use litekeep::replicator::Status;
+use litekeep::replicator::{Health, Status};
 use litekeep_formats::{TimestampMs, Txid};
 use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
@@ -363,9 +363,7 @@ impl Control {
                 if status.built.is_some() || status.trouble.is_some() || keeper.ended() {
                     return status.built;
                 }
-                if status.health != litekeep::replicator::Health::Starting
-                    || self.fleet.clock().boot() >= until
-                {
+                if status.health != Health::Starting || self.fleet.clock().boot() >= until {
                     return None;
                 }
                 self.fleet.clock().sleep(Duration::from_millis(10));
@@ -393,6 +391,10 @@ impl Control {
                 Ok(_) => "synced",
                 Err(SyncFailed::NotOpen) => return Err(Refused::NotOpen),
                 Err(SyncFailed::Keep(KeepError::Timeout(_))) if !asked.wait && status.trouble.is_none() => {
+                    // Only then was what was committed before taken, or is about to be.
+                    if status.health != Health::Good {
+                        return Err(Refused::Differs(format!("{} is not open yet", path.display())));
+                    }
                     "synced_local"
                 }
                 Err(SyncFailed::Keep(error)) => {

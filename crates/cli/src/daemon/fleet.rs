@@ -6,7 +6,7 @@
 
 use super::book::Book;
 use super::meter::Metered;
-use crate::config::Database;
+use crate::config::{Database, same_place};
 use crate::trouble::Trouble;
 use crate::verbs;
 use crate::verbs::replicate::{ONE_TRY, keep_trouble, replicating_to};
@@ -24,6 +24,7 @@ use litekeep_core::env::Clock;
 use litekeep_core::limits::PARK_AFTER;
 use litekeep_formats::Txid;
 use litekeep_store::Store;
+use litekeep_store::location::Settings as Replica;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -368,16 +369,17 @@ impl Fleet {
         let changes = self.changes();
         let taken = self.map().get(&database.path).cloned();
         if let Some(member) = taken {
-            let (ours, theirs) = (member.database.replica.location(), database.replica.location());
-            return if ours == theirs {
+            let (ours, theirs) = (&member.database.replica, &database.replica);
+            return if same_place(ours, theirs) {
                 Ok(Done::Before)
             } else {
-                let path = database.path.display();
+                let (ours, theirs, path) = (place(ours), place(theirs), database.path.display());
                 Err(Refused::Differs(format!("{path} is replicated to {ours}, not to {theirs}")))
             };
         }
-        if let Some(other) = self.members().iter().find(|it| it.database.replica == database.replica) {
-            let (location, path) = (database.replica.location(), other.database.path.display());
+        let taken = |it: &&Arc<Member>| same_place(&it.database.replica, &database.replica);
+        if let Some(other) = self.members().iter().find(taken) {
+            let (location, path) = (place(&database.replica), other.database.path.display());
             return Err(Refused::Differs(format!("{location} is the replica of {path} already")));
         }
         let member = self.open(database)?;
@@ -573,6 +575,17 @@ impl Fleet {
     }
 }
 
+/// Where a replica lies, without secrets.
+fn place(replica: &Replica) -> String {
+    match replica {
+        Replica::S3(s3) => match &s3.endpoint {
+            Some(endpoint) => format!("{} at {endpoint}", replica.location()),
+            None => replica.location(),
+        },
+        Replica::Directory(_) => replica.location(),
+    }
+}
+
 /// Lifts this process to what the system allows it: a database that is written to takes a dozen descriptors, and the usual
 /// limit, 1024, is one of old programs.
 fn more_descriptors() {
@@ -587,7 +600,6 @@ fn more_descriptors() {
 mod tests {
     use super::*;
     use crate::world::tests::world;
-    use litekeep_store::location::Settings as Replica;
     use std::sync::mpsc;
 
     #[test]

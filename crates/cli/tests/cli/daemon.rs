@@ -194,6 +194,24 @@ fn a_database_comes_and_goes_while_the_daemon_runs() {
 }
 
 #[test]
+fn a_replica_is_the_same_by_its_place_alone_however_it_is_reached() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let (dir, running, _) = served(&server, "");
+    let endpoint = server.endpoint();
+    let register =
+        |url: &str, path: &str| dir.litekeep(["register", "-replica", url, path, "-socket", "l.sock"]);
+    // The key prefix of a.db, with other settings.
+    let same = format!("s3://{BUCKET}/a?endpoint={endpoint}&region={REGION}&part-size=64MB");
+    register(&same, "a.db").exits(0).out_has("status: already registered");
+    make_database(&dir.path("b.db"));
+    register(&same, "b.db").exits(1).err_has("is the replica of");
+    // A bucket of the same name elsewhere.
+    let other = format!("s3://{BUCKET}/a?endpoint=http://127.0.0.1:1&region={REGION}");
+    register(&other, "a.db").exits(1).err_has("is replicated to").err_has("127.0.0.1:1");
+    end(running);
+}
+
+#[test]
 fn a_request_that_cannot_be_met_is_answered_with_its_status() {
     let (dir, running) = daemon("");
     for (path, body, wanted) in [
@@ -211,6 +229,12 @@ fn a_request_that_cannot_be_met_is_answered_with_its_status() {
         assert_eq!(status, wanted, "{path} {body}: {answer}");
         assert_eq!(answer["error"].is_string(), wanted != 200, "{path} {body}: {answer}");
     }
+    // Nothing was taken from a file that is not there yet.
+    ask(&dir, &["register", "-replica", &url(&dir.path("q")), "late.db"]);
+    let (status, answer) =
+        post(&dir, "/sync", &format!("{{\"path\":\"{}\"}}", dir.path("late.db").display()));
+    assert_eq!(status, 409, "{answer}");
+    assert!(answer["error"].as_str().is_some_and(|it| it.ends_with("is not open yet")), "{answer}");
     assert_eq!(raw(&dir, "GET /txid?path=/no.db HTTP/1.1\r\n\r\n").0, 404);
     assert_eq!(raw(&dir, "GET /txid HTTP/1.1\r\n\r\n").0, 400);
     end(running);
