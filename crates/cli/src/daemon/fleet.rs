@@ -524,7 +524,11 @@ impl Fleet {
         let _changes = self.changes();
         let id = |path: &Path| -> Option<FileId> { RealFiles.id(path).ok().flatten() };
         let wanted = id(path)?;
-        let open = self.members().iter().any(|member| id(&member.database.path) == Some(wanted));
+        // Of a file that was renamed its keeper's path says nothing.
+        let open = self.members().iter().any(|member| {
+            let opened = member.keeper().and_then(|keeper| keeper.status().file);
+            opened == Some(wanted) || id(&member.database.path) == Some(wanted)
+        });
         (!open).then(|| look(path))
     }
 

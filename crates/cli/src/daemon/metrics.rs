@@ -29,7 +29,7 @@ families! {
     TXID = Gauge "litestream_txid" ["db"] "Newest transaction that was taken from the database";
     DISK_FULL = Gauge "litestream_disk_full" ["db"] "1 while a local disk has no room for what is to be replicated";
     SYNCS = Counter "litestream_sync_count" ["db"] "How often something was taken from the WAL";
-    SYNC_ERRORS = Counter "litestream_sync_error_count" ["db"] "How often replication met with trouble";
+    SYNC_ERRORS = Counter "litestream_sync_error_count" ["db"] "How often replication met with trouble: each try counts, those of puts as well";
     SYNC_SECONDS = Counter "litestream_sync_seconds" ["db"] "Time that was spent on taking from the WAL, seconds";
     CHECKPOINTS = Counter "litestream_checkpoint_count" ["db,mode"] "How often a checkpoint was tried";
     CHECKPOINT_ERRORS = Counter "litestream_checkpoint_error_count" ["db,mode"] "Checkpoints that ended with an error";
@@ -222,7 +222,8 @@ fn slots(page: &mut Page, members: &[Arc<Member>], wall: TimestampMs) {
 
 fn requests(page: &mut Page, replica: &str, operation: Operation, tally: &Tally) {
     let labels = &[("replica_type", replica), ("operation", operation.name())];
-    let good = |result: &str| matches!(result, "ok" | "exists");
+    // That an object is not there is an answer, and the usual one of a look.
+    let good = |result: &str| matches!(result, "ok" | "exists" | "not-found");
     let bad = tally.results.iter().filter(|(result, _)| !good(result));
     let errors: u64 = bad.clone().map(|(_, count)| *count).sum();
     page.add(&OPERATIONS, labels, float(tally.count() - errors));

@@ -3,15 +3,16 @@
 //! something was found missing, only a listing of all levels takes that back. Only where somebody reads the result.
 
 use super::book::{Book, ReadBack};
-use super::fleet::Fleet;
+use super::fleet::{Fleet, Member};
 use crate::trouble::Trouble;
 use crate::verbs::replicate::thread;
 use litekeep_core::env::Clock;
 use litekeep_formats::{Level, Txid, TxidRange};
 use litekeep_store::{ErrorKind, Key, Scope, Store, StoreError};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
 /// How old a look may be.
@@ -21,40 +22,114 @@ const SOON: Duration = Duration::from_secs(15);
 /// Between two rounds, and between two looks of one round: a thousand databases are no burst.
 const PAUSE: Duration = Duration::from_millis(500);
 const BREATH: Duration = Duration::from_millis(20);
+/// Looks at the same time: a store that is slow to answer keeps none of the others' waiting. Half of them, at most, at
+/// replicas whose last look failed, each after a pause that grows.
+const LOOKS: usize = 8;
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Looks from now on, on a thread of its own.
+/// Whose turn it is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Turn {
+    /// When the last look ended.
+    ended: Option<Duration>,
+    /// How many failed, one after the other.
+    failures: u32,
+    busy: bool,
+}
+
+impl Turn {
+    /// `new`: the newest transaction was not seen in the replica yet.
+    fn is_due(&self, new: bool, now: Duration) -> bool {
+        let pause = match self.failures {
+            0 if new => SOON,
+            0 => EVERY,
+            failures => PAUSE.saturating_mul(2u32.saturating_pow(failures)).min(LONGEST_PAUSE),
+        };
+        !self.busy && self.ended.is_none_or(|ended| now.saturating_sub(ended) >= pause)
+    }
+}
+
+/// All turns, and who tells that a look has ended.
+struct Looks {
+    turns: BTreeMap<PathBuf, Turn>,
+    tell: Sender<(PathBuf, bool)>,
+    told: Receiver<(PathBuf, bool)>,
+    fleet: Arc<Fleet>,
+}
+
+/// Looks from now on, on threads of its own.
 ///
 /// # Errors
 /// No thread is to be had.
 pub(crate) fn start(fleet: &Arc<Fleet>) -> Result<(), Trouble> {
-    let fleet = Arc::clone(fleet);
+    let (tell, told) = mpsc::channel();
+    let mut looks = Looks { turns: BTreeMap::new(), tell, told, fleet: Arc::clone(fleet) };
     thread("read back", move || {
-        let mut looked: BTreeMap<PathBuf, Duration> = BTreeMap::new();
         loop {
-            let members = fleet.members();
-            looked.retain(|path, _| members.iter().any(|member| member.database.path == *path));
-            for member in members {
-                let clock = &**fleet.clock();
-                let view = member.view(clock);
-                let (true, Some(durable)) = (view.running && !view.standby, view.status.durable) else {
-                    continue;
-                };
-                let path = &member.database.path;
-                let before = looked.get(path).map(|at| clock.boot().saturating_sub(*at));
-                let seen = member.book.last_read_back().filter(|_| member.book.what_is_lost().is_none());
-                let new = seen.is_none_or(|seen| seen.txid < durable);
-                if before.is_none_or(|before| before >= if new { SOON } else { EVERY }) {
-                    // An error is in the member's book.
-                    if let Ok(Some(missing)) = look(&*member.store, &member.book, durable, clock) {
-                        tracing::error!(db = %path.display(), "{missing}");
-                    }
-                    looked.insert(path.clone(), clock.boot());
-                    clock.sleep(BREATH);
-                }
-            }
-            fleet.clock().sleep(PAUSE);
+            looks.round();
+            looks.fleet.clock().sleep(PAUSE);
         }
     })
+}
+
+impl Looks {
+    fn round(&mut self) {
+        let members = self.fleet.members();
+        self.turns.retain(|path, turn| turn.busy || self.fleet.find(path).is_ok());
+        for member in members {
+            while let Ok((path, failed)) = self.told.try_recv() {
+                self.ended(&path, failed);
+            }
+            let clock = Arc::clone(self.fleet.clock());
+            let view = member.view(&*clock);
+            let (true, Some(durable)) = (view.running && !view.standby, view.status.durable) else {
+                continue;
+            };
+            let seen = member.book.last_read_back().filter(|_| member.book.what_is_lost().is_none());
+            let new = seen.is_none_or(|seen| seen.txid < durable);
+            let turn = self.turns.entry(member.database.path.clone()).or_default();
+            let (due, fails) = (turn.is_due(new, clock.boot()), turn.failures > 0);
+            if !due || (fails && self.busy(true) >= LOOKS / 2) {
+                continue;
+            }
+            // Room is made by whoever ends first: the round goes on where it was.
+            while self.busy(false) >= LOOKS {
+                let Ok((path, failed)) = self.told.recv() else { return };
+                self.ended(&path, failed);
+            }
+            self.begin(member, durable);
+            clock.sleep(BREATH);
+        }
+    }
+
+    fn busy(&self, failing: bool) -> usize {
+        self.turns.values().filter(|turn| turn.busy && (!failing || turn.failures > 0)).count()
+    }
+
+    fn begin(&mut self, member: Arc<Member>, durable: Txid) {
+        let path = member.database.path.clone();
+        let (tell, clock) = (self.tell.clone(), Arc::clone(self.fleet.clock()));
+        let told = path.clone();
+        let begun = thread("look", move || {
+            // An error is in the member's book.
+            let looked = look(&*member.store, &member.book, durable, &*clock);
+            if let Ok(Some(missing)) = &looked {
+                tracing::error!(db = %told.display(), "{missing}");
+            }
+            let _ = tell.send((told, looked.is_err()));
+        });
+        match begun {
+            Ok(()) => self.turns.entry(path).or_default().busy = true,
+            Err(_) => self.ended(&path, true),
+        }
+    }
+
+    fn ended(&mut self, path: &Path, failed: bool) {
+        if let Some(turn) = self.turns.get_mut(path) {
+            let failures = if failed { turn.failures.saturating_add(1) } else { 0 };
+            *turn = Turn { ended: Some(self.fleet.clock().boot()), failures, busy: false };
+        }
+    }
 }
 
 /// Looks for a transaction in a replica; what is missing for it is told once.
@@ -98,6 +173,27 @@ mod tests {
     use litekeep::clock::SystemClock;
     use litekeep_formats::TimestampMs;
     use litekeep_store::memory::MemoryStore;
+
+    #[test]
+    fn a_look_is_due_soon_for_what_is_new_and_later_and_later_where_it_fails() {
+        let seconds = Duration::from_secs;
+        let turn = |failures, busy| Turn { ended: Some(seconds(100)), failures, busy };
+        for (turn, new, after, due) in [
+            (Turn::default(), false, seconds(0), true),
+            (turn(0, false), true, seconds(14), false),
+            (turn(0, false), true, seconds(15), true),
+            (turn(0, false), false, seconds(59), false),
+            (turn(0, false), false, seconds(60), true),
+            (turn(0, true), false, seconds(60), false),
+            (turn(1, false), true, seconds(1), true),
+            (turn(4, false), true, seconds(7), false),
+            (turn(4, false), false, seconds(8), true),
+            (turn(u32::MAX, false), false, seconds(29), false),
+            (turn(u32::MAX, false), false, seconds(30), true),
+        ] {
+            assert_eq!(turn.is_due(new, seconds(100) + after), due, "{turn:?} {new} {after:?}");
+        }
+    }
 
     fn key(level: u8, min: u64, max: u64) -> Key {
         let txid = |txid| Txid::new(txid).expect("a TXID");

@@ -568,6 +568,22 @@ fn a_watched_directory_takes_up_what_comes_and_lets_go_what_goes() {
 }
 
 #[test]
+fn a_database_that_is_renamed_in_a_watched_directory_goes_on_by_its_new_name() {
+    let dir = Dir::new();
+    make_in_directory(&dir, "a.db");
+    let running = over_directory(&dir, "    watch: true\n");
+    ask(&dir, &["sync", "-wait", "d/a.db"]);
+    for end in ["-wal", "-shm", ""] {
+        let _ = fs::rename(dir.path(&format!("d/a.db{end}")), dir.path(&format!("d/b.db{end}")));
+    }
+    wait_for("the new name", || (listed(&dir) == ["b.db"]).then_some(()));
+    insert(&dir.path("d/b.db"), 2);
+    ask(&dir, &["sync", "-wait", "d/b.db"]);
+    assert_eq!(restored(&dir, "r/b.db"), [1, 2]);
+    end(running);
+}
+
+#[test]
 fn a_database_that_is_there_again_before_it_was_let_go_stays_and_loses_nothing() {
     let server = Server::start(Profile::Aws).expect("a server");
     let dir = Dir::new();

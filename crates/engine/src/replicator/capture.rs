@@ -411,6 +411,7 @@ impl Replicator {
         let (epoch, create_only, polling) = (self.chain.epoch, self.chain.create_only, self.timing.polling);
         let parked = self.is_parked();
         let behind_since = self.behind_since();
+        let file = self.timing.file.filter(|_| self.edge.is_some());
         self.shared.update(|status| {
             status.health = match (&status.trouble, health) {
                 (Some(_), Health::Starting | Health::Good) => Health::Troubled,
@@ -418,7 +419,7 @@ impl Replicator {
             };
             (status.built, status.durable, status.behind_since) = (built, durable, behind_since);
             (status.epoch, status.create_only, status.polling) = (epoch, create_only, polling);
-            status.parked = parked;
+            (status.parked, status.file) = (parked, file);
         });
     }
 }

@@ -1,6 +1,7 @@
 //! What the outside sees of a replicator, and what it may ask.
 
 use crate::error::KeepError;
+use crate::files::FileId;
 use litekeep_formats::{Epoch, Txid};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -56,6 +57,8 @@ pub struct Status {
     pub behind_since: Option<Duration>,
     /// The epoch that is owned; `None` also where the store cannot create only.
     pub epoch: Option<Epoch>,
+    /// The database file that is open, by whatever name it has now.
+    pub file: Option<FileId>,
     /// Whether the store refuses to replace what is to be created only.
     pub create_only: bool,
     /// Whether changes are found by polling, not by file notification.
