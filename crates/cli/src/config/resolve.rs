@@ -432,7 +432,7 @@ fn twice(databases: &[Database], places: &[Place], notes: &mut Notes) {
 }
 
 /// Whether two replicas lie in one place, however each is reached.
-fn same_place(a: &Settings, b: &Settings) -> bool {
+pub(crate) fn same_place(a: &Settings, b: &Settings) -> bool {
     match (a, b) {
         (Settings::Directory(a), Settings::Directory(b)) => a == b,
         (Settings::S3(a), Settings::S3(b)) => {

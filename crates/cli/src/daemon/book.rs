@@ -2,7 +2,7 @@
 //! answered, never what was tried, and asks nothing itself.
 
 use super::verdict::Verdict;
-use litekeep_core::restore::{Catalog, LtxFile, points};
+use litekeep_core::restore::{Catalog, LtxFile, Point, points};
 use litekeep_formats::{Level, TimestampMs, Txid, TxidRange};
 use litekeep_store::{Entry, ErrorKind, Key, StoreError};
 use std::collections::BTreeMap;
@@ -93,14 +93,14 @@ pub(crate) struct Setback {
     pub(crate) text: String,
 }
 
-/// The store was asked, and has everything up to a transaction.
+/// The store was asked, and has a transaction; from what it has listed and taken it can be restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReadBack {
     /// This machine's time.
     pub(crate) wall: TimestampMs,
     /// The same, on the clock that does not jump.
     pub(crate) boot: Duration,
-    /// Up to which.
+    /// Which one.
     pub(crate) txid: Txid,
 }
 
@@ -123,8 +123,8 @@ struct Pages {
     written: Option<TimestampMs>,
     /// When the newest transaction was last seen in the store, and which it was then.
     read_back: Option<ReadBack>,
-    /// A transaction that the store took and does not have any more.
-    lost: Option<Txid>,
+    /// What the store took and does not have any more.
+    lost: Option<String>,
     verdict: Option<Verdict>,
     verifications: Verifications,
     /// Why the last one could not be carried out.
@@ -245,25 +245,25 @@ impl Book {
         }
     }
 
-    /// Notes that the store was asked and has everything up to a transaction.
+    /// Notes that the store was asked for a transaction and has it: nothing is known to be lost.
     pub(super) fn read_back(&self, read_back: ReadBack) {
         let mut pages = self.pages();
         (pages.read_back, pages.lost) = (Some(read_back), None);
     }
 
-    /// When and up to where that was last so.
+    /// When that was last so.
     pub(crate) fn last_read_back(&self) -> Option<ReadBack> {
         self.pages().read_back
     }
 
-    /// Notes that the store was asked and lacks this transaction, which it had taken.
-    pub(super) fn lost(&self, txid: Txid) {
-        self.pages().lost = Some(txid);
+    /// Notes that the store was asked and lacks what it had taken; `false` if something was known to be lost before.
+    pub(super) fn lost(&self, what: &str) -> bool {
+        self.pages().lost.replace(what.to_owned()).is_none()
     }
 
-    /// The transaction that it lacks, as far as was last seen.
-    pub(crate) fn what_is_lost(&self) -> Option<Txid> {
-        self.pages().lost
+    /// What it lacks, as far as was last seen.
+    pub(crate) fn what_is_lost(&self) -> Option<String> {
+        self.pages().lost.clone()
     }
 
     /// Notes what the last verification that could be carried out came to.
@@ -295,7 +295,7 @@ impl Book {
         self.pages().verifications
     }
 
-    /// When the store last took something, or was seen to have everything.
+    /// When the store last took something, or was seen to have the newest transaction.
     pub(crate) fn last_success(&self) -> Option<TimestampMs> {
         let pages = self.pages();
         pages.written.max(pages.read_back.map(|seen| seen.wall))
@@ -341,6 +341,18 @@ impl Book {
 
     /// The times of the oldest and the newest state that a restore can bring back.
     pub(crate) fn restorable(&self) -> Option<(TimestampMs, TimestampMs)> {
+        let points = self.restore_points();
+        let mut times = points.iter().map(|point| point.file.time());
+        let first = times.next()?;
+        Some((first, times.next_back().unwrap_or(first)))
+    }
+
+    /// Whether a restore can bring back this transaction or a newer one.
+    pub(super) fn restores(&self, txid: Txid) -> bool {
+        self.restore_points().last().is_some_and(|point| point.txid >= txid)
+    }
+
+    fn restore_points(&self) -> Vec<Point> {
         let catalog: Catalog = self
             .pages()
             .objects
@@ -353,10 +365,7 @@ impl Book {
                 timestamp: Some(object.time),
             })
             .collect();
-        let points = points(&catalog);
-        let mut times = points.iter().filter(|point| point.restorable).map(|point| point.file.time());
-        let first = times.next()?;
-        Some((first, times.next_back().unwrap_or(first)))
+        points(&catalog).into_iter().filter(|point| point.restorable).collect()
     }
 
     /// The files of level 0, by what retention makes of them at this time.

@@ -10,7 +10,8 @@ use crate::text::time;
 use crate::trouble::Trouble;
 use crate::verbs;
 use litekeep::error::KeepError;
-use litekeep::replicator::Status;
+use litekeep::files::{FileId, Files as _, RealFiles};
+use litekeep::replicator::{Health, Status};
 use litekeep_formats::{TimestampMs, Txid};
 use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
@@ -28,37 +29,64 @@ const LONGEST: u64 = 24 * 60 * 60;
 /// How long a sync without `wait` looks whether it is done all the same.
 const MOMENT: Duration = Duration::from_secs(1);
 
+/// How many connections may wait to be taken.
+const BACKLOG: i32 = 128;
+
 /// A bound socket; its file goes when this does.
 pub(crate) struct Bound {
     listener: Option<UnixListener>,
     path: PathBuf,
+    /// The file that is ours.
+    file: Option<FileId>,
 }
 
 impl Bound {
     /// Binds the socket. One that nobody listens on is replaced.
     ///
     /// # Errors
-    /// Something else is at its path, another process listens there, or the file system says no.
+    /// Something else is at its path, another process listens there, nobody knows whether one does, or the file system says
+    /// no.
     pub(crate) fn bind(socket: &Socket) -> io::Result<Self> {
         let path = &socket.path;
         match std::fs::symlink_metadata(path) {
             Ok(meta) if !meta.file_type().is_socket() => {
                 return Err(io::Error::new(io::ErrorKind::AlreadyExists, "what is there is no socket"));
             }
-            Ok(_) if UnixStream::connect(path).is_ok() => {
-                return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));
-            }
-            Ok(_) => std::fs::remove_file(path)?,
+            Ok(_) => match UnixStream::connect(path) {
+                Ok(_) => {
+                    return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));
+                }
+                // The system's word that its process is gone; any other trouble is ours, and says nothing about it.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        // For nobody at first: between the bind and the chmod anybody could connect.
-        let before = rustix::process::umask(Mode::RWXU | Mode::RWXG | Mode::RWXO);
-        let bound = UnixListener::bind(path);
-        rustix::process::umask(before);
-        let bound = Self { listener: Some(bound?), path: path.clone() };
+        let listener = Self::listen(path)?;
+        let file = RealFiles.id(path)?;
+        let bound = Self { listener: Some(listener), path: path.clone(), file };
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(socket.permissions))?;
         Ok(bound)
+    }
+
+    /// For nobody at first: between the bind and the chmod anybody could connect. On Linux the file gets the socket's own
+    /// mode. Elsewhere it takes the process's mask, which is for all that is created meanwhile.
+    fn listen(path: &Path) -> io::Result<UnixListener> {
+        use rustix::net::{
+            AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
+        };
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let mask = |mode| rustix::process::umask(mode);
+        let before = rustix::fs::fchmod(&socket, Mode::empty())
+            .err()
+            .map(|_| mask(Mode::RWXU | Mode::RWXG | Mode::RWXO));
+        let bound = bind(&socket, &SocketAddrUnix::new(path)?);
+        before.map(mask);
+        bound?;
+        listen(&socket, BACKLOG)?;
+        Ok(socket.into())
     }
 
     /// Serves commands from now on.
@@ -76,7 +104,10 @@ impl Bound {
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        // Another process may have put its own there meanwhile.
+        if self.file.is_some() && RealFiles.id(&self.path).is_ok_and(|file| file == self.file) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -154,7 +185,7 @@ pub(crate) struct Summary {
     pub(crate) path: String,
     /// `replicating`, `open` or `stopped`.
     pub(crate) status: String,
-    /// When its replica last took something, or was seen to have everything.
+    /// When its replica last took something, or was seen to hold the newest transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) last_sync_at: Option<String>,
 }
@@ -332,9 +363,7 @@ impl Control {
                 if status.built.is_some() || status.trouble.is_some() || keeper.ended() {
                     return status.built;
                 }
-                if status.health != litekeep::replicator::Health::Starting
-                    || self.fleet.clock().boot() >= until
-                {
+                if status.health != Health::Starting || self.fleet.clock().boot() >= until {
                     return None;
                 }
                 self.fleet.clock().sleep(Duration::from_millis(10));
@@ -362,6 +391,10 @@ impl Control {
                 Ok(_) => "synced",
                 Err(SyncFailed::NotOpen) => return Err(Refused::NotOpen),
                 Err(SyncFailed::Keep(KeepError::Timeout(_))) if !asked.wait && status.trouble.is_none() => {
+                    // Only then was what was committed before taken, or is about to be.
+                    if status.health != Health::Good {
+                        return Err(Refused::Differs(format!("{} is not open yet", path.display())));
+                    }
                     "synced_local"
                 }
                 Err(SyncFailed::Keep(error)) => {
@@ -465,4 +498,51 @@ pub(crate) fn ask<A: for<'de> Deserialize<'de>>(
         Ok(Failed { error, details: None }) => Trouble::new(format!("{verb} failed: {error}")),
         Err(_) => Trouble::new(format!("{verb} failed: {}", String::from_utf8_lossy(&answer).trim())),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixDatagram;
+
+    fn socket(path: &Path) -> Socket {
+        Socket { enabled: true, path: path.to_owned(), permissions: 0o600 }
+    }
+
+    #[test]
+    fn only_a_socket_that_nobody_listens_on_is_replaced() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("l.sock");
+        let is_there = || path.symlink_metadata().is_ok();
+        // It is alive, though nobody can connect to it in this way.
+        let alive = UnixDatagram::bind(&path).expect("bound");
+        Bound::bind(&socket(&path)).err().expect("an error");
+        assert!(is_there());
+        drop(alive);
+        std::fs::remove_file(&path).expect("removed");
+        drop(UnixListener::bind(&path).expect("bound"));
+        drop(Bound::bind(&socket(&path)).expect("a dead one is replaced"));
+        assert!(!is_there());
+    }
+
+    #[test]
+    fn a_socket_that_another_process_has_put_there_stays() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("l.sock");
+        let ours = Bound::bind(&socket(&path)).expect("bound");
+        std::fs::rename(&path, dir.path().join("aside")).expect("renamed");
+        let theirs = Bound::bind(&socket(&path)).expect("bound");
+        drop(ours);
+        UnixStream::connect(&path).expect("it is still there");
+        drop(theirs);
+        assert!(path.symlink_metadata().is_err());
+    }
+
+    #[test]
+    fn a_socket_is_for_nobody_until_it_has_its_mode() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("l.sock");
+        let _listener = Bound::listen(&path).expect("bound");
+        assert_eq!(path.symlink_metadata().expect("a file").permissions().mode() & 0o777, 0);
+    }
 }

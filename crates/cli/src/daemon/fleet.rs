@@ -6,7 +6,7 @@
 
 use super::book::Book;
 use super::meter::Metered;
-use crate::config::Database;
+use crate::config::{Database, same_place};
 use crate::trouble::Trouble;
 use crate::verbs;
 use crate::verbs::replicate::{ONE_TRY, keep_trouble, replicating_to};
@@ -24,14 +24,13 @@ use litekeep_core::env::Clock;
 use litekeep_core::limits::PARK_AFTER;
 use litekeep_formats::Txid;
 use litekeep_store::Store;
+use litekeep_store::location::Settings as Replica;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-/// How often it is looked whether the changes of a database that is gone have arrived.
-const LOOK: Duration = Duration::from_millis(50);
 /// What an answer may take longer than the last sync that it waits for.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -55,7 +54,8 @@ pub(crate) struct Member {
     pub(crate) book: Arc<Book>,
     life: Mutex<Life>,
     changed: Condvar,
-    sight: Mutex<Duration>,
+    /// It was let go: its file is gone, and nobody waits for its last changes.
+    gone: AtomicBool,
 }
 
 /// Why a sync was not done.
@@ -137,7 +137,7 @@ pub(crate) struct View {
     pub(crate) status: Status,
     /// It has a keeper.
     pub(crate) running: bool,
-    /// It has none because somebody asked for that.
+    /// It has none because somebody asked for that, and its last changes are in the replica.
     pub(crate) stopped: bool,
     /// Another instance has the replica to itself.
     pub(crate) standby: bool,
@@ -167,7 +167,9 @@ impl Member {
         let mut standby = false;
         let (status, running, stopped) = match &*self.life() {
             Life::Running { keeper, .. } => (keeper.status(), true, false),
-            Life::Stopped { last, asked } => ((**last).clone(), false, *asked),
+            Life::Stopped { last, asked } => {
+                ((**last).clone(), false, *asked && (last.failure.is_none() || self.is_gone()))
+            }
             Life::Guest(guest) => {
                 let shown = guest.shown();
                 standby = shown.standby;
@@ -175,14 +177,10 @@ impl Member {
                 (shown.status, running, false)
             }
         };
-        let now = clock.boot();
-        let mut in_sync = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
-        // What is not there yet is not missing in the replica.
-        let all_there = status.built == status.durable && status.health == Health::Good;
-        if running && (standby || all_there || status.health == Health::Waiting) {
-            *in_sync = now;
-        }
-        let lag = (!stopped).then(|| now.saturating_sub(*in_sync));
+        // What another instance replicates is its business.
+        let since = status.behind_since.filter(|_| !standby);
+        let lag =
+            (!stopped).then(|| since.map_or(Duration::ZERO, |since| clock.boot().saturating_sub(since)));
         View { status, running, stopped, standby, lag }
     }
 
@@ -231,15 +229,24 @@ impl Member {
         .map_err(SyncFailed::Keep)
     }
 
+    /// Whether it was let go.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
+    }
+
     fn is_guest(&self) -> bool {
         matches!(&*self.life(), Life::Guest(_))
     }
 
-    /// Its keeper is gone.
-    fn ended(&self) -> bool {
+    /// Its keeper is gone: now, on the boot clock.
+    fn ended(&self, now: Duration) -> bool {
         let mut life = self.life();
         let Life::Running { keeper, stopping } = &*life else { return true };
-        let (last, asked) = (Box::new(keeper.status()), *stopping);
+        let (mut last, asked) = (Box::new(keeper.status()), *stopping);
+        if !asked {
+            // Nobody takes from here on what is committed.
+            last.behind_since.get_or_insert(now);
+        }
         *life = Life::Stopped { last, asked };
         drop(life);
         self.changed.notify_all();
@@ -289,6 +296,8 @@ impl From<Trouble> for Refused {
 pub(crate) struct Fleet {
     world: Arc<World>,
     members: Mutex<BTreeMap<PathBuf, Arc<Member>>>,
+    /// See [`Fleet::missing`].
+    missing: Mutex<BTreeMap<PathBuf, String>>,
     /// Held while databases are added or started, and while a file is looked into that none of them may have open.
     changes: Mutex<Option<&'static str>>,
     tell: Box<dyn Fn(Ended) + Send + Sync>,
@@ -305,6 +314,7 @@ impl Fleet {
         Arc::new(Self {
             world,
             members: Mutex::default(),
+            missing: Mutex::default(),
             changes: Mutex::default(),
             tell: Box::new(tell),
             launches: AtomicUsize::new(0),
@@ -337,21 +347,39 @@ impl Fleet {
         self.map().get(path).cloned().ok_or(Refused::Unknown)
     }
 
+    /// What is to be replicated and could not be taken up so far, and why.
+    pub(crate) fn missing(&self) -> BTreeMap<PathBuf, String> {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let members = self.map();
+        missing.retain(|path, _| !members.contains_key(path));
+        missing
+    }
+
+    /// Notes why something is missing, or that it is not.
+    pub(crate) fn note_missing(&self, path: &Path, why: Option<String>) {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        match why {
+            Some(why) => missing.insert(path.to_owned(), why),
+            None => missing.remove(path),
+        };
+    }
+
     /// Begins to replicate a database. One that is there already must have the same replica.
     pub(crate) fn add(self: &Arc<Self>, database: Database) -> Result<Done, Refused> {
         let changes = self.changes();
         let taken = self.map().get(&database.path).cloned();
         if let Some(member) = taken {
-            let (ours, theirs) = (member.database.replica.location(), database.replica.location());
-            return if ours == theirs {
+            let (ours, theirs) = (&member.database.replica, &database.replica);
+            return if same_place(ours, theirs) {
                 Ok(Done::Before)
             } else {
-                let path = database.path.display();
+                let (ours, theirs, path) = (place(ours), place(theirs), database.path.display());
                 Err(Refused::Differs(format!("{path} is replicated to {ours}, not to {theirs}")))
             };
         }
-        if let Some(other) = self.members().iter().find(|it| it.database.replica == database.replica) {
-            let (location, path) = (database.replica.location(), other.database.path.display());
+        let taken = |it: &&Arc<Member>| same_place(&it.database.replica, &database.replica);
+        if let Some(other) = self.members().iter().find(taken) {
+            let (location, path) = (place(&database.replica), other.database.path.display());
             return Err(Refused::Differs(format!("{location} is the replica of {path} already")));
         }
         let member = self.open(database)?;
@@ -366,11 +394,17 @@ impl Fleet {
         let inner = verbs::open(&self.world, &database.replica)?;
         let book = Arc::new(Book::default());
         let clock = Arc::clone(&self.world.clock);
-        let sight = Mutex::new(clock.boot());
         let store: Arc<dyn Store> = Arc::new(Metered::new(inner, Arc::clone(&book), clock));
         let never = Life::Stopped { last: Box::default(), asked: true };
         let life = Mutex::new(never);
-        Ok(Arc::new(Member { database, store, book, life, changed: Condvar::new(), sight }))
+        Ok(Arc::new(Member {
+            database,
+            store,
+            book,
+            life,
+            changed: Condvar::new(),
+            gone: AtomicBool::new(false),
+        }))
     }
 
     /// Takes in a database that somebody else replicates over this member's store; [`Member::show`] tells how it is.
@@ -405,29 +439,42 @@ impl Fleet {
     ) -> Result<(Done, Option<Txid>), Refused> {
         let Ok(member) = self.find(path) else { return Ok((Done::Before, None)) };
         let (_, txid) = self.halt(&member, limit)?;
-        self.map().remove(path);
-        Ok((Done::Now, txid))
+        if self.take_off(&member) {
+            Ok((Done::Now, txid))
+        } else {
+            Err(Refused::Differs(format!("{} was started again meanwhile", path.display())))
+        }
     }
 
-    /// Takes a database off the list whose file is gone. What was taken from it still gets its time to reach the replica;
-    /// more cannot come.
-    pub(crate) fn let_go(&self, path: &Path) {
-        let Ok(member) = self.find(path) else { return };
-        let clock = self.clock();
-        let until = clock.boot() + member.last_sync();
-        let unsent = loop {
-            let View { running, status, .. } = member.view(&**clock);
-            let unsent = status.built != status.durable;
-            if !unsent || !running || clock.boot() >= until {
-                break unsent;
-            }
-            clock.sleep(LOOK);
-        };
-        if unsent {
-            tracing::error!(db = %path.display(), "the last changes of a database that is gone are not in the replica");
+    /// Takes this one off the list, not another that has come to its place; `false` if it has a keeper. Only who is on the
+    /// list is stopped when the process ends.
+    fn take_off(&self, member: &Arc<Member>) -> bool {
+        let _changes = self.changes();
+        let stopped = matches!(&*member.life(), Life::Stopped { .. });
+        if stopped && self.has(member) {
+            self.map().remove(&member.database.path);
         }
-        self.map().remove(path);
-        member.begin_stop(Duration::ZERO);
+        stopped
+    }
+
+    /// Takes a database off the list whose file is gone, by one step; `true` once it is off. What was taken from it has until
+    /// then, on the boot clock, to reach the replica; more cannot come.
+    pub(crate) fn let_go(&self, path: &Path, until: Duration) -> bool {
+        let Ok(member) = self.find(path) else { return true };
+        let clock = &**self.clock();
+        let View { running, status, .. } = member.view(clock);
+        if !running {
+            return self.take_off(&member);
+        }
+        if (status.built == status.durable || clock.boot() >= until)
+            && !member.gone.swap(true, Ordering::SeqCst)
+        {
+            if status.behind_since.is_some() {
+                tracing::error!(db = %path.display(), "the last changes of a database that is gone are not in the replica");
+            }
+            member.begin_stop(Duration::ZERO);
+        }
+        false
     }
 
     /// Whether this is one of its databases, and not one that is gone.
@@ -477,7 +524,11 @@ impl Fleet {
         let _changes = self.changes();
         let id = |path: &Path| -> Option<FileId> { RealFiles.id(path).ok().flatten() };
         let wanted = id(path)?;
-        let open = self.members().iter().any(|member| id(&member.database.path) == Some(wanted));
+        // Of a file that was renamed its keeper's path says nothing.
+        let open = self.members().iter().any(|member| {
+            let opened = member.keeper().and_then(|keeper| keeper.status().file);
+            opened == Some(wanted) || id(&member.database.path) == Some(wanted)
+        });
         (!open).then(|| look(path))
     }
 
@@ -505,12 +556,12 @@ impl Fleet {
             self.driver(&what)?.keep(env, settings, path).map_err(|error| keep_trouble(&what, &error))?;
         replicating_to(&member.database);
         let keeper = Arc::new(keeper);
-        *member.sight.lock().unwrap_or_else(PoisonError::into_inner) = self.world.clock.boot();
+        member.gone.store(false, Ordering::SeqCst);
         *member.life() = Life::Running { keeper: Arc::clone(&keeper), stopping: false };
         self.launches.fetch_add(1, Ordering::SeqCst);
         let (fleet, watched) = (Arc::clone(self), Arc::clone(member));
         keeper.when_ended(move |why| {
-            let asked = watched.ended();
+            let asked = watched.ended(fleet.clock().boot());
             (fleet.tell)(Ended { member: watched, why, asked });
         });
         Ok(())
@@ -528,6 +579,17 @@ impl Fleet {
     }
 }
 
+/// Where a replica lies, without secrets.
+fn place(replica: &Replica) -> String {
+    match replica {
+        Replica::S3(s3) => match &s3.endpoint {
+            Some(endpoint) => format!("{} at {endpoint}", replica.location()),
+            None => replica.location(),
+        },
+        Replica::Directory(_) => replica.location(),
+    }
+}
+
 /// Lifts this process to what the system allows it: a database that is written to takes a dozen descriptors, and the usual
 /// limit, 1024, is one of old programs.
 fn more_descriptors() {
@@ -535,5 +597,39 @@ fn more_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::tests::world;
+    use std::sync::mpsc;
+
+    #[test]
+    fn only_a_database_without_a_keeper_goes_and_never_one_that_came_to_its_place() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a.db");
+        let (tell, ends) = mpsc::channel();
+        let fleet = Fleet::new(Arc::new(world(&[])), move |ended: Ended| {
+            drop(tell.send(ended.member.database.path.clone()))
+        });
+        let database = || Database::of(path.clone(), Replica::Directory(dir.path().join("r")));
+        assert_eq!(fleet.add(database()).expect("added"), Done::Now);
+        let first = fleet.find(&path).expect("on the list");
+        // Whoever asked for its end is late: somebody has started it once more.
+        fleet.stop(&path, None).expect("stopped");
+        fleet.start(&path).expect("started");
+        assert!(!fleet.take_off(&first) && fleet.has(&first));
+        fleet.stop(&path, None).expect("stopped");
+        assert!(fleet.take_off(&first) && fleet.members().is_empty());
+        // Late again: another one has come.
+        fleet.add(database()).expect("added");
+        let second = fleet.find(&path).expect("on the list");
+        assert!(fleet.take_off(&first) && fleet.has(&second));
+        fleet.remove(&path, None).expect("removed");
+        assert!(fleet.members().is_empty());
+        // Every keeper's end was told: whoever waits for them all is not kept waiting.
+        assert_eq!(ends.iter().take(fleet.launches()).count(), 3);
     }
 }

@@ -20,6 +20,10 @@ use std::time::{Duration, SystemTime};
 const EVERY: Duration = Duration::from_secs(1);
 const SHARE: u32 = 20;
 
+/// Between two tries of a file that could not be taken up, at first and at most.
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
 /// Every SQLite database begins so.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
@@ -48,9 +52,32 @@ pub(crate) struct Folder {
     pattern: Glob,
     /// What was taken up from here.
     taken: BTreeSet<PathBuf>,
-    /// What was found to be none of ours, with the file's size and time then: it is looked into again when they change.
+    /// What of that is gone, and how long its last changes may take.
+    leaving: BTreeMap<PathBuf, Duration>,
+    /// What is no database, with the file's size and time then: it is looked into again when they change.
     passed: BTreeMap<PathBuf, (u64, Option<SystemTime>)>,
+    /// What could not be taken up so far.
+    trials: BTreeMap<PathBuf, Trial>,
+    /// Directories below that cannot be read.
+    unread: BTreeSet<PathBuf>,
     dismissed: Dismissed,
+}
+
+/// A file that could not be taken up: it is tried again whether it changes or not, for what was in the way may have gone.
+struct Trial {
+    why: String,
+    next: Duration,
+    pause: Duration,
+}
+
+/// Why a file was not taken up.
+enum Failed {
+    /// Nobody knows what it is.
+    Unread(Trouble),
+    /// It is a database, and cannot be replicated.
+    Unkept(Trouble),
+    /// It is replicated by another name.
+    Elsewhere,
 }
 
 impl Folder {
@@ -62,24 +89,36 @@ impl Folder {
         let pattern = Glob::parse(&directory.pattern)
             .map_err(|why| Trouble::new(format!("pattern `{}`: {why}", directory.pattern)))?;
         let dismissed = dismissed.clone();
-        Ok(Self { directory, pattern, taken: BTreeSet::new(), passed: BTreeMap::new(), dismissed })
+        Ok(Self {
+            directory,
+            pattern,
+            taken: BTreeSet::new(),
+            leaving: BTreeMap::new(),
+            passed: BTreeMap::new(),
+            trials: BTreeMap::new(),
+            unread: BTreeSet::new(),
+            dismissed,
+        })
     }
 
     /// Takes up what is there at the start.
     ///
     /// # Errors
-    /// The directory cannot be read, a database in it cannot be replicated, or it holds none and nobody watches it.
+    /// The directory cannot be read, a database in it cannot be replicated, or it holds none and nobody watches it. A file
+    /// that cannot be read may be none: it is told, and tried again.
     pub(crate) fn begin(&mut self, fleet: &Arc<Fleet>) -> Result<(), Trouble> {
         let shown = self.directory.path.display().to_string();
         let found = self
             .candidates()
             .map_err(|error| Trouble::new(format!("can't read the directory {shown}")).because(&error))?;
         for path in found {
-            if let Some(Err(why)) = self.take(fleet, &path) {
-                return Err(why);
+            match self.take(fleet, &path) {
+                Ok(()) => {}
+                Err(Failed::Unkept(why)) => return Err(why),
+                Err(why) => self.put_off(fleet, &path, why),
             }
         }
-        if self.taken.is_empty() && !self.directory.watch {
+        if self.taken.is_empty() && self.trials.is_empty() && !self.directory.watch {
             let pattern = &self.directory.pattern;
             let trouble = Trouble::new(format!("there is no database like {pattern} in {shown}"));
             return Err(trouble.hint("with `watch: true` it may be empty at first"));
@@ -97,7 +136,12 @@ impl Folder {
         self.directory.watch
     }
 
-    /// Looks from now on, on a thread of its own.
+    /// Whether it is to be looked at from now on: it is watched, or something in it could not be taken up yet.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.directory.watch || !self.trials.is_empty()
+    }
+
+    /// Looks from now on, on a thread of its own, for as long as it is unsettled.
     ///
     /// # Errors
     /// No thread is to be had.
@@ -105,7 +149,7 @@ impl Folder {
         let fleet = Arc::clone(fleet);
         let mut readable = true;
         thread("watch", move || {
-            loop {
+            while self.is_unsettled() {
                 let began = fleet.clock().boot();
                 // What cannot be read says nothing about the databases in it: they stay.
                 match self.candidates() {
@@ -128,105 +172,170 @@ impl Folder {
 
     fn look(&mut self, fleet: &Arc<Fleet>, found: &[PathBuf]) {
         for path in found {
-            if let Some(Err(trouble)) = self.take(fleet, path) {
-                let (error, details) = trouble.parts();
-                let details = details.unwrap_or_default();
-                tracing::error!(db = %path.display(), error, details, "can't take a database up");
+            // Without a watch, what comes later is nobody's wish.
+            if !self.directory.watch && !self.trials.contains_key(path) {
+                continue;
+            }
+            if let Err(why) = self.take(fleet, path) {
+                self.put_off(fleet, path, why);
             }
         }
         let gone =
             |path: &Path| path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
         self.passed.retain(|path, _| !gone(path));
+        let settled: Vec<PathBuf> = self.trials.keys().filter(|path| gone(path)).cloned().collect();
+        settled.iter().for_each(|path| self.settle(fleet, path));
         self.dismissed.forget(gone);
-        let left: Vec<PathBuf> = self.taken.iter().filter(|path| gone(path)).cloned().collect();
-        for path in left {
-            tracing::info!(db = %path.display(), "the database is gone, letting it go");
-            self.taken.remove(&path);
-            let fleet = Arc::clone(fleet);
-            let let_go = move || fleet.let_go(&path);
-            if let Err(trouble) = thread("let go", let_go) {
-                tracing::error!("{trouble}");
+        for path in self.taken.iter().filter(|path| gone(path)) {
+            if let (false, Ok(member)) = (self.leaving.contains_key(path), fleet.find(path)) {
+                tracing::info!(db = %path.display(), "the database is gone, letting it go");
+                self.leaving.insert(path.clone(), fleet.clock().boot() + member.last_sync());
             }
         }
+        let taken = &mut self.taken;
+        self.leaving.retain(|path, until| {
+            // One that was stopped already goes off the list first, and is taken up again by the next look.
+            if !gone(path) && fleet.find(path).is_ok_and(|member| !member.is_gone()) {
+                tracing::info!(db = %path.display(), "the database is there again");
+                return false;
+            }
+            let off = fleet.let_go(path, *until);
+            if off {
+                taken.remove(path);
+            }
+            !off
+        });
+        self.taken.retain(|path| self.leaving.contains_key(path) || !gone(path) || fleet.find(path).is_ok());
     }
 
-    /// Takes a file up, if it is a database that is not there yet; `None` if there was nothing to do.
-    fn take(&mut self, fleet: &Arc<Fleet>, path: &Path) -> Option<Result<(), Trouble>> {
+    /// Takes a file up, if it is a database that is not there yet and its time has come.
+    fn take(&mut self, fleet: &Arc<Fleet>, path: &Path) -> Result<(), Failed> {
         if self.dismissed.holds(path) || fleet.find(path).is_ok() {
-            return None;
+            self.settle(fleet, path);
+            return Ok(());
         }
-        let meta = std::fs::metadata(path).ok()?;
-        let stamp = (meta.len(), meta.modified().ok());
+        if self.trials.get(path).is_some_and(|trial| fleet.clock().boot() < trial.next) {
+            return Ok(());
+        }
+        let unread = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => Ok(()), // gone meanwhile
+            _ => Err(Failed::Unread(cannot(path).because(&error))),
+        };
+        let stamp = match std::fs::metadata(path) {
+            Ok(meta) => (meta.len(), meta.modified().ok()),
+            Err(error) => return unread(error),
+        };
         let before = self.passed.get(path);
         if before == Some(&stamp) {
-            return None;
+            return Ok(());
         }
         let first = before.is_none();
-        let why = match fleet.look_into(path, is_database) {
-            Some(Ok(true)) => return Some(self.add(fleet, path, stamp)),
-            Some(Ok(false)) => "it is no SQLite database".to_owned(),
-            Some(Err(error)) => error.to_string(),
-            None => "it is replicated by another name".to_owned(),
-        };
-        if first {
-            tracing::info!(path = %path.display(), why, "a file of the directory is skipped");
+        match fleet.look_into(path, is_database) {
+            Some(Ok(true)) => self.add(fleet, path),
+            Some(Ok(false)) => {
+                if first {
+                    let why = "it is no SQLite database";
+                    tracing::info!(path = %path.display(), why, "a file of the directory is skipped");
+                }
+                self.passed.insert(path.to_owned(), stamp);
+                self.settle(fleet, path);
+                Ok(())
+            }
+            Some(Err(error)) => unread(error),
+            None => Err(Failed::Elsewhere),
         }
-        self.passed.insert(path.to_owned(), stamp);
-        None
     }
 
-    fn add(
-        &mut self,
-        fleet: &Arc<Fleet>,
-        path: &Path,
-        stamp: (u64, Option<SystemTime>),
-    ) -> Result<(), Trouble> {
-        let what = || format!("can't replicate {}", path.display());
-        let no_name = || Trouble::new(what()).cause("its name is not UTF-8, which a replica's path must be");
+    fn add(&mut self, fleet: &Arc<Fleet>, path: &Path) -> Result<(), Failed> {
+        let no_name = || cannot(path).cause("its name is not UTF-8, which a replica's path must be");
         let done = database_at(&self.directory, path).ok_or_else(no_name).map_err(Refused::Failed);
         match done.and_then(|database| fleet.add(database)) {
             Ok(done) => {
                 self.passed.remove(path);
+                self.settle(fleet, path);
                 if done == Done::Now {
                     self.taken.insert(path.to_owned());
                 }
                 Ok(())
             }
-            Err(why) => {
-                self.passed.insert(path.to_owned(), stamp);
-                Err(match why {
-                    Refused::Failed(trouble) => trouble,
-                    Refused::Differs(text) => Trouble::new(what()).cause(text),
-                    Refused::Unknown | Refused::NotOpen => Trouble::new(what()),
-                })
-            }
+            Err(why) => Err(Failed::Unkept(match why {
+                Refused::Failed(trouble) => trouble,
+                Refused::Differs(text) => cannot(path).cause(text),
+                Refused::Unknown | Refused::NotOpen => cannot(path),
+            })),
         }
     }
 
-    /// Files whose names are like the pattern.
-    fn candidates(&self) -> io::Result<Vec<PathBuf>> {
+    /// It is tried again after a pause that grows. What is said once is not said again.
+    fn put_off(&mut self, fleet: &Fleet, path: &Path, failed: Failed) {
+        let trouble = match failed {
+            Failed::Unread(trouble) | Failed::Unkept(trouble) => Some(trouble.parts()),
+            Failed::Elsewhere => None,
+        };
+        let why = trouble.as_ref().map_or_else(
+            || "it is replicated by another name".to_owned(),
+            |(what, why)| why.as_ref().map_or_else(|| what.clone(), |why| format!("{what}: {why}")),
+        );
+        let before = self.trials.get(path);
+        if before.is_none_or(|trial| trial.why != why) {
+            match &trouble {
+                Some(_) => {
+                    tracing::error!(db = %path.display(), error = why, "can't take a database up, trying again");
+                }
+                None => tracing::info!(path = %path.display(), why, "a file of the directory is skipped"),
+            }
+        }
+        let pause = before.map_or(PAUSE, |trial| (trial.pause * 2).min(LONGEST_PAUSE));
+        fleet.note_missing(path, trouble.map(|_| why.clone()));
+        self.trials.insert(path.to_owned(), Trial { why, next: fleet.clock().boot() + pause, pause });
+    }
+
+    /// There is nothing to try any more.
+    fn settle(&mut self, fleet: &Fleet, path: &Path) {
+        if self.trials.remove(path).is_some() {
+            fleet.note_missing(path, None);
+        }
+    }
+
+    /// Files whose names are like the pattern. A directory below that cannot be read is told once: what is in it may be
+    /// nobody's business here, and says nothing about the rest.
+    fn candidates(&mut self) -> io::Result<Vec<PathBuf>> {
         let mut found = Vec::new();
-        self.walk(&self.directory.path, &mut found)?;
+        let mut unread = BTreeMap::new();
+        self.walk(&self.directory.path, &mut found, &mut unread)?;
+        for (dir, error) in &unread {
+            if !self.unread.contains(dir) {
+                tracing::warn!(dir = %dir.display(), %error, "can't read a directory, going on without it");
+            }
+        }
+        self.unread = unread.into_keys().collect();
         found.sort();
         Ok(found)
     }
 
-    fn walk(&self, at: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    fn walk(
+        &self,
+        at: &Path,
+        found: &mut Vec<PathBuf>,
+        unread: &mut BTreeMap<PathBuf, io::Error>,
+    ) -> io::Result<()> {
         for entry in std::fs::read_dir(at)? {
             let entry = entry?;
             let (path, name) = (entry.path(), entry.file_name());
             // Links to directories are not followed: they may lead in a circle.
             if entry.file_type()?.is_dir() {
                 if self.directory.recursive && !is_ours(&name) && !self.is_elsewhere(&path) {
-                    match self.walk(&path, found) {
-                        Err(error) if error.kind() == io::ErrorKind::NotFound => {} // gone meanwhile
-                        other => other?,
+                    match self.walk(&path, found, unread) {
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                            unread.insert(path, error);
+                        }
+                        Ok(()) | Err(_) => {} // gone meanwhile
                     }
                 }
             } else if !is_ours(&name)
                 && !is_side_file(&name)
                 && self.pattern.matches(&name.to_string_lossy())
-                && path.metadata().is_ok_and(|meta| meta.is_file())
+                && may_be_file(&path)
             {
                 found.push(path);
             }
@@ -242,6 +351,15 @@ impl Folder {
         };
         [replica, self.directory.meta_dir.as_deref()].into_iter().flatten().any(|other| path == other)
     }
+}
+
+/// What cannot be looked at may be one; a link into nothing is none.
+fn may_be_file(path: &Path) -> bool {
+    path.metadata().map_or_else(|error| error.kind() != io::ErrorKind::NotFound, |meta| meta.is_file())
+}
+
+fn cannot(path: &Path) -> Trouble {
+    Trouble::new(format!("can't replicate {}", path.display()))
 }
 
 /// litekeep's own names, and Litestream's.

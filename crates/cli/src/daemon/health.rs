@@ -35,13 +35,13 @@ pub(crate) fn reasons(member: &Member, view: &View, behind: Duration, clock: &dy
     if let Some(trouble) = trouble.filter(|it| it.kind() != KeepErrorKind::Retry) {
         reasons.push(trouble.to_string());
     }
-    if let Some(lag) = view.lag.filter(|lag| *lag > behind) {
+    // What waits for its interval is as late as somebody wants it to be.
+    let wanted = member.database.settings.sync_interval;
+    if let Some(lag) = view.lag.filter(|lag| *lag > behind + wanted) {
         let why = trouble.map_or_else(String::new, |trouble| format!(": {trouble}"));
         reasons.push(format!("the replica is behind by {:.1} s{why}", lag.as_secs_f64()));
     }
-    if let Some(txid) = member.book.what_is_lost() {
-        reasons.push(format!("the replica does not hold transaction {txid} any more, which it had taken"));
-    }
+    reasons.extend(member.book.what_is_lost());
     if let Some(why) = member.book.verdict().and_then(|verdict| verdict.failure) {
         reasons.push(format!("the last verification failed: {why}"));
     }
@@ -71,7 +71,7 @@ struct Report {
     databases: Vec<Row>,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Row {
     path: String,
     state: &'static str,
@@ -120,7 +120,13 @@ pub(crate) fn answer(fleet: &Fleet, request: &Request) -> Response {
             reasons: reasons(member, &view, behind, clock),
         }
     };
-    let databases: Vec<Row> = fleet.members().iter().map(row).collect();
+    let mut databases: Vec<Row> = fleet.members().iter().map(row).collect();
+    databases.extend(fleet.missing().into_iter().map(|(path, why)| Row {
+        path: path.display().to_string(),
+        state: "missing",
+        reasons: vec![why],
+        ..Row::default()
+    }));
     let well = databases.iter().all(|row| row.reasons.is_empty());
     let report = Report {
         status: if well { "ok" } else { "failing" },

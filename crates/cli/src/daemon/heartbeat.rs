@@ -21,8 +21,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// # Errors
 /// No thread is to be had, or the certificates that the environment names cannot be read.
 pub(crate) fn start(heartbeat: Heartbeat, fleet: &Arc<Fleet>) -> Result<(), Trouble> {
-    let env = &fleet.world().env;
-    let bundle = env.get("AWS_CA_BUNDLE").or_else(|| env.get("SSL_CERT_FILE")).map(PathBuf::from);
+    // AWS_CA_BUNDLE is for buckets: its certificates, in place of the system's, would be none that this address has.
+    let bundle = fleet.world().env.get("SSL_CERT_FILE").map(PathBuf::from);
     let pinger = Pinger::new(bundle).map_err(|why| Trouble::new("no heartbeat can be sent").cause(why))?;
     let fleet = Arc::clone(fleet);
     thread("heartbeat", move || {
@@ -31,7 +31,7 @@ pub(crate) fn start(heartbeat: Heartbeat, fleet: &Arc<Fleet>) -> Result<(), Trou
         loop {
             let clock = &**fleet.clock();
             let due = last.is_none_or(|at| clock.boot().saturating_sub(at) >= heartbeat.interval);
-            if due && all_well(&fleet.members(), heartbeat.interval, clock) {
+            if due && fleet.missing().is_empty() && all_well(&fleet.members(), heartbeat.interval, clock) {
                 last = Some(clock.boot());
                 match pinger.get(heartbeat.url.expose(), LIMIT) {
                     Ok(200..300) => tracing::debug!("heartbeat sent"),

@@ -29,7 +29,7 @@ families! {
     TXID = Gauge "litestream_txid" ["db"] "Newest transaction that was taken from the database";
     DISK_FULL = Gauge "litestream_disk_full" ["db"] "1 while a local disk has no room for what is to be replicated";
     SYNCS = Counter "litestream_sync_count" ["db"] "How often something was taken from the WAL";
-    SYNC_ERRORS = Counter "litestream_sync_error_count" ["db"] "How often replication met with trouble";
+    SYNC_ERRORS = Counter "litestream_sync_error_count" ["db"] "How often replication met with trouble: each try counts, those of puts as well";
     SYNC_SECONDS = Counter "litestream_sync_seconds" ["db"] "Time that was spent on taking from the WAL, seconds";
     CHECKPOINTS = Counter "litestream_checkpoint_count" ["db,mode"] "How often a checkpoint was tried";
     CHECKPOINT_ERRORS = Counter "litestream_checkpoint_error_count" ["db,mode"] "Checkpoints that ended with an error";
@@ -52,15 +52,15 @@ families! {
     HEALTHY = Gauge "litekeep_healthy" ["db"] "1 while /health has nothing against the database, 0 else";
     REPLICA_TXID = Gauge "litekeep_replica_txid" ["db"] "Newest transaction that the replica has taken";
     LAG = Gauge "litekeep_replica_lag_seconds" ["db"]
-        "For how long the replica has lacked something that was committed, seconds";
+        "For how long the oldest change has waited that the replica lacks, seconds; up to `sync-interval` is usual";
     SUCCESS = Gauge "litekeep_last_success_timestamp_seconds" ["db"]
-        "When the replica last took something, or was seen to have everything";
+        "When the replica last took something, or was seen to hold the newest transaction";
     READ_BACK = Gauge "litekeep_last_read_back_timestamp_seconds" ["db"]
-        "When the newest transaction was last seen in the replica; 0 if it never was";
+        "When the newest transaction was last seen in the replica; 0 if it never was; not there while stopped or standby";
     READ_BACK_TXID = Gauge "litekeep_read_back_txid" ["db"] "Which transaction that was";
-    SNAPSHOT = Gauge "litekeep_last_snapshot_timestamp_seconds" ["db"] "Time of the newest snapshot; 0 if there is none";
+    SNAPSHOT = Gauge "litekeep_last_snapshot_timestamp_seconds" ["db"] "Time of the newest snapshot; 0 if there is none; not there while stopped or standby";
     VERIFIED = Gauge "litekeep_last_verified_restore_timestamp_seconds" ["db"]
-        "When a restore from the replica was last verified (validation: interval); 0 if none was";
+        "When a restore from the replica was last verified (validation: interval); 0 if none was; not there while stopped or standby";
     OLDEST = Gauge "litekeep_restorable_oldest_timestamp_seconds" ["db"] "Time of the oldest state that can be restored";
     NEWEST = Gauge "litekeep_restorable_newest_timestamp_seconds" ["db"] "Time of the newest state that can be restored";
     OBJECTS = Gauge "litekeep_replica_objects" ["db,level"] "Objects of a level of the replica";
@@ -96,6 +96,9 @@ pub(crate) fn text(fleet: &Fleet, started: TimestampMs) -> String {
         for (operation, tally) in member.book.tallies() {
             merge(operations.entry((member.database.replica_type(), operation)).or_default(), &tally);
         }
+    }
+    for path in fleet.missing().keys() {
+        page.add(&HEALTHY, &[("db", &path.display().to_string())], 0.0);
     }
     for (state, count) in states {
         page.add(&DATABASES, &[("state", state)], float(count));
@@ -154,6 +157,19 @@ fn database(page: &mut Page, member: &Member, view: &View, clock: &dyn Clock) {
         }
     }
     replica(page, &member.book, &path);
+    // One that was stopped, or that another instance replicates, is not looked at: its ages say nothing.
+    if !view.stopped && !view.standby {
+        ages(page, &member.book, &path);
+    }
+}
+
+/// When what was last seen of a replica.
+fn ages(page: &mut Page, book: &Book, path: &str) {
+    let db = &[("db", path)];
+    let or_never = |time: Option<TimestampMs>| time.map_or(0.0, seconds);
+    page.add(&READ_BACK, db, or_never(book.last_read_back().map(|seen| seen.wall)));
+    page.add(&SNAPSHOT, db, or_never(book.last_snapshot()));
+    page.add(&VERIFIED, db, or_never(book.verdict().and_then(|verdict| verdict.good).map(|(_, at)| at)));
 }
 
 /// What the replica holds and has answered.
@@ -162,10 +178,7 @@ fn replica(page: &mut Page, book: &Book, path: &str) {
     let or_never = |time: Option<TimestampMs>| time.map_or(0.0, seconds);
     let seen = book.last_read_back();
     page.add(&SUCCESS, db, or_never(book.last_success()));
-    page.add(&READ_BACK, db, or_never(seen.map(|seen| seen.wall)));
     page.add(&READ_BACK_TXID, db, number(seen.map(|seen| seen.txid)));
-    page.add(&SNAPSHOT, db, or_never(book.last_snapshot()));
-    page.add(&VERIFIED, db, or_never(book.verdict().and_then(|verdict| verdict.good).map(|(_, at)| at)));
     if let Some((oldest, newest)) = book.restorable() {
         page.add(&OLDEST, db, seconds(oldest));
         page.add(&NEWEST, db, seconds(newest));
@@ -209,7 +222,8 @@ fn slots(page: &mut Page, members: &[Arc<Member>], wall: TimestampMs) {
 
 fn requests(page: &mut Page, replica: &str, operation: Operation, tally: &Tally) {
     let labels = &[("replica_type", replica), ("operation", operation.name())];
-    let good = |result: &str| matches!(result, "ok" | "exists");
+    // That an object is not there is an answer, and the usual one of a look.
+    let good = |result: &str| matches!(result, "ok" | "exists" | "not-found");
     let bad = tally.results.iter().filter(|(result, _)| !good(result));
     let errors: u64 = bad.clone().map(|(_, count)| *count).sum();
     page.add(&OPERATIONS, labels, float(tally.count() - errors));
@@ -302,6 +316,16 @@ mod tests {
             for name in names {
                 assert!(is_known(name), "{file} uses {name}, which does not exist");
             }
+        }
+    }
+
+    #[test]
+    fn an_alert_tells_the_value_that_it_is_about() {
+        // Of `A and B` the value is A's.
+        let alerts = include_str!("../../../../deploy/prometheus/alerts.yml");
+        for rule in alerts.lines().filter_map(|line| line.trim().strip_prefix("expr: ")) {
+            let guard = rule.split_once(" and ").is_some_and(|(left, _)| left.ends_with("> 0"));
+            assert!(!guard, "{rule}");
         }
     }
 

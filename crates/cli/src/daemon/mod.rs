@@ -20,17 +20,17 @@ mod served;
 pub(crate) mod verdict;
 pub(crate) mod verifier;
 
-use crate::config::Config;
+use crate::config::{Config, Socket};
 use crate::signals;
 use crate::trouble::{Exit, Trouble};
-use crate::verbs::replicate::{keep_trouble, synced};
+use crate::verbs::replicate::{keep_trouble, synced, thread};
 use crate::world::World;
 use control::{Bound, Control};
 use fleet::{Ended, Fleet, Refused};
 use folder::{Dismissed, Folder};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use verifier::Verifier;
 
@@ -74,7 +74,7 @@ pub(crate) fn run(world: &World, mut config: Config, once: Option<bool>) -> Resu
         // One bucket that refuses must not end the others, nor itself: it may let in again. `-once` has somebody waiting.
         database.settings.outlast_refusal = once.is_none();
     }
-    // Before there is any keeper: the socket's mode is set by way of the process.
+    // Before there is any keeper: the socket's mode may be set by way of the process.
     let socket = if once.is_none() { bind(&config) } else { None };
     match (run.take_up(&mut config), once) {
         (Ok(_), Some(snapshot)) => run.sync_once(snapshot),
@@ -103,7 +103,7 @@ fn attend(
     fleet: &Arc<Fleet>,
 ) -> (Option<Bound>, Option<Verifier>) {
     let verifier = show(config, fleet, folders.folders.iter().any(Folder::is_verified));
-    for folder in folders.folders.into_iter().filter(Folder::is_watched) {
+    for folder in folders.folders.into_iter().filter(Folder::is_unsettled) {
         told(folder.watch(fleet));
     }
     (socket.map(|bound| serve_control(bound, fleet, folders.dismissed)), verifier)
@@ -111,14 +111,19 @@ fn attend(
 
 /// Serves metrics and health, sends heartbeats, and verifies replicas, where that is asked for: `coming` databases may ask for
 /// it as well. What comes back is held for as long as replicas are to be verified.
-pub(crate) fn show(config: &Config, fleet: &Arc<Fleet>, coming: bool) -> Option<Verifier> {
-    let verified = coming || fleet.members().iter().any(|member| member.database.validation.is_some());
-    let verifier = verified.then(|| told(verifier::start(fleet))).flatten();
+fn show(config: &Config, fleet: &Arc<Fleet>, coming: bool) -> Option<Verifier> {
     if let Some(addr) = &config.addr
         && let Err(error) = served::start(addr, fleet)
     {
         tracing::error!(addr, %error, "can't serve metrics, going on without");
     }
+    look_after(config, fleet, coming)
+}
+
+/// All of that but what is served.
+fn look_after(config: &Config, fleet: &Arc<Fleet>, coming: bool) -> Option<Verifier> {
+    let verified = coming || fleet.members().iter().any(|member| member.database.validation.is_some());
+    let verifier = verified.then(|| told(verifier::start(fleet))).flatten();
     if config.addr.is_some() || config.heartbeat.is_some() {
         told(readback::start(fleet));
     }
@@ -132,18 +137,97 @@ fn told<T>(result: Result<T, Trouble>) -> Option<T> {
     result.inspect_err(|trouble| tracing::error!("{trouble}")).ok()
 }
 
-/// Serves commands beside a command's databases, which are given at its start.
-pub(crate) fn serve_guests(socket: Option<Bound>, fleet: &Arc<Fleet>) -> Option<Bound> {
+/// What attends to a command's databases; the socket goes with it.
+pub(crate) struct Beside {
+    place: Arc<Mutex<Place>>,
+    _verifier: Option<Verifier>,
+}
+
+/// A command's socket, and whether it is not wanted any more.
+#[derive(Default)]
+struct Place {
+    bound: Option<Bound>,
+    closed: bool,
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        (place.bound, place.closed) = (None, true);
+    }
+}
+
+/// Looks after the databases of a command, and serves what is asked for beside it. The instance before may be on this host
+/// and still have the socket and the address: both are tried again until they can be had.
+pub(crate) fn beside(config: &Config, fleet: &Arc<Fleet>) -> Beside {
     fleet.close("the databases of a command (-exec) are given at its start");
-    socket.map(|bound| serve_control(bound, fleet, Dismissed::default()))
+    let verifier = look_after(config, fleet, false);
+    let place = Arc::<Mutex<Place>>::default();
+    let mut due = Due {
+        addr: config.addr.clone(),
+        socket: config.socket.enabled.then(|| config.socket.clone()),
+        fleet: Arc::clone(fleet),
+        place: Arc::clone(&place),
+    };
+    if !due.try_again(true) {
+        told(thread("serve", move || {
+            while !due.try_again(false) {
+                due.fleet.clock().sleep(Duration::from_secs(1));
+            }
+        }));
+    }
+    Beside { place, _verifier: verifier }
+}
+
+/// What is to be served and could not be so far.
+struct Due {
+    addr: Option<String>,
+    socket: Option<Socket>,
+    fleet: Arc<Fleet>,
+    place: Arc<Mutex<Place>>,
+}
+
+impl Due {
+    /// Whether there is nothing left to try.
+    fn try_again(&mut self, tell: bool) -> bool {
+        if let Some(addr) = &self.addr {
+            match served::start(addr, &self.fleet) {
+                Ok(()) => self.addr = None,
+                Err(error) if tell => tracing::error!(addr, %error, "can't serve metrics yet, trying again"),
+                Err(_) => {}
+            }
+        }
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        if place.closed {
+            return true;
+        }
+        if let Some(socket) = &self.socket {
+            let path = socket.path.display();
+            match Bound::bind(socket) {
+                Ok(bound) => {
+                    place.bound = Some(serve_control(bound, &self.fleet, Dismissed::default()));
+                    self.socket = None;
+                }
+                Err(error) if tell => {
+                    tracing::error!(%path, %error, "can't bind the control socket yet, trying again");
+                }
+                Err(_) => {}
+            }
+        }
+        self.addr.is_none() && self.socket.is_none()
+    }
 }
 
 /// The control socket, if one is asked for. Backups go on without it, as in Litestream.
-pub(crate) fn bind(config: &Config) -> Option<Bound> {
+fn bind(config: &Config) -> Option<Bound> {
     if !config.socket.enabled {
         return None;
     }
-    Bound::bind(&config.socket).map_err(|error| no_socket(&config.socket.path, &error)).ok()
+    let path = config.socket.path.display();
+    let failed = |error: &std::io::Error| {
+        tracing::error!(%path, %error, "can't bind the control socket, going on without");
+    };
+    Bound::bind(&config.socket).inspect_err(failed).ok()
 }
 
 fn serve_control(mut bound: Bound, fleet: &Arc<Fleet>, dismissed: Dismissed) -> Bound {
@@ -151,10 +235,6 @@ fn serve_control(mut bound: Bound, fleet: &Arc<Fleet>, dismissed: Dismissed) -> 
         tracing::error!(%error, "can't serve the control socket, going on without");
     }
     bound
-}
-
-fn no_socket(path: &std::path::Path, error: &std::io::Error) {
-    tracing::error!(path = %path.display(), %error, "can't bind the control socket, going on without");
 }
 
 impl Run {
@@ -216,8 +296,8 @@ impl Run {
         let member = &ended.member;
         let path = member.database.path.display();
         self.failed.retain(|(failed, _)| *failed != member.database.path);
-        if !self.fleet.has(member) {
-            tracing::info!(db = %path, "replication ended, the database is not on the list any more");
+        if member.is_gone() || !self.fleet.has(member) {
+            tracing::info!(db = %path, "replication ended, the database is gone");
             return;
         }
         let Some(error) = &ended.why else {

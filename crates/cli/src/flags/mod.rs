@@ -353,7 +353,7 @@ pub(crate) static VERBS: &[Verb] = &[
         max_operands: 0,
         summary: "list the databases of a running litekeep",
         doc: "Lists the databases of a running `litekeep replicate`: replicating, open (the file is not there yet) or\n\
-              stopped, and when the replica last took something or was seen to have everything.",
+              stopped, and when the replica last took something or was seen to hold the newest transaction.",
         flags: &[&SHORT_TIMEOUT, &JSON, &SOCKET],
         run: verbs::control::list,
     },

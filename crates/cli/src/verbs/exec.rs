@@ -176,12 +176,10 @@ pub(super) fn run(world: &World, config: &Config, command: Command) -> Result<Ex
         exit: Exit::OK,
         trouble: None,
     };
-    let socket = daemon::bind(config);
     // It starts and stops none of them, and so hears of no end.
     let fleet = Fleet::new(Arc::new(world.clone()), |_| {});
     let begun = config.databases.iter().try_for_each(|database| house.keep(world, &fleet, database.clone()));
-    let _verifier = begun.is_ok().then(|| daemon::show(config, &fleet, false)).flatten();
-    let _socket = daemon::serve_guests(socket, &fleet);
+    let _beside = begun.is_ok().then(|| daemon::beside(config, &fleet));
     if let Err(trouble) = begun {
         house.blame(trouble);
         house.end(None);

@@ -194,6 +194,24 @@ fn a_database_comes_and_goes_while_the_daemon_runs() {
 }
 
 #[test]
+fn a_replica_is_the_same_by_its_place_alone_however_it_is_reached() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let (dir, running, _) = served(&server, "");
+    let endpoint = server.endpoint();
+    let register =
+        |url: &str, path: &str| dir.litekeep(["register", "-replica", url, path, "-socket", "l.sock"]);
+    // The key prefix of a.db, with other settings.
+    let same = format!("s3://{BUCKET}/a?endpoint={endpoint}&region={REGION}&part-size=64MB");
+    register(&same, "a.db").exits(0).out_has("status: already registered");
+    make_database(&dir.path("b.db"));
+    register(&same, "b.db").exits(1).err_has("is the replica of");
+    // A bucket of the same name elsewhere.
+    let other = format!("s3://{BUCKET}/a?endpoint=http://127.0.0.1:1&region={REGION}");
+    register(&other, "a.db").exits(1).err_has("is replicated to").err_has("127.0.0.1:1");
+    end(running);
+}
+
+#[test]
 fn a_request_that_cannot_be_met_is_answered_with_its_status() {
     let (dir, running) = daemon("");
     for (path, body, wanted) in [
@@ -211,6 +229,12 @@ fn a_request_that_cannot_be_met_is_answered_with_its_status() {
         assert_eq!(status, wanted, "{path} {body}: {answer}");
         assert_eq!(answer["error"].is_string(), wanted != 200, "{path} {body}: {answer}");
     }
+    // Nothing was taken from a file that is not there yet.
+    ask(&dir, &["register", "-replica", &url(&dir.path("q")), "late.db"]);
+    let (status, answer) =
+        post(&dir, "/sync", &format!("{{\"path\":\"{}\"}}", dir.path("late.db").display()));
+    assert_eq!(status, 409, "{answer}");
+    assert!(answer["error"].as_str().is_some_and(|it| it.ends_with("is not open yet")), "{answer}");
     assert_eq!(raw(&dir, "GET /txid?path=/no.db HTTP/1.1\r\n\r\n").0, 404);
     assert_eq!(raw(&dir, "GET /txid HTTP/1.1\r\n\r\n").0, 400);
     end(running);
@@ -448,10 +472,13 @@ fn a_last_sync_that_fails_is_answered_as_an_error_and_the_database_stays_on_the_
     fails(&["sync", "-wait"]).err_has("sync failed: ");
     fails(&["unregister"]).err_has("unregister failed: the last changes of");
     assert_eq!(ask(&dir, &["list"])["databases"][0]["status"], "stopped");
-    assert_eq!(get(&addr, "/health").0, 200);
+    // Whoever stopped it, what it could not bring up is missing.
+    assert_eq!(get(&addr, "/health").0, 503);
+    wait_for_health(&addr, "", 503, "replication has ended: ");
     server.clear_rules();
     assert_eq!(ask(&dir, &["start", "a.db"])["status"], "started");
     ask(&dir, &["sync", "-wait", "a.db"]);
+    wait_for_health(&addr, "", 200, "\"ok\"");
     running.signal(Signal::TERM);
     running.ends(0);
 }
@@ -541,6 +568,103 @@ fn a_watched_directory_takes_up_what_comes_and_lets_go_what_goes() {
 }
 
 #[test]
+fn a_database_that_is_renamed_in_a_watched_directory_goes_on_by_its_new_name() {
+    let dir = Dir::new();
+    make_in_directory(&dir, "a.db");
+    let running = over_directory(&dir, "    watch: true\n");
+    ask(&dir, &["sync", "-wait", "d/a.db"]);
+    for end in ["-wal", "-shm", ""] {
+        let _ = fs::rename(dir.path(&format!("d/a.db{end}")), dir.path(&format!("d/b.db{end}")));
+    }
+    wait_for("the new name", || (listed(&dir) == ["b.db"]).then_some(()));
+    insert(&dir.path("d/b.db"), 2);
+    ask(&dir, &["sync", "-wait", "d/b.db"]);
+    assert_eq!(restored(&dir, "r/b.db"), [1, 2]);
+    end(running);
+}
+
+#[test]
+fn a_database_that_is_there_again_before_it_was_let_go_stays_and_loses_nothing() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let dir = Dir::new();
+    make_in_directory(&dir, "a.db");
+    let endpoint = server.endpoint();
+    dir.write(
+        "l.yml",
+        format!(
+            "addr: 127.0.0.1:0\nshutdown-sync-timeout: 10m\nsocket:\n  enabled: true\n  path: l.sock\ndbs:\n  - dir: d\n    pattern: '*.db'\n    watch: true\n    \
+             replica:\n      url: s3://{BUCKET}/r\n      endpoint: {endpoint}\n      region: {REGION}\n"
+        ),
+    );
+    let (mut running, _) = started(&dir);
+    ask(&dir, &["sync", "-wait", "d/a.db"]);
+    server.add_rule(Rule::always("PUT", "", Fault::ResetBefore));
+    insert(&dir.path("d/a.db"), 2);
+    let path = dir.path("d/a.db").display().to_string();
+    let waits = || {
+        let (_, phases) = raw(&dir, "GET /debug/sync-status HTTP/1.1\r\nHost: x\r\n\r\n");
+        phases.contains("\"active\":true").then_some(())
+    };
+    wait_for("a slot that waits", waits);
+    for end in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(dir.path(&format!("d/a.db{end}")));
+    }
+    running.until("letting it go");
+    make_in_directory(&dir, "a.db");
+    insert(&dir.path("d/a.db"), 7);
+    running.until("the database is there again");
+    server.clear_rules();
+    ask(&dir, &["sync", "-wait", &path]);
+    assert_eq!(listed(&dir), ["a.db"]);
+    dir.litekeep(["restore", "-config", "l.yml", "-o", "again.db", &path])
+        .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        .exits(0);
+    let connection = rusqlite::Connection::open(dir.path("again.db")).expect("opened");
+    let sum: i64 = connection.query_row("SELECT sum(x) FROM t", [], |row| row.get(0)).expect("queried");
+    assert_eq!(sum, 8);
+    end(running);
+}
+
+#[test]
+fn what_cannot_be_read_in_a_directory_is_told_and_tried_again_and_keeps_nothing_else_back() {
+    let (dir, place) = (Dir::new(), Dir::new());
+    for name in ["a.db", "shut/b.db", "c.db"] {
+        make_in_directory(&dir, name);
+    }
+    dir.write(
+        "l.yml",
+        "addr: 127.0.0.1:0\nsocket:\n  enabled: true\n  path: l.sock\ndbs:\n  - dir: d\n    pattern: '*.db'\n    recursive: \
+         true\n    meta-dir: m\n    replica:\n      path: r\n",
+    );
+    let set = |name: &str, mode| {
+        fs::set_permissions(dir.path(name), fs::Permissions::from_mode(mode)).expect("set");
+    };
+    for (name, mode) in [("d/a.db", 0o666), ("d/c.db", 0), ("d/shut", 0)] {
+        set(name, mode);
+    }
+    let mut running = dir.litekeep(["replicate", "-config", "l.yml"]).as_nobody(&place).starts();
+    running.until("serving metrics on").until("control socket listening");
+    let addr = address(&running);
+    assert_eq!(listed(&dir), ["a.db"]);
+    let report = wait_for_health(&addr, "", 503, "Permission denied");
+    let missing = dir.path("d/c.db").display().to_string();
+    let row =
+        report["databases"].as_array().expect("rows").iter().find(|row| row["path"] == missing.as_str());
+    assert_eq!(row.expect("a row")["state"], "missing", "{report}");
+    assert_eq!(Scrape::of(&addr).value(&format!("litekeep_healthy{{db=\"{missing}\"}}")), 0.0);
+    // Neither size nor time of the file changes.
+    set("d/c.db", 0o666);
+    wait_for("c.db on the list", || (listed(&dir) == ["a.db", "c.db"]).then_some(()));
+    wait_for_health(&addr, "", 200, "\"ok\"");
+    set("d/shut", 0o777);
+    let seen = end(running);
+    for part in ["can't read a directory, going on without it", "can't take a database up, trying again"] {
+        assert_eq!(seen.out().lines().filter(|it| it.contains(part)).count(), 1, "{part}{}", seen.all());
+    }
+}
+
+#[test]
 fn a_directory_that_cannot_be_used_is_told_before_anything_starts() {
     let dir = Dir::new();
     fs::create_dir(dir.path("d")).expect("made");
@@ -608,6 +732,43 @@ fn a_heartbeat_that_nobody_takes_is_told_without_its_address() {
     let (_dir, mut running, _) = served(&server, &more);
     running.until("the heartbeat could not be sent");
     end(running).never_says("hush");
+}
+
+#[test]
+fn a_command_has_its_address_and_socket_once_the_instance_before_is_gone() {
+    let dir = Dir::new();
+    for (name, database) in [("l.yml", "a.db"), ("m.yml", "b.db")] {
+        make_database(&dir.path(database));
+        dir.write(
+            name,
+            format!(
+                "addr: 127.0.0.1:0\nsocket:\n  enabled: true\n  path: l.sock\nexec: sleep 600\ndbs:\n  - path: {database}\n    \
+                 replica:\n      path: r-{database}\n"
+            ),
+        );
+    }
+    let mut first = dir.litekeep(["replicate", "-config", "l.yml"]).starts();
+    first.until("serving metrics on").until("control socket listening");
+    let addr = address(&first);
+    let config = fs::read_to_string(dir.path("m.yml")).expect("read").replace("127.0.0.1:0", &addr);
+    dir.write("m.yml", config);
+    let mut second = dir.litekeep(["replicate", "-config", "m.yml"]).starts();
+    second
+        .until("can't serve metrics yet, trying again")
+        .until("can't bind the control socket yet, trying again");
+    let database = |name: &str| dir.path(name).display().to_string();
+    assert_eq!(ask(&dir, &["list"])["databases"][0]["path"], database("a.db"));
+    end(first);
+    let listed = || {
+        let stream = UnixStream::connect(dir.path("l.sock")).ok();
+        stream.map(|_| ask(&dir, &["list"])["databases"][0]["path"].clone())
+    };
+    assert_eq!(wait_for("the socket of the second", listed), database("b.db"));
+    wait_for("the page of the second", || {
+        std::net::TcpStream::connect(&addr).is_ok().then(|| get(&addr, "/health").0)
+    });
+    end(second);
+    assert!(!dir.path("l.sock").exists());
 }
 
 #[test]

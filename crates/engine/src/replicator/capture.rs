@@ -24,6 +24,8 @@ pub(super) struct Timing {
     last_change: Duration,
     last_poke: Duration,
     idle: bool,
+    /// Since when something waits to get into a slot.
+    unbuilt: Option<Duration>,
     /// See [`Replicator::aside_round`].
     pub(super) aside: Option<super::aside::Aside>,
 }
@@ -372,6 +374,40 @@ impl Replicator {
         }
     }
 
+    /// Since when what goes into the slot that is being built has waited; from here on the slot itself waits.
+    pub(super) fn waited_since(&mut self) -> Duration {
+        self.timing.unbuilt.take().unwrap_or_else(|| self.env.clock.boot())
+    }
+
+    /// What waits in slots that are let go waits to get into others.
+    pub(super) fn unbuild(&mut self, oldest: usize) {
+        if let Some(slot) = self.staged.get(oldest) {
+            self.timing.unbuilt = Some(slot.since);
+        }
+    }
+
+    /// Since when the oldest change waits that the replica lacks.
+    fn behind_since(&mut self) -> Option<Duration> {
+        let unknown = match self.phase {
+            // Without a file there is nothing to compare.
+            Phase::Running => self.broken.is_some() && self.edge.is_some(),
+            Phase::Absent | Phase::Ended => false,
+            Phase::Look(_) | Phase::Locked(_) | Phase::Looking | Phase::Comparing | Phase::Claiming(_) => {
+                true
+            }
+        };
+        let ended = self.phase == Phase::Ended;
+        let ours = self.pending.as_ref().zip(self.state.as_ref());
+        let unbuilt =
+            ours.is_some_and(|(pending, state)| !pending.is_empty() || pending.commit() != state.commit);
+        if unknown || unbuilt || self.shared.is_troubled() {
+            self.timing.unbuilt.get_or_insert(self.env.clock.boot());
+        } else if !ended {
+            self.timing.unbuilt = None;
+        }
+        self.staged.front().map(|slot| slot.since).into_iter().chain(self.timing.unbuilt).min()
+    }
+
     /// Tells the outside how things are.
     pub(super) fn publish(&mut self) {
         use super::Health;
@@ -386,14 +422,16 @@ impl Replicator {
         let (built, durable) = (self.state.as_ref().map(|state| state.txid), self.chain.durable);
         let (epoch, create_only, polling) = (self.chain.epoch, self.chain.create_only, self.timing.polling);
         let parked = self.is_parked();
+        let behind_since = self.behind_since();
+        let file = self.timing.file.filter(|_| self.edge.is_some());
         self.shared.update(|status| {
             status.health = match (&status.trouble, health) {
                 (Some(_), Health::Starting | Health::Good) => Health::Troubled,
                 (_, health) => health,
             };
-            (status.built, status.durable) = (built, durable);
+            (status.built, status.durable, status.behind_since) = (built, durable, behind_since);
             (status.epoch, status.create_only, status.polling) = (epoch, create_only, polling);
-            status.parked = parked;
+            (status.parked, status.file) = (parked, file);
         });
     }
 }

@@ -226,7 +226,8 @@ impl Replicator {
             known.push(txid, head.commit, BTreeMap::new());
         }
         let (predecessor, commit, database) = (head.predecessor, head.commit, head.database);
-        self.staged.push_back(Staged { built, predecessor, commit, database, elsewhere: false });
+        let since = self.env.clock.boot();
+        self.staged.push_back(Staged { built, predecessor, commit, database, elsewhere: false, since });
         Ok(())
     }
 

@@ -29,6 +29,8 @@ pub(super) struct Staged {
     pub(super) database: Option<Checksum>,
     /// It holds no page: its content goes to level 9 as a stream, and dies with the process that reads it.
     pub(super) elsewhere: bool,
+    /// Since when, on the boot clock, the oldest of its changes has waited.
+    pub(super) since: Duration,
 }
 
 impl Replicator {
@@ -243,8 +245,10 @@ impl Replicator {
             None => self.pending = first,
         }
         self.state = Some(state);
+        let since = self.waited_since();
         self.staged.push_back(Staged {
             built,
+            since,
             predecessor: head.predecessor,
             commit: head.commit,
             database: head.database,
@@ -363,6 +367,8 @@ impl Replicator {
             commit: header.commit,
             database: seal.and_then(|seal| seal.database),
             // A fence has no page either, and is whole; without a seal there is no mark, and no page means the image.
+            // When an earlier run took it nobody knows any more.
+            since: self.env.clock.boot(),
             elsewhere: seal.map_or(sums.is_empty(), |seal| seal.marks.contains(Marks::CONTENT_IN_LEVEL_9)),
         };
         Ok((staged, sums))
@@ -376,7 +382,9 @@ impl Replicator {
         }
         self.broken.get_or_insert(BreakReason::LetGo);
         self.forget_goal();
-        if matches!(self.image, Some(Image::Stream(_))) {
+        let streams = matches!(self.image, Some(Image::Stream(_)));
+        self.unbuild(usize::from(!streams));
+        if streams {
             // Its read transaction would keep the WAL from ever being checkpointed.
             self.image = None;
             self.staged.clear();

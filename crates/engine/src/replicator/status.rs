@@ -1,6 +1,7 @@
 //! What the outside sees of a replicator, and what it may ask.
 
 use crate::error::KeepError;
+use crate::files::FileId;
 use litekeep_formats::{Epoch, Txid};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -51,8 +52,13 @@ pub struct Status {
     pub built: Option<Txid>,
     /// The newest transaction that the replica holds.
     pub durable: Option<Txid>,
+    /// Since when, on the boot clock, the oldest change waits that the replica lacks, or nobody can tell whether it lacks
+    /// one; `None` while it has everything.
+    pub behind_since: Option<Duration>,
     /// The epoch that is owned; `None` also where the store cannot create only.
     pub epoch: Option<Epoch>,
+    /// The database file that is open, by whatever name it has now.
+    pub file: Option<FileId>,
     /// Whether the store refuses to replace what is to be created only.
     pub create_only: bool,
     /// Whether changes are found by polling, not by file notification.
@@ -197,6 +203,10 @@ impl Shared {
         if !known {
             tracing::error!(db = %path.display(), error = %text, "replication is in trouble, trying again");
         }
+    }
+
+    pub(super) fn is_troubled(&self) -> bool {
+        self.inner().status.trouble.is_some()
     }
 
     /// The last trouble, if there was any, is over.

@@ -6,7 +6,7 @@ use litekeep::clock::SystemClock;
 use litekeep::error::KeepError;
 use litekeep::files::{File, FileId, Files, Open, RealFiles};
 use litekeep::keeper::Keeper;
-use litekeep::replicator::Health;
+use litekeep::replicator::{Health, Status};
 use litekeep_core::env::Clock as _;
 use litekeep_formats::{Level, TimestampMs, Txid};
 use litekeep_store::{
@@ -192,6 +192,50 @@ fn r58_r66_an_outage_is_bridged_its_backlog_shares_slots_and_nothing_counts_too_
     assert_eq!(keeper.status().health, Health::Good);
     let status = stopped(keeper);
     assert_eq!((status.breaks, status.images), (0, 1));
+    rig.assert_restores();
+}
+
+/// Waits without asking for anything: a question would have a slot built.
+#[allow(clippy::disallowed_methods, reason = "a test's deadline")]
+fn watch<T>(keeper: &Keeper, what: &str, seen: impl Fn(&Status) -> Option<T>) -> T {
+    let deadline = std::time::Instant::now() + LONG;
+    loop {
+        let status = keeper.status();
+        if let Some(seen) = seen(&status) {
+            return seen;
+        }
+        assert!(std::time::Instant::now() < deadline, "{what}: never seen, {status:?}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn the_oldest_change_that_the_replica_lacks_tells_since_when_it_is_behind() {
+    let (mut rig, mood) = moody();
+    rig.settings.sync_interval = Duration::from_secs(3600);
+    let app = rig.app();
+    insert(&app, 100);
+    let keeper = rig.keep();
+    synced(&keeper);
+    let has_all = |status: &Status| status.behind_since.is_none().then_some(());
+    watch(&keeper, "nothing is missing", has_all);
+
+    insert(&app, 1);
+    let first = watch(&keeper, "a change that is in no slot counts", |status| status.behind_since);
+    assert_eq!(keeper.status().built, keeper.status().durable);
+    mood.store(DOWN, Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        scope.spawn(|| synced(&keeper));
+        let built = watch(&keeper, "a slot waits", |it| it.built.filter(|built| Some(*built) > it.durable));
+        assert_eq!(keeper.status().behind_since, Some(first), "the slot is as old as its oldest change");
+        insert(&app, 1);
+        mood.store(FINE, Ordering::SeqCst);
+        watch(&keeper, "the slot is durable", |it| (it.durable >= Some(built)).then_some(()));
+        watch(&keeper, "the next one is younger", |it| (it.behind_since > Some(first)).then_some(()));
+    });
+    synced(&keeper);
+    watch(&keeper, "nothing is missing", has_all);
+    stopped(keeper);
     rig.assert_restores();
 }
 
