@@ -3,6 +3,7 @@
 use super::{Phase, Replicator, Report};
 use crate::compactor::{self, Step};
 use crate::error::{KeepError, KeepErrorKind};
+use crate::jobs::JobKind;
 use crate::merge::{Made, MergeError};
 use crate::ownership;
 use crate::pruner::{self, PruneError};
@@ -125,7 +126,10 @@ impl Replicator {
             epoch: self.term.tenancy.map(|tenancy| tenancy.epoch()),
         };
         let clock = Arc::clone(&self.env.clock);
-        self.spawn_long(
+        // Retention goes through listings, not through databases.
+        let kind = if chore == Chore::Prune { JobKind::Short } else { JobKind::Chore };
+        self.spawn_as(
+            kind,
             "chore",
             move |reporter| {
                 let result = do_chore(&*store, chore, &round, clock.wall());

@@ -28,7 +28,7 @@ pub(crate) use status::Shared;
 
 use crate::driver::Turns;
 use crate::error::KeepError;
-use crate::jobs::{Job, Mailbox, Reporter, Spawner};
+use crate::jobs::{Job, JobKind, Mailbox, Reporter, Spawner};
 use crate::local::{Local, State};
 use crate::pending::Pending;
 use crate::settings::Settings;
@@ -279,9 +279,10 @@ impl Replicator {
     pub(crate) fn opens(&self) -> bool {
         match self.phase {
             Phase::Look(_) | Phase::Looking => self.chores.failures == 0,
-            Phase::Comparing | Phase::Claiming(_) => true,
+            Phase::Claiming(_) => true,
             Phase::Running => self.broken.is_some() && self.paused.is_none() && self.away.is_none(),
-            Phase::Locked(_) | Phase::Absent | Phase::Ended => false,
+            // A restore to compare with may take hours, and has its own queue: others start meanwhile.
+            Phase::Comparing | Phase::Locked(_) | Phase::Absent | Phase::Ended => false,
         }
     }
 
@@ -463,17 +464,17 @@ impl Replicator {
         job: impl FnOnce(Reporter<Report>) + Send + 'static,
         otherwise: Report,
     ) {
-        self.env.spawner.spawn(name, self.job(job, otherwise));
+        self.spawn_as(JobKind::Short, name, job, otherwise);
     }
 
-    /// The same for a job that goes through a whole database.
-    fn spawn_long(
+    fn spawn_as(
         &self,
+        kind: JobKind,
         name: &'static str,
         job: impl FnOnce(Reporter<Report>) + Send + 'static,
         otherwise: Report,
     ) {
-        self.env.spawner.spawn_long(name, self.job(job, otherwise));
+        self.env.spawner.spawn_as(kind, name, self.job(job, otherwise));
     }
 
     fn job(&self, job: impl FnOnce(Reporter<Report>) + Send + 'static, otherwise: Report) -> Job {

@@ -9,6 +9,7 @@ use super::forward::{Newer, restore_tip};
 use super::start::position_of;
 use super::{Phase, Replicator, Report};
 use crate::error::KeepError;
+use crate::jobs::JobKind;
 use crate::local::{State, SumsRecord};
 use crate::slot::BuildError;
 use crate::sqlite::Scan;
@@ -34,7 +35,8 @@ impl Replicator {
         self.phase = Phase::Comparing;
         let (env, parallelism) = (self.env.clone(), self.settings.restore_parallelism);
         let dir = self.local.dir().to_owned();
-        self.spawn_long(
+        self.spawn_as(
+            JobKind::Long,
             "compare",
             move |reporter| {
                 let newer = restore_tip(&env, &tip, &dir.join("compare.tmp"), Some(&dir), parallelism);
