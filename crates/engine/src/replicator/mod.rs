@@ -192,6 +192,8 @@ pub struct Replicator {
     parking: park::Parking,
     /// What is shared with the other databases of the process.
     turns: Option<Turns>,
+    /// The replica's newest state was restored to compare with, which waits for a turn.
+    unread: Option<Report>,
     chores: chores::Chores,
     stopping: Stopping,
     /// The question of a stop: everything that was committed before it.
@@ -261,6 +263,7 @@ impl Replicator {
             checkpointing: checkpoint::Timing::default(),
             parking: park::Parking::default(),
             turns: None,
+            unread: None,
             chores: chores::Chores::default(),
             stopping: Stopping::No,
             last_words: 0,
@@ -390,8 +393,7 @@ impl Replicator {
     fn take_report(&mut self, report: Report) -> Result<(), KeepError> {
         match report {
             Report::Surveyed(result) => self.surveyed(result),
-            Report::Compared(tip, newer) => self.compared(tip, newer),
-            Report::Forward(tip, result) => self.forward_restored(tip, result),
+            restored @ (Report::Compared(..) | Report::Forward(..)) => self.take_restored(restored),
             Report::Found(sent, result) => self.found(sent, result),
             Report::ClaimAbove(result) => self.claim_above(result),
             Report::Proved(asked, result) => self.proved(asked, result),

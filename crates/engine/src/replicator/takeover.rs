@@ -65,11 +65,20 @@ impl Replicator {
         Ok(true)
     }
 
-    pub(super) fn compared(
-        &mut self,
-        tip: RemoteTip,
-        result: Result<Newer, KeepError>,
-    ) -> Result<(), KeepError> {
+    /// What was restored is laid beside the database, or over it, once there is a turn for that.
+    pub(super) fn take_restored(&mut self, restored: Report) -> Result<(), KeepError> {
+        let Some(_turn) = self.turn_for_all()? else {
+            self.unread = Some(restored);
+            return Ok(());
+        };
+        match restored {
+            Report::Compared(tip, newer) => self.compared(tip, newer),
+            Report::Forward(tip, newer) => self.forward_restored(tip, newer),
+            other => self.take_report(other),
+        }
+    }
+
+    fn compared(&mut self, tip: RemoteTip, result: Result<Newer, KeepError>) -> Result<(), KeepError> {
         let newer = result?;
         if self.phase != Phase::Comparing {
             return Ok(());
