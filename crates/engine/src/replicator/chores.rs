@@ -115,7 +115,7 @@ impl Replicator {
     fn begin_chore(&mut self, chore: Chore) {
         self.chores.busy = true;
         self.chores.durable_then = self.chain.durable;
-        let store = Arc::clone(&self.env.store);
+        let store = self.env.store.for_chores().unwrap_or_else(|| Arc::clone(&self.env.store));
         let newest = self.state.as_ref().filter(|state| Some(state.txid) == self.chain.durable);
         let round = Round {
             catalog: self.chain.catalog.clone(),
