@@ -3,12 +3,13 @@
 //! A replicator is stepped by one worker at a time, when its time has come or something came for it: a report of a job,
 //! a file event, a request. What blocks for long runs as a job; what blocks for a while in a step (the two seconds of a
 //! write lock, a comparison of pages, a sync of the disk) keeps one worker, and the others go on with the rest. For what
-//! goes through a large database there are fewer turns than workers. It knows nothing of what a step does.
+//! goes through a large database, at its start or later, there are fewer turns than workers. It knows nothing of what a
+//! step does.
 
 mod queue;
 mod turns;
 
-pub(crate) use turns::{LARGE, Turn, Turns};
+pub(crate) use turns::{Turn, Turns};
 
 use crate::error::KeepError;
 use crate::keeper::{Keeper, real_path};

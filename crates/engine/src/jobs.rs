@@ -15,13 +15,27 @@ use std::time::Duration;
 /// A piece of blocking work.
 pub type Job = Box<dyn FnOnce() + Send>;
 
+/// What a job is, for who decides which one runs when there is no room for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobKind {
+    /// A few requests.
+    Short,
+    /// A start or an image goes through a whole database: it may take hours, and replication waits for it.
+    Long,
+    /// It may take as long, and nobody waits for it.
+    Chore,
+    /// A last word of one that ends: the changes of others go first.
+    Last,
+}
+
 /// Runs jobs.
 pub trait Spawner: Send + Sync {
     /// Runs `job` some time soon, beside the caller. `name` is for people.
     fn spawn(&self, name: &str, job: Job);
 
-    /// The same for a job that goes through whole databases: it may take hours.
-    fn spawn_long(&self, name: &str, job: Job) {
+    /// The same, told what it is.
+    fn spawn_as(&self, kind: JobKind, name: &str, job: Job) {
+        let _ = kind;
         self.spawn(name, job);
     }
 }

@@ -6,7 +6,7 @@
 use litekeep::clock::{SystemClock, SystemRandom};
 use litekeep::driver::{Driver, WORKERS};
 use litekeep::files::RealFiles;
-use litekeep::jobs::{Pool, Spawner};
+use litekeep::jobs::{Job, JobKind, Pool, Spawner};
 use litekeep::keeper::Keeper;
 use litekeep::replicator::Env;
 use litekeep::restore::{Options, Outcome, RestoreEnv, restore};
@@ -110,7 +110,7 @@ struct Counted {
 }
 
 impl Spawner for Counted {
-    fn spawn(&self, name: &str, job: litekeep::jobs::Job) {
+    fn spawn(&self, name: &str, job: Job) {
         if name != "survey" {
             return self.pool.spawn(name, job);
         }
@@ -124,8 +124,8 @@ impl Spawner for Counted {
         self.pool.spawn(name, Box::new(counted));
     }
 
-    fn spawn_long(&self, name: &str, job: litekeep::jobs::Job) {
-        self.pool.spawn_long(name, job);
+    fn spawn_as(&self, kind: JobKind, name: &str, job: Job) {
+        if kind == JobKind::Short { self.spawn(name, job) } else { self.pool.spawn_as(kind, name, job) }
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! Providers slow down or refuse who asks too often, and count a bucket's requests, not a database's. So requests are
 //! spaced before they are sent, below what the provider is known to take. Those at the log's front, which release
-//! acknowledgements, never wait for chores: listings, deletions and levels 1 to 9 have a share of their own, and leave
-//! the rest to the front. Whoever is asked by the store to wait makes all wait.
+//! acknowledgements, hardly ever wait for chores: listings, deletions, levels 1 to 9 and whatever a chore asks get what
+//! the front leaves, at most a share of everything. Only one that has waited for long is sent in order with the others,
+//! or a replica under constant load would never be compacted. Whoever is asked by the store to wait makes all wait.
 //!
 //! It never drops a request and never changes one. It has no thread: each request waits on its caller's.
 
@@ -24,6 +25,9 @@ const LONGEST: Duration = Duration::from_secs(5 * 60);
 
 /// Of everything, chores get so many quarters.
 const CHORES: u32 = 3;
+
+/// How long a chore gives way to the front.
+const GIVES_WAY: Duration = Duration::from_secs(10);
 
 /// What a bucket is asked at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +87,11 @@ impl Lane {
         self.next = even + self.every;
         even.saturating_sub(now + self.slack - self.every)
     }
+
+    /// How long it is until nobody would be ahead of the even pace.
+    fn until_even(&self, now: Duration) -> Duration {
+        self.next.saturating_sub(now)
+    }
 }
 
 #[derive(Debug)]
@@ -91,6 +100,26 @@ struct Lanes {
     requests: Lane,
     chore_puts: Lane,
     chores: Lane,
+}
+
+impl Lanes {
+    /// Takes the next place among all; returns how long it is until then.
+    fn take(&mut self, kind: Kind, now: Duration) -> Duration {
+        let puts = if kind.put { self.puts.take(now) } else { Duration::ZERO };
+        self.requests.take(now).max(puts)
+    }
+
+    /// Takes the next place among chores.
+    fn take_chore(&mut self, kind: Kind, now: Duration) -> Duration {
+        let puts = if kind.put { self.chore_puts.take(now) } else { Duration::ZERO };
+        self.chores.take(now).max(puts)
+    }
+
+    /// How long it is until the front leaves something. What it may send ahead after a rest is left to it.
+    fn until_left(&self, kind: Kind, now: Duration) -> Duration {
+        let puts = if kind.put { self.puts.until_even(now) } else { Duration::ZERO };
+        self.requests.until_even(now).max(puts)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -143,18 +172,28 @@ impl Budget {
     /// The store asked to be left alone for this long, which is longer than anybody waits here.
     pub(crate) fn admit(&self, kind: Kind) -> Result<(), Duration> {
         self.left_alone()?;
-        if !kind.front {
-            self.pause(|lanes, now| {
-                let puts = if kind.put { lanes.chore_puts.take(now) } else { Duration::ZERO };
-                lanes.chores.take(now).max(puts)
-            });
+        if kind.front {
+            self.pause(|lanes, now| lanes.take(kind, now));
+        } else {
+            self.pause(|lanes, now| lanes.take_chore(kind, now));
+            self.give_way(kind);
         }
-        self.pause(|lanes, now| {
-            let puts = if kind.put { lanes.puts.take(now) } else { Duration::ZERO };
-            lanes.requests.take(now).max(puts)
-        });
         // Somebody may have been told meanwhile.
         self.left_alone()
+    }
+
+    /// Waits until the front leaves a place for a chore, and takes it.
+    fn give_way(&self, kind: Kind) {
+        let until = self.clock.boot() + GIVES_WAY;
+        let mut taken = false;
+        while !taken {
+            self.pause(|lanes, now| {
+                let wait = lanes.until_left(kind, now);
+                taken = wait.is_zero() || now >= until;
+                if taken { lanes.take(kind, now) } else { wait }
+            });
+            taken |= self.state().lanes.is_none();
+        }
     }
 
     fn pause(&self, take: impl FnOnce(&mut Lanes, Duration) -> Duration) {
@@ -188,6 +227,8 @@ impl Budget {
 mod tests {
     use super::*;
     use litekeep_formats::TimestampMs;
+    use std::sync::Condvar;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// Passes when somebody sleeps.
     #[derive(Default)]
@@ -202,6 +243,54 @@ mod tests {
         }
         fn sleep(&self, time: Duration) {
             *self.0.lock().unwrap() += time;
+        }
+    }
+
+    /// Passes when all of so many callers sleep, to when the first of them wakes up.
+    struct Together(Mutex<Sleepers>, Condvar);
+
+    struct Sleepers {
+        now: Duration,
+        due: Vec<Duration>,
+        callers: usize,
+    }
+
+    impl Together {
+        fn of(callers: usize) -> Arc<Self> {
+            let sleepers = Sleepers { now: Duration::ZERO, due: Vec::new(), callers };
+            Arc::new(Self(Mutex::new(sleepers), Condvar::new()))
+        }
+
+        fn leave(&self) {
+            self.0.lock().unwrap().callers -= 1;
+            self.1.notify_all();
+        }
+    }
+
+    impl Clock for Together {
+        fn wall(&self) -> TimestampMs {
+            TimestampMs(0)
+        }
+        fn boot(&self) -> Duration {
+            self.0.lock().unwrap().now
+        }
+        fn sleep(&self, time: Duration) {
+            let mut state = self.0.lock().unwrap();
+            let due = state.now + time;
+            state.due.push(due);
+            loop {
+                let first = state.due.iter().copied().min().unwrap();
+                if state.due.len() == state.callers && first > state.now {
+                    state.now = first;
+                    self.1.notify_all();
+                }
+                if state.now >= due {
+                    let at = state.due.iter().position(|it| *it == due).unwrap();
+                    state.due.swap_remove(at);
+                    return;
+                }
+                state = self.1.wait(state).unwrap();
+            }
         }
     }
 
@@ -252,6 +341,72 @@ mod tests {
             budget.admit(SLOT).unwrap();
             assert_eq!(clock.boot(), before);
         }
+    }
+
+    #[test]
+    fn however_many_chores_there_are_the_front_gets_what_it_asks_for_and_chores_the_rest() {
+        let (fronts, chores) = (4, 12);
+        // (what the front pauses after each slot, what it takes for a hundred slots of each of its callers; ms)
+        for (pause, limit) in [(0, 5_100), (100, 10_500)] {
+            let clock = Together::of(fronts + chores);
+            let budget = Budget::new(Some(Rates::CAREFUL), Arc::clone(&clock) as Arc<dyn Clock>);
+            let ended = AtomicUsize::new(0);
+            let (took, merged) = std::thread::scope(|scope| {
+                let front = |_| {
+                    scope.spawn(|| {
+                        for _ in 0..100 {
+                            budget.admit(SLOT).unwrap();
+                            clock.sleep(Duration::from_millis(pause));
+                        }
+                        ended.fetch_add(1, Ordering::SeqCst);
+                        let now = clock.boot();
+                        clock.leave();
+                        now
+                    })
+                };
+                let chore = |_| {
+                    scope.spawn(|| {
+                        let mut count = 0;
+                        while ended.load(Ordering::SeqCst) < fronts {
+                            budget.admit(MERGED).unwrap();
+                            count += 1;
+                        }
+                        clock.leave();
+                        count
+                    })
+                };
+                let front: Vec<_> = (0..fronts).map(front).collect();
+                let chore: Vec<_> = (0..chores).map(chore).collect();
+                let took = front.into_iter().map(|it| it.join().unwrap()).max().unwrap();
+                (took, chore.into_iter().map(|it| it.join().unwrap()).sum::<usize>())
+            });
+            assert!(took <= Duration::from_millis(limit), "{pause}: {took:?}, {merged} chores");
+            assert!(pause == 0 || merged > 300, "{pause}: {merged} chores in {took:?}");
+        }
+    }
+
+    #[test]
+    fn a_chore_does_not_wait_for_a_front_that_never_rests() {
+        let clock = Together::of(2);
+        let budget = Budget::new(Some(Rates::CAREFUL), Arc::clone(&clock) as Arc<dyn Clock>);
+        let ended = AtomicUsize::new(0);
+        let after = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while ended.load(Ordering::SeqCst) == 0 {
+                    budget.admit(SLOT).unwrap();
+                }
+                clock.leave();
+            });
+            let chore = scope.spawn(|| {
+                (0..3).for_each(|_| budget.admit(MERGED).unwrap());
+                ended.fetch_add(1, Ordering::SeqCst);
+                let now = clock.boot();
+                clock.leave();
+                now
+            });
+            chore.join().unwrap()
+        });
+        assert!(after <= 3 * GIVES_WAY + Duration::from_secs(1), "{after:?}");
     }
 
     #[test]

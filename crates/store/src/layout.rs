@@ -78,8 +78,12 @@ impl Layout {
         }
     }
 
-    /// Whether a path, with whatever stands before it, is at the log's front: a slot or an epoch's record.
+    /// Whether a path, with whatever stands before it, is at the log's front: a slot or an epoch's record. The one that
+    /// closes an epoch is not: nobody waits for it, and at a shutdown all write theirs at once.
     pub(crate) fn is_front(self, path: &str) -> bool {
+        if path.ends_with(".closed.json") {
+            return false;
+        }
         let fronts = [self.level(Level::SLOTS), self.folder(&Scope::Epochs)];
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         fronts.iter().any(|front| format!("/{folder}/").ends_with(&format!("/{front}")))
@@ -298,6 +302,8 @@ mod tests {
             ("/0000/0000000000000001-0000000000000001.ltx", true),
             ("a/b/0000/0000000000000001-0000000000000001.ltx", true),
             ("a/epochs/00000001.json", true),
+            ("a/epochs/00000001.open.json", true),
+            ("a/epochs/00000001.closed.json", false),
             ("a/0001/0000000000000001-0000000000000004.ltx", false),
             ("a/0009/0000000000000001-0000000000000004.ltx", false),
             ("a10000/0000000000000001-0000000000000001.ltx", false),

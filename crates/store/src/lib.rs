@@ -143,6 +143,12 @@ pub trait Store: Send + Sync {
     /// Deletes objects; those already gone are no error.
     fn delete(&self, keys: &[Key]) -> Result<(), StoreError>;
 
+    /// The same replica for chores, whose requests all give way to others', whatever they are about: a compaction reads
+    /// slots, and no acknowledgement waits for that. `None` where that makes no difference.
+    fn for_chores(&self) -> Option<Arc<dyn Store>> {
+        None
+    }
+
     /// Paths beside, above and below this one that do hold a replica, for the message of an *empty* outcome: a wrong
     /// path is the usual cause. At most [`layout::MAX_NEIGHBOURS`], found with a bounded number of questions.
     fn neighbours(&self) -> Result<Vec<String>, StoreError> {

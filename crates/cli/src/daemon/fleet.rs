@@ -14,7 +14,7 @@ use crate::world::World;
 use litekeep::driver::Driver;
 use litekeep::error::KeepError;
 use litekeep::files::{FileId, Files, RealFiles};
-use litekeep::jobs::{Pool, Spawner};
+use litekeep::jobs::Pool;
 use litekeep::keeper::Keeper;
 use litekeep::node::{Node, NodeStatus, Role};
 use litekeep::replicator::{Env, Health, Status};
@@ -548,7 +548,7 @@ impl Fleet {
             files: Arc::new(RealFiles),
             vfs: None,
             store: Arc::clone(&member.store),
-            spawner: Arc::clone(&self.pool) as Arc<dyn Spawner>,
+            spawner: self.pool.lane(&member.database.replica.place()),
             decisions: Decisions::RIGHT,
         };
         let settings = Settings { park_after: Some(PARK_AFTER), ..member.database.settings.clone() };

@@ -143,6 +143,11 @@ impl Store for Metered {
         Ok(())
     }
 
+    fn for_chores(&self) -> Option<Arc<dyn Store>> {
+        let inner = self.inner.for_chores()?;
+        Some(Arc::new(Self::new(inner, Arc::clone(&self.book), Arc::clone(&self.clock))))
+    }
+
     fn neighbours(&self) -> Answer<Vec<String>> {
         self.ask(Operation::List, |store| store.neighbours(), |_| ("ok", 0))
     }

@@ -2,7 +2,7 @@
 //! state is restored into a scratch place, checked, and compared with the database where both are at the same
 //! transaction.
 //!
-//! One replica at a time, on one thread, with few requests under way; it never waits for a lock of the database, and
+//! One replica at a time, on one thread, with few requests under way; it reads the database in short transactions, and
 //! takes no room that the disk would miss.
 
 use super::fleet::{Fleet, Member};

@@ -15,7 +15,8 @@ pub(crate) struct Turns {
 
 /// A turn; dropping it ends it.
 pub(crate) struct Turn {
-    free: Arc<AtomicUsize>,
+    /// `None` for what is small, which needs none.
+    free: Option<Arc<AtomicUsize>>,
 }
 
 impl Turns {
@@ -23,18 +24,32 @@ impl Turns {
         Self { free: Arc::new(AtomicUsize::new(turns)) }
     }
 
+    /// A turn at reading so many bytes, if there is one now. What is small always has one.
+    pub(crate) fn take_for(&self, bytes: u64) -> Option<Turn> {
+        if bytes < LARGE { Some(Turn::unlimited()) } else { self.take() }
+    }
+
     /// A turn, if there is one now.
-    pub(crate) fn take(&self) -> Option<Turn> {
+    fn take(&self) -> Option<Turn> {
         let taken =
             self.free.fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| free.checked_sub(1)).ok()?;
         debug_assert!(taken > 0);
-        Some(Turn { free: Arc::clone(&self.free) })
+        Some(Turn { free: Some(Arc::clone(&self.free)) })
+    }
+}
+
+impl Turn {
+    /// One that is nobody else's loss.
+    pub(crate) fn unlimited() -> Self {
+        Self { free: None }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.free.fetch_add(1, Ordering::AcqRel);
+        if let Some(free) = &self.free {
+            free.fetch_add(1, Ordering::AcqRel);
+        }
     }
 }
 
@@ -50,6 +65,7 @@ mod tests {
         assert!(first.is_some() && second.is_some() && turns.take().is_none());
         drop(first);
         assert!(turns.take().is_some(), "and a turn that is not kept comes back at once");
-        assert!(turns.take().is_some());
+        let _third = turns.take_for(LARGE);
+        assert!(_third.is_some() && turns.take_for(LARGE - 1).is_some(), "what is small needs none");
     }
 }

@@ -1,12 +1,15 @@
 //! Compares a restored database with the one that it is a copy of, page by page, through SQLite.
 //!
-//! Only reads, and sees one moment of the database: its application may go on meanwhile.
+//! Only reads, a piece at a time, each in a read transaction of its own: one that lasted for the whole of a large database
+//! would keep its WAL from being reset for as long, and who checkpoints waiting (R12). So a database that is written to
+//! meanwhile is seen at several moments, and no difference counts as certain then. Its application goes on; it may itself
+//! wait for a lock, a few seconds at most.
 
 use crate::files::RealFiles;
 use crate::local::{self, State};
 use litekeep_formats::wal::{WalHeader, frame_len};
 use litekeep_formats::{PageNo, Txid};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, Transaction};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -19,6 +22,9 @@ const COUNTED: [std::ops::Range<usize>; 2] = [24..28, 92..100];
 
 /// How long a reader waits for a lock.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Pages that are read in one transaction.
+const PIECE: u32 = 1024;
 
 /// How the database and the restored copy lie to each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +78,7 @@ pub fn compare(original: Original<'_>, copy: &Path, replica: &str, txid: Txid) -
         Err(error) => return Compared::Unreadable(error.to_string()),
     };
     let certain = wal_is_captured(database, &state);
-    let compared = match pages(database, copy, certain, held_here) {
+    let compared = match pages(database, copy, certain, held_here, (PIECE, &mut || {})) {
         Ok(compared) => compared,
         Err(error) => return Compared::Unreadable(error),
     };
@@ -86,28 +92,32 @@ pub fn compare(original: Original<'_>, copy: &Path, replica: &str, txid: Txid) -
     }
 }
 
-fn pages(database: &Path, copy: &Path, certain: bool, held_here: bool) -> Result<Compared, String> {
+/// `piece`: how many pages are read in one transaction, and what is called between two.
+fn pages(
+    database: &Path,
+    copy: &Path,
+    mut certain: bool,
+    held_here: bool,
+    (piece, between): (u32, &mut dyn FnMut()),
+) -> Result<Compared, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let connection = open(database, held_here).map_err(|error| text(&error))?;
     let copy = File::open(copy).map_err(|error| text(&error))?;
-    let page_size: u32 =
-        connection.query_row("PRAGMA page_size", [], |row| row.get(0)).map_err(|error| text(&error))?;
-    let page_size = u64::from(page_size);
-    let expected = copy.metadata().map_err(|error| text(&error))?.len() / page_size.max(1);
-    let mut statement =
-        connection.prepare("SELECT pgno, data FROM sqlite_dbpage('main')").map_err(|error| text(&error))?;
-    let mut rows = statement.query([]).map_err(|error| text(&error))?;
     let mut tally = Tally { seen: 0, differ: 0, first: 0 };
-    let mut other = vec![0; usize::try_from(page_size).unwrap_or(0)];
-    while let Some(row) = rows.next().map_err(|error| text(&error))? {
-        let number: u32 = row.get(0).map_err(|error| text(&error))?;
-        let data = row.get_ref(1).map_err(|error| text(&error))?;
-        let data = data.as_blob().map_err(|error| text(&error))?;
-        let same = read_page(&copy, number, &mut other).map_err(|error| text(&error))?
-            && is_same(number, data, &other);
-        tally.note(number, same || is_lock_page(number, page_size));
-    }
+    let mut version = None;
+    let page_size = loop {
+        let moment = Moment::begin(&connection).map_err(|error| text(&error))?;
+        certain &= *version.get_or_insert(moment.version) == moment.version;
+        let to = moment.pages.min(tally.seen.saturating_add(piece));
+        moment.compare(to, &copy, &mut tally).map_err(|error| text(&*error))?;
+        if tally.seen >= moment.pages {
+            break moment.page_size;
+        }
+        drop(moment);
+        between();
+    };
     // Pages that only the copy has.
+    let expected = copy.metadata().map_err(|error| text(&error))?.len() / page_size.max(1);
     for number in u64::from(tally.seen) + 1..=expected {
         tally.note(u32::try_from(number).unwrap_or(u32::MAX), false);
     }
@@ -115,6 +125,40 @@ fn pages(database: &Path, copy: &Path, certain: bool, held_here: bool) -> Result
         0 => Compared::Same { pages: tally.seen },
         pages => Compared::Differs { pages, first: tally.first, certain },
     })
+}
+
+/// The database as it is during one read transaction, which ends when this is dropped.
+struct Moment<'a> {
+    transaction: Transaction<'a>,
+    /// SQLite's word for "nobody else has written since".
+    version: u32,
+    pages: u32,
+    page_size: u64,
+}
+
+impl<'a> Moment<'a> {
+    fn begin(connection: &'a Connection) -> rusqlite::Result<Self> {
+        let transaction = connection.unchecked_transaction()?;
+        let ask = |pragma: &str| transaction.query_row(pragma, [], |row| row.get::<_, u32>(0));
+        let (version, pages) = (ask("PRAGMA data_version")?, ask("PRAGMA page_count")?);
+        let page_size = u64::from(ask("PRAGMA page_size")?);
+        Ok(Self { transaction, version, pages, page_size })
+    }
+
+    /// Compares what comes next, up to page `to`.
+    fn compare(&self, to: u32, copy: &File, tally: &mut Tally) -> Result<(), Box<dyn std::error::Error>> {
+        let mut other = vec![0; usize::try_from(self.page_size).unwrap_or(0)];
+        let mut statement =
+            self.transaction.prepare_cached("SELECT data FROM sqlite_dbpage('main') WHERE pgno = ?1")?;
+        for number in tally.seen + 1..=to {
+            let mut rows = statement.query([number])?;
+            let row = rows.next()?.ok_or("a page is not there")?;
+            let data = row.get_ref(0)?.as_blob()?;
+            let same = read_page(copy, number, &mut other)? && is_same(number, data, &other);
+            tally.note(number, same || is_lock_page(number, self.page_size));
+        }
+        Ok(())
+    }
 }
 
 struct Tally {
@@ -167,7 +211,6 @@ fn open(database: &Path, held_here: bool) -> rusqlite::Result<Connection> {
         false => Connection::open_with_flags(database, flags - OpenFlags::SQLITE_OPEN_URI)?,
     };
     connection.busy_timeout(PATIENCE)?;
-    connection.execute_batch("BEGIN")?;
     Ok(connection)
 }
 
@@ -186,4 +229,71 @@ fn wal_is_captured(database: &Path, state: &State) -> bool {
     let Some(header) = header else { return false };
     let frames = (len - WalHeader::LEN as u64) / frame_len(state.page_size) as u64;
     header.salts == state.position.salts && frames <= u64::from(state.position.frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r12_a_comparison_stands_in_no_checkpoints_way_and_is_certain_only_of_what_stood_still() {
+        for (statement, expected) in [
+            ("SELECT 1", Compared::Same { pages: 0 }),
+            ("UPDATE t SET v = v + 1", Compared::Differs { pages: 0, first: 0, certain: false }),
+            ("DELETE FROM t; VACUUM", Compared::Differs { pages: 0, first: 0, certain: false }),
+        ] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let (path, copy) = (dir.path().join("a.db"), dir.path().join("copy.db"));
+            let app = Connection::open(&path).expect("opened");
+            app.execute_batch(
+                "PRAGMA journal_mode = WAL; CREATE TABLE t (v INTEGER, b BLOB);
+                 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+                 INSERT INTO t SELECT i, randomblob(1000) FROM n; PRAGMA wal_checkpoint(TRUNCATE)",
+            )
+            .expect("written");
+            std::fs::copy(&path, &copy).expect("copied");
+            let mut calls = 0;
+            let mut between = || {
+                calls += 1;
+                if calls == 3 {
+                    app.execute_batch(statement).expect("the application goes on");
+                }
+                let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+                let busy: i64 = app.query_row(checkpoint, [], |row| row.get(0)).expect("asked");
+                assert_eq!(busy, 0, "{statement}");
+            };
+            let compared = pages(&path, &copy, true, true, (2, &mut between)).expect("compared");
+            let plain = match compared {
+                Compared::Same { pages } if pages > 20 => Compared::Same { pages: 0 },
+                Compared::Differs { pages, first, certain } if pages > 0 && first > 1 => {
+                    Compared::Differs { pages: 0, first: 0, certain }
+                }
+                other => other,
+            };
+            assert_eq!(plain, expected, "{statement}");
+            assert!(calls >= 3, "{statement}");
+        }
+    }
+
+    #[test]
+    fn what_differs_in_a_database_that_stands_still_is_certain_in_however_many_pieces() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (path, copy) = (dir.path().join("a.db"), dir.path().join("copy.db"));
+        let app = Connection::open(&path).expect("opened");
+        app.execute_batch(
+            "CREATE TABLE t (b BLOB); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50)
+             INSERT INTO t SELECT randomblob(1000) FROM n",
+        )
+        .expect("written");
+        let mut bytes = std::fs::read(&path).expect("read");
+        let count = u32::try_from(bytes.len() / 4096).expect("few");
+        // One page differs, and one more is only in the copy.
+        bytes[5 * 4096 + 100] ^= 1;
+        bytes.extend([7; 4096]);
+        std::fs::write(&copy, &bytes).expect("written");
+        for piece in [1, 3, count, PIECE] {
+            let compared = pages(&path, &copy, true, true, (piece, &mut || {}));
+            assert_eq!(compared, Ok(Compared::Differs { pages: 2, first: 6, certain: true }), "{piece}");
+        }
+    }
 }

@@ -59,8 +59,8 @@ impl Timing {
 /// Under load: the least time between two looks.
 const COALESCE: Duration = Duration::from_millis(1);
 
-/// How long to wait for a turn at comparing a large database.
-const NO_TURN: Duration = Duration::from_millis(100);
+/// How long to wait for a turn at going through a large database.
+pub(super) const NO_TURN: Duration = Duration::from_millis(100);
 
 impl Replicator {
     /// One look at the database; returns when to look again.

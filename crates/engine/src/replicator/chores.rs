@@ -3,6 +3,7 @@
 use super::{Phase, Replicator, Report};
 use crate::compactor::{self, Step};
 use crate::error::{KeepError, KeepErrorKind};
+use crate::jobs::JobKind;
 use crate::merge::{Made, MergeError};
 use crate::ownership;
 use crate::pruner::{self, PruneError};
@@ -114,7 +115,7 @@ impl Replicator {
     fn begin_chore(&mut self, chore: Chore) {
         self.chores.busy = true;
         self.chores.durable_then = self.chain.durable;
-        let store = Arc::clone(&self.env.store);
+        let store = self.env.store.for_chores().unwrap_or_else(|| Arc::clone(&self.env.store));
         let newest = self.state.as_ref().filter(|state| Some(state.txid) == self.chain.durable);
         let round = Round {
             catalog: self.chain.catalog.clone(),
@@ -125,7 +126,10 @@ impl Replicator {
             epoch: self.term.tenancy.map(|tenancy| tenancy.epoch()),
         };
         let clock = Arc::clone(&self.env.clock);
-        self.spawn_long(
+        // Retention goes through listings, not through databases.
+        let kind = if chore == Chore::Prune { JobKind::Short } else { JobKind::Chore };
+        self.spawn_as(
+            kind,
             "chore",
             move |reporter| {
                 let result = do_chore(&*store, chore, &round, clock.wall());

@@ -5,6 +5,7 @@ use super::{Env, Phase, Replicator, Report};
 use crate::error::KeepError;
 pub(super) use crate::forward::Newer;
 use crate::forward::{self, restore_state};
+use crate::jobs::JobKind;
 use crate::local::record_state;
 use crate::restore::Options;
 use litekeep_core::limits;
@@ -32,7 +33,8 @@ impl Replicator {
         self.phase = Phase::Comparing;
         let (env, parallelism) = (self.env.clone(), self.settings.restore_parallelism);
         let dir = self.local.dir().to_owned();
-        self.spawn_long(
+        self.spawn_as(
+            JobKind::Long,
             "forward",
             move |reporter| {
                 let newer = restore_tip(&env, &tip, &dir.join("forward.tmp"), Some(&dir), parallelism);

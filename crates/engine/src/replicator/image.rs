@@ -5,7 +5,7 @@ use super::start::position_of;
 use super::{Replicator, Report};
 use crate::error::{KeepError, is_no_room};
 use crate::image;
-use crate::jobs::Reporter;
+use crate::jobs::{JobKind, Reporter};
 use crate::local::SumsRecord;
 use crate::slot::{self, BuildError, Built, SlotHead, SlotWriter};
 use crate::sqlite::Scan;
@@ -159,7 +159,7 @@ impl Replicator {
                 let path = self.path.clone();
                 let job = move || image::from_scan(&*env.store, &stream.1, &path, &stream.0, encoding, now);
                 let report = move |reporter: Reporter<Report>| reporter.report(Report::ImageUp(txid, job()));
-                self.spawn_long("image", report, lost);
+                self.spawn_as(JobKind::Long, "image", report, lost);
                 Ok(false)
             }
         }

@@ -2,7 +2,7 @@
 
 use super::Replicator;
 use super::start::position_of;
-use crate::driver::{LARGE, Turn};
+use crate::driver::{Turn, Turns};
 use crate::error::KeepError;
 use crate::slot::BuildError;
 use litekeep_core::assess::BreakReason;
@@ -15,22 +15,27 @@ impl Replicator {
     pub(super) fn mend(&mut self, reason: BreakReason) -> Result<bool, KeepError> {
         let facts = self.facts_now()?;
         let bytes = u64::from(facts.pages) * u64::from(facts.page_size.get());
-        let _turn: Option<Turn> = match &self.turns {
-            Some(turns) if bytes >= LARGE => match turns.take() {
-                None => return Ok(false),
-                turn => turn,
-            },
-            _ => None,
-        };
+        let Some(_turn) = self.turn_for(bytes) else { return Ok(false) };
         let comparable = self.sums.is_some()
             && self.state.as_ref().is_some_and(|state| state.page_size == facts.page_size)
-            && reason != BreakReason::PageSize;
+            && !matches!(reason, BreakReason::PageSize | BreakReason::TooLarge);
         if !comparable || !self.compare_pages()? {
             self.build_image(reason)?;
         }
         self.broken = None;
         self.refresh_file_id()?;
         Ok(true)
+    }
+
+    /// A turn at going through so much of a database, which is kept until that is done; `None` if there is none yet.
+    fn turn_for(&self, bytes: u64) -> Option<Turn> {
+        self.turns.as_ref().map_or_else(|| Some(Turn::unlimited()), |turns: &Turns| turns.take_for(bytes))
+    }
+
+    /// A turn at going through the file; `None` if there is none yet.
+    pub(super) fn turn_for_all(&self) -> Result<Option<Turn>, KeepError> {
+        let len = self.env.files.len(&self.path).map_err(self.io("look at the database for"))?;
+        Ok(self.turn_for(len.unwrap_or(0)))
     }
 
     /// A file that took the old one's place is the one that the state speaks of from now on.

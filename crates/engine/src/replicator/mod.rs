@@ -28,7 +28,7 @@ pub(crate) use status::Shared;
 
 use crate::driver::Turns;
 use crate::error::KeepError;
-use crate::jobs::{Job, Mailbox, Reporter, Spawner};
+use crate::jobs::{Job, JobKind, Mailbox, Reporter, Spawner};
 use crate::local::{Local, State};
 use crate::pending::Pending;
 use crate::settings::Settings;
@@ -192,6 +192,8 @@ pub struct Replicator {
     parking: park::Parking,
     /// What is shared with the other databases of the process.
     turns: Option<Turns>,
+    /// The replica's newest state was restored to compare with, which waits for a turn.
+    unread: Option<Report>,
     chores: chores::Chores,
     stopping: Stopping,
     /// The question of a stop: everything that was committed before it.
@@ -261,6 +263,7 @@ impl Replicator {
             checkpointing: checkpoint::Timing::default(),
             parking: park::Parking::default(),
             turns: None,
+            unread: None,
             chores: chores::Chores::default(),
             stopping: Stopping::No,
             last_words: 0,
@@ -279,9 +282,10 @@ impl Replicator {
     pub(crate) fn opens(&self) -> bool {
         match self.phase {
             Phase::Look(_) | Phase::Looking => self.chores.failures == 0,
-            Phase::Comparing | Phase::Claiming(_) => true,
+            Phase::Claiming(_) => true,
             Phase::Running => self.broken.is_some() && self.paused.is_none() && self.away.is_none(),
-            Phase::Locked(_) | Phase::Absent | Phase::Ended => false,
+            // A restore to compare with may take hours, and has its own queue: others start meanwhile.
+            Phase::Comparing | Phase::Locked(_) | Phase::Absent | Phase::Ended => false,
         }
     }
 
@@ -389,8 +393,7 @@ impl Replicator {
     fn take_report(&mut self, report: Report) -> Result<(), KeepError> {
         match report {
             Report::Surveyed(result) => self.surveyed(result),
-            Report::Compared(tip, newer) => self.compared(tip, newer),
-            Report::Forward(tip, result) => self.forward_restored(tip, result),
+            restored @ (Report::Compared(..) | Report::Forward(..)) => self.take_restored(restored),
             Report::Found(sent, result) => self.found(sent, result),
             Report::ClaimAbove(result) => self.claim_above(result),
             Report::Proved(asked, result) => self.proved(asked, result),
@@ -463,17 +466,17 @@ impl Replicator {
         job: impl FnOnce(Reporter<Report>) + Send + 'static,
         otherwise: Report,
     ) {
-        self.env.spawner.spawn(name, self.job(job, otherwise));
+        self.spawn_as(JobKind::Short, name, job, otherwise);
     }
 
-    /// The same for a job that goes through a whole database.
-    fn spawn_long(
+    fn spawn_as(
         &self,
+        kind: JobKind,
         name: &'static str,
         job: impl FnOnce(Reporter<Report>) + Send + 'static,
         otherwise: Report,
     ) {
-        self.env.spawner.spawn_long(name, self.job(job, otherwise));
+        self.env.spawner.spawn_as(kind, name, self.job(job, otherwise));
     }
 
     fn job(&self, job: impl FnOnce(Reporter<Report>) + Send + 'static, otherwise: Report) -> Job {

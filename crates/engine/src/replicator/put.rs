@@ -3,6 +3,7 @@
 use super::{Phase, Replicator, Report, Stopping};
 use crate::error::KeepError;
 use crate::files::{File, Files, Open};
+use crate::jobs::JobKind;
 use crate::ownership::{self, Author};
 use crate::slot::Built;
 use crate::survey;
@@ -174,7 +175,10 @@ impl Replicator {
         txid: Txid,
     ) {
         let (store, author, now) = (Arc::clone(&self.env.store), self.author(), self.env.clock.wall());
-        self.spawn(
+        // At a shutdown, the last slot of a busy database must not wait behind the last words of all the idle ones.
+        let order = if kind == EpochRecord::Closed { JobKind::Last } else { JobKind::Short };
+        self.spawn_as(
+            order,
             name,
             move |reporter| {
                 let result = ownership::write_record(&*store, epoch, kind, &author, txid, now);

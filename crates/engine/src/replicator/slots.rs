@@ -114,7 +114,9 @@ impl Replicator {
         let built = match self.write_slot(head, &pages) {
             Err(BuildError::TooLarge(_)) => {
                 self.env.files.remove(&self.local.slot(txid)).map_err(self.io("remove a slot in"))?;
-                return self.build_image(BreakReason::TooLarge);
+                // Not in this step: the image of a large database waits for its turn.
+                self.broken = Some(BreakReason::TooLarge);
+                return Ok(());
             }
             built => built.map_err(&failed)?,
         };

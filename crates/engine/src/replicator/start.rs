@@ -1,6 +1,7 @@
 //! The start: look at the replica, compare it with the local file, claim an epoch. Nothing is written to the replica
 //! before the file is known to be on its chain.
 
+use super::capture::NO_TURN;
 use super::{Phase, Replicator, Report, Stopping};
 use crate::error::KeepError;
 use crate::local::State;
@@ -38,7 +39,14 @@ impl Replicator {
     }
 
     pub(super) fn wait_for_job(&mut self) -> Result<Duration, KeepError> {
-        Ok(self.time_left()?.unwrap_or(Duration::MAX))
+        if let Some(report) = self.unread.take() {
+            self.take_restored(report)?;
+            if self.unread.is_none() {
+                return Ok(Duration::ZERO);
+            }
+        }
+        let limit = if self.unread.is_some() { NO_TURN } else { Duration::MAX };
+        Ok(self.time_left()?.unwrap_or(Duration::MAX).min(limit))
     }
 
     /// How long there is to get going. A stop that comes before is no reason to leave at once: what was written until
@@ -123,6 +131,11 @@ impl Replicator {
 
     /// The local file meets the replica's tip.
     fn meet(&mut self, tip: Option<RemoteTip>) -> Result<(), KeepError> {
+        // Whether every page has to be looked at is known only on the way.
+        let Some(_turn) = self.turn_for_all()? else {
+            self.phase = Phase::Locked(self.env.clock.boot() + NO_TURN);
+            return Ok(());
+        };
         if !self.open_edge()? {
             return self.database_is_locked();
         }

@@ -9,6 +9,7 @@ use super::forward::{Newer, restore_tip};
 use super::start::position_of;
 use super::{Phase, Replicator, Report};
 use crate::error::KeepError;
+use crate::jobs::JobKind;
 use crate::local::{State, SumsRecord};
 use crate::slot::BuildError;
 use crate::sqlite::Scan;
@@ -34,7 +35,8 @@ impl Replicator {
         self.phase = Phase::Comparing;
         let (env, parallelism) = (self.env.clone(), self.settings.restore_parallelism);
         let dir = self.local.dir().to_owned();
-        self.spawn_long(
+        self.spawn_as(
+            JobKind::Long,
             "compare",
             move |reporter| {
                 let newer = restore_tip(&env, &tip, &dir.join("compare.tmp"), Some(&dir), parallelism);
@@ -63,11 +65,20 @@ impl Replicator {
         Ok(true)
     }
 
-    pub(super) fn compared(
-        &mut self,
-        tip: RemoteTip,
-        result: Result<Newer, KeepError>,
-    ) -> Result<(), KeepError> {
+    /// What was restored is laid beside the database, or over it, once there is a turn for that.
+    pub(super) fn take_restored(&mut self, restored: Report) -> Result<(), KeepError> {
+        let Some(_turn) = self.turn_for_all()? else {
+            self.unread = Some(restored);
+            return Ok(());
+        };
+        match restored {
+            Report::Compared(tip, newer) => self.compared(tip, newer),
+            Report::Forward(tip, newer) => self.forward_restored(tip, newer),
+            other => self.take_report(other),
+        }
+    }
+
+    fn compared(&mut self, tip: RemoteTip, result: Result<Newer, KeepError>) -> Result<(), KeepError> {
         let newer = result?;
         if self.phase != Phase::Comparing {
             return Ok(());

@@ -10,7 +10,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -18,6 +18,9 @@ use std::time::Duration;
 
 /// How long the probe's event may take.
 const PROBE: Duration = Duration::from_secs(2);
+
+/// How long to leave the system alone when it can't say what happened.
+const PAUSE: Duration = Duration::from_secs(1);
 
 type Poke = Arc<dyn Fn() + Send + Sync>;
 
@@ -41,8 +44,34 @@ struct Shared {
 struct Seats {
     by_name: BTreeMap<Name, Vec<(u64, Poke)>>,
     next: u64,
-    /// File systems on which nothing arrived: trying again in each directory would cost two seconds each.
+    probes: Probes,
+}
+
+/// What probes have shown of file systems, by device.
+#[derive(Default)]
+struct Probes {
+    /// On these nothing arrives: trying again in each directory would cost two seconds each.
     silent: BTreeSet<u64>,
+    /// On these something has arrived.
+    heard: BTreeSet<u64>,
+    /// Here one was missed, and none was heard since. The machine may just have been slow.
+    missed: BTreeMap<u64, PathBuf>,
+}
+
+impl Probes {
+    /// One probe may be late where others arrived; a second directory's can't be by accident.
+    fn note(&mut self, device: u64, directory: &Path, arrived: bool) {
+        if arrived {
+            self.heard.insert(device);
+            self.missed.remove(&device);
+            return;
+        }
+        let elsewhere = self.missed.get(&device).is_some_and(|missed| missed != directory);
+        if elsewhere || !self.heard.contains(&device) {
+            self.silent.insert(device);
+        }
+        self.missed.insert(device, directory.to_owned());
+    }
 }
 
 /// A place among those who are told; dropping it gives it up.
@@ -68,17 +97,15 @@ impl Hub {
         let silent =
             || io::Error::new(io::ErrorKind::TimedOut, "no file notification arrives in this directory");
         let device = std::fs::metadata(parent(database))?.dev();
-        if hub.shared.seats().silent.contains(&device) {
+        if hub.shared.seats().probes.silent.contains(&device) {
             return Err(silent());
         }
         let wal = with_suffix(database, "-wal");
         let names = [database, &wal].map(|path| path.file_name().unwrap_or_default().as_bytes().to_vec());
         let seat = Self::sit(hub, database, names.to_vec(), &poke)?;
-        if !prove(hub, database)? {
-            hub.shared.seats().silent.insert(device);
-            return Err(silent());
-        }
-        Ok(seat)
+        let arrived = prove(hub, database)?;
+        hub.shared.seats().probes.note(device, parent(database), arrived);
+        if arrived { Ok(seat) } else { Err(silent()) }
     }
 
     fn sit(hub: &Arc<Self>, database: &Path, names: Vec<Vec<u8>>, poke: &Poke) -> io::Result<Seat> {
@@ -86,7 +113,9 @@ impl Hub {
             | WatchFlags::CREATE
             | WatchFlags::DELETE
             | WatchFlags::MOVED_FROM
-            | WatchFlags::MOVED_TO;
+            | WatchFlags::MOVED_TO
+            // The directory's own: its databases are gone from where they are looked for.
+            | WatchFlags::MOVE_SELF;
         // Under the lock: nobody gives this directory up in between.
         let mut seats = hub.shared.seats();
         let descriptor = inotify::add_watch(&hub.shared.watch, parent(database), flags)?;
@@ -132,6 +161,13 @@ impl Drop for Seat {
     }
 }
 
+impl Seats {
+    /// Everybody, each once.
+    fn all(&self) -> BTreeMap<u64, Poke> {
+        self.by_name.values().flatten().cloned().collect()
+    }
+}
+
 impl Shared {
     fn seats(&self) -> MutexGuard<'_, Seats> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
@@ -143,7 +179,14 @@ impl Shared {
             match poll(&mut both, None) {
                 Ok(_) if !both[1].revents().is_empty() => return,
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(_) => return,
+                Err(error) => {
+                    // Whatever it is, databases must not rest in the belief that they would hear: as good as polling.
+                    tracing::warn!(%error, "file notification is disturbed");
+                    let all = self.seats().all();
+                    all.into_values().for_each(|poke| poke());
+                    std::thread::park_timeout(PAUSE);
+                    continue;
+                }
             }
             for poke in self.read() {
                 poke();
@@ -160,7 +203,7 @@ impl Shared {
             let seats = self.seats();
             let tell: Vec<_> = if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
                 // What was lost may have been anybody's.
-                seats.by_name.values().flatten().cloned().collect()
+                seats.all().into_iter().collect()
             } else if let Some(name) = event.file_name() {
                 let name = (event.wd(), name.to_bytes().to_vec());
                 seats.by_name.get(&name).into_iter().flatten().cloned().collect()
@@ -196,6 +239,7 @@ fn prove(hub: &Arc<Hub>, database: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::super::Watch;
+    use super::Probes;
     use std::path::Path;
     use std::sync::mpsc::{Receiver, channel};
     use std::time::Duration;
@@ -239,6 +283,34 @@ mod tests {
         let (_seat, heard) = watched(&watch, &inner.join("a.db"));
         std::fs::remove_dir(&inner).expect("removed");
         heard.recv_timeout(LIMIT).expect("told");
+    }
+
+    #[test]
+    fn a_directory_that_is_moved_away_wakes_its_databases() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let inner = dir.path().join("inner");
+        std::fs::create_dir(&inner).expect("made");
+        let watch = Watch::start().expect("started");
+        let (_seat, heard) = watched(&watch, &inner.join("a.db"));
+        std::fs::rename(&inner, dir.path().join("moved")).expect("moved");
+        heard.recv_timeout(LIMIT).expect("told");
+    }
+
+    #[test]
+    fn one_late_probe_does_not_make_a_file_system_silent_where_others_arrived() {
+        let (a, b) = (Path::new("/a"), Path::new("/b"));
+        for (probes, silent) in [
+            (&[(a, false)][..], true),
+            (&[(a, true), (b, false)], false),
+            (&[(a, true), (b, false), (b, false)], false),
+            (&[(a, true), (b, false), (a, false)], true),
+            (&[(a, true), (b, false), (a, true), (b, false)], false),
+        ] {
+            let mut seen = Probes::default();
+            probes.iter().for_each(|(directory, arrived)| seen.note(7, directory, *arrived));
+            assert_eq!(seen.silent.contains(&7), silent, "{probes:?}");
+            assert!(!seen.silent.contains(&8));
+        }
     }
 
     #[test]

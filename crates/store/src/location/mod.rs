@@ -135,6 +135,17 @@ impl Settings {
         }
     }
 
+    /// What this replica shares with others that lie in the same place: what is slow or down there is so for all of them.
+    /// The service and the bucket; all directories are one place.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Directory(_) => "file".to_owned(),
+            Self::S3(settings) => {
+                format!("{} {}", settings.endpoint.as_deref().unwrap_or(""), settings.bucket)
+            }
+        }
+    }
+
     /// `s3://bucket/path` or `file:///dir`, for people.
     pub fn location(&self) -> String {
         match self {

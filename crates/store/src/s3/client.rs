@@ -82,12 +82,6 @@ impl Ask {
         self
     }
 
-    fn kind(&self) -> Kind {
-        let put = self.method == Method::PUT || self.method == Method::POST;
-        let key = self.key.as_deref().filter(|_| self.method != Method::DELETE);
-        Kind { put, front: key.is_some_and(|key| Layout::Bucket.is_front(key)) }
-    }
-
     /// A body that is read when it is sent; here it is read once for its digest.
     pub(crate) fn source(mut self, source: Arc<dyn Source>) -> io::Result<Self> {
         self.body = Body::new(source);
@@ -107,6 +101,8 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 #[derive(Clone)]
 pub(crate) struct Client {
     shared: Arc<Shared>,
+    /// Nothing that it sends is at the log's front.
+    chores: bool,
 }
 
 struct Shared {
@@ -148,7 +144,12 @@ impl Client {
             date: Mutex::default(),
             budget,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), chores: false })
+    }
+
+    /// The same connection for what gives way to all others.
+    pub(crate) fn for_chores(&self) -> Self {
+        Self { chores: true, ..self.clone() }
     }
 
     pub(crate) fn settings(&self) -> &S3Settings {
@@ -173,7 +174,7 @@ impl Client {
 
     /// Sends a request, as soon as the bucket's budget lets it, without waiting for its answer.
     pub(crate) fn begin(&self, ask: Ask) -> Result<Pending, NoAnswer> {
-        self.shared.budget.admit(ask.kind()).map_err(NoAnswer::LeftAlone)?;
+        self.shared.budget.admit(self.kind(&ask)).map_err(NoAnswer::LeftAlone)?;
         let (sender, receiver) = mpsc::sync_channel(1);
         let client = self.clone();
         spawn(async move {
@@ -182,6 +183,12 @@ impl Client {
             let _ = sender.send(answer);
         })?;
         Ok(Pending { receiver })
+    }
+
+    fn kind(&self, ask: &Ask) -> Kind {
+        let put = ask.method == Method::PUT || ask.method == Method::POST;
+        let key = ask.key.as_deref().filter(|_| ask.method != Method::DELETE && !self.chores);
+        Kind { put, front: key.is_some_and(|key| Layout::Bucket.is_front(key)) }
     }
 
     fn address(&self) -> Arc<Address> {
@@ -473,5 +480,48 @@ impl HttpService for Service {
         *answer.status_mut() = status;
         *answer.headers_mut() = headers;
         Ok(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::location::Secret;
+
+    struct Still;
+
+    impl Clock for Still {
+        fn wall(&self) -> TimestampMs {
+            TimestampMs(0)
+        }
+        fn boot(&self) -> Duration {
+            Duration::ZERO
+        }
+        fn sleep(&self, _: Duration) {}
+    }
+
+    #[test]
+    fn a_slot_is_at_the_front_for_whoever_writes_or_looks_and_never_for_a_chore() {
+        let settings = S3Settings {
+            endpoint: Some("http://127.0.0.1:1".to_owned()),
+            access_key_id: Some("key".to_owned()),
+            secret_access_key: Some(Secret::new("secret")),
+            ..S3Settings::new("bucket", "db")
+        };
+        let client = Client::open(&settings, Arc::new(Still), Duration::from_secs(1)).unwrap();
+        let slot = "db/0000/0000000000000001-0000000000000001.ltx";
+        let merged = "db/0001/0000000000000001-0000000000000004.ltx";
+        for (method, key, front) in [
+            (Method::PUT, slot, true),
+            (Method::GET, slot, true),
+            (Method::HEAD, slot, true),
+            (Method::DELETE, slot, false),
+            (Method::GET, merged, false),
+            (Method::PUT, merged, false),
+        ] {
+            let ask = Ask::new(method.clone(), Some(key.to_owned()));
+            assert_eq!(client.kind(&ask).front, front, "{method} {key}");
+            assert!(!client.for_chores().kind(&ask).front, "{method} {key} of a chore");
+        }
     }
 }

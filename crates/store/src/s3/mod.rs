@@ -54,7 +54,7 @@ pub(crate) struct Shared {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     policy: Policy,
-    spellings: Spellings,
+    spellings: Arc<Spellings>,
 }
 
 impl S3Store {
@@ -78,7 +78,7 @@ impl S3Store {
             let setback = trouble.setback();
             StoreError::new(setback.kind, "open", settings.location(), Failure::Text(setback.text))
         })?;
-        let spellings = Spellings::default();
+        let spellings = Arc::default();
         Ok(Self { shared: Arc::new(Shared { client, clock, random, policy, spellings }) })
     }
 
@@ -334,6 +334,18 @@ impl Store for S3Store {
             if setback.kind == ErrorKind::NotFound { Ok(()) } else { Err(setback) }
         };
         self.each("delete", keys, Method::DELETE, gone).map(drop)
+    }
+
+    fn for_chores(&self) -> Option<Arc<dyn Store>> {
+        let Shared { client, clock, random, policy, spellings } = &*self.shared;
+        let shared = Shared {
+            client: client.for_chores(),
+            clock: Arc::clone(clock),
+            random: Arc::clone(random),
+            policy: *policy,
+            spellings: Arc::clone(spellings),
+        };
+        Some(Arc::new(Self { shared: Arc::new(shared) }))
     }
 
     fn neighbours(&self) -> Result<Vec<String>, StoreError> {
