@@ -572,7 +572,7 @@ impl Fleet {
         if let Some(driver) = &*driver {
             return Ok(Arc::clone(driver));
         }
-        more_descriptors();
+        super::more_descriptors();
         let started = Driver::start(Arc::clone(&self.world.clock))
             .map_err(|error| Trouble::new(what).because(&error))?;
         Ok(Arc::clone(driver.insert(started)))
@@ -587,16 +587,6 @@ fn place(replica: &Replica) -> String {
             None => replica.location(),
         },
         Replica::Directory(_) => replica.location(),
-    }
-}
-
-/// Lifts this process to what the system allows it: a database that is written to takes a dozen descriptors, and the usual
-/// limit, 1024, is one of old programs.
-fn more_descriptors() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        tracing::debug!(%error, "the limit of open files stays as it is");
     }
 }
 

@@ -643,7 +643,7 @@ fn what_cannot_be_read_in_a_directory_is_told_and_tried_again_and_keeps_nothing_
     for (name, mode) in [("d/a.db", 0o666), ("d/c.db", 0), ("d/shut", 0)] {
         set(name, mode);
     }
-    let mut running = dir.litekeep(["replicate", "-config", "l.yml"]).as_nobody(&place).starts();
+    let mut running = dir.litekeep(["replicate", "-config", "l.yml"]).of_nobody(&place).starts();
     running.until("serving metrics on").until("control socket listening");
     let addr = address(&running);
     assert_eq!(listed(&dir), ["a.db"]);
