@@ -34,6 +34,9 @@ pub struct Schedule {
     pub policy: Option<Policy>,
     /// How long slots that may go wait for others to go with them.
     pub gather: Duration,
+    /// Others have owned before. What they put may arrive late, in a name that is free again: after what is new a listing
+    /// looks for that, also where nothing is to be deleted.
+    pub shared: bool,
 }
 
 /// What was found to be of no use until the replica changes.
@@ -56,7 +59,7 @@ pub fn next(catalog: &Catalog, schedule: &Schedule, settled: &Settled) -> Option
     let snapshot = snapshot_due(catalog, schedule.snapshots);
     let prune = schedule
         .policy
-        .and_then(|policy| prune_due(catalog, &policy, schedule.gather, settled))
+        .and_then(|policy| prune_due(catalog, &policy, schedule, settled))
         .map(|due| (Chore::Prune, due.max(settled.no_prune_before.unwrap_or(due))));
     compactions.chain(snapshot).chain(prune).min_by_key(|(_, due)| *due)
 }
@@ -91,11 +94,22 @@ fn snapshot_due(catalog: &Catalog, interval: Duration) -> Option<(Chore, Timesta
 }
 
 /// When retention has something worth a listing: slots that have gathered, or a window that has moved on.
-fn prune_due(catalog: &Catalog, policy: &Policy, gather: Duration, settled: &Settled) -> Option<TimestampMs> {
+fn prune_due(
+    catalog: &Catalog,
+    policy: &Policy,
+    schedule: &Schedule,
+    settled: &Settled,
+) -> Option<TimestampMs> {
+    let newest = catalog.level(Level::SLOTS).last().filter(|_| schedule.shared);
+    let late = newest.map(|slot| after(born(slot), schedule.gather));
     match settled.pruned {
         // Time alone lets no more slots go, but the window moves on.
         Some((files, at)) if files == catalog.len() => window_due(catalog, policy, Some(at)),
-        _ => slots_due(catalog, policy, gather).into_iter().chain(window_due(catalog, policy, None)).min(),
+        _ => slots_due(catalog, policy, schedule.gather)
+            .into_iter()
+            .chain(window_due(catalog, policy, None))
+            .chain(late)
+            .min(),
     }
 }
 
@@ -161,6 +175,7 @@ mod tests {
             snapshots: DAY,
             policy: Some(policy),
             gather: limits::PRUNE_GATHER,
+            shared: false,
         }
     }
 
@@ -245,6 +260,22 @@ mod tests {
         let compact = Chore::Compact(Level::SLOTS);
         assert_eq!(check(&files, &none), Some((Chore::Prune, 310)));
         assert_eq!(check(&files, &paused), Some((compact, 330)));
+    }
+
+    #[test]
+    fn r65_what_may_have_come_late_is_looked_for_after_what_is_new() {
+        let files = [file(9, 1, 1, 0), file(0, 1, 1, 0), file(0, 2, 2, 50)];
+        let catalog: Catalog = files.iter().copied().collect();
+        let due = |shared, settled: &Settled| {
+            let schedule = Schedule { shared, levels: Vec::new(), ..schedule() };
+            next(&catalog, &schedule, settled).filter(|(chore, _)| *chore == Chore::Prune)
+        };
+        let gather = i64::try_from(limits::PRUNE_GATHER.as_secs()).expect("small");
+        let none = Settled::default();
+        assert_eq!(due(true, &none), Some((Chore::Prune, TimestampMs((50 + gather) * SECOND))));
+        let looked = Settled { pruned: Some((files.len(), TimestampMs(i64::MAX))), ..Settled::default() };
+        assert_eq!(due(true, &looked), None, "once");
+        assert_ne!(due(false, &none), due(true, &none));
     }
 
     #[test]

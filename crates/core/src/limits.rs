@@ -11,6 +11,9 @@ pub const SLOT_BYTES: u64 = 5 << 30;
 /// that lasts nothing else is done.
 pub const IMAGE_RAW_BYTES: u64 = 256 << 20;
 
+/// A smaller image (raw, bytes) waits for room on a full disk. A larger one goes as a stream then.
+pub const IMAGE_NEEDS_NO_ROOM: u64 = 64 << 20;
+
 /// A slot of fewer bytes that is refused as too large is no reason to make slots smaller.
 pub const LEAST_PUT_LIMIT: u64 = 1 << 20;
 

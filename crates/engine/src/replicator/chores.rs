@@ -105,7 +105,13 @@ impl Replicator {
             snapshots: settings.snapshot_interval,
             policy: settings.retention.then(|| self.policy()),
             gather: settings.gather,
+            shared: self.is_shared(),
         }
+    }
+
+    /// Whether others have owned before.
+    fn is_shared(&self) -> bool {
+        self.term.tenancy.is_some_and(|tenancy| tenancy.epoch() > Epoch::FIRST)
     }
 
     fn policy(&self) -> Policy {
@@ -289,7 +295,7 @@ fn do_chore(store: &dyn Store, chore: Chore, round: &Round, now: TimestampMs) ->
 fn prune(store: &dyn Store, round: &Round) -> Result<Changed, KeepError> {
     let policy = &round.policy;
     let due = pruner::due(store, &round.catalog, policy);
-    if due.deletions.is_empty() {
+    if due.deletions.is_empty() && round.epoch.is_none_or(|epoch| epoch == Epoch::FIRST) {
         return Ok(Changed::default());
     }
     if let Some(epoch) = round.epoch

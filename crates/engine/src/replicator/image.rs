@@ -48,7 +48,8 @@ impl Replicator {
         let next = self.chain.durable.map_or(Txid::FIRST, Txid::next);
         let txid = self.state.as_ref().map_or(next, |state| state.txid.next().max(next));
         let raw = u64::from(commit) * u64::from(facts.page_size.get());
-        let large = self.no_room || raw > limits::IMAGE_RAW_BYTES.min(self.slot_limit() / 2);
+        let most = if self.no_room { limits::IMAGE_NEEDS_NO_ROOM } else { limits::IMAGE_RAW_BYTES };
+        let large = raw > most.min(self.slot_limit() / 2);
         tracing::info!(db = %self.path.display(), %reason, %txid, pages = commit, "shipping a whole image");
         let database = self.write_sums(&scan, txid, commit)?;
         let before = Position::before_any_frame(facts.page_size);
@@ -90,7 +91,7 @@ impl Replicator {
     }
 
     /// The slot of an image: with every page, or empty where those go to level 9. That is so too where the local disk has
-    /// no room for them.
+    /// no room for a large one.
     fn write_image(&self, head: SlotHead, scan: &Scan) -> Result<(SlotHead, Built), BuildError> {
         let empty = SlotHead { marks: Marks::CONTENT_IN_LEVEL_9, ..head };
         if head.marks == empty.marks {
@@ -98,7 +99,9 @@ impl Replicator {
         }
         match self.write_image_slot(head, Some(scan)) {
             Ok(built) => Ok((head, built)),
-            Err(BuildError::Io(error)) if is_no_room(&error) => {
+            Err(BuildError::Io(error))
+                if is_no_room(&error) && raw_bytes(&head) > limits::IMAGE_NEEDS_NO_ROOM =>
+            {
                 tracing::warn!(db = %self.path.display(), txid = %head.txid, "no room for a whole image; it goes up as a stream");
                 // What was written of it goes first: it is what the room went to.
                 self.env.files.remove(&self.local.slot(head.txid))?;
@@ -199,4 +202,9 @@ impl Replicator {
             }
         }
     }
+}
+
+/// Bytes of the database behind a slot.
+fn raw_bytes(head: &SlotHead) -> u64 {
+    u64::from(head.commit) * u64::from(head.page_size.get())
 }

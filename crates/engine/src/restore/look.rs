@@ -50,6 +50,9 @@ pub fn look(store: &dyn Store, parallelism: usize) -> Result<Look, StoreError> {
             Key::V3Wal(..) => {}
         }
     }
+    if files.is_empty() {
+        files = each_level(store)?;
+    }
     look.catalog = files.into_iter().collect();
     Ok(look)
 }
@@ -60,7 +63,17 @@ pub fn look(store: &dyn Store, parallelism: usize) -> Result<Look, StoreError> {
 /// # Errors
 /// The listing's.
 pub fn catalog(store: &dyn Store) -> Result<Catalog, StoreError> {
-    Ok(store.list(&Scope::From(Level::SLOTS))?.iter().filter_map(ltx_file).collect())
+    let files: Vec<LtxFile> = store.list(&Scope::From(Level::SLOTS))?.iter().filter_map(ltx_file).collect();
+    Ok(if files.is_empty() { each_level(store)? } else { files }.into_iter().collect())
+}
+
+/// That nothing is there is not believed of one listing, which may lag (R60): each level is asked for.
+fn each_level(store: &dyn Store) -> Result<Vec<LtxFile>, StoreError> {
+    let mut files = Vec::new();
+    for level in Level::all() {
+        files.extend(store.list(&Scope::Level(level))?.iter().filter_map(ltx_file));
+    }
+    Ok(files)
 }
 
 fn ltx_file(entry: &Entry) -> Option<LtxFile> {

@@ -387,17 +387,20 @@ fn r57_a_full_disk_pauses_replication_says_so_and_heals() {
 }
 
 #[test]
-fn r57_an_image_that_the_disk_has_no_room_for_goes_up_as_a_stream() {
-    const ROOM: u32 = 2_000_000;
+fn r57_a_large_image_that_the_disk_has_no_room_for_goes_up_as_a_stream() {
+    const ROOM: u32 = 200_000;
     let rig = Rig::new();
     let app = rig.app();
-    insert(&app, 100_000);
+    insert(&app, 10);
+    for _ in 0..70 {
+        app.execute("INSERT INTO t (v) VALUES (zeroblob(1048576))", []).unwrap();
+    }
     let mut env = rig.env();
     env.files = Arc::new(Tight { full: Arc::new(AtomicU32::new(ROOM)) });
     let keeper = Keeper::start(env, rig.settings.clone(), &rig.path()).unwrap();
     synced(&keeper);
     assert!(rig.objects(Scope::Level(Level::SLOTS))[0].size < 200, "the slot has no page");
-    assert!(rig.objects(Scope::Level(Level::SNAPSHOTS))[0].size > 10_000_000, "its content is in level 9");
+    assert!(rig.objects(Scope::Level(Level::SNAPSHOTS))[0].size > 100_000, "its content is in level 9");
     insert(&app, 1);
     synced(&keeper);
     stopped(keeper);

@@ -97,7 +97,6 @@ pub(super) const DIFFERENCES: &[Difference] = &[
     theirs("metrics", "series litestream_replica_validation_total", VALIDATION),
     theirs("metrics", "type litestream_shadow_wal_", GONE_METRICS),
     theirs("metrics", "type litestream_replica_wal_", GONE_METRICS),
-    theirs("metrics", "type litestream_replica_validation_total", VALIDATION),
     theirs("metrics", "series go_", GONE_METRICS),
     theirs("metrics", "type go_", GONE_METRICS),
     theirs("metrics", "series promhttp_", GONE_METRICS),
