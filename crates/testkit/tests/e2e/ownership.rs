@@ -62,6 +62,8 @@ fn r24_a_slot_that_is_taken_stops_the_daemon_which_says_by_whom() {
     let mut command = place.litekeep();
     command.arg("replicate").arg(other.join("app.db")).arg(&place.url);
     let mut newcomer = crate::harness::Daemon::start(command, place.path("other.log"));
+    // What is written before it claims, while the first one goes on, is a file beside the replica: another end.
+    crate::harness::spin_until("the second one to claim", || newcomer.log().contains("initialized db"));
     second.ask("rows 3 100");
     crate::harness::wait_for(&"one of the two to stop", || {
         first.ask("rows 1 100");
