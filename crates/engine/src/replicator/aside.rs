@@ -84,14 +84,11 @@ impl Replicator {
         if waits || !self.open_edge()? {
             return Ok(Some(LOOK));
         }
-        let facts = self.facts_now()?;
-        if !nothing_was_committed(&aside.facts, &facts) {
-            let position = *self.pending().position();
-            let frame = self.wal.frame_at(position.frame, position.page_size);
-            let frame = frame.map_err(self.io("read the WAL beside"))?;
-            if let Resume::Break(reason) = (self.env.decisions.resume)(&facts, frame, &position) {
-                self.break_chain(reason);
-            }
+        let (facts, resume) = self.may_resume()?;
+        if let Resume::Break(reason) = resume
+            && !nothing_was_committed(&aside.facts, &facts)
+        {
+            self.break_chain(reason);
         }
         self.timing.aside = None;
         Ok(None)

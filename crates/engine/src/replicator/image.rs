@@ -15,7 +15,7 @@ use litekeep_core::limits;
 use litekeep_core::restore::LtxFile;
 use litekeep_formats::crc::page_checksum;
 use litekeep_formats::ltx::Marks;
-use litekeep_formats::{Checksum, Txid};
+use litekeep_formats::{Checksum, PageSize, Txid};
 use std::sync::Arc;
 
 /// An image that is not in level 9 yet.
@@ -47,9 +47,8 @@ impl Replicator {
         }
         let next = self.chain.durable.map_or(Txid::FIRST, Txid::next);
         let txid = self.state.as_ref().map_or(next, |state| state.txid.next().max(next));
-        let raw = u64::from(commit) * u64::from(facts.page_size.get());
         let most = if self.no_room { limits::IMAGE_NEEDS_NO_ROOM } else { limits::IMAGE_RAW_BYTES };
-        let large = raw > most.min(self.slot_limit() / 2);
+        let large = raw_bytes(commit, facts.page_size) > most.min(self.slot_limit() / 2);
         tracing::info!(db = %self.path.display(), %reason, %txid, pages = commit, "shipping a whole image");
         let database = self.write_sums(&scan, txid, commit)?;
         let before = Position::before_any_frame(facts.page_size);
@@ -100,7 +99,8 @@ impl Replicator {
         match self.write_image_slot(head, Some(scan)) {
             Ok(built) => Ok((head, built)),
             Err(BuildError::Io(error))
-                if is_no_room(&error) && raw_bytes(&head) > limits::IMAGE_NEEDS_NO_ROOM =>
+                if is_no_room(&error)
+                    && raw_bytes(head.commit, head.page_size) > limits::IMAGE_NEEDS_NO_ROOM =>
             {
                 tracing::warn!(db = %self.path.display(), txid = %head.txid, "no room for a whole image; it goes up as a stream");
                 // What was written of it goes first: it is what the room went to.
@@ -204,7 +204,7 @@ impl Replicator {
     }
 }
 
-/// Bytes of the database behind a slot.
-fn raw_bytes(head: &SlotHead) -> u64 {
-    u64::from(head.commit) * u64::from(head.page_size.get())
+/// Bytes of a database of so many pages.
+fn raw_bytes(pages: u32, size: PageSize) -> u64 {
+    u64::from(pages) * u64::from(size.get())
 }
