@@ -165,6 +165,11 @@ fn summary(restored: &Restored, replica: &str) {
                 tables = %tables.join(", "),
                 "SQLite could not check these tables: they need functions of the application"
             ),
+            Note::Unfinished(last) => tracing::warn!(
+                %last,
+                "the replica ends with an image that was announced and not finished; nothing of it was confirmed, \
+                 and the state before it is the newest"
+            ),
             Note::NewerV3 { time: newest } => tracing::warn!(
                 newest = %time::format(*newest),
                 "newer v0.3 files lie beside the chain: does an old Litestream still write there? \

@@ -419,7 +419,7 @@ impl Replicator {
             Phase::Running => Health::Good,
             Phase::Ended => Health::Ended,
         };
-        let (built, durable) = (self.state.as_ref().map(|state| state.txid), self.chain.durable);
+        let (built, durable) = (self.state.as_ref().map(|state| state.txid), self.counted());
         let (epoch, create_only, polling) = (self.chain.epoch, self.chain.create_only, self.timing.polling);
         let parked = self.is_parked();
         let behind_since = self.behind_since();

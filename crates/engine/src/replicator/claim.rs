@@ -11,6 +11,7 @@ use crate::local::State;
 use crate::noted;
 use crate::ownership::{self, Claim, moment};
 use crate::slot::{SlotHead, SlotWriter};
+use litekeep_core::lineage::BesideReason;
 use litekeep_core::ownership::{Acquire, Do, Epochs, Heard, Look, Moment, Tenancy};
 use litekeep_formats::ltx::{Marks, WalSpan};
 use litekeep_formats::{Epoch, Txid};
@@ -52,6 +53,7 @@ pub(super) struct Term {
 impl Replicator {
     /// The file stands at the chain's end, as it was looked at: on to an epoch.
     pub(super) fn claim(&mut self) -> Result<(), KeepError> {
+        self.pass_unfinished()?;
         if let Some((tenancy, opened)) = self.term.entered.take() {
             return self.enter_epoch(tenancy, opened);
         }
@@ -67,6 +69,31 @@ impl Replicator {
         acquire.hear(Heard::CaughtUp { tip: stand, epoch }, now, &now);
         self.phase = Phase::Claiming(Duration::ZERO);
         Ok(())
+    }
+
+    /// The names behind the tip that an unfinished image took are taken: numbers go on behind them. What follows is a
+    /// whole image, since what was announced may yet come, and nothing may be laid over that.
+    fn pass_unfinished(&mut self) -> Result<(), KeepError> {
+        let (Some(last), Some(state)) = (self.chain.unfinished, &self.state) else { return Ok(()) };
+        // Ours are behind the last one, if it was us who announced.
+        if self.staged.front().is_some_and(|slot| slot.built.txid <= last.txid) {
+            return Err(self.beside(self.tip, BesideReason::OtherSlot));
+        }
+        if (state.txid, state.slot) == (last.txid, Some(last.slot)) {
+            return Ok(());
+        }
+        tracing::warn!(db = %self.path.display(), tip = %state.txid, unfinished = %last.txid,
+            "the replica ends with an image that was never finished; a whole image goes up behind it");
+        let is_tip = self.tip.is_some_and(|tip| tip.txid == state.txid);
+        let state = State {
+            txid: last.txid,
+            slot: Some(last.slot),
+            database: state.database.filter(|_| is_tip),
+            sums: None,
+            ..state.clone()
+        };
+        self.local.forget_slots().map_err(self.io("remove staged slots in"))?;
+        self.adopt(state)
     }
 
     fn enter_epoch(&mut self, tenancy: Option<Tenancy>, opened: bool) -> Result<(), KeepError> {
@@ -263,7 +290,9 @@ impl Replicator {
         if std::mem::take(&mut self.term.fenced) {
             self.front_is_durable()?;
         }
-        if self.chain.hole {
+        if self.chain.unfinished.take().is_some() && self.state.is_some() {
+            self.mend_chain()?;
+        } else if self.chain.hole {
             tracing::warn!(db = %self.path.display(), "the replica lacks transactions that it had confirmed; mending \
                 it with a whole image");
             self.mend_chain()?;

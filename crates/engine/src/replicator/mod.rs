@@ -31,6 +31,7 @@ use crate::error::KeepError;
 use crate::jobs::{Job, JobKind, Mailbox, Reporter, Spawner};
 use crate::local::{Local, State};
 use crate::pending::Pending;
+use crate::restore::Unfinished;
 use crate::settings::Settings;
 use crate::sqlite::Edge;
 use crate::sums::Sums;
@@ -136,6 +137,10 @@ struct Chain {
     create_only: bool,
     /// The newest state cannot be restored; the next slot must be a whole image.
     hole: bool,
+    /// The newest name at the start, where an image was announced there and not finished: numbers go on behind it.
+    unfinished: Option<Unfinished>,
+    /// The newest transaction is an image that level 9 has. It counts once a slot stands behind its announcement.
+    announced: Option<Txid>,
     /// Whether the epoch's `open` record is written (or being written).
     opened: bool,
 }
@@ -237,6 +242,8 @@ impl Replicator {
                 create_only: true,
                 opened: false,
                 hole: false,
+                unfinished: None,
+                announced: None,
             },
             term: claim::Term::default(),
             tip: None,

@@ -143,6 +143,7 @@ impl Replicator {
 
     fn mark_durable(&mut self, built: Built) {
         self.chain.durable = self.chain.durable.max(Some(built.txid));
+        self.chain.announced.take_if(|announced| *announced < built.txid);
         self.chain.catalog.insert(LtxFile {
             level: Level::SLOTS,
             range: TxidRange::single(built.txid),
@@ -157,6 +158,7 @@ impl Replicator {
     /// The first durable slot of an epoch opens it, once the application is known to be well where that is asked for.
     pub(super) fn open_epoch(&mut self, txid: Txid) {
         let waits = self.settings.open_when_confirmed && !self.shared.is_confirmed();
+        let waits = waits || self.chain.announced.is_some();
         let Some(epoch) = self.chain.epoch.filter(|_| !self.chain.opened && !waits) else { return };
         self.chain.opened = true;
         self.write_epoch_record("open epoch", epoch, EpochRecord::Open, txid);
@@ -210,7 +212,7 @@ impl Replicator {
 
     /// Finds which of those who wait for everything committed so far to be in the replica may be answered.
     pub(super) fn answer_requests(&mut self) {
-        if self.phase != Phase::Running || self.broken.is_some() {
+        if self.phase != Phase::Running || self.broken.is_some() || self.chain.announced.is_some() {
             return;
         }
         loop {
@@ -227,6 +229,14 @@ impl Replicator {
                 return;
             }
             self.chores.goal = Some((looked_for, self.state.as_ref().map(|state| state.txid)));
+        }
+    }
+
+    /// The newest transaction that nobody can go on without any more.
+    pub(super) fn counted(&self) -> Option<Txid> {
+        match self.chain.announced {
+            Some(announced) if self.chain.durable == Some(announced) => announced.previous(),
+            _ => self.chain.durable,
         }
     }
 
@@ -264,7 +274,8 @@ impl Replicator {
                     self.chores.looked_for >= self.last_words || self.chores.answered >= self.last_words;
                 let all_captured =
                     looked && self.broken.is_none() && self.pending.is_some() && !self.has_changes_pending();
-                if all_captured && self.staged.is_empty() && self.putting.is_none() {
+                let counts = self.chain.announced.is_none();
+                if all_captured && counts && self.staged.is_empty() && self.putting.is_none() {
                     self.close_epoch(deadline)?;
                     return Ok(Duration::ZERO);
                 }

@@ -74,6 +74,7 @@ impl Replicator {
         self.chain.catalog = survey.catalog;
         self.chain.epochs = survey.epochs;
         self.chain.hole = survey.hole;
+        self.chain.unfinished = survey.unfinished;
         self.broken = None;
         if !self.database_is_there()? {
             self.phase = Phase::Absent;
@@ -141,7 +142,8 @@ impl Replicator {
         }
         self.load_record()?;
         let record = self.local_record(tip.as_ref())?;
-        let wiped = is_wiped(&self.chain.epochs, !self.chain.catalog.is_empty());
+        let any_data = !self.chain.catalog.is_empty() && self.chain.unfinished.is_none();
+        let wiped = is_wiped(&self.chain.epochs, any_data);
         match lineage::compare(record.as_ref(), tip.as_ref()) {
             Lineage::Begin if wiped => Err(KeepError::Wiped {
                 replica: self.env.store.location(),

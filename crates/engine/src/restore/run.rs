@@ -1,6 +1,7 @@
 //! One restore from beginning to end.
 
 use super::apply::{Applied, ApplyError, Flaw, apply, key};
+use super::ending::ended;
 use super::fetch::Budget;
 use super::look::{self, Look};
 use super::output::{self, Draft};
@@ -69,6 +70,7 @@ struct Run<'a> {
 
 /// What is going to be laid over each other.
 enum Way {
+    /// With what is listed and counts.
     Ltx(Plan, Catalog),
     V3(v3::Plan),
 }
@@ -147,6 +149,7 @@ impl Run<'_> {
         if nothing || (self.options.target == Target::Latest && !look.catalog.is_empty()) {
             look::read_ahead(self.store(), &mut look.catalog)?;
         }
+        self.leave_unfinished(&mut look)?;
         if look.catalog.is_empty() && self.options.generation.is_none() {
             self.refuse_nothing(&look)?;
         }
@@ -181,6 +184,17 @@ impl Run<'_> {
             Ok(plan) => Ok(Way::Ltx(plan, look.catalog)),
             Err(error) => Err(self.no_way(&look.catalog, error)),
         }
+    }
+
+    /// An image that was announced and not finished is no state, and nothing of it was confirmed.
+    fn leave_unfinished(&mut self, look: &mut Look) -> Result<(), RestoreError> {
+        let ended = ended(self.store(), &look.catalog, self.options.parallelism)?;
+        self.notes.retain(|note| !matches!(note, Note::Unfinished(_)));
+        if let Some(last) = ended.unfinished {
+            self.notes.push(Note::Unfinished(last.txid));
+            look.catalog = look.catalog.up_to(ended.at);
+        }
+        Ok(())
     }
 
     /// Nothing in any level: empty, wiped, or a v0.3 backup alone.
