@@ -299,10 +299,7 @@ impl<'a> Inputs<'a> {
 
     /// The first one that is a whole image, or stands for one that lies in level 9.
     pub(crate) fn first_image(&self) -> Option<usize> {
-        self.0.iter().position(|input| {
-            let elsewhere = |seal: Seal| seal.marks.contains(Marks::CONTENT_IN_LEVEL_9);
-            is_whole(&input.header) || input.header.seal().is_some_and(elsewhere)
-        })
+        self.0.iter().position(|input| is_whole(&input.header) || input.header.content_is_elsewhere())
     }
 
     /// Drops the first one.
@@ -317,7 +314,7 @@ impl<'a> Inputs<'a> {
 }
 
 /// Whether a file holds the whole database.
-fn is_whole(header: &Header) -> bool {
+pub(crate) fn is_whole(header: &Header) -> bool {
     header.range.is_snapshot() || header.seal().is_some_and(|seal| seal.marks.contains(Marks::FULL_IMAGE))
 }
 

@@ -10,9 +10,6 @@ use litekeep_formats::{Epoch, Level, Txid};
 use litekeep_store::{Chunk, EpochRecord, ErrorKind, Failure, Key, Scope, Store, StoreError};
 use std::ops::Range;
 
-/// An LTX file without pages: header, end of pages, empty index and its size, trailer; bytes.
-pub(crate) const EMPTY_FILE: u64 = 100 + 6 + 1 + 8 + 16;
-
 /// What was found.
 #[derive(Debug, Clone)]
 pub(crate) struct Survey {

@@ -6,8 +6,8 @@ use super::walk::{Seen, Told, walk};
 use crate::files::RealFiles;
 use crate::ownership;
 use crate::restore::{self, Flaw, LOOKS, Look, Outcome, RestoreEnv, RestoreError, key, neighbours};
-use crate::survey;
 use litekeep_core::env::Clock;
+use litekeep_core::limits;
 use litekeep_core::restore::{Catalog, LtxFile, Target, nearest, plan_latest, restore_points};
 use litekeep_core::retain::{self, Policy};
 use litekeep_formats::ltx::Marks;
@@ -429,7 +429,7 @@ impl Walker {
             // A whole image needs nothing before it; a slot without pages says what it goes on from.
             Some(behind) => {
                 let whole = announces(behind) || marks(behind).contains(Marks::FULL_IMAGE);
-                let bare = behind.file.size <= survey::EMPTY_FILE;
+                let bare = behind.file.size <= limits::BARE_BYTES;
                 !whole && (!bare || behind.database() == told.database())
             }
             // It was merged, behind a later image.
@@ -590,5 +590,5 @@ fn marks(told: &Told) -> Marks {
 
 /// Whether it stands for an image in level 9.
 fn announces(told: &Told) -> bool {
-    told.file.level != Level::SNAPSHOTS && marks(told).contains(Marks::CONTENT_IN_LEVEL_9)
+    told.file.level != Level::SNAPSHOTS && told.header.content_is_elsewhere()
 }

@@ -79,11 +79,9 @@ impl Replicator {
         if self.staged.front().is_some_and(|slot| slot.built.txid <= last.txid) {
             return Err(self.beside(self.tip, BesideReason::OtherSlot));
         }
-        if (state.txid, state.slot) == (last.txid, Some(last.slot)) {
-            return Ok(());
-        }
-        tracing::warn!(db = %self.path.display(), tip = %state.txid, unfinished = %last.txid,
+        tracing::warn!(db = %self.path.display(), at = %state.txid, unfinished = %last.txid,
             "the replica ends with an image that was never finished; a whole image goes up behind it");
+        // A slot that states what was announced would make it count.
         let is_tip = self.tip.is_some_and(|tip| tip.txid == state.txid);
         let state = State {
             txid: last.txid,
@@ -145,7 +143,7 @@ impl Replicator {
             }
             Do::GiveUp { ours, theirs } => {
                 // So that nobody waits for a claim that will not open.
-                if let Some((epoch, txid)) = ours.zip(self.chain.durable) {
+                if let Some((epoch, txid)) = ours.zip(self.tip.map(|tip| tip.txid)) {
                     self.write_epoch_record("close epoch", epoch, EpochRecord::Closed, txid);
                 }
                 return Err(self.superseded(theirs));
@@ -226,13 +224,30 @@ impl Replicator {
         Ok(())
     }
 
-    /// Builds the fence and writes down that it exists, as with any slot; what is pending stays pending.
+    /// Builds the fence and writes down that it exists.
     fn stage_fence(&mut self, epoch: Epoch, before: &State) -> Result<(), KeepError> {
+        self.stage_bare(Some(epoch), before)?;
+        self.term.fence = Some((Box::new(before.clone()), before.txid.next()));
+        Ok(())
+    }
+
+    /// Level 9 has the image that the newest slot announces: the next one says so, before anything else is built. What is
+    /// pending stays pending.
+    pub(super) fn confirm_image(&mut self) -> Result<(), KeepError> {
+        let state = self.state.clone().filter(|state| Some(state.txid) == self.chain.announced);
+        match state.filter(|_| self.staged.is_empty()) {
+            Some(state) => self.stage_bare(self.chain.epoch, &state),
+            None => Ok(()),
+        }
+    }
+
+    /// Builds a slot without pages behind a state, and writes down that it exists, as with any slot.
+    fn stage_bare(&mut self, epoch: Option<Epoch>, before: &State) -> Result<(), KeepError> {
         self.settle_state()?;
         let txid = before.txid.next();
         let head = SlotHead {
             txid,
-            epoch: Some(epoch),
+            epoch,
             page_size: before.page_size,
             commit: before.commit,
             timestamp: self.timestamp(),
@@ -247,7 +262,6 @@ impl Replicator {
         let state = State { txid, slot: Some(built.file), timestamp: built.timestamp, ..before.clone() };
         self.env.files.sync_dir(self.local.dir()).map_err(self.io("make a slot durable in"))?;
         self.local.save(&state).map_err(self.io("save the state in"))?;
-        self.term.fence = Some((Box::new(before.clone()), txid));
         self.state = Some(state);
         if let Some(known) = &mut self.sums {
             known.push(txid, head.commit, BTreeMap::new());
@@ -288,9 +302,12 @@ impl Replicator {
         self.phase = Phase::Running;
         self.term.fence = None;
         if std::mem::take(&mut self.term.fenced) {
+            if let (Some(last), Some(fence)) = (&mut self.chain.unfinished, self.staged.front()) {
+                last.txid = fence.built.txid;
+            }
             self.front_is_durable()?;
         }
-        if self.chain.unfinished.take().is_some() && self.state.is_some() {
+        if self.chain.unfinished.is_some() && self.state.is_some() {
             self.mend_chain()?;
         } else if self.chain.hole {
             tracing::warn!(db = %self.path.display(), "the replica lacks transactions that it had confirmed; mending \

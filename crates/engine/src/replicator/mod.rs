@@ -137,7 +137,7 @@ struct Chain {
     create_only: bool,
     /// The newest state cannot be restored; the next slot must be a whole image.
     hole: bool,
-    /// The newest name at the start, where an image was announced there and not finished: numbers go on behind it.
+    /// The newest name behind which ours begin, where an image was announced and not finished; until ours count.
     unfinished: Option<Unfinished>,
     /// The newest transaction is an image that level 9 has. It counts once a slot stands behind its announcement.
     announced: Option<Txid>,
@@ -438,7 +438,7 @@ impl Replicator {
         {
             return Ok(wait);
         }
-        let captured = self.capture_round();
+        let captured = self.confirm_image().and_then(|()| self.capture_round());
         let look_again = match captured {
             Ok(wait) => wait,
             Err(error) => self.pause_for(error)?,

@@ -144,6 +144,7 @@ impl Replicator {
     fn mark_durable(&mut self, built: Built) {
         self.chain.durable = self.chain.durable.max(Some(built.txid));
         self.chain.announced.take_if(|announced| *announced < built.txid);
+        self.chain.unfinished.take_if(|last| last.txid < built.txid);
         self.chain.catalog.insert(LtxFile {
             level: Level::SLOTS,
             range: TxidRange::single(built.txid),
@@ -158,7 +159,8 @@ impl Replicator {
     /// The first durable slot of an epoch opens it, once the application is known to be well where that is asked for.
     pub(super) fn open_epoch(&mut self, txid: Txid) {
         let waits = self.settings.open_when_confirmed && !self.shared.is_confirmed();
-        let waits = waits || self.chain.announced.is_some();
+        // Whoever finds an opened epoch and nothing that counts has lost something.
+        let waits = waits || self.chain.announced.is_some() || self.chain.unfinished.is_some();
         let Some(epoch) = self.chain.epoch.filter(|_| !self.chain.opened && !waits) else { return };
         self.chain.opened = true;
         self.write_epoch_record("open epoch", epoch, EpochRecord::Open, txid);

@@ -40,11 +40,6 @@ impl Replicator {
             return Ok(Duration::MAX);
         }
         self.answer_requests();
-        if self.chain.announced.is_some() && self.staged.is_empty() {
-            // Whatever is pending, or nothing: the slot says that the image before it is there.
-            self.build_slot()?;
-            return Ok(Duration::ZERO);
-        }
         if !self.has_changes_pending() {
             self.flush_sums_if_due(self.staged.is_empty() && self.is_stopping())?;
             return Ok(Duration::MAX);
@@ -101,7 +96,6 @@ impl Replicator {
         let failed = self.build_failed(txid);
         let sums = self.sums_of(&pages, page_size).map_err(&failed)?;
         let database = match &self.sums {
-            _ if pages.is_empty() && commit == self.state().commit => self.state().database,
             Some(known) => slot::database_after(known, self.state().database, commit, &sums)
                 .map_err(self.io("read the page checksums in"))?,
             None => None,

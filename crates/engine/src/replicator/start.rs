@@ -13,7 +13,7 @@ use litekeep_core::assess::{Advance, BreakReason, Facts, Position, Resume};
 use litekeep_core::lineage::{self, BesideReason, Lineage, LocalRecord, RemoteTip};
 use litekeep_core::ownership::is_wiped;
 use litekeep_formats::crc::page_checksum;
-use litekeep_formats::{Checksum, Epoch, PageNo};
+use litekeep_formats::{Checksum, Epoch, PageNo, Txid};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -141,6 +141,9 @@ impl Replicator {
             return self.database_is_locked();
         }
         self.load_record()?;
+        if tip.is_none() {
+            self.forget_what_never_counted()?;
+        }
         let record = self.local_record(tip.as_ref())?;
         let any_data = !self.chain.catalog.is_empty() && self.chain.unfinished.is_none();
         let wiped = is_wiped(&self.chain.epochs, any_data);
@@ -269,6 +272,19 @@ impl Replicator {
             self.sums = None;
         }
         self.state = Some(state);
+        Ok(())
+    }
+
+    /// A first image whose content died before it was up is as good as never built: the chain begins anew.
+    fn forget_what_never_counted(&mut self) -> Result<(), KeepError> {
+        let io = self.io("read the state in");
+        let kept = self.local.staged().map_err(&io)?;
+        if self.chain.epochs.any_opened || !self.staged.is_empty() || kept.first() != Some(&Txid::FIRST) {
+            return Ok(());
+        }
+        self.local.clear().map_err(&io)?;
+        self.unflushed.clear();
+        (self.state, self.pending, self.sums) = (None, None, None);
         Ok(())
     }
 

@@ -2,9 +2,10 @@
 //! of them count.
 
 use super::look;
-use crate::survey::{EMPTY_FILE, read_range, read_tip};
+use crate::survey::{read_range, read_tip};
+use litekeep_core::limits;
 use litekeep_core::restore::{self as core, Bare, Catalog, LtxFile};
-use litekeep_formats::ltx::{Header, Marks, Trailer};
+use litekeep_formats::ltx::{Header, Trailer};
 use litekeep_formats::{Checksum, Epoch, Level, Txid, TxidRange};
 use litekeep_store::{ErrorKind, Key, Store, StoreError};
 
@@ -69,8 +70,8 @@ fn bare_files(catalog: &Catalog) -> Vec<LtxFile> {
         .iter()
         .rev()
         .take_while(|file| {
-            let follows =
-                file.size <= EMPTY_FILE && next.is_some_and(|txid| file.range == TxidRange::single(txid));
+            let follows = file.size <= limits::BARE_BYTES
+                && next.is_some_and(|txid| file.range == TxidRange::single(txid));
             next = file.range.min().previous();
             follows
         })
@@ -83,7 +84,7 @@ fn bare_files(catalog: &Catalog) -> Vec<LtxFile> {
 /// `None` for a slot that is gone, or that Litestream wrote.
 fn read_bare(store: &dyn Store, file: &LtxFile) -> Result<Option<Read>, StoreError> {
     let key = Key::Ltx(file.level, file.range);
-    let chunk = match read_range(store, &key, 0..EMPTY_FILE) {
+    let chunk = match read_range(store, &key, 0..limits::BARE_BYTES) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         other => other?,
     };
@@ -94,7 +95,7 @@ fn read_bare(store: &dyn Store, file: &LtxFile) -> Result<Option<Read>, StoreErr
         return Ok(None);
     };
     let txid = file.range.max();
-    let announces = match seal.marks.contains(Marks::CONTENT_IN_LEVEL_9) {
+    let announces = match header.content_is_elsewhere() {
         true => Some(has_image(store, txid)?),
         false => None,
     };

@@ -12,6 +12,8 @@ use super::{
     Restored, Skipped, Source, limits,
 };
 use crate::files::{self, File, Open};
+use crate::merge::is_whole;
+use litekeep_core::limits as core_limits;
 use litekeep_core::restore::{
     self as core, Catalog, Choice, LtxFile, NoPlan, Plan, Sides, Target, choose, nearest, plan_latest,
     plan_point, plan_txid, points, v3,
@@ -43,7 +45,8 @@ pub fn restore(
             return Err(RestoreError::OutputExists(standing.occupied));
         }
     }
-    let mut run = Run { env, options, progress, notes: Vec::new(), bad: Vec::new(), needed: None };
+    let mut run =
+        Run { env, options, progress, notes: Vec::new(), bad: Vec::new(), passed: Vec::new(), needed: None };
     match run.go(started) {
         Ok(outcome) => Ok(outcome),
         // Files in another layout are a doubt: whoever starts afresh here has a backup that he does not see (R50).
@@ -64,6 +67,8 @@ struct Run<'a> {
     notes: Vec<Note>,
     /// Files that turned out bad.
     bad: Vec<(LtxFile, Flaw)>,
+    /// Slots that are no states: they announce an image that was never finished, or go on without it.
+    passed: Vec<(Level, TxidRange)>,
     /// Bytes of the database, once a file has told.
     needed: Option<u64>,
 }
@@ -149,6 +154,7 @@ impl Run<'_> {
         if nothing || (self.options.target == Target::Latest && !look.catalog.is_empty()) {
             look::read_ahead(self.store(), &mut look.catalog)?;
         }
+        look.catalog = look.catalog.without(&self.passed);
         self.leave_unfinished(&mut look)?;
         if look.catalog.is_empty() && self.options.generation.is_none() {
             self.refuse_nothing(&look)?;
@@ -350,6 +356,9 @@ impl Run<'_> {
             }
             ApplyError::Fetch(super::FetchError::Store(error)) => Err(error.into()),
             ApplyError::Fetch(error) => Err(RestoreError::Unsettled { attempts: 1, last: error.to_string() }),
+            ApplyError::Bad { file, what: Flaw::ContentElsewhere } if self.was_passed(way, &file)? => {
+                Ok(Attempt::Again(format!("{}: an image that was never finished", key(&file))))
+            }
             ApplyError::Bad { file, what } => {
                 let text = format!("{}: {what}", key(&file));
                 self.notes.push(Note::WentAround(text.clone()));
@@ -365,6 +374,35 @@ impl Run<'_> {
                 cause,
             }),
         }
+    }
+
+    /// Whether what this slot announces was never finished. It is no state then, nor are the slots without pages behind it.
+    fn was_passed(&mut self, way: &Way, file: &LtxFile) -> Result<bool, RestoreError> {
+        let Way::Ltx(_, catalog) = way else { return Ok(false) };
+        let slots = catalog.level(Level::SLOTS);
+        let mut above = slots.iter().filter(|slot| slot.range.min() >= file.range.min()).peekable();
+        let mut last = file.range.max();
+        let mut run = Vec::new();
+        while let Some(slot) = above.next_if(|slot| slot.size <= core_limits::BARE_BYTES) {
+            if !run.is_empty() && slot.range.min() != last.next() {
+                break;
+            }
+            last = slot.range.max();
+            run.push(slot.id());
+        }
+        // Pages right behind it are laid over it, unless they are all there are.
+        if let Some(behind) = above.peek().filter(|slot| run.len() == 1 && slot.range.min() == last.next())
+            && !look::header(self.store(), behind)?.is_some_and(|header| is_whole(&header))
+        {
+            return Ok(false);
+        }
+        let ended = ended(self.store(), &catalog.up_to(Some(last)), self.options.parallelism)?;
+        run.retain(|&(_, range)| ended.at.is_none_or(|at| range.max() > at));
+        let passed = run.contains(&file.id());
+        if passed {
+            self.passed.append(&mut run);
+        }
+        Ok(passed)
     }
 
     /// The objects are whole and do not make a sound database.
