@@ -96,6 +96,8 @@ pub(crate) fn read_tip(
             slot: is_slot.then_some(trailer.file),
             database: seal.and_then(|seal| seal.database).or(trailer.post_apply),
             epoch: seal.map(|seal| seal.epoch),
+            page_size: header.page_size,
+            commit: header.commit,
             timestamp: header.timestamp,
             wal: if is_slot { header.wal } else { WalSpan::default() },
         }));

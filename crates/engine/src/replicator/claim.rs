@@ -11,6 +11,7 @@ use crate::local::State;
 use crate::noted;
 use crate::ownership::{self, Claim, moment};
 use crate::slot::{SlotHead, SlotWriter};
+use litekeep_core::assess::{BreakReason, Position};
 use litekeep_core::lineage::BesideReason;
 use litekeep_core::ownership::{Acquire, Do, Epochs, Heard, Look, Moment, Tenancy};
 use litekeep_formats::ltx::{Marks, WalSpan};
@@ -71,27 +72,45 @@ impl Replicator {
         Ok(())
     }
 
-    /// The names behind the tip that an unfinished image took are taken: numbers go on behind them. What follows is a
-    /// whole image, since what was announced may yet come, and nothing may be laid over that.
+    /// An image that was announced and not finished took a name behind the tip, or was never put: numbers go on behind the
+    /// last name that is taken. What follows is a whole image, since what was announced may yet come, and nothing may be
+    /// laid over that.
     fn pass_unfinished(&mut self) -> Result<(), KeepError> {
-        let (Some(last), Some(state)) = (self.chain.unfinished, &self.state) else { return Ok(()) };
+        let Some(state) = self.state.clone() else { return Ok(()) };
+        let (txid, slot) = match (self.chain.unfinished, self.tip) {
+            (Some(last), _) => (last.txid, Some(last.slot)),
+            (None, Some(tip)) if self.lost_its_stream(tip.txid)? => (tip.txid, tip.slot),
+            _ => return Ok(()),
+        };
         // Ours are behind the last one, if it was us who announced.
-        if self.staged.front().is_some_and(|slot| slot.built.txid <= last.txid) {
+        if self.staged.front().is_some_and(|slot| slot.built.txid <= txid) {
             return Err(self.beside(self.tip, BesideReason::OtherSlot));
         }
-        tracing::warn!(db = %self.path.display(), at = %state.txid, unfinished = %last.txid,
-            "the replica ends with an image that was never finished; a whole image goes up behind it");
-        // A slot that states what was announced would make it count.
-        let is_tip = self.tip.is_some_and(|tip| tip.txid == state.txid);
-        let state = State {
-            txid: last.txid,
-            slot: Some(last.slot),
-            database: state.database.filter(|_| is_tip),
-            sums: None,
-            ..state.clone()
+        tracing::warn!(db = %self.path.display(), at = %state.txid, behind = %txid,
+            "an image was announced and never finished; a whole image goes up behind it");
+        let state = match self.tip.filter(|tip| tip.txid != state.txid) {
+            // A fence stands on the tip; one that states what was announced would make that count.
+            Some(tip) => State {
+                database: None,
+                commit: tip.commit,
+                page_size: tip.page_size,
+                position: Position::before_any_frame(tip.page_size),
+                captured: None,
+                tail: self.env.random.next_u64(),
+                ..state
+            },
+            None => State { database: state.database.filter(|_| self.tip.is_some()), ..state },
         };
         self.local.forget_slots().map_err(self.io("remove staged slots in"))?;
-        self.adopt(state)
+        self.adopt(State { txid, slot, sums: None, ..state })?;
+        self.broken = Some(BreakReason::NoPosition);
+        Ok(())
+    }
+
+    /// Whether what was staged behind this transaction began with an announcement, which a start drops.
+    fn lost_its_stream(&self, txid: Txid) -> Result<bool, KeepError> {
+        let kept = self.local.staged().map_err(self.io("list the slots in"))?;
+        Ok(self.staged.is_empty() && kept.into_iter().find(|kept| *kept > txid) == Some(txid.next()))
     }
 
     fn enter_epoch(&mut self, tenancy: Option<Tenancy>, opened: bool) -> Result<(), KeepError> {

@@ -97,7 +97,7 @@ impl Replicator {
                     }
                     _ => {}
                 }
-                self.give_up_stream(txid)?;
+                self.give_up_stream(txid);
                 Err(error)
             }
         }

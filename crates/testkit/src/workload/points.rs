@@ -40,7 +40,10 @@ pub(crate) fn advertised(store: &dyn Store, catalog: &Catalog) -> Vec<Txid> {
                 Some((behind, _)) if behind.size > BARE_BYTES => false,
                 Some((_, behind)) => database(behind) != database(header),
                 // Merged or deleted, or the newest of all.
-                None => catalog.newest() == Some(*txid),
+                None => {
+                    !catalog.snapshots().iter().any(|image| image.range.max() == *txid)
+                        || catalog.newest() == Some(*txid)
+                }
             };
         } else if file.size > BARE_BYTES || marks(header).contains(Marks::FULL_IMAGE) {
             passed = false;
