@@ -86,6 +86,10 @@ impl Replicator {
         if self.staged.front().is_some_and(|slot| slot.built.txid <= txid) {
             return Err(self.beside(self.tip, BesideReason::OtherSlot));
         }
+        if (state.txid, state.slot, state.database) == (txid, slot, None) {
+            self.broken = Some(BreakReason::NoPosition);
+            return Ok(());
+        }
         tracing::warn!(db = %self.path.display(), at = %state.txid, behind = %txid,
             "an image was announced and never finished; a whole image goes up behind it");
         let state = match self.tip.filter(|tip| tip.txid != state.txid) {

@@ -103,6 +103,7 @@ pub(crate) enum Report {
     ImageUp(Txid, Result<LtxFile, KeepError>),
     Back(Result<(), KeepError>),
     Recorded(EpochRecord, Result<(), KeepError>),
+    Removed(Result<(), KeepError>),
     Chore(chores::ChoreReport),
 }
 
@@ -408,6 +409,10 @@ impl Replicator {
             Report::ImageUp(txid, result) => self.image_answered(txid, result),
             Report::Back(result) => self.store_is_back(result),
             Report::Recorded(kind, result) => self.recorded(kind, result),
+            Report::Removed(result) => {
+                self.removed(result);
+                Ok(())
+            }
             Report::Chore(report) => self.chore_done(report),
         }
     }

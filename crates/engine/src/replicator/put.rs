@@ -38,6 +38,8 @@ impl Replicator {
         self.sending(built.txid);
         let (env, path, create_only) =
             (self.env.clone(), self.local.slot(built.txid), self.chain.create_only);
+        let announced =
+            self.chain.announced.filter(|announced| announced.next() == built.txid).and_then(image_key);
         if !self.env.decisions.durable_after_put {
             self.mark_durable(built);
         }
@@ -45,6 +47,10 @@ impl Replicator {
             "put",
             move |reporter| {
                 let result = put(&*env.store, &*env.files, &path, built, create_only);
+                if let (Ok(PutOutcome::Taken(_)), Some(image)) = (&result, announced) {
+                    // Somebody went on without it: it never counted, and must not look as if it had.
+                    let _ = env.store.delete(&[image]);
+                }
                 reporter.report(Report::Put(built.txid, result));
             },
             Report::Put(built.txid, Err(KeepError::JobLost("put"))),
@@ -144,7 +150,9 @@ impl Replicator {
     fn mark_durable(&mut self, built: Built) {
         self.chain.durable = self.chain.durable.max(Some(built.txid));
         self.chain.announced.take_if(|announced| *announced < built.txid);
-        self.chain.unfinished.take_if(|last| last.txid < built.txid);
+        if let Some(last) = self.chain.unfinished.take_if(|last| last.txid < built.txid) {
+            self.remove_passed_images(last.txid);
+        }
         self.chain.catalog.insert(LtxFile {
             level: Level::SLOTS,
             range: TxidRange::single(built.txid),
@@ -154,6 +162,29 @@ impl Replicator {
         });
         tracing::debug!(db = %self.path.display(), txid = %built.txid, bytes = built.size, "ltx file uploaded");
         self.answer_requests();
+    }
+
+    /// What was announced behind the tip was passed for good. Where it is in level 9 by now, it is a state of somebody
+    /// else's that never counted.
+    fn remove_passed_images(&self, last: Txid) {
+        let first = self.tip.map_or(Txid::FIRST, |tip| tip.txid.next());
+        let keys: Vec<Key> = std::iter::successors(Some(first), |txid| Some(txid.next()))
+            .take_while(|txid| *txid <= last)
+            .filter_map(image_key)
+            .collect();
+        let store = Arc::clone(&self.env.store);
+        self.spawn(
+            "remove images",
+            move |reporter| reporter.report(Report::Removed(store.delete(&keys).map_err(KeepError::from))),
+            Report::Removed(Err(KeepError::JobLost("remove images"))),
+        );
+    }
+
+    /// A restore does not need them gone, so this is tried once.
+    pub(super) fn removed(&self, result: Result<(), KeepError>) {
+        if let Err(error) = result {
+            tracing::warn!(db = %self.path.display(), %error, "images that never counted could not be removed");
+        }
     }
 
     /// The first durable slot of an epoch opens it, once the application is known to be well where that is asked for.
@@ -337,6 +368,11 @@ impl Replicator {
             _ => KeepError::Uncaptured { database: self.path.clone(), why },
         }
     }
+}
+
+/// The file of level 9 with everything up to this transaction.
+fn image_key(txid: Txid) -> Option<Key> {
+    TxidRange::new(Txid::FIRST, txid).map(|range| Key::Ltx(Level::SNAPSHOTS, range))
 }
 
 /// A staged slot as the store reads it: it may be larger than memory, and is read anew for each try.

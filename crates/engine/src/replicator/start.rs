@@ -279,7 +279,8 @@ impl Replicator {
     fn forget_what_never_counted(&mut self) -> Result<(), KeepError> {
         let io = self.io("read the state in");
         let kept = self.local.staged().map_err(&io)?;
-        if self.chain.epochs.any_opened || !self.staged.is_empty() || kept.first() != Some(&Txid::FIRST) {
+        let known = self.chain.unfinished.is_some() || kept.first() == Some(&Txid::FIRST);
+        if self.chain.epochs.any_opened || !self.staged.is_empty() || !known {
             return Ok(());
         }
         self.local.clear().map_err(&io)?;
