@@ -4,10 +4,10 @@ use super::count::{Counted, Counting};
 use super::gaps::{Carried, Gap, gaps};
 use super::walk::{Seen, Told, walk};
 use crate::files::RealFiles;
+use crate::merge::went_on_without;
 use crate::ownership;
 use crate::restore::{self, Flaw, LOOKS, Look, Outcome, RestoreEnv, RestoreError, key, neighbours};
 use litekeep_core::env::Clock;
-use litekeep_core::limits;
 use litekeep_core::restore::{Catalog, LtxFile, Target, nearest, plan_latest, restore_points};
 use litekeep_core::retain::{self, Policy};
 use litekeep_formats::ltx::Marks;
@@ -426,12 +426,7 @@ impl Walker {
             return false;
         }
         match self.told.iter().find(|behind| behind.file.range == TxidRange::single(end.next())) {
-            // A whole image needs nothing before it; a slot without pages says what it goes on from.
-            Some(behind) => {
-                let whole = announces(behind) || marks(behind).contains(Marks::FULL_IMAGE);
-                let bare = behind.file.size <= limits::BARE_BYTES;
-                !whole && (!bare || behind.database() == told.database())
-            }
+            Some(behind) => !went_on_without(&told.header, &behind.header, behind.file.size),
             // It was merged, behind a later image.
             None => catalog.snapshots().iter().all(|snapshot| snapshot.range.max() < end),
         }
@@ -582,10 +577,6 @@ fn v3_beside(look: &Look) -> Option<V3Beside> {
         bytes: snapshots.iter().map(|snapshot| snapshot.size).fold(0, u64::saturating_add),
         newest: snapshots.iter().map(|snapshot| snapshot.time).max(),
     })
-}
-
-fn marks(told: &Told) -> Marks {
-    told.header.seal().map_or(Marks::NONE, |seal| seal.marks)
 }
 
 /// Whether it stands for an image in level 9.

@@ -330,6 +330,9 @@ impl Replicator {
             }
             self.front_is_durable()?;
         }
+        if self.chain.create_only {
+            self.remove_former_passed_images();
+        }
         if self.chain.unfinished.is_some() && self.state.is_some() {
             self.mend_chain()?;
         } else if self.chain.hole {

@@ -103,7 +103,7 @@ pub(crate) enum Report {
     ImageUp(Txid, Result<LtxFile, KeepError>),
     Back(Result<(), KeepError>),
     Recorded(EpochRecord, Result<(), KeepError>),
-    Removed(Result<(), KeepError>),
+    Removed(Result<Vec<Txid>, KeepError>),
     Chore(chores::ChoreReport),
 }
 

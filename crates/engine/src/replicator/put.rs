@@ -5,12 +5,13 @@ use crate::error::KeepError;
 use crate::files::{File, Files, Open};
 use crate::jobs::JobKind;
 use crate::ownership::{self, Author};
+use crate::restore;
 use crate::slot::Built;
 use crate::survey;
 use litekeep_core::limits;
 use litekeep_core::restore::LtxFile;
 use litekeep_formats::{Level, Txid, TxidRange};
-use litekeep_store::{Created, EpochRecord, ErrorKind, Key, Source, Store, body};
+use litekeep_store::{Created, EpochRecord, ErrorKind, Key, Source, Store, StoreError, body};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -166,24 +167,50 @@ impl Replicator {
 
     /// What was announced behind the tip was passed for good. Where it is in level 9 by now, it is a state of somebody
     /// else's that never counted.
-    fn remove_passed_images(&self, last: Txid) {
+    fn remove_passed_images(&mut self, last: Txid) {
         let first = self.tip.map_or(Txid::FIRST, |tip| tip.txid.next());
-        let keys: Vec<Key> = std::iter::successors(Some(first), |txid| Some(txid.next()))
+        let passed: Vec<Txid> = std::iter::successors(Some(first), |txid| Some(txid.next()))
             .take_while(|txid| *txid <= last)
-            .filter_map(image_key)
             .collect();
+        self.remove_images(move |_| Ok(passed));
+    }
+
+    /// The same of what former owners passed and did not come to remove.
+    pub(super) fn remove_former_passed_images(&mut self) {
+        let doubtful = restore::doubtful_images(&self.chain.catalog);
+        if !doubtful.is_empty() {
+            self.remove_images(move |store| restore::passed_images(store, &doubtful));
+        }
+    }
+
+    fn remove_images(&self, find: impl FnOnce(&dyn Store) -> Result<Vec<Txid>, StoreError> + Send + 'static) {
         let store = Arc::clone(&self.env.store);
+        let remove = move || {
+            let ends = find(&*store)?;
+            let keys: Vec<Key> = ends.iter().copied().filter_map(image_key).collect();
+            if !keys.is_empty() {
+                store.delete(&keys)?;
+            }
+            Ok::<_, KeepError>(ends)
+        };
         self.spawn(
             "remove images",
-            move |reporter| reporter.report(Report::Removed(store.delete(&keys).map_err(KeepError::from))),
+            move |reporter| reporter.report(Report::Removed(remove())),
             Report::Removed(Err(KeepError::JobLost("remove images"))),
         );
     }
 
-    /// A restore does not need them gone, so this is tried once.
-    pub(super) fn removed(&self, result: Result<(), KeepError>) {
-        if let Err(error) = result {
-            tracing::warn!(db = %self.path.display(), %error, "images that never counted could not be removed");
+    /// A restore of the newest state does not need them gone, so this is tried once in an epoch.
+    pub(super) fn removed(&mut self, result: Result<Vec<Txid>, KeepError>) {
+        match result {
+            Ok(ends) => {
+                let image = |txid| Some((Level::SNAPSHOTS, restore::image(txid)?));
+                let gone: Vec<_> = ends.into_iter().filter_map(image).collect();
+                self.chain.catalog = self.chain.catalog.without(&gone);
+            }
+            Err(error) => {
+                tracing::warn!(db = %self.path.display(), %error, "images that never counted could not be removed");
+            }
         }
     }
 
@@ -372,7 +399,7 @@ impl Replicator {
 
 /// The file of level 9 with everything up to this transaction.
 fn image_key(txid: Txid) -> Option<Key> {
-    TxidRange::new(Txid::FIRST, txid).map(|range| Key::Ltx(Level::SNAPSHOTS, range))
+    restore::image(txid).map(|range| Key::Ltx(Level::SNAPSHOTS, range))
 }
 
 /// A staged slot as the store reads it: it may be larger than memory, and is read anew for each try.

@@ -2,6 +2,7 @@
 //! of them count.
 
 use super::look;
+use crate::merge::went_on_without;
 use crate::survey::{read_range, read_tip};
 use litekeep_core::limits;
 use litekeep_core::restore::{self as core, Bare, Catalog, LtxFile};
@@ -62,6 +63,33 @@ pub(crate) fn ended(store: &dyn Store, catalog: &Catalog, parallelism: usize) ->
     Ok(Ended { at, unfinished: last })
 }
 
+/// Slots without pages that end where an image of level 9 does, with the slots right behind them: they may announce it.
+pub(crate) fn doubtful_images(catalog: &Catalog) -> Vec<(LtxFile, LtxFile)> {
+    let whole = |txid| image(txid).is_some_and(|image| catalog.contains(Level::SNAPSHOTS, image));
+    let doubtful = |slot: &LtxFile| slot.size <= limits::BARE_BYTES && whole(slot.range.max());
+    let pairs = catalog.level(Level::SLOTS).windows(2).map(|pair| (pair[0], pair[1]));
+    pairs.filter(|(slot, behind)| doubtful(slot) && slot.range.max().next() == behind.range.min()).collect()
+}
+
+/// Those of them whose announcement others went on behind: they never counted. Gives their ends.
+///
+/// # Errors
+/// The store's.
+pub(crate) fn passed_images(
+    store: &dyn Store,
+    doubtful: &[(LtxFile, LtxFile)],
+) -> Result<Vec<Txid>, StoreError> {
+    let mut passed = Vec::new();
+    for (slot, behind) in doubtful {
+        let (above, below) = (look::header(store, behind)?, look::header(store, slot)?);
+        let (Some(above), Some(below)) = (above, below) else { continue };
+        if below.content_is_elsewhere() && went_on_without(&below, &above, behind.size) {
+            passed.push(slot.range.max());
+        }
+    }
+    Ok(passed)
+}
+
 /// The slots without pages that end the chain, ascending and without a gap.
 fn bare_files(catalog: &Catalog) -> Vec<LtxFile> {
     let mut next = catalog.newest();
@@ -103,10 +131,15 @@ fn read_bare(store: &dyn Store, file: &LtxFile) -> Result<Option<Read>, StoreErr
     Ok(Some(Read { bare, slot: trailer.file, epoch: Some(seal.epoch) }))
 }
 
+/// What a whole image that ends at this transaction covers.
+pub(crate) fn image(txid: Txid) -> Option<TxidRange> {
+    TxidRange::new(Txid::FIRST, txid)
+}
+
 /// Whether level 9 has the image that ends at this transaction.
 fn has_image(store: &dyn Store, txid: Txid) -> Result<bool, StoreError> {
-    let whole = TxidRange::new(Txid::FIRST, txid).unwrap_or(TxidRange::single(txid));
-    match store.head(&Key::Ltx(Level::SNAPSHOTS, whole)) {
+    let Some(range) = image(txid) else { return Ok(false) };
+    match store.head(&Key::Ltx(Level::SNAPSHOTS, range)) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
