@@ -10,7 +10,6 @@ use crate::restore::{self, Flaw, LOOKS, Look, Outcome, RestoreEnv, RestoreError,
 use litekeep_core::env::Clock;
 use litekeep_core::restore::{Catalog, LtxFile, Target, nearest, plan_latest, restore_points};
 use litekeep_core::retain::{self, Policy};
-use litekeep_formats::ltx::Marks;
 use litekeep_formats::{Checksum, Epoch, Level, TimestampMs, Txid, TxidRange};
 use litekeep_store::{EpochRecord, ErrorKind, Key, Scope, Store, StoreError};
 use std::collections::BTreeMap;
