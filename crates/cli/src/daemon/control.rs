@@ -479,7 +479,7 @@ pub(crate) fn ask<A: for<'de> Deserialize<'de>>(
                 trouble.hint("run this as the user that runs litekeep, or set `socket: permissions`")
             }
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => trouble.hint("give it more time by -timeout"),
-            _ => trouble,
+            _ => trouble.hint("-socket names the socket of the `litekeep replicate` that is meant"),
         }
     };
     let body = serde_json::to_vec(body)
@@ -495,7 +495,9 @@ pub(crate) fn ask<A: for<'de> Deserialize<'de>>(
         Ok(Failed { error, details: Some(details) }) => {
             Trouble::new(format!("{verb} failed: {error}")).cause(details)
         }
-        Ok(Failed { error, details: None }) => Trouble::new(format!("{verb} failed: {error}")),
+        Ok(Failed { error, details: None }) => {
+            Trouble::new(format!("{verb} failed: {error}")).hint("`litekeep list` shows what the daemon has")
+        }
         Err(_) => Trouble::new(format!("{verb} failed: {}", String::from_utf8_lossy(&answer).trim())),
     })
 }

@@ -86,8 +86,9 @@ impl Folder {
     /// # Errors
     /// The pattern is none.
     pub(crate) fn new(directory: Directory, dismissed: &Dismissed) -> Result<Self, Trouble> {
-        let pattern = Glob::parse(&directory.pattern)
-            .map_err(|why| Trouble::new(format!("pattern `{}`: {why}", directory.pattern)))?;
+        let pattern = Glob::parse(&directory.pattern).map_err(|why| {
+            Trouble::new(format!("pattern `{}`: {why}", directory.pattern)).hint("such as '*.db'")
+        })?;
         let dismissed = dismissed.clone();
         Ok(Self {
             directory,
@@ -108,9 +109,11 @@ impl Folder {
     /// that cannot be read may be none: it is told, and tried again.
     pub(crate) fn begin(&mut self, fleet: &Arc<Fleet>) -> Result<(), Trouble> {
         let shown = self.directory.path.display().to_string();
-        let found = self
-            .candidates()
-            .map_err(|error| Trouble::new(format!("can't read the directory {shown}")).because(&error))?;
+        let found = self.candidates().map_err(|error| {
+            Trouble::new(format!("can't read the directory {shown}"))
+                .because(&error)
+                .hint("check `dir`, and that this user may read it")
+        })?;
         for path in found {
             match self.take(fleet, &path) {
                 Ok(()) => {}
@@ -247,7 +250,8 @@ impl Folder {
     }
 
     fn add(&mut self, fleet: &Arc<Fleet>, path: &Path) -> Result<(), Failed> {
-        let no_name = || cannot(path).cause("its name is not UTF-8, which a replica's path must be");
+        let no_name =
+            || cannot(path).cause("its name is not UTF-8, which a replica's path must be").hint("rename it");
         let done = database_at(&self.directory, path).ok_or_else(no_name).map_err(Refused::Failed);
         match done.and_then(|database| fleet.add(database)) {
             Ok(done) => {

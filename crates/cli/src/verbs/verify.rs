@@ -104,7 +104,7 @@ struct RestoreRow {
 pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     let parallelism = parallelism(parsed)?;
     if parsed.given(&flags::SCRATCH).is_some() && !parsed.on(&flags::RESTORE) {
-        return Err(Trouble::new("-scratch goes with -restore"));
+        return Err(Trouble::new("-scratch goes with -restore").hint("give both"));
     }
     let named = named_or_only(world, parsed)?;
     let level = log::level(world.env.get("LOG_LEVEL").unwrap_or_default());
@@ -145,6 +145,7 @@ fn parallelism(parsed: &Parsed) -> Result<usize, Trouble> {
     let count = text.parse().ok().filter(|count| (1..=MAX_PARALLELISM).contains(count));
     count.ok_or_else(|| {
         Trouble::new(format!("-parallelism: `{text}` is not a number from 1 to {MAX_PARALLELISM}"))
+            .hint("`litekeep verify -h` lists the flags")
     })
 }
 

@@ -56,7 +56,7 @@ fn an_unknown_flag_names_the_nearest() {
     dir.litekeep(["restore", "--if-replica-exist", "x"])
         .exits(1)
         .err_has("Error: flag provided but not defined: -if-replica-exist")
-        .err_has("Hint: did you mean -if-replica-exists?");
+        .err_has("; did you mean -if-replica-exists?");
     dir.litekeep(["restore", "-g", "x"]).exits(1).err_has("not defined: -g");
 }
 
@@ -72,7 +72,7 @@ fn a_flag_of_a_litestream_that_is_not_here_is_told_with_what_to_do_instead() {
         ),
     ] {
         let seen = dir.litekeep(args).exits(1).err_has(&format!("not defined: {flag}"));
-        assert!(seen.err().contains("Hint: ") && seen.err().contains(instead), "{}", seen.all());
+        assert!(seen.err().contains("; ") && seen.err().contains(instead), "{}", seen.all());
     }
 }
 
