@@ -78,6 +78,8 @@ pub(crate) struct Logging {
     pub(crate) json: bool,
     /// `logging.stderr`.
     pub(crate) stderr: bool,
+    /// `logging.source`.
+    pub(crate) source: bool,
 }
 
 /// `socket`: whether, where and for whom commands are taken.

@@ -452,7 +452,14 @@ fn changed(status: &str, path: &Path, txid: Option<Txid>) -> Response {
     json(200, &Changed { status: status.to_owned(), path, txid: number(txid) })
 }
 
+/// 0 is the default, as in Litestream, whose requests can't tell it from nothing; here it is told.
 fn seconds(timeout: Option<u64>) -> Duration {
+    if timeout == Some(0) {
+        tracing::info!(
+            timeout = TIMEOUT,
+            "a request's timeout of 0 is taken as the default, as in Litestream"
+        );
+    }
     Duration::from_secs(timeout.filter(|seconds| *seconds > 0).unwrap_or(TIMEOUT).min(LONGEST))
 }
 

@@ -59,7 +59,7 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     let meta = settings.meta_path.clone();
     options.state_dir = Some(local::directory(&options.output, meta.as_deref()));
     let level = log::level(world.env.get("LOG_LEVEL").unwrap_or_default());
-    log::install(log::Settings { level, json: false, stderr: true }, Arc::clone(&world.clock));
+    log::install(log::Settings { level, json: false, stderr: true, source: false }, Arc::clone(&world.clock));
     if let Some(interval) = interval {
         return follow(world, &named.replica, &options, &settings, interval);
     }

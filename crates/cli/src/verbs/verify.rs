@@ -108,7 +108,7 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     }
     let named = named_or_only(world, parsed)?;
     let level = log::level(world.env.get("LOG_LEVEL").unwrap_or_default());
-    log::install(log::Settings { level, json: false, stderr: true }, Arc::clone(&world.clock));
+    log::install(log::Settings { level, json: false, stderr: true, source: false }, Arc::clone(&world.clock));
     let store = open(world, &named.replica)?;
     let settings = named.database.as_ref().map_or_else(EngineSettings::default, |it| it.settings.clone());
     let options = inspect::Options {
