@@ -220,11 +220,20 @@ pub(crate) fn keep_trouble(what: &str, error: &KeepError) -> Trouble {
             (Exit::NOT_SYNCED, _) => trouble.hint(
                 "they are in the local database: start it again while that is there, and they go up",
             ),
+            _ if is_held(error) => trouble.hint(
+                "another process holds the database: let it end its transaction, or put the database into WAL mode there \
+                 (`PRAGMA journal_mode=WAL`), and try again",
+            ),
             (_, KeepErrorKind::Retry) => trouble.hint("try again"),
             (_, KeepErrorKind::Bug) => trouble.hint("please report this"),
             _ => trouble,
         },
     }
+}
+
+/// Whether somebody else's lock is in the way; these are SQLite's own words for its codes 5 and 6.
+fn is_held(error: &KeepError) -> bool {
+    matches!(error, KeepError::Sqlite { .. }) && error.to_string().contains(" is locked")
 }
 
 pub(crate) fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Trouble> {

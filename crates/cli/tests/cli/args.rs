@@ -137,6 +137,36 @@ fn what_a_command_cannot_do_without_is_asked_for() {
 }
 
 #[test]
+fn r39_no_flag_that_is_a_duration_can_be_0_or_off() {
+    let dir = Dir::new();
+    let replicate: &[&str] = &["replicate", "-exec", "true", "x.db", "file:///r"];
+    for (flag, args, code) in [
+        ("-follow-interval", &["restore", "-f", "-o", "x", "file:///r"] as &[&str], 2),
+        ("-hand-over", replicate, 1),
+        ("-ready-timeout", replicate, 1),
+        ("-timeout", &["info"], 1),
+        ("-timeout", &["list"], 1),
+        ("-timeout", &["sync", "x.db"], 1),
+        ("-timeout", &["start", "x.db"], 1),
+        ("-timeout", &["stop", "x.db"], 1),
+        ("-timeout", &["register", "-replica", "file:///r", "x.db"], 1),
+        ("-timeout", &["unregister", "x.db"], 1),
+    ] {
+        for word in ["0", "off"] {
+            let (verb, rest) = args.split_first().expect("a verb");
+            let seen = dir.litekeep([&[*verb, flag, word], rest].concat()).exits(code);
+            let line = seen.err();
+            assert!(
+                line.starts_with(&format!("Error: {flag}: `{word}`: ")) && line.contains("; "),
+                "{}",
+                seen.all()
+            );
+        }
+    }
+    assert_eq!(dir.files("."), Vec::<String>::new());
+}
+
+#[test]
 fn replicas_of_other_kinds_are_refused_by_name() {
     let dir = Dir::new();
     for url in ["gs://b/p", "abs://b/p", "sftp://h/p", "nats://h/p", "webdav://h/p", "gopher://h"] {

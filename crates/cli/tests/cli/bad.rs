@@ -293,3 +293,26 @@ fn a_database_that_is_not_in_wal_mode_is_named_and_changed_to_it_as_litestream_d
     assert_eq!(mode, "wal");
     assert!(!replicate().out().contains("WAL mode"));
 }
+
+/// Nothing in this process may open the file meanwhile: to close it would take the lock with it.
+#[test]
+fn a_database_whose_rollback_journal_is_in_use_is_one_error_and_is_changed_once_it_is_free() {
+    let scene = Scene::new();
+    scene.instead(make_database);
+    scene.configure();
+    let holder = rusqlite::Connection::open(scene.dir.path("a.db")).expect("opened");
+    holder.execute_batch("BEGIN EXCLUSIVE").expect("begun");
+    let command = scene.dir.litekeep(["replicate", "-config", "l.yml"]);
+    let command = command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+    let mut daemon = command.starts();
+    daemon.until("level=WARN msg=\"the database is not in WAL mode").until("level=ERROR");
+    let line = daemon.seen().lines().last().unwrap_or_default().to_owned();
+    assert!(line.contains("a.db") && line.contains("database is locked"), "{line}");
+    let mode: String = holder.query_row("PRAGMA journal_mode", [], |row| row.get(0)).expect("read");
+    assert_eq!((mode.as_str(), scene.server.keys()), ("delete", Vec::new()));
+    holder.execute_batch("ROLLBACK").expect("ended");
+    daemon.until("msg=\"initialized db\"").signal(Signal::TERM);
+    let seen = daemon.ends(0);
+    assert_eq!(seen.out().matches("level=ERROR").count(), 1, "{}", seen.all());
+    assert_eq!(seen.err(), "");
+}

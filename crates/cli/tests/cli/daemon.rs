@@ -165,6 +165,26 @@ fn a_database_is_stopped_and_started_without_the_others() {
 }
 
 #[test]
+fn r39_a_requests_timeout_of_0_is_the_default_which_is_told_and_off_is_none() {
+    let (dir, mut running) = daemon("");
+    let path = dir.path("a.db").display().to_string();
+    let body = |timeout: &str| format!("{{\"path\": \"{path}\", \"wait\": true, \"timeout\": {timeout}}}");
+    for (verb, status) in [("/sync", "no_change"), ("/stop", "stopped"), ("/start", "started")] {
+        for timeout in ["\"off\"", "-1", "\"0\"", "1.5"] {
+            assert_eq!(post(&dir, verb, &body(timeout)).0, 400, "{verb}: {timeout}");
+        }
+        if verb == "/sync" {
+            ask(&dir, &["sync", "-wait", "a.db"]);
+        }
+        let (code, answer) = post(&dir, verb, &body("0"));
+        assert_eq!((code, answer["status"].as_str()), (200, Some(status)), "{answer}");
+        running
+            .until("msg=\"a request's timeout of 0 is taken as the default, as in Litestream\" timeout=30");
+    }
+    end(running);
+}
+
+#[test]
 fn a_database_comes_and_goes_while_the_daemon_runs() {
     let (dir, running) = daemon("");
     make_database(&dir.path("b.db"));
