@@ -9,6 +9,7 @@
 //! what happened. It never asks a store itself.
 
 use super::door::{Door, Doorkeeper};
+use super::lookout::Lookout;
 use super::ready;
 use super::replicate::{keep_trouble, replicating_to, synced, thread};
 use super::watch::{self, Seen};
@@ -123,6 +124,9 @@ enum Survey {
 struct House {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    /// It starts and stops none of the databases, and so hears of no end.
+    fleet: Arc<Fleet>,
+    lookout: Lookout,
     members: Vec<Member>,
     command: Command,
     child: Option<Running>,
@@ -154,7 +158,11 @@ pub(super) fn run(world: &World, config: &Config, command: Command) -> Result<Ex
     let signal = tell.clone();
     signals::listen(move |number| drop(signal.send(Event::Signal(number))))
         .map_err(|error| Trouble::new("can't listen for signals").because(&error))?;
+    let fleet = Fleet::new(Arc::new(world.clone()), |_| {});
+    let (databases, lookout) = Lookout::begin(config, &fleet)?;
     let mut house = House {
+        fleet,
+        lookout,
         clock: Arc::clone(&world.clock),
         random: Arc::clone(&world.random),
         members: Vec::new(),
@@ -176,10 +184,12 @@ pub(super) fn run(world: &World, config: &Config, command: Command) -> Result<Ex
         exit: Exit::OK,
         trouble: None,
     };
-    // It starts and stops none of them, and so hears of no end.
-    let fleet = Fleet::new(Arc::new(world.clone()), |_| {});
-    let begun = config.databases.iter().try_for_each(|database| house.keep(world, &fleet, database.clone()));
-    let _beside = begun.is_ok().then(|| daemon::beside(config, &fleet));
+    let begun = databases.into_iter().try_for_each(|database| {
+        // The command makes it, then.
+        let fresh = !database.path.exists();
+        house.keep(database, fresh)
+    });
+    let _beside = begun.is_ok().then(|| daemon::beside(config, &house.fleet));
     if let Err(trouble) = begun {
         house.blame(trouble);
         house.end(None);
@@ -195,12 +205,13 @@ impl Member {
 }
 
 impl House {
-    fn keep(&mut self, world: &World, fleet: &Fleet, database: Database) -> Result<(), Trouble> {
-        let guest = fleet.guest(database.clone())?;
+    /// Keeps a database; a fresh one is the command's own.
+    fn keep(&mut self, database: Database, fresh: bool) -> Result<(), Trouble> {
+        let guest = self.fleet.guest(database.clone())?;
         let store = Arc::clone(&guest.store);
         let env = Env {
-            clock: Arc::clone(&world.clock),
-            random: Arc::clone(&world.random),
+            clock: Arc::clone(&self.clock),
+            random: Arc::clone(&self.random),
             files: Arc::new(RealFiles),
             vfs: None,
             store: Arc::clone(&store),
@@ -212,8 +223,7 @@ impl House {
             replication: Settings { open_when_confirmed: true, ..database.settings.clone() },
             times: Times { tenure, hand_over: self.command.hand_over, horizon: limits::REUSE_HORIZON },
             look_every: LOOK_EVERY,
-            // The command makes it, then.
-            fresh: !database.path.exists(),
+            fresh,
             single_writer: self.command.single_writer,
             ..NodeSettings::default()
         };
@@ -301,7 +311,7 @@ impl House {
                     self.well();
                 }
                 self.find_unowned(now);
-                Ok(())
+                self.keep_what_was_made(now)
             }
             Stage::Watching(since) if now - since >= self.patience => {
                 self.take_back("the other instance did not become well in time");
@@ -423,6 +433,11 @@ impl House {
         }
     }
 
+    fn keep_what_was_made(&mut self, now: Duration) -> Result<(), Trouble> {
+        let made = self.lookout.look(now, &self.fleet)?;
+        made.into_iter().try_for_each(|database| self.keep(database, true))
+    }
+
     fn begin_watch(&mut self) {
         self.patience = self.command.ready_timeout + self.by_chance(self.command.ready_timeout / 4);
         self.pause = self.by_chance(2 * LOOK);
@@ -542,6 +557,7 @@ impl House {
             }
             Err(error) => self.blame(Trouble::new("can't tell how the command ended").because(&error)),
         }
+        self.keep_what_was_made(Duration::MAX).unwrap_or_else(|trouble| self.blame(trouble));
         self.stage = Stage::Ending;
         self.stop_nodes();
     }

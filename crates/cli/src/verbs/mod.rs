@@ -9,6 +9,7 @@ mod exec;
 pub(crate) mod follow;
 mod input;
 mod interrupt;
+mod lookout;
 pub(crate) mod ltx;
 pub(crate) mod papers;
 mod ready;

@@ -102,10 +102,6 @@ fn plan(world: &World, parsed: &Parsed) -> Result<(Config, Option<Vec<String>>),
             })
         })
         .transpose()?;
-    if command.is_some() && !config.directories.is_empty() {
-        return Err(Trouble::new("a `dir` can't be replicated beside a command (-exec) yet")
-            .hint("list each database by its `path`"));
-    }
     let may_come = config.socket.enabled && command.is_none();
     if config.databases.is_empty() && config.directories.is_empty() && !may_come {
         return Err(Trouble::new("there is no database to replicate").hint("list them under `dbs:`"));

@@ -698,7 +698,7 @@ fn a_directory_that_cannot_be_used_is_told_before_anything_starts() {
     }
     dir.write("l.yml", "dbs:\n  - dir: d\n    pattern: '*.db'\n    replica:\n      path: r\n");
     let exec = ["replicate", "-config", "l.yml", "-exec", "true"];
-    dir.litekeep(exec).exits(1).err_has("a `dir` can't be replicated beside a command");
+    dir.litekeep(exec).exits(1).err_has("there is no database like *.db in");
     make_in_directory(&dir, "a.db");
     dir.litekeep(["replicate", "-once", "-config", "l.yml"]).exits(0);
     assert_eq!(restored(&dir, "r/a.db"), [1]);
