@@ -158,6 +158,11 @@ impl Folder {
         })
     }
 
+    /// Whether a path lies in it.
+    pub(crate) fn holds(&self, path: &Path) -> bool {
+        path.starts_with(&self.directory.path)
+    }
+
     /// Why it is of no use unless it is watched.
     pub(crate) fn holds_none(&self) -> Trouble {
         let (shown, pattern) = (self.directory.path.display(), &self.directory.pattern);

@@ -10,6 +10,7 @@
 
 use super::door::{Door, Doorkeeper};
 use super::lookout::Lookout;
+use super::member::Member;
 use super::ready;
 use super::replicate::{keep_trouble, replicating_to, synced, thread};
 use super::watch::{self, Seen};
@@ -24,14 +25,13 @@ use litekeep::error::KeepError;
 use litekeep::files::RealFiles;
 use litekeep::jobs::Threads;
 use litekeep::node::{Left, Node, NodeSettings, Role};
-use litekeep::replicator::{Env, Health};
+use litekeep::replicator::Env;
 use litekeep::settings::Settings;
 use litekeep_core::decisions::Decisions;
 use litekeep_core::env::{Clock, Random};
 use litekeep_core::limits;
 use litekeep_core::ownership::Times;
 use litekeep_formats::Epoch;
-use litekeep_store::Store;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -72,18 +72,6 @@ pub(super) enum Event {
     Seen(Stage, Seen),
     /// Whether the databases that are not there are for the command to make.
     Surveyed(Result<(), Trouble>),
-}
-
-/// One database.
-struct Member {
-    node: Arc<Node>,
-    store: Arc<dyn Store>,
-    database: Database,
-    /// The last epoch that was owned.
-    epoch: Option<Epoch>,
-    /// Since when it is there and nevertheless not owned, while the command runs.
-    unowned: Option<Duration>,
-    ended: bool,
 }
 
 /// What the command does.
@@ -197,13 +185,6 @@ pub(super) fn run(world: &World, config: &Config, command: Command) -> Result<Ex
     house.live()
 }
 
-impl Member {
-    /// A database that is not there yet is for the command to make.
-    fn is_absent(&self) -> bool {
-        self.node.status().replication.is_some_and(|status| status.health == Health::Waiting)
-    }
-}
-
 impl House {
     /// Keeps a database; a fresh one is the command's own.
     fn keep(&mut self, database: Database, fresh: bool) -> Result<(), Trouble> {
@@ -235,7 +216,8 @@ impl House {
         guest.entrust(Watched(Arc::downgrade(&node)));
         replicating_to(&database);
         let (ended, tell) = (node.when_ended(), self.tell.clone());
-        self.members.push(Member { node, store, database, epoch: None, unowned: None, ended: false });
+        let may_go = self.lookout.watches(&database.path);
+        self.members.push(Member { node, store, database, may_go, epoch: None, unowned: None, ended: false });
         thread("ended", move || drop(tell.send(Event::Ended(index, ended()))))
     }
 
@@ -527,10 +509,7 @@ impl House {
     }
 
     fn stop_nodes(&self) {
-        for member in &self.members {
-            let limit = member.database.shutdown_timeout;
-            member.node.begin_stop(if limit.is_zero() { super::replicate::ONE_TRY } else { limit });
-        }
+        self.members.iter().for_each(Member::begin_stop);
     }
 
     fn pass_on(&mut self, signal: i32) {
@@ -571,6 +550,9 @@ impl House {
         match why {
             None => {
                 synced(&member.database, member.node.status().txid);
+            }
+            Some(_) if ending && member.is_gone() => {
+                tracing::info!(db = %path, "replication ended, the database is gone");
             }
             Some(error) => {
                 let what = if ending {

@@ -5,6 +5,7 @@ use crate::config::{Config, Database};
 use crate::daemon::fleet::Fleet;
 use crate::daemon::folder::{Dismissed, Folder};
 use crate::trouble::Trouble;
+use std::path::Path;
 use std::time::Duration;
 
 /// Between two looks.
@@ -35,6 +36,11 @@ impl Lookout {
             watched.extend(folder.is_watched().then_some(folder));
         }
         Ok((databases, Self { watched, next: Duration::ZERO }))
+    }
+
+    /// Whether a database lies in a directory that is watched.
+    pub(super) fn watches(&self, database: &Path) -> bool {
+        self.watched.iter().any(|folder| folder.holds(database))
     }
 
     /// What has come since, if it is time to look.

@@ -11,6 +11,7 @@ mod input;
 mod interrupt;
 mod lookout;
 pub(crate) mod ltx;
+mod member;
 pub(crate) mod papers;
 mod ready;
 pub(crate) mod replicate;

@@ -100,8 +100,14 @@ fn what_a_command_makes_in_a_watched_directory_is_replicated_and_r54_synced_when
     running.until("application is there");
     make_database(&dir.path("d/b.db"));
     let owned = format!("msg=\"initialized db\" path={}", dir.path("d/b.db").display());
-    running.until(&owned).signal(Signal::TERM);
-    running.ends(0);
+    make_database(&dir.path("d/c.db"));
+    running.until(&owned).until(&owned.replace("b.db", "c.db"));
+    // One that the command removes is no failure.
+    for end in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(dir.path(&format!("d/c.db{end}")));
+    }
+    running.until("the database file was replaced or removed").signal(Signal::TERM);
+    running.ends(0).out_has("replication ended, the database is gone");
     assert_eq!(daemon::restored(&dir, "r/a.db"), [1, 2]);
     assert_eq!(daemon::restored(&dir, "r/b.db"), [1]);
 }
