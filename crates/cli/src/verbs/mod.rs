@@ -149,7 +149,7 @@ pub(crate) fn named_or_only(world: &World, parsed: &Parsed) -> Result<Named, Tro
         (Some(database), 0) => Ok(Named { replica: database.replica.clone(), database: Some(database) }),
         (None, _) => Err(Trouble::new("the configuration lists no database")
             .hint("list it under `dbs:`, or name a replica such as s3://BUCKET/PATH")),
-        (Some(_), others) => Err(Trouble::new("which database?")
+        (Some(_), others) => Err(Trouble::new("no database is named")
             .cause(format!("the configuration lists {} databases", others + 1))
             .hint("name one that `litekeep databases` lists, or a replica URL")),
     }

@@ -131,7 +131,10 @@ fn what_a_command_cannot_do_without_is_asked_for() {
         (&["generations"], "database path or a replica URL"),
         (&["snapshots", "-replica", "s3", "file:///r"], "-replica can't be given together"),
     ] {
-        dir.litekeep(args).exits(1).err_has("Error: ").err_has(part).silent_out();
+        let seen = dir.litekeep(args).exits(1).err_has(part).silent_out();
+        let line = seen.err();
+        assert!(line.starts_with("Error: ") && line.lines().count() == 1, "not one line{}", seen.all());
+        assert!(line.contains("; "), "it does not say what to do{}", seen.all());
     }
     assert_eq!(dir.files("."), Vec::<String>::new(), "an argument error leaves nothing behind");
 }
