@@ -319,9 +319,10 @@ fn a_database_whose_rollback_journal_is_in_use_is_one_error_and_is_changed_once_
 
 #[test]
 fn a_status_says_why_it_cannot_tell() {
-    let rows: [(fn(&mut Scene), &str); 2] =
-        [(|it| it.mode("a.db", 0), "Permission denied"), (a_directory, "it is no file")];
-    for (spoil, why) in rows {
+    type Spoil = fn(&mut Scene);
+    for (spoil, why) in
+        [((|it| it.mode("a.db", 0)) as Spoil, "Permission denied"), (a_directory, "it is no file")]
+    {
         let seen = spoilt(spoil).run(STATUS, 0).out_has("a.db  error  ");
         let line = seen.err();
         assert!(line.starts_with("Warning: can't look at ") && line.lines().count() == 1, "{}", seen.all());
