@@ -452,7 +452,14 @@ fn changed(status: &str, path: &Path, txid: Option<Txid>) -> Response {
     json(200, &Changed { status: status.to_owned(), path, txid: number(txid) })
 }
 
+/// 0 is the default, as in Litestream, whose requests can't tell it from nothing; here it is told.
 fn seconds(timeout: Option<u64>) -> Duration {
+    if timeout == Some(0) {
+        tracing::info!(
+            timeout = TIMEOUT,
+            "a request's timeout of 0 is taken as the default, as in Litestream"
+        );
+    }
     Duration::from_secs(timeout.filter(|seconds| *seconds > 0).unwrap_or(TIMEOUT).min(LONGEST))
 }
 
@@ -479,7 +486,7 @@ pub(crate) fn ask<A: for<'de> Deserialize<'de>>(
                 trouble.hint("run this as the user that runs litekeep, or set `socket: permissions`")
             }
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => trouble.hint("give it more time by -timeout"),
-            _ => trouble,
+            _ => trouble.hint("-socket names the socket of the `litekeep replicate` that is meant"),
         }
     };
     let body = serde_json::to_vec(body)
@@ -495,7 +502,9 @@ pub(crate) fn ask<A: for<'de> Deserialize<'de>>(
         Ok(Failed { error, details: Some(details) }) => {
             Trouble::new(format!("{verb} failed: {error}")).cause(details)
         }
-        Ok(Failed { error, details: None }) => Trouble::new(format!("{verb} failed: {error}")),
+        Ok(Failed { error, details: None }) => {
+            Trouble::new(format!("{verb} failed: {error}")).hint("`litekeep list` shows what the daemon has")
+        }
         Err(_) => Trouble::new(format!("{verb} failed: {}", String::from_utf8_lossy(&answer).trim())),
     })
 }

@@ -28,6 +28,8 @@ use std::time::Duration;
 /// The replica cannot be reached or read.
 pub(crate) const UNREACHABLE: Exit = Exit(engine::exit::UNREACHABLE);
 
+const USAGE: &str = "`litekeep restore -h` lists the flags";
+
 /// How many downloads at a time may be asked for.
 const MAX_PARALLELISM: usize = 64;
 
@@ -40,7 +42,8 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
         (Some(path), _) => world.path(path),
         (None, Some(database)) => database.path.clone(),
         (None, None) => {
-            return Err(Trouble::new("a replica URL needs -o: where shall the database go?"));
+            return Err(Trouble::new("a replica URL needs -o, the place where the database is to go")
+                .hint("litekeep restore -o /path/to/db s3://BUCKET/PATH"));
         }
     };
     if options.output.is_dir() {
@@ -56,7 +59,7 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     let meta = settings.meta_path.clone();
     options.state_dir = Some(local::directory(&options.output, meta.as_deref()));
     let level = log::level(world.env.get("LOG_LEVEL").unwrap_or_default());
-    log::install(log::Settings { level, json: false, stderr: true }, Arc::clone(&world.clock));
+    log::install(log::Settings { level, json: false, stderr: true, source: false }, Arc::clone(&world.clock));
     if let Some(interval) = interval {
         return follow(world, &named.replica, &options, &settings, interval);
     }
@@ -85,7 +88,8 @@ fn follow(
     match perform(world, replica, options)? {
         Outcome::Restored(restored) if restored.chain.is_none() => {
             Err(Trouble::new(format!("{location} is a v0.3 backup: there is nothing to follow"))
-                .cause(format!("{path} was restored")))
+                .cause(format!("{path} was restored"))
+                .hint("leave -f away"))
         }
         Outcome::Restored(_) => follow::run(world, replica, options, settings, interval),
         Outcome::Skipped(Skipped::DatabaseExists(_)) => {
@@ -123,11 +127,9 @@ pub(crate) fn perform(world: &World, replica: &Settings, options: &Options) -> R
 
 /// An error of the engine, for people.
 pub(super) fn trouble(error: &RestoreError) -> Trouble {
-    let text = error.to_string();
-    let trouble = Trouble::new(&*text).because(error).exit(Exit(error.exit_code()));
+    let trouble = Trouble::new(error.to_string()).because(error).exit(Exit(error.exit_code()));
     match error {
-        // The store has said what to check, and knows it better.
-        RestoreError::Unreachable(_) if text.contains("(check ") || text.contains("clock is off") => trouble,
+        RestoreError::Unreachable(error) => trouble.about_store(error.kind()),
         _ => trouble.hint(error.hint()),
     }
 }
@@ -369,7 +371,7 @@ fn tell_plan(parsed: &Parsed, options: &Options, planned: &Planned) -> Result<()
 fn options(parsed: &Parsed) -> Result<Options, Trouble> {
     let wrong = |flag: &flags::Flag, why: &str| {
         let text = parsed.given(flag).unwrap_or_default();
-        Trouble::new(format!("-{}: `{text}` is not {why}", flag.name))
+        Trouble::new(format!("-{}: `{text}` is not {why}", flag.name)).hint(USAGE)
     };
     let txid = match parsed.given(&flags::TXID) {
         Some(text) => Some(
@@ -378,7 +380,9 @@ fn options(parsed: &Parsed) -> Result<Options, Trouble> {
         None => None,
     };
     let target = match (txid, timestamp(parsed, &flags::TIMESTAMP)?) {
-        (Some(_), Some(_)) => return Err(Trouble::new("-txid and -timestamp can't both be given")),
+        (Some(_), Some(_)) => {
+            return Err(Trouble::new("-txid and -timestamp can't both be given").hint("give one of them"));
+        }
         (Some(txid), None) => Target::Txid(txid),
         (None, Some(time)) => Target::Timestamp(time),
         (None, None) => Target::Latest,
@@ -391,9 +395,8 @@ fn options(parsed: &Parsed) -> Result<Options, Trouble> {
         return Err(wrong(&flags::GENERATION, "a generation of 16 hex digits"));
     }
     if generation.is_some() && txid.is_some() {
-        return Err(Trouble::new(
-            "-txid names a state of an LTX chain, -generation a v0.3 backup: give one of them",
-        ));
+        return Err(Trouble::new("-txid names a state of an LTX chain, -generation one of a v0.3 backup")
+            .hint("give one of them"));
     }
     let v3_index = v3_index(parsed)?;
     let parallelism = parsed.text(&flags::PARALLELISM).and_then(|text| text.parse().ok());
@@ -426,13 +429,17 @@ fn v3_index(parsed: &Parsed) -> Result<Option<u32>, Trouble> {
     if parsed.given(&flags::GENERATION).is_none() {
         return Err(Trouble::new(
             "-index needs -generation: it names a WAL of one generation of a v0.3 backup",
-        ));
+        )
+        .hint("`litekeep wal` lists both"));
     }
     if parsed.given(&flags::TIMESTAMP).is_some() {
-        return Err(Trouble::new("-index and -timestamp can't both be given"));
+        return Err(Trouble::new("-index and -timestamp can't both be given").hint("give one of them"));
     }
     let hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let index = u32::from_str_radix(text, 16).ok().filter(|_| hex);
-    let wrong = || Trouble::new(format!("-index: `{text}` is not the number of a WAL, up to 8 hex digits"));
+    let wrong = || {
+        Trouble::new(format!("-index: `{text}` is not the number of a WAL, up to 8 hex digits"))
+            .hint("`litekeep wal` lists them")
+    };
     index.map(Some).ok_or_else(wrong)
 }

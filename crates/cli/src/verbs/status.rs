@@ -11,7 +11,10 @@ use crate::trouble::{Exit, Trouble};
 use crate::world::World;
 use litekeep::files::{Files, RealFiles, with_suffix};
 use litekeep::{local, noted};
+use rustix::fs::Access;
 use serde::Serialize;
+use std::io;
+use std::path::Path;
 
 /// The first four are Litestream's, which has the size of the WAL as text.
 #[derive(Default, Serialize)]
@@ -74,10 +77,12 @@ fn look(database: &Database) -> Row {
         wal_bytes: wal.unwrap_or(0),
         ..Row::default()
     };
-    let wal = RealFiles.len(&with_suffix(&database.path, "-wal"));
-    match (RealFiles.id(&database.path), local::peek(&RealFiles, &directory), wal) {
-        (Ok(None), _, _) => row("no database", None, None),
-        (Ok(Some(_)), Ok(Some(state)), Ok(wal)) => {
+    let wal = RealFiles.len(&with_suffix(&database.path, "-wal")).map_err(|error| error.to_string());
+    let file = usable(&database.path).map_err(|error| error.to_string());
+    let state = local::peek(&RealFiles, &directory).map_err(|error| error.to_string());
+    match (file, state, wal) {
+        (Ok(false), _, _) => row("no database", None, None),
+        (Ok(true), Ok(Some(state)), Ok(wal)) => {
             let verdict = verdict::read(&directory, &state.replica);
             let good = verdict.as_ref().and_then(|verdict| verdict.good);
             Row {
@@ -88,7 +93,25 @@ fn look(database: &Database) -> Row {
                 ..row("ok", Some(state.txid.to_string()), Some(wal.unwrap_or(0)))
             }
         }
-        (Ok(Some(_)), Ok(None), Ok(wal)) => row("not initialized", None, Some(wal.unwrap_or(0))),
-        _ => row("error", None, None),
+        (Ok(true), Ok(None), Ok(wal)) => row("not initialized", None, Some(wal.unwrap_or(0))),
+        (Err(why), _, _) | (_, Err(why), _) | (_, _, Err(why)) => {
+            let trouble = Trouble::new(format!("can't look at {}", database.path.display())).cause(why);
+            let trouble = trouble.hint("check the path, and run this as the user of the application");
+            output::talk(&format!("Warning: {trouble}"));
+            row("error", None, None)
+        }
+    }
+}
+
+/// Whether it is there, and if so, a file that this user may read and write; nothing is opened.
+fn usable(database: &Path) -> io::Result<bool> {
+    match std::fs::metadata(database) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+        Ok(metadata) if !metadata.is_file() => Err(io::Error::other("it is no file")),
+        Ok(_) => {
+            rustix::fs::access(database, Access::READ_OK | Access::WRITE_OK)?;
+            Ok(true)
+        }
     }
 }

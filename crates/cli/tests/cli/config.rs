@@ -15,7 +15,10 @@ fn the_configuration_is_found_by_flag_and_by_environment() {
     ] {
         assert_eq!(run.exits(0).out(), "path        replica\n/data/a.db  file\n");
     }
-    dir.litekeep(["databases", "-config", "none.yml"]).exits(1).err_has("none.yml").err_has("Hint: ");
+    dir.litekeep(["databases", "-config", "none.yml"])
+        .exits(1)
+        .err_has("none.yml")
+        .err_has("; name it by -config");
 }
 
 #[test]
@@ -63,10 +66,10 @@ fn a_file_that_cannot_be_read_is_named_with_what_to_do() {
     dir.write("twice.yml", "exec: a\nexec: hush\n");
     dir.write("long.yml", "#".repeat((1 << 20) + 1));
     for (name, parts) in [
-        ("none.yml", ["can't read the configuration file", "Hint: name it by -config"]),
-        ("folder", ["can't read the configuration file", "Hint: name the file in it"]),
-        ("latin.yml", ["can't read the configuration file", "Hint: save it as UTF-8"]),
-        ("long.yml", ["can't read the configuration file", "longer than 1048576 bytes"]),
+        ("none.yml", ["can't read the configuration file", "; name it by -config"]),
+        ("folder", ["can't read the configuration file", "; name the file in it"]),
+        ("latin.yml", ["can't read the configuration file", "; save it as UTF-8"]),
+        ("long.yml", ["can't read the configuration file", "longer than 1048576 bytes; "]),
         ("tab.yml", ["tab.yml:2:2: a tab", "indent with spaces"]),
         ("twice.yml", ["twice.yml:2:1: exec stands here a second time", "keep one"]),
     ] {

@@ -165,6 +165,26 @@ fn a_database_is_stopped_and_started_without_the_others() {
 }
 
 #[test]
+fn r39_a_requests_timeout_of_0_is_the_default_which_is_told_and_off_is_none() {
+    let (dir, mut running) = daemon("");
+    let path = dir.path("a.db").display().to_string();
+    let body = |timeout: &str| format!("{{\"path\": \"{path}\", \"wait\": true, \"timeout\": {timeout}}}");
+    for (verb, status) in [("/sync", "no_change"), ("/stop", "stopped"), ("/start", "started")] {
+        for timeout in ["\"off\"", "-1", "\"0\"", "1.5"] {
+            assert_eq!(post(&dir, verb, &body(timeout)).0, 400, "{verb}: {timeout}");
+        }
+        if verb == "/sync" {
+            ask(&dir, &["sync", "-wait", "a.db"]);
+        }
+        let (code, answer) = post(&dir, verb, &body("0"));
+        assert_eq!((code, answer["status"].as_str()), (200, Some(status)), "{answer}");
+        running
+            .until("msg=\"a request's timeout of 0 is taken as the default, as in Litestream\" timeout=30");
+    }
+    end(running);
+}
+
+#[test]
 fn a_database_comes_and_goes_while_the_daemon_runs() {
     let (dir, running) = daemon("");
     make_database(&dir.path("b.db"));
@@ -678,7 +698,7 @@ fn a_directory_that_cannot_be_used_is_told_before_anything_starts() {
     }
     dir.write("l.yml", "dbs:\n  - dir: d\n    pattern: '*.db'\n    replica:\n      path: r\n");
     let exec = ["replicate", "-config", "l.yml", "-exec", "true"];
-    dir.litekeep(exec).exits(1).err_has("a `dir` can't be replicated beside a command");
+    dir.litekeep(exec).exits(1).err_has("there is no database like *.db in");
     make_in_directory(&dir, "a.db");
     dir.litekeep(["replicate", "-once", "-config", "l.yml"]).exits(0);
     assert_eq!(restored(&dir, "r/a.db"), [1]);

@@ -71,8 +71,6 @@ pub(super) const DIFFERENCES: &[Difference] = &[
     ours("again", "code 3", COMMAND),
     theirs("", "log ERROR failed to run", ERRORS),
     ours("", "text err: Error: ", ERRORS),
-    ours("", "text err: Cause: ", ERRORS),
-    ours("", "text err: Hint: ", ERRORS),
     theirs("", "log lines on out, slog", RESTORE_LOG),
     theirs("", "log lines on err, Go's own", RESTORE_LOG),
     ours("", "log lines on err, slog", RESTORE_LOG),
