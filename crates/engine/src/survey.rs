@@ -40,7 +40,7 @@ pub(crate) fn survey(store: &dyn Store) -> Result<Survey, KeepError> {
 }
 
 /// Whether the newest state cannot be restored from what is listed.
-fn has_hole(store: &dyn Store, catalog: &Catalog) -> Result<bool, StoreError> {
+pub(crate) fn has_hole(store: &dyn Store, catalog: &Catalog) -> Result<bool, StoreError> {
     let Some(newest) = catalog.newest() else { return Ok(false) };
     if plan_latest(catalog).is_err() {
         return Ok(true);

@@ -3,6 +3,7 @@
 //! stdout carries what was asked for (`-json`, `-dry-run`), stderr everything else.
 
 use super::{follow, named, open, timestamp};
+use crate::daemon::verdict;
 use crate::flags::{self, Parsed};
 use crate::log;
 use crate::output;
@@ -17,7 +18,7 @@ use litekeep::restore::{
     RestoreError, Restored, Skipped, Source,
 };
 use litekeep_core::restore::Target;
-use litekeep_formats::{Txid, TxidRange};
+use litekeep_formats::{TimestampMs, Txid, TxidRange};
 use litekeep_store::location::Settings;
 use litekeep_store::{Key, V3Generation};
 use serde::Serialize;
@@ -116,7 +117,7 @@ pub(crate) fn perform(world: &World, replica: &Settings, options: &Options) -> R
     let outcome = result.map_err(|error| trouble(&error))?;
     if let Outcome::Restored(restored) = &outcome {
         summary(restored, &replica.location());
-        record(&env.store.location(), options, restored);
+        record(&env.store.location(), options, restored, world.clock.wall());
     }
     Ok(outcome)
 }
@@ -195,12 +196,20 @@ fn summary(restored: &Restored, replica: &str) {
 
 /// Leaves word for the replicator, so that it goes on with the same chain and uploads nothing that is there. Without
 /// it the next start compares content, which is slower and no less right: so trouble here is a warning.
-fn record(replica: &str, options: &Options, restored: &Restored) {
+fn record(replica: &str, options: &Options, restored: &Restored, now: TimestampMs) {
     let (Some(dir), Some(sums)) = (&options.state_dir, &restored.sums) else { return };
     let result = note_state(replica, dir, restored);
     let _ = RealFiles.remove(sums);
     if let Err(error) = result {
         tracing::warn!(%error, "the restored state could not be recorded; the next start will compare content");
+        return;
+    }
+    // An earlier state says nothing of the newest.
+    let vouched = options.target == Target::Latest && restored.integrity != Integrity::Unchecked;
+    if let Some(txid) = restored.txid().filter(|_| vouched)
+        && let Err(error) = verdict::restored(dir, replica, txid, now)
+    {
+        tracing::warn!(%error, "the restore could not be noted as the last one that was verified");
     }
 }
 
