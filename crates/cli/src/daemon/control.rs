@@ -3,16 +3,16 @@
 //! Who may open the socket may stop backups and read any file that litekeep can read: its mode is its only protection, and
 //! it has that mode from its first moment on.
 
-use super::fleet::{Done, Fleet, Member, Refused, SyncFailed, View};
+use super::fleet::{Done, Fleet, Member, Refused, SyncFailed};
 use super::http::{self, Request, Response};
+use super::phase::Phase;
 use crate::config::{Database, Socket};
 use crate::text::time;
 use crate::trouble::Trouble;
 use crate::verbs;
 use litekeep::error::KeepError;
 use litekeep::files::{FileId, Files as _, RealFiles};
-use litekeep::replicator::{Act, Health};
-use litekeep_core::env::Clock;
+use litekeep::replicator::Health;
 use litekeep_formats::{TimestampMs, Txid};
 use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
@@ -211,98 +211,8 @@ struct Phases {
     databases: Vec<Phase>,
 }
 
-/// One database of `/debug/sync-status`: Litestream's fields, which leave out what is empty or 0 as there. Its three about
-/// those who wait for its executor are never there: nobody waits for one here.
-#[derive(Debug, Default, PartialEq, Serialize)]
-struct Phase {
-    path: String,
-    /// Something that was taken is on its way to the replica.
-    active: bool,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    operation: &'static str,
-    /// The engine's word for how it is doing; Litestream's are the steps of its own code.
-    phase: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    started_at: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    updated_at: Option<String>,
-    /// Of the operation; while active, for how long the oldest change has waited.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    elapsed_seconds: Option<f64>,
-    #[serde(skip_serializing_if = "is_zero")]
-    txid: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    wal_size: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    last_synced_wal_offset: u64,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    snapshotting: bool,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    checkpoint_mode: &'static str,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    reason: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    error: String,
-    /// Ours: the newest transaction that the replica has taken.
-    #[serde(skip_serializing_if = "is_zero")]
-    replica_txid: u64,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
-impl Phase {
-    /// How a database is doing, at this time on both clocks.
-    fn of(path: String, view: &View, clock: &dyn Clock) -> Self {
-        let (wall, boot) = (clock.wall(), clock.boot());
-        let status = &view.status;
-        let ago = |then: Duration| boot.saturating_sub(then);
-        let at = |then: Duration| {
-            let ago = i64::try_from(ago(then).as_millis()).unwrap_or(i64::MAX);
-            time::format(TimestampMs(wall.0.saturating_sub(ago)))
-        };
-        let active = view.running && status.built != status.durable;
-        let (operation, checkpoint_mode) = match status.last.map(|last| last.act) {
-            None => ("", ""),
-            // What is on its way is a sync's, whatever was done to the file since.
-            Some(Act::Checkpoint) if !active => ("checkpoint", "PASSIVE"),
-            Some(Act::Sync | Act::Checkpoint) => ("sync", ""),
-        };
-        let waits = status.behind_since.filter(|_| active);
-        let began = waits.or(status.last.map(|last| last.began));
-        let elapsed = match (waits, status.last) {
-            (Some(since), _) => Some(ago(since)),
-            (None, last) => last.map(|last| last.ended.saturating_sub(last.began)),
-        };
-        let error = status.failure.as_ref().or(status.trouble.as_ref());
-        Self {
-            path,
-            active,
-            operation,
-            phase: if view.running {
-                format!("{:?}", status.health).to_lowercase()
-            } else {
-                "stopped".to_owned()
-            },
-            started_at: began.map(at),
-            updated_at: status.last.map(|last| at(last.ended)),
-            elapsed_seconds: elapsed.map(|elapsed| elapsed.as_secs_f64()),
-            txid: number(status.built),
-            wal_size: status.wal_size,
-            last_synced_wal_offset: status.captured_to,
-            snapshotting: status.imaging,
-            checkpoint_mode,
-            reason: status.broken.map_or_else(String::new, |reason| reason.to_string()),
-            error: error.map_or_else(String::new, |error| error.to_string()),
-            replica_txid: number(status.durable),
-        }
-    }
-}
-
 /// A TXID as JSON has it: 0 for none.
-fn number(txid: Option<Txid>) -> u64 {
+pub(super) fn number(txid: Option<Txid>) -> u64 {
     txid.map_or(0, Txid::get)
 }
 

@@ -3,13 +3,14 @@
 //! stdout carries what was asked for (`-json`, `-dry-run`), stderr everything else.
 
 use super::{follow, named, open, timestamp};
+use crate::config::replica_type;
 use crate::daemon::verdict;
 use crate::flags::{self, Parsed};
 use crate::log;
 use crate::output;
 use crate::progress::Bar;
 use crate::text::{size, table, time};
-use crate::trouble::{Exit, Trouble};
+use crate::trouble::{Exit, Trouble, without_secrets};
 use crate::world::World;
 use litekeep::files::{Files, RealFiles};
 use litekeep::local;
@@ -225,6 +226,16 @@ fn rate(bytes: u64, elapsed: Duration) -> u64 {
     u64::try_from(u128::from(bytes) * 1_000_000 / micros).unwrap_or(u64::MAX)
 }
 
+/// The check that SQLite made, by Litestream's names.
+fn checked(asked: IntegrityCheck, integrity: Integrity) -> &'static str {
+    match (asked, integrity) {
+        (_, Integrity::Unchecked) => "none",
+        (IntegrityCheck::Quick, _) => "quick",
+        (IntegrityCheck::Full, _) | (_, Integrity::Checked) => "full",
+        (IntegrityCheck::Auto | IntegrityCheck::None, Integrity::Sealed) => "none",
+    }
+}
+
 fn verified(integrity: Integrity) -> &'static str {
     match integrity {
         Integrity::Sealed => "seal",
@@ -233,17 +244,23 @@ fn verified(integrity: Integrity) -> &'static str {
     }
 }
 
+/// Litestream's five, and ours behind them.
 #[derive(Serialize)]
 struct Report {
-    outcome: &'static str,
     db_path: String,
-    replica: String,
+    /// The replica's type.
+    replica: &'static str,
     txid: String,
-    timestamp: Option<String>,
     duration_ms: u64,
+    /// The check that SQLite made: `none`, `quick` or `full`.
+    integrity_check: &'static str,
+    outcome: &'static str,
+    location: String,
+    timestamp: Option<String>,
     bytes: u64,
     database_bytes: u64,
-    integrity_check: &'static str,
+    /// The pages give the checksum that the replica is sealed with.
+    sealed: bool,
 }
 
 impl Report {
@@ -251,13 +268,15 @@ impl Report {
         Self {
             outcome,
             db_path: options.output.display().to_string(),
-            replica: replica.location(),
+            replica: replica_type(replica),
             txid: String::new(),
-            timestamp: None,
             duration_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+            integrity_check: "none",
+            location: replica.location(),
+            timestamp: None,
             bytes: 0,
             database_bytes: 0,
-            integrity_check: "none",
+            sealed: false,
         }
     }
 }
@@ -271,7 +290,7 @@ fn tell(
     elapsed: Duration,
 ) -> Result<(), Trouble> {
     let report = match outcome {
-        Outcome::Planned(planned) => return tell_plan(parsed, options, &planned),
+        Outcome::Planned(planned) => return tell_plan(parsed, replica, options, &planned),
         Outcome::Skipped(Skipped::DatabaseExists(path)) => {
             tracing::info!(path = %path.display(), "database already exists, skipping");
             Report::new("database exists", replica, options, elapsed)
@@ -285,25 +304,28 @@ fn tell(
             timestamp: Some(time::format(restored.timestamp)),
             bytes: restored.bytes,
             database_bytes: restored.database_bytes,
-            integrity_check: match restored.integrity {
-                Integrity::Sealed => "sealed",
-                Integrity::Checked => "ok",
-                Integrity::Unchecked => "none",
-            },
+            integrity_check: checked(options.integrity, restored.integrity),
+            sealed: restored.integrity == Integrity::Sealed,
             ..Report::new("restored", replica, options, elapsed)
         },
     };
     if parsed.on(&flags::JSON) { output::json(&report) } else { Ok(()) }
 }
 
+/// Litestream's six, and ours behind them.
 #[derive(Serialize)]
 struct PlanReport {
-    source: &'static str,
+    /// What the restore was told to read, as it was told.
+    source: String,
     target_path: String,
-    replica: String,
+    /// The replica's type.
+    replica: &'static str,
     min_txid: String,
     max_txid: String,
     files: Vec<PlanFile>,
+    /// `ltx` or `v0.3`.
+    format: &'static str,
+    location: String,
 }
 
 #[derive(Serialize)]
@@ -320,7 +342,12 @@ struct PlanFile {
     timestamp: Option<String>,
 }
 
-fn tell_plan(parsed: &Parsed, options: &Options, planned: &Planned) -> Result<(), Trouble> {
+fn tell_plan(
+    parsed: &Parsed,
+    replica: &Settings,
+    options: &Options,
+    planned: &Planned,
+) -> Result<(), Trouble> {
     let time_of = |key: &Key| {
         let file = planned.files.iter().find(|file| Key::Ltx(file.level, file.range) == *key)?;
         Some(time::format(file.time()))
@@ -350,15 +377,17 @@ fn tell_plan(parsed: &Parsed, options: &Options, planned: &Planned) -> Result<()
     if parsed.on(&flags::JSON) {
         let first = files.first().and_then(|file| file.min_txid.clone());
         return output::json(&PlanReport {
-            source: match planned.source {
-                Source::Ltx => "ltx",
-                Source::V3 { .. } => "v0.3",
-            },
+            source: parsed.operands.first().map_or_else(String::new, |operand| without_secrets(operand)),
             target_path: options.output.display().to_string(),
-            replica: planned.location.clone(),
+            replica: replica_type(replica),
             min_txid: first.unwrap_or_default(),
             max_txid: planned.txid.map_or_else(String::new, |txid| txid.to_string()),
             files,
+            format: match planned.source {
+                Source::Ltx => "ltx",
+                Source::V3 { .. } => "v0.3",
+            },
+            location: planned.location.clone(),
         });
     }
     let head = ["level", "name", "size", "created"].map(str::to_owned);

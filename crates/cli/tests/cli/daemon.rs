@@ -48,7 +48,7 @@ pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T 
 }
 
 /// A daemon with `a.db` (which holds 1), replicated to `r`, and a control socket.
-fn daemon(more: &str) -> (Dir, Running) {
+pub(crate) fn daemon(more: &str) -> (Dir, Running) {
     let dir = Dir::new();
     make_database(&dir.path("a.db"));
     dir.write(
