@@ -117,6 +117,14 @@ fn a_running_daemon_tells_who_it_is_and_what_it_has() {
     assert_eq!(raw(&dir, &target), (200, "{\"txid\":1}\n".to_owned()));
     let (status, phases) = raw(&dir, "GET /debug/sync-status HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(status == 200 && phases.contains("\"phase\":\"good\""), "{phases}");
+    let phases: Value = serde_json::from_str(&phases).expect("JSON");
+    let phase = &phases["databases"][0];
+    assert_eq!((&phase["active"], &phase["operation"]), (&false.into(), &"sync".into()), "{phase}");
+    assert_eq!(phase["last_synced_wal_offset"], phase["wal_size"], "{phase}");
+    assert!(phase["started_at"].is_string() && phase["elapsed_seconds"].is_f64(), "{phase}");
+    let of =
+        |path: &str| raw(&dir, &format!("GET /debug/sync-status?path={path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+    assert_eq!((of(&path).0, of("/no.db").0), (200, 404));
     end(running);
     assert!(!dir.path("l.sock").exists());
 }
@@ -364,6 +372,8 @@ fn the_metrics_follow_a_write_an_outage_and_a_permission_that_is_missing() {
     assert_eq!(value(&first, "litekeep_healthy"), 1.0);
     assert_eq!(value(&first, "litekeep_last_verified_restore_timestamp_seconds"), 0.0);
     assert_eq!(value(&first, "litestream_disk_full"), 0.0);
+    assert_eq!(value(&first, "litestream_sync_error_count"), 0.0);
+    assert_eq!(value(&first, "litestream_compaction_verify_error_count"), 0.0);
     assert!(value(&first, "litestream_db_size") > 0.0);
     assert_eq!(first.value("litestream_l0_retention_files_total{db=\"a.db\",status=\"not_compacted\"}"), 1.0);
     assert_eq!(first.value(&format!("litekeep_replica_objects{{db=\"{path}\",level=\"0\"}}")), 1.0);
@@ -380,6 +390,7 @@ fn the_metrics_follow_a_write_an_outage_and_a_permission_that_is_missing() {
     for grown in [
         "litekeep_replica_txid",
         "litestream_sync_count",
+        "litestream_sync_seconds",
         "litestream_total_wal_bytes",
         "litekeep_last_success_timestamp_seconds",
         "litekeep_restorable_newest_timestamp_seconds",
@@ -393,6 +404,9 @@ fn the_metrics_follow_a_write_an_outage_and_a_permission_that_is_missing() {
     let outage = Scrape::of(&addr);
     assert!(value(&outage, "litekeep_replica_lag_seconds") > 1.0);
     assert!(value(&outage, "litestream_txid") > value(&outage, "litekeep_replica_txid"));
+    // A put that fails is no failure of a sync, as in Litestream.
+    assert!(value(&outage, "litekeep_troubles_total") > value(&second, "litekeep_troubles_total"));
+    assert_eq!(value(&outage, "litestream_sync_error_count"), 0.0);
     assert_eq!(get(&addr, "/health?behind=1h").0, 200);
     server.clear_rules();
     wait_for_health(&addr, "?behind=1s", 200, "\"ok\"");
