@@ -1,7 +1,8 @@
 //! `litekeep status`: what this machine knows, and what the replicas hold.
 
-use crate::daemon::{ask, denied, end, everything, insert, served, wait_for};
+use crate::daemon::{ask, denied, end, everything, insert, served, started, wait_for};
 use crate::restore::make_database;
+use crate::scrape::Scrape;
 use crate::util::{Dir, Seen};
 use s3test::{ACCESS_KEY, Fault, Profile, Rule, SECRET_KEY, Server};
 use serde_json::Value;
@@ -136,14 +137,20 @@ fn a_replica_that_does_not_answer_is_unknown_with_the_reason_and_never_waited_fo
 fn a_restore_before_the_start_counts_as_the_last_verified_one() {
     let dir = Dir::new();
     make_database(&dir.path("a.db"));
-    dir.write("l.yml", "dbs:\n  - path: a.db\n    replica:\n      path: r\n");
+    let socket = "addr: 127.0.0.1:0\nsocket:\n  enabled: true\n  path: l.sock\n";
+    let dbs = "dbs:\n  - path: a.db\n    restore-if-db-not-exists: true\n    replica:\n      path: r\n";
+    dir.write("l.yml", format!("{socket}{dbs}"));
     dir.litekeep(["replicate", "-once", "-config", "l.yml"]).exits(0);
     assert_eq!(row(&dir, &[])["verified_at"], Value::Null);
     for name in ["a.db", "a.db-wal", "a.db-shm"] {
         let _ = fs::remove_file(dir.path(name));
     }
     fs::remove_dir_all(dir.path(".a.db-litekeep")).expect("removed");
-    dir.litekeep(["replicate", "-once", "-restore-if-db-not-exists", "-config", "l.yml"]).exits(0);
+    let (running, addr) = started(&dir);
+    let series =
+        format!("litekeep_last_verified_restore_timestamp_seconds{{db=\"{}\"}}", dir.path("a.db").display());
+    assert!(Scrape::of(&addr).value(&series) > 1e9);
+    end(running);
     let restored = row(&dir, &[]);
     assert_eq!(restored["verified_txid"], "0000000000000001", "{restored}");
     assert!(restored["verified_at"].as_str().is_some_and(|at| at.starts_with("20")), "{restored}");
