@@ -170,4 +170,20 @@ mod tests {
             }),
         );
     }
+
+    #[test]
+    fn what_another_instance_replicates_is_a_standby_in_every_list() {
+        for (health, running, standby, phase, state) in [
+            (Health::Starting, true, false, "starting", "replicating"),
+            (Health::Waiting, true, false, "waiting", "open"),
+            (Health::Troubled, true, false, "troubled", "replicating"),
+            (Health::Good, true, true, "standby", "standby"),
+            (Health::Ended, false, false, "stopped", "stopped"),
+        ] {
+            let status = Status { health, ..Status::default() };
+            let view = View { status, running, stopped: false, standby, lag: None };
+            assert_eq!(view.state(), state, "{health:?}");
+            assert_eq!(Phase::of(String::new(), &view, &Still).phase, phase, "{health:?}");
+        }
+    }
 }
