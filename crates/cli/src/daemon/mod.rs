@@ -15,6 +15,7 @@ mod meter;
 mod metrics;
 mod once;
 mod page;
+mod phase;
 mod readback;
 mod served;
 pub(crate) mod verdict;

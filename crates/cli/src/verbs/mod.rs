@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 mod door;
 mod exec;
 pub(crate) mod follow;
+mod held;
 mod input;
 mod interrupt;
 mod lookout;
@@ -192,6 +193,18 @@ pub(crate) fn warn(config: &Config) {
     for warning in &config.warnings {
         output::talk(&format!("Warning: {warning}"));
     }
+}
+
+/// A number of seconds that a flag gives.
+///
+/// # Errors
+/// It is none, or 0.
+pub(crate) fn timeout(parsed: &Parsed, flag: &Flag) -> Result<u64, Trouble> {
+    let text = parsed.text(flag).unwrap_or_default();
+    text.parse().ok().filter(|seconds| *seconds > 0).ok_or_else(|| {
+        Trouble::new(format!("-{}: `{text}`: timeout must be greater than 0", flag.name))
+            .hint("it is a number of seconds")
+    })
 }
 
 /// A time that a flag gives.

@@ -207,32 +207,6 @@ fn the_environment_is_expanded_unless_that_is_switched_off() {
 }
 
 #[test]
-fn a_status_asks_nobody_and_opens_nothing() {
-    let dir = Dir::new();
-    dir.write(
-        "l.yml",
-        "dbs:\n  - path: a.db\n    replica:\n      path: r/a\n  - path: b.db\n    replica:\n      path: r/b\n",
-    );
-    dir.write("b.db", "");
-    dir.write("b.db-wal", [0; 32]);
-    let seen = dir
-        .litekeep(["status", "-config", "l.yml"])
-        .exits(0)
-        .out_has("no database")
-        .out_has("not initialized");
-    let head = seen.out().lines().next().unwrap_or_default().to_owned();
-    let columns: Vec<&str> = head.split("  ").map(str::trim).filter(|name| !name.is_empty()).collect();
-    // Litestream's four, and ours behind them.
-    assert_eq!(columns, ["database", "status", "local txid", "wal size", "create only", "verified"]);
-    dir.litekeep(["status", "-config", "l.yml", "-json", "b.db"])
-        .exits(0)
-        .out_has("\"wal_size\": \"32 B\"")
-        .out_has("\"local_txid\": \"-\"");
-    dir.litekeep(["status", "-config", "l.yml", "c.db"]).exits(1).err_has("not in the configuration");
-    assert_eq!(dir.files("."), ["b.db", "b.db-wal", "l.yml"]);
-}
-
-#[test]
 fn replicating_no_database_at_all_is_an_error() {
     let dir = Dir::new();
     dir.write("l.yml", "dbs:\n");

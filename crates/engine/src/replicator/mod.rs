@@ -21,7 +21,7 @@ mod status;
 mod takeover;
 mod tenancy;
 
-pub use status::{Health, Status, Work};
+pub use status::{Act, Health, Last, Status, Work};
 
 pub(crate) use claim::closed_without;
 pub(crate) use status::Shared;
@@ -420,6 +420,7 @@ impl Replicator {
     /// One round while replicating.
     fn run(&mut self) -> Result<Duration, KeepError> {
         let now = self.env.clock.boot();
+        self.timing.begin_round(now);
         // The record says which transaction was the last: nothing may follow it.
         if let Stopping::Closing(_) = self.stopping {
             return self.stop_round();
@@ -449,6 +450,7 @@ impl Replicator {
             Err(error) => self.pause_for(error)?,
         };
         if self.timing.aside.is_some() {
+            self.note_sync();
             // Nothing is protected: no frame may be taken, and a slot is built of frames.
             self.start_put()?;
             return Ok(look_again.min(self.stop_round()?));
@@ -457,6 +459,7 @@ impl Replicator {
             Ok(wait) => wait,
             Err(error) => self.pause_for(error)?,
         };
+        self.note_sync();
         self.start_put()?;
         let chore_due = self.chore_round();
         let put_due = self.put_wait();
