@@ -385,7 +385,8 @@ impl Replicator {
     pub(super) fn unfinished(&mut self) -> KeepError {
         let why =
             self.shared.status().trouble.map_or_else(|| "time ran out".to_owned(), |error| error.to_string());
-        match (self.staged.front(), self.staged.back()) {
+        // What only announces an image is not what is missing.
+        match (self.staged.front().filter(|slot| !slot.elsewhere), self.staged.back()) {
             (Some(from), Some(to)) => KeepError::Unsent {
                 from: from.built.txid,
                 to: to.built.txid,

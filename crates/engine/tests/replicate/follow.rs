@@ -448,16 +448,16 @@ fn a_slot_whose_content_lies_in_level_9_is_waited_for_and_then_jumped_to() {
     assert_eq!(to_tip(&mut follower), []);
     insert(&writer, 3000);
     let txid = synced(&keeper);
-    assert_eq!(txid, from.next());
-    let image = Key::Ltx(Level::SNAPSHOTS, TxidRange::new(Txid::FIRST, txid).unwrap());
-    let bytes = pair.rig.store.read(&image, None).unwrap().bytes;
-    pair.rig.store.delete(&[image]).unwrap();
+    assert_eq!(txid, from.next().next(), "the announcement, and what says that the image is there");
+    let says_so = Key::Ltx(Level::SLOTS, TxidRange::single(txid));
+    let bytes = pair.rig.store.read(&says_so, None).unwrap().bytes;
+    pair.rig.store.delete(&[says_so]).unwrap();
     for _ in 0..3 {
         pair.clock.pass(Duration::from_secs(40));
-        assert_eq!(follower.step().unwrap(), Followed::AtTip, "not durable yet");
+        assert_eq!(follower.step().unwrap(), Followed::AtTip, "it does not count yet");
     }
     assert_eq!(follower.tip().unwrap().txid, from);
-    pair.rig.store.put(&image, bytes, TimestampMs(0)).unwrap();
+    pair.rig.store.put(&says_so, bytes, TimestampMs(0)).unwrap();
     assert_eq!(follower.step().unwrap(), Followed::Jumped(txid));
     pair.assert_same();
 }
