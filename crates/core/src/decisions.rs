@@ -35,6 +35,8 @@ pub struct Decisions {
     pub committed: fn(&Facts, &mut dyn FnMut() -> Facts) -> Facts,
     /// Whether a slot is waited for until the store has it, before it counts as durable.
     pub durable_after_put: bool,
+    /// Whether a streamed image counts only once a slot stands behind its announcement.
+    pub confirm_images: bool,
     /// Whether slots are created (never replacing one) where the store can do that.
     pub create_only: bool,
     /// Whether the local state is synced before the WAL frames that it stands for are let go.
@@ -56,6 +58,7 @@ impl Decisions {
         handover: Handover::Overlap,
         committed: |index, _chain| *index,
         durable_after_put: true,
+        confirm_images: true,
         create_only: true,
         stage_before_release: true,
         differs: |known, found| known != Some(found),

@@ -306,8 +306,8 @@ impl<'a> Inputs<'a> {
     /// What the first one is; `None` if there is none.
     pub(crate) fn first_kind(&self) -> Option<Kind> {
         self.0.first().map(|input| match input {
-            _ if is_whole(&input.header) => Kind::Image,
             _ if input.header.content_is_elsewhere() => Kind::Announces,
+            _ if is_whole(&input.header) => Kind::Image,
             _ if input.file.size <= limits::BARE_BYTES => Kind::Bare,
             _ => Kind::Pages,
         })
@@ -355,7 +355,9 @@ pub(crate) fn went_on_without(announces: &Header, behind: &Header, size: u64) ->
 
 /// Whether a file holds the whole database.
 pub(crate) fn is_whole(header: &Header) -> bool {
-    header.range.is_snapshot() || header.seal().is_some_and(|seal| seal.marks.contains(Marks::FULL_IMAGE))
+    let marked = header.seal().is_some_and(|seal| seal.marks.contains(Marks::FULL_IMAGE));
+    // The very first slot has the range of an image, also where it only announces one.
+    (header.range.is_snapshot() || marked) && !header.content_is_elsewhere()
 }
 
 /// A file that was made by merging.

@@ -179,6 +179,9 @@ impl Run<'_> {
                 }),
                 _ => Ok(plan),
             }),
+            Target::Txid(wanted) if self.passed.contains(&(Level::SLOTS, TxidRange::single(wanted))) => {
+                Err(NoPlan::TxidNotAvailable { wanted, nearest: nearest(&look.catalog, wanted) })
+            }
             Target::Txid(txid) => plan_txid(&look.catalog, txid),
             Target::Timestamp(_) => match found {
                 // Found among all files, so that a bad one does not silently give an older state.
@@ -379,26 +382,26 @@ impl Run<'_> {
     /// Whether what this slot announces was never finished. It is no state then, nor are the slots without pages behind it.
     fn was_passed(&mut self, way: &Way, file: &LtxFile) -> Result<bool, RestoreError> {
         let Way::Ltx(_, catalog) = way else { return Ok(false) };
-        let slots = catalog.level(Level::SLOTS);
-        let mut above = slots.iter().filter(|slot| slot.range.min() >= file.range.min()).peekable();
+        let behind = |slot: &&LtxFile| slot.range.min() > file.range.max();
         let mut last = file.range.max();
-        let mut run = Vec::new();
-        while let Some(slot) = above.next_if(|slot| slot.size <= core_limits::BARE_BYTES) {
-            if !run.is_empty() && slot.range.min() != last.next() {
+        let mut run = vec![file.id()];
+        for slot in catalog.level(Level::SLOTS).iter().filter(behind) {
+            let follows = slot.range == TxidRange::single(last.next());
+            let Some(header) = look::header(self.store(), slot)?.filter(|_| follows) else { break };
+            let bare = slot.size <= core_limits::BARE_BYTES && !header.content_is_elsewhere();
+            if !bare {
+                // Pages right behind it are laid over it, unless they are all there are.
+                let over = run.len() == 1 && !header.content_is_elsewhere() && !is_whole(&header);
+                if over {
+                    return Ok(false);
+                }
                 break;
             }
             last = slot.range.max();
             run.push(slot.id());
         }
-        // Pages right behind it are laid over it, unless they are all there are.
-        if let Some(behind) = above.peek().filter(|slot| run.len() == 1 && slot.range.min() == last.next())
-            && !look::header(self.store(), behind)?.is_some_and(|header| is_whole(&header))
-        {
-            return Ok(false);
-        }
         let ended = ended(self.store(), &catalog.up_to(Some(last)), self.options.parallelism)?;
-        run.retain(|&(_, range)| ended.at.is_none_or(|at| range.max() > at));
-        let passed = run.contains(&file.id());
+        let passed = ended.at.is_none_or(|at| at < file.range.max());
         if passed {
             self.passed.append(&mut run);
         }

@@ -91,6 +91,17 @@ pub fn variants() -> Vec<Variant> {
             },
         },
         Variant {
+            name: "counts-what-is-announced",
+            why: "takes a streamed image for stored before a slot behind its announcement keeps others from going on without",
+            seeds: 40,
+            // What it takes for stored opens its epoch as well.
+            expects: &["Wiped", SIGNS[0], SIGNS[1], SIGNS[2]],
+            scene: |seed| Scenario { turns: 300, ..Scenario::streams(seed) },
+            spoil: |scenario| {
+                scenario.decisions = Decisions { confirm_images: false, ..Decisions::RIGHT };
+            },
+        },
+        Variant {
             name: "reuses-freed-names",
             why: "believes that a name is the chain's next however old its proof is: it was used, and freed by retention",
             seeds: 150,

@@ -30,20 +30,18 @@ pub(crate) fn advertised(store: &dyn Store, catalog: &Catalog) -> Vec<Txid> {
     let mut passed = false;
     for (txid, (file, header)) in &slots {
         if marks(header).contains(Marks::CONTENT_IN_LEVEL_9) {
-            let behind = slots.get(&txid.next());
-            passed = match behind {
+            let stands = catalog.snapshots().iter().any(|image| image.range.max() == *txid);
+            passed = match slots.get(&txid.next()) {
                 Some((_, behind))
                     if marks(behind) != Marks::NONE && !marks(behind).contains(Marks::FENCE) =>
                 {
                     true
                 }
                 Some((behind, _)) if behind.size > BARE_BYTES => false,
-                Some((_, behind)) => database(behind) != database(header),
+                // An image of what stood there before says nothing new, and may have been given up.
+                Some((_, behind)) => !stands || database(behind) != database(header),
                 // Merged or deleted, or the newest of all.
-                None => {
-                    !catalog.snapshots().iter().any(|image| image.range.max() == *txid)
-                        || catalog.newest() == Some(*txid)
-                }
+                None => !stands || catalog.newest() == Some(*txid),
             };
         } else if file.size > BARE_BYTES || marks(header).contains(Marks::FULL_IMAGE) {
             passed = false;

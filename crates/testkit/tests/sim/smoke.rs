@@ -27,6 +27,13 @@ fn four_hundred_seeds_lose_nothing() {
     assert!(total.slots > 1200 && total.parkings > 100, "{total:?}");
 }
 
+/// The same with images that no slot can carry.
+#[test]
+fn images_that_go_up_as_streams_lose_nothing() {
+    let total = all((0..100).map(Scenario::streams), run);
+    assert!(total.commits > 3000 && total.acknowledgements > 80 && total.points > 250, "{total:?}");
+}
+
 #[test]
 fn a_seed_repeats_its_history_to_the_byte() {
     all((1000..1060).map(Scenario::bulk).chain((1000..1020).map(Scenario::smoke)), run_twice);
@@ -44,7 +51,13 @@ fn seeds_that_once_found_something_pass() {
     const NEVER_SYNCED: &str = "the name of the state directory was never synced";
     const SAME_SNAPSHOT: &str = "a snapshot's put without an answer, made again with other bytes";
     const HALF_RECORDED: &str = "a restore whose record failed, or a birth that was not recorded";
-    let found: [Found; 29] = [
+    let found: [Found; 35] = [
+        (Scenario::streams, 53, "images one behind the other, and none was said to be there"),
+        (Scenario::streams, 67, "a number was left out behind an image that died before its put"),
+        (Scenario::streams, 237, "the first slot passed for an image though it only announces one"),
+        (Scenario::streams, 430, "a name whose put had no answer was left behind, and a hole after it"),
+        (Scenario::streams, 524, "a fence behind an unfinished image had the size of what was announced"),
+        (Scenario::streams, 949, "compaction stopped at an image that was never finished"),
         (Scenario::bulk, 110_711, JOURNAL),
         (Scenario::bulk, 200_711, JOURNAL),
         (Scenario::bulk, 202_154, JOURNAL),
