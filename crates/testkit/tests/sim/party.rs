@@ -46,7 +46,7 @@ fn nodes_that_announce_images_lose_nothing_and_mix_nothing() {
         }
     }
     assert!(findings.is_empty(), "{} findings\n{}", findings.len(), findings.join("\n"));
-    assert!(total.acknowledgements > 200 && total.deaths > 100 && total.points > 150, "{total}");
+    assert!(total.acknowledged > 200 && total.deaths > 100 && total.points > 150, "{total}");
 }
 
 const TWO_CONTENTS: &str = "a slot's name with two contents in one epoch";
