@@ -6,14 +6,14 @@ use std::process::{Command, Stdio};
 
 /// Sizes of the databases, MiB. One goes up as a slot, the other is too large for that (`IMAGE_RAW_BYTES`).
 const SMALL: u64 = 100;
-const LARGE: u64 = 260;
+pub(crate) const LARGE: u64 = 260;
 
 /// How much more a run may take for the larger one, KiB: the noise of threads and allocator, and a tenth of the
 /// difference in size.
 const MORE: u64 = 16 << 10;
 
 /// A database of so many MiB that do not compress.
-fn make(path: &Path, mebibytes: u64) {
+pub(crate) fn make(path: &Path, mebibytes: u64) {
     let link = rusqlite::Connection::open(path).expect("open a database");
     link.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t(id INTEGER PRIMARY KEY, body BLOB)")
         .expect("make a table");

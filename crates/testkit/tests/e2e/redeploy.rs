@@ -1,6 +1,7 @@
 //! A disk that is thrown away: the chain goes on after a restore, and costs nothing that is there already.
 
-use crate::harness::{Place, app, ids, names};
+use crate::harness::{Place, app, ids, names, said, spin_until};
+use crate::memory::{LARGE, make};
 use std::fs;
 
 #[test]
@@ -17,6 +18,31 @@ fn r20_what_is_written_after_a_restore_is_in_the_next_one() {
         place.bring_back();
         assert_eq!(ids(&place.database()).len(), round * 20);
     }
+}
+
+/// The plug is pulled while a first image goes up as a stream, and the disk is lost with it. Nothing of it was confirmed, so
+/// this path holds no backup, and the next container begins.
+#[test]
+fn a_first_image_that_died_on_its_way_is_no_backup_and_in_nobodys_way() {
+    let place = Place::new();
+    make(&place.database(), LARGE);
+    let daemon = place.daemon();
+    spin_until("the image to be announced", || !place.level(0).is_empty());
+    daemon.kill();
+    assert_eq!(place.level(0).len(), 1, "the rest takes longer than a kill: {:?}", place.objects());
+    place.wipe();
+    let restored = place.restore_to(&place.database(), &[]);
+    assert_eq!(restored.status.code(), Some(10), "{}", said(&restored));
+    assert!(said(&restored).contains("no matching backups found"), "{}", said(&restored));
+    let Some(mut app) = app(&place.database(), 4096) else { return };
+    let daemon = place.daemon();
+    app.ask("rows 5 100");
+    place.wait_for_rows(5);
+    app.kill();
+    assert!(daemon.end().success());
+    place.wipe();
+    place.bring_back();
+    assert_eq!(ids(&place.database()).len(), 5);
 }
 
 #[test]
