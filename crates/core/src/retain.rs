@@ -152,12 +152,15 @@ fn compacted(catalog: &Catalog, policy: &Policy, now: TimestampMs, floor: Option
         .collect()
 }
 
-/// Whether a merged file that covers a slot was there before it: what is merged is older than what it is merged into. A
-/// slot that came later stands in a name that had been freed, and is no part of the chain.
+/// Whether a merged file that covers a slot, or an image that ends with it, was there before it: what either is made of is
+/// older. A slot that came later stands in a name that had been freed, and is no part of the chain.
 pub fn came_late(catalog: &Catalog, slot: &LtxFile) -> bool {
     let range = slot.range;
-    catalog.files().filter(|file| file.level != Level::SLOTS && file.level != Level::SNAPSHOTS).any(|file| {
-        file.range.min() <= range.min() && range.max() <= file.range.max() && file.modified < slot.modified
+    catalog.files().filter(|file| file.level != Level::SLOTS && file.modified < slot.modified).any(|file| {
+        match file.level {
+            Level::SNAPSHOTS => file.range.max() == range.max(),
+            _ => file.range.min() <= range.min() && range.max() <= file.range.max(),
+        }
     })
 }
 
