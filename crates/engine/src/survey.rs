@@ -2,6 +2,7 @@
 
 use crate::error::KeepError;
 use crate::restore::{self, Unfinished};
+use litekeep_core::limits;
 use litekeep_core::lineage::RemoteTip;
 use litekeep_core::ownership::EpochFacts;
 use litekeep_core::restore::{Catalog, LtxFile, Target, plan_latest};
@@ -28,7 +29,10 @@ pub(crate) fn survey(store: &dyn Store) -> Result<Survey, KeepError> {
     let catalog = list_all(store)?;
     let mut epochs = epoch_facts(store)?;
     let ended = restore::ended(store, &catalog, 1)?;
-    let mut tip = ended.at.map(|txid| read_tip(store, &catalog, txid)).transpose()?.flatten();
+    let mut tip = match ended.at {
+        Some(txid) => Some(read_tip(store, &catalog, txid)?.ok_or_else(|| moved(store))?),
+        None => None,
+    };
     if let (Some(tip), Some(last)) = (&mut tip, ended.unfinished) {
         // Whoever announced there was the last to own, or whoever fenced it.
         tip.epoch = tip.epoch.max(last.epoch);
@@ -40,8 +44,21 @@ pub(crate) fn survey(store: &dyn Store) -> Result<Survey, KeepError> {
         let epoch = read_ends(store, file)?.and_then(|(header, _)| header.seal()).map(|seal| seal.epoch);
         epochs.newest_seal = epochs.newest_seal.max(epoch);
     }
-    let hole = plan_latest(&catalog.up_to(ended.at)).is_err() && ended.at.is_some();
+    let bare = |tip: &RemoteTip| {
+        let slot = catalog.level(Level::SLOTS).iter().find(|slot| slot.range.max() == tip.txid);
+        // Without a seal there is no mark; a file of this size has no page.
+        tip.epoch.is_none() && slot.is_some_and(|slot| slot.size <= limits::BARE_BYTES)
+    };
+    let without = tip.filter(bare).map(|tip| restore::has_image(store, tip.txid)).transpose()? == Some(false);
+    let plan = plan_latest(&catalog.up_to(ended.at));
+    let hole = ended.missing || without || (plan.is_err() && ended.at.is_some());
     Ok(Survey { catalog, tip, unfinished: ended.unfinished, epochs, hole })
+}
+
+/// What was listed went on while it was read.
+fn moved(store: &dyn Store) -> StoreError {
+    let what = Failure::Text("the newest file went away while it was read".to_owned());
+    StoreError::new(ErrorKind::Retry, "read", store.location(), what)
 }
 
 /// The LTX files of all levels, and what a listing that lags does not show yet (R60).

@@ -27,6 +27,8 @@ pub enum Ending {
     Before(Option<Txid>),
     /// At this one, if its database checksum is that; else something is missing in the replica.
     BeforeIf(Txid, Checksum),
+    /// What the newest slots state is nowhere: something is missing in the replica.
+    Missing,
 }
 
 /// How a chain ends whose last slots are these, ascending and without a gap; before them lies something that has pages,
@@ -40,7 +42,7 @@ pub fn ending(run: &[Bare]) -> Ending {
         let differs =
             |other: Option<Checksum>| other.is_some() && slot.database.is_some() && other != slot.database;
         match slot.announces {
-            None if differs(needed) => return Ending::Newest,
+            None if differs(needed) => return Ending::Missing,
             None => {
                 stated = slot.database;
                 needed = needed.or(slot.database);
@@ -59,7 +61,7 @@ pub fn ending(run: &[Bare]) -> Ending {
         // Among the slots themselves everything was compared.
         (Some(_), _) if is_bare => Ending::Before(end),
         (Some(end), Some(needed)) => Ending::BeforeIf(end, needed),
-        (None, Some(_)) => Ending::Newest,
+        (None, Some(_)) => Ending::Missing,
         (end, None) => Ending::Before(end),
     }
 }
@@ -110,8 +112,8 @@ mod tests {
             ("behind one that counts", "3b+ 4b 5c-", Ending::Before(Some(txid(4)))),
             ("the very first", "1b-", Ending::Before(None)),
             ("the very first, twice", "1b- 2c-", Ending::Before(None)),
-            ("it was said to be there and is gone", "1b- 2b", Ending::Newest),
-            ("fences that disagree", "5a 6b", Ending::Newest),
+            ("it was said to be there and is gone", "1b- 2b", Ending::Missing),
+            ("fences that disagree", "5a 6b", Ending::Missing),
         ];
         for (name, slots, expected) in rows {
             assert_eq!(ending(&run(slots)), expected, "{name}");

@@ -4,6 +4,7 @@
 //! with the first failure. Until the store answers a small question again, nothing is held or captured, the WAL is only
 //! kept small; then the image begins anew, of what the database holds by then.
 
+use super::mend::Oldest;
 use super::{Replicator, Report};
 use crate::error::KeepError;
 use crate::sqlite::is_busy;
@@ -40,7 +41,7 @@ impl Replicator {
     /// Lets everything go until the store answers again.
     pub(super) fn stand_aside(&mut self) -> Result<(), KeepError> {
         self.go_away();
-        self.mend_chain()
+        self.mend_chain(Oldest::IsThere)
     }
 
     fn go_away(&mut self) {

@@ -1,5 +1,6 @@
 //! Chores go on beside the puts, one at a time: compaction, snapshots, retention. When each is due, `agenda` says.
 
+use super::mend::Oldest;
 use super::{Phase, Replicator, Report};
 use crate::compactor::{self, Step};
 use crate::error::{KeepError, KeepErrorKind};
@@ -242,7 +243,7 @@ impl Replicator {
             return Ok(());
         }
         tracing::warn!(db = %self.path.display(), "the replica lost what it had confirmed; mending it with a whole image");
-        self.mend_chain()
+        self.mend_chain(Oldest::MayBeThere)
     }
 
     /// A chore that found nothing to do is not asked again before something changes.

@@ -3,6 +3,7 @@
 //! An application may be writing all the while; so whenever the chain turns out to have gone on, the file is compared with
 //! it anew, as at the start.
 
+use super::mend::Oldest;
 use super::put::{PutOutcome, put};
 use super::slots::Staged;
 use super::{Phase, Replicator, Report};
@@ -12,7 +13,7 @@ use crate::noted;
 use crate::ownership::{self, Claim, moment};
 use crate::slot::{SlotHead, SlotWriter};
 use litekeep_core::assess::{BreakReason, Position};
-use litekeep_core::lineage::BesideReason;
+use litekeep_core::lineage::{BesideReason, RemoteTip};
 use litekeep_core::ownership::{Acquire, Do, Epochs, Heard, Look, Moment, Tenancy};
 use litekeep_formats::ltx::{Marks, WalSpan};
 use litekeep_formats::{Epoch, Txid};
@@ -80,6 +81,13 @@ impl Replicator {
         let (txid, slot) = match (self.chain.unfinished, self.tip) {
             (Some(last), _) => (last.txid, Some(last.slot)),
             (None, Some(tip)) if self.lost_its_stream(tip.txid)? => (tip.txid, tip.slot),
+            // The record is of a slot that was let go, and of how many pages there were behind that.
+            (None, Some(tip))
+                if tip.txid == state.txid
+                    && (tip.commit, tip.page_size) != (state.commit, state.page_size) =>
+            {
+                (tip.txid, tip.slot)
+            }
             _ => return Ok(()),
         };
         // Ours are behind the last one, if it was us who announced.
@@ -92,7 +100,8 @@ impl Replicator {
         }
         tracing::warn!(db = %self.path.display(), at = %state.txid, behind = %txid,
             "an image was announced and never finished; a whole image goes up behind it");
-        let state = match self.tip.filter(|tip| tip.txid != state.txid) {
+        let is_tip = |tip: &RemoteTip| tip.txid == state.txid && tip.commit == state.commit;
+        let state = match self.tip.filter(|tip| !is_tip(tip)) {
             // A fence stands on the tip; one that states what was announced would make that count.
             Some(tip) => State {
                 database: None,
@@ -111,10 +120,12 @@ impl Replicator {
         Ok(())
     }
 
-    /// Whether what was staged behind this transaction began with an announcement, which a start drops.
+    /// Whether what was staged behind this transaction began with an announcement, which a start drops; and nothing that was
+    /// built since says that its image was there.
     fn lost_its_stream(&self, txid: Txid) -> Result<bool, KeepError> {
         let kept = self.local.staged().map_err(self.io("list the slots in"))?;
-        Ok(self.staged.is_empty() && kept.into_iter().find(|kept| *kept > txid) == Some(txid.next()))
+        let waiting: Vec<Txid> = kept.into_iter().filter(|kept| *kept > txid).collect();
+        Ok(self.staged.is_empty() && self.announced_alone && waiting.first() == Some(&txid.next()))
     }
 
     fn enter_epoch(&mut self, tenancy: Option<Tenancy>, opened: bool) -> Result<(), KeepError> {
@@ -330,15 +341,13 @@ impl Replicator {
             }
             self.front_is_durable()?;
         }
-        if self.chain.create_only {
-            self.remove_former_passed_images();
-        }
+        self.remove_former_passed_images();
         if self.chain.unfinished.is_some() && self.state.is_some() {
-            self.mend_chain()?;
+            self.mend_chain(Oldest::MayBeThere)?;
         } else if self.chain.hole {
             tracing::warn!(db = %self.path.display(), "the replica lacks transactions that it had confirmed; mending \
                 it with a whole image");
-            self.mend_chain()?;
+            self.mend_chain(Oldest::MayBeThere)?;
         }
         self.shared.update(|status| status.trouble = None);
         Ok(())

@@ -1,6 +1,7 @@
 //! Shipping the whole database: the first slot of a chain, another page size, nothing to compare with, or too much
 //! for one slot.
 
+use super::mend::Oldest;
 use super::start::position_of;
 use super::{Replicator, Report};
 use crate::error::{KeepError, is_no_room};
@@ -128,7 +129,7 @@ impl Replicator {
             // An empty slot that stands for a content which is nowhere must never count.
             let empty = self.staged.front().is_some_and(|slot| slot.built.txid == txid && slot.elsewhere);
             if empty {
-                self.mend_chain()?;
+                self.mend_chain(Oldest::IsThere)?;
             }
             return Ok(!empty);
         };

@@ -1,6 +1,7 @@
 //! When the chain of WAL frames is broken, or was never there: compare pages, ship what differs.
 
 use super::Replicator;
+use super::slots::Staged;
 use super::start::position_of;
 use crate::driver::{Turn, Turns};
 use crate::error::KeepError;
@@ -8,6 +9,17 @@ use crate::slot::BuildError;
 use litekeep_core::assess::BreakReason;
 use litekeep_core::limits;
 use litekeep_formats::crc::page_checksum;
+
+/// What is known of the oldest staged slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Oldest {
+    /// The replica has it, under its number.
+    IsThere,
+    /// The replica has it not, and will not get it.
+    IsNot,
+    /// It was sent, perhaps: it is sent until that is known.
+    MayBeThere,
+}
 
 impl Replicator {
     /// Finds out what the slots lack, and makes it pending; a whole image where there is nothing to compare with. `false`
@@ -94,23 +106,74 @@ impl Replicator {
         self.save()
     }
 
-    /// The replica lost what it had confirmed: the next slot is a whole image, and a snapshot of it begins the chain
-    /// anew. Numbers go on where they were.
-    pub(super) fn mend_chain(&mut self) -> Result<(), KeepError> {
+    /// The next slot is a whole image, and a snapshot of it begins the chain anew: the replica lost what it had confirmed, or
+    /// what is staged cannot be sent. Numbers go on behind the last one that the replica may have: they have no holes, or
+    /// what was lost could not be told from what never was.
+    pub(super) fn mend_chain(&mut self, oldest: Oldest) -> Result<(), KeepError> {
         // Memory first: whatever fails below, nothing may be captured before the image.
         self.broken = Some(BreakReason::NoPosition);
-        self.putting = None;
         self.forget_questions();
         self.image = None;
-        self.staged.clear();
-        self.unflushed.clear();
         self.forget_goal();
         self.sums = None;
-        if let Some(state) = &mut self.state {
-            state.sums = None;
+        let front = self.staged.front().copied();
+        let stays = oldest == Oldest::MayBeThere && front.is_some();
+        if !stays {
+            self.putting = None;
+        }
+        self.staged.truncate(usize::from(stays));
+        self.unflushed.clear();
+        match front {
+            Some(slot) if oldest == Oldest::IsNot => self.back_before(slot)?,
+            Some(slot) => self.back_to(slot),
+            None => self.forget_sums(),
         }
         // Then the state: checksums that the slots' files brought up to date are worthless without them.
         self.save()?;
-        self.local.forget_slots().map_err(self.io("remove staged slots in"))
+        let kept = self.staged.front().map(|slot| slot.built.txid);
+        let io = self.io("remove staged slots in");
+        let staged = self.local.staged().map_err(&io)?;
+        staged
+            .into_iter()
+            .filter(|txid| Some(*txid) != kept)
+            .try_for_each(|txid| self.env.files.remove(&self.local.slot(txid)).map_err(&io))
+    }
+
+    fn forget_sums(&mut self) {
+        if let Some(state) = &mut self.state {
+            state.sums = None;
+        }
+    }
+
+    /// What the slots behind this one held is only in the database again.
+    fn back_to(&mut self, slot: Staged) {
+        let tail = self.env.random.next_u64();
+        let Some(state) = &mut self.state else { return };
+        (state.txid, state.slot) = (slot.built.txid, Some(slot.built.file));
+        (state.commit, state.database) = (slot.commit, slot.database);
+        (state.timestamp, state.sums) = (slot.built.timestamp, None);
+        self.give_up_position(tail);
+    }
+
+    /// The same of what this one held. How many pages there were before it is known again once the replica was looked at.
+    fn back_before(&mut self, slot: Staged) -> Result<(), KeepError> {
+        let Some(before) = slot.built.txid.previous() else {
+            (self.state, self.pending) = (None, None);
+            return self.local.clear().map_err(self.io("begin anew in"));
+        };
+        let tail = self.env.random.next_u64();
+        let Some(state) = &mut self.state else { return Ok(()) };
+        (state.txid, state.slot, state.database, state.sums) = (before, slot.predecessor, None, None);
+        self.give_up_position(tail);
+        Ok(())
+    }
+
+    fn give_up_position(&mut self, tail: u64) {
+        let Some(state) = &mut self.state else { return };
+        state.give_up_position(tail);
+        let (position, commit) = (state.position, state.commit);
+        if let Some(pending) = &mut self.pending {
+            pending.reset(position, commit, tail);
+        }
     }
 }

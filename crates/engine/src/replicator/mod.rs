@@ -185,6 +185,8 @@ pub struct Replicator {
     /// The local disk had no room for the slot of an image.
     no_room: bool,
     staged: VecDeque<Staged>,
+    /// What a start dropped of the staged slots began with an announcement, and the next of them was no confirmation.
+    announced_alone: bool,
     unflushed: VecDeque<Txid>,
     /// The slot whose put (and, for an image, whose copy in level 9) is under way.
     putting: Option<Txid>,
@@ -261,6 +263,7 @@ impl Replicator {
             image_busy: false,
             no_room: false,
             staged: VecDeque::new(),
+            announced_alone: false,
             unflushed: VecDeque::new(),
             putting: None,
             next_put: Duration::ZERO,

@@ -1,21 +1,25 @@
 //! Staged slots go into the replica, one at a time, each created and never replaced.
 
+use super::mend::Oldest;
 use super::{Phase, Replicator, Report, Stopping};
 use crate::error::KeepError;
 use crate::files::{File, Files, Open};
 use crate::jobs::JobKind;
 use crate::ownership::{self, Author};
-use crate::restore;
+use crate::restore::{self, Unfinished};
 use crate::slot::Built;
 use crate::survey;
 use litekeep_core::limits;
 use litekeep_core::restore::LtxFile;
 use litekeep_formats::{Level, Txid, TxidRange};
-use litekeep_store::{Created, EpochRecord, ErrorKind, Key, Source, Store, StoreError, body};
+use litekeep_store::{Created, EpochRecord, ErrorKind, Key, Source, Store, body};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How many names behind an announcement are looked after: each takes a failed image, or a hand-over.
+const MOST_PASSED: usize = 100;
 
 /// How a put ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +43,7 @@ impl Replicator {
         self.sending(built.txid);
         let (env, path, create_only) =
             (self.env.clone(), self.local.slot(built.txid), self.chain.create_only);
-        let announced =
-            self.chain.announced.filter(|announced| announced.next() == built.txid).and_then(image_key);
+        let announced = self.chain.announced.filter(|announced| announced.next() == built.txid);
         if !self.env.decisions.durable_after_put {
             self.mark_durable(built);
         }
@@ -48,9 +51,9 @@ impl Replicator {
             "put",
             move |reporter| {
                 let result = put(&*env.store, &*env.files, &path, built, create_only);
-                if let (Ok(PutOutcome::Taken(_)), Some(image)) = (&result, announced) {
-                    // Somebody went on without it: it never counted, and must not look as if it had.
-                    let _ = env.store.delete(&[image]);
+                if let (Ok(PutOutcome::Taken(_)), Some(announced)) = (&result, announced) {
+                    // Whoever went on without it made it a state that never counted. That is their affair as well.
+                    let _ = remove_passed(&*env.store, &[announced]);
                 }
                 reporter.report(Report::Put(built.txid, result));
             },
@@ -97,7 +100,7 @@ impl Replicator {
                 match &error {
                     // What it held is only in the database now.
                     KeepError::Io { error, .. } if error.kind() == io::ErrorKind::InvalidData => {
-                        self.mend_chain()?
+                        self.mend_chain(Oldest::IsNot)?
                     }
                     KeepError::Store(store) if store.kind() == ErrorKind::TooLarge => {
                         self.refused_as_too_large()?
@@ -126,7 +129,7 @@ impl Replicator {
         tracing::warn!(db = %self.path.display(), bytes = size, "a slot was refused as too large; an image takes its place, \
             and slots stay below half of that");
         self.next_put = self.env.clock.boot();
-        self.mend_chain()
+        self.mend_chain(Oldest::IsNot)
     }
 
     /// The oldest staged slot is put once more, after a pause.
@@ -151,8 +154,10 @@ impl Replicator {
     fn mark_durable(&mut self, built: Built) {
         self.chain.durable = self.chain.durable.max(Some(built.txid));
         self.chain.announced.take_if(|announced| *announced < built.txid);
-        if let Some(last) = self.chain.unfinished.take_if(|last| last.txid < built.txid) {
-            self.remove_passed_images(last.txid);
+        if self.chain.announced.is_none()
+            && let Some(last) = self.chain.unfinished.take_if(|last| last.txid < built.txid)
+        {
+            self.remove_passed_images(last);
         }
         self.chain.catalog.insert(LtxFile {
             level: Level::SLOTS,
@@ -167,35 +172,28 @@ impl Replicator {
 
     /// What was announced behind the tip was passed for good. Where it is in level 9 by now, it is a state of somebody
     /// else's that never counted.
-    fn remove_passed_images(&mut self, last: Txid) {
-        let first = self.tip.map_or(Txid::FIRST, |tip| tip.txid.next());
-        let passed: Vec<Txid> = std::iter::successors(Some(first), |txid| Some(txid.next()))
-            .take_while(|txid| *txid <= last)
-            .collect();
-        self.remove_images(move |_| Ok(passed));
+    fn remove_passed_images(&self, last: Unfinished) {
+        let all = std::iter::successors(Some(last.txid), |txid| txid.previous());
+        let announced: Vec<Txid> = all.take_while(|txid| *txid >= last.first).take(MOST_PASSED).collect();
+        self.remove_images(announced);
     }
 
     /// The same of what former owners passed and did not come to remove.
-    pub(super) fn remove_former_passed_images(&mut self) {
-        let doubtful = restore::doubtful_images(&self.chain.catalog);
+    pub(super) fn remove_former_passed_images(&self) {
+        let doubtful = restore::doubtful(&self.chain.catalog);
         if !doubtful.is_empty() {
-            self.remove_images(move |store| restore::passed_images(store, &doubtful));
+            self.remove_images(doubtful);
         }
     }
 
-    fn remove_images(&self, find: impl FnOnce(&dyn Store) -> Result<Vec<Txid>, StoreError> + Send + 'static) {
+    fn remove_images(&self, announced: Vec<Txid>) {
+        if !self.chain.create_only {
+            return;
+        }
         let store = Arc::clone(&self.env.store);
-        let remove = move || {
-            let ends = find(&*store)?;
-            let keys: Vec<Key> = ends.iter().copied().filter_map(image_key).collect();
-            if !keys.is_empty() {
-                store.delete(&keys)?;
-            }
-            Ok::<_, KeepError>(ends)
-        };
         self.spawn(
             "remove images",
-            move |reporter| reporter.report(Report::Removed(remove())),
+            move |reporter| reporter.report(Report::Removed(remove_passed(&*store, &announced))),
             Report::Removed(Err(KeepError::JobLost("remove images"))),
         );
     }
@@ -398,9 +396,15 @@ impl Replicator {
     }
 }
 
-/// The file of level 9 with everything up to this transaction.
-fn image_key(txid: Txid) -> Option<Key> {
-    restore::image(txid).map(|range| Key::Ltx(Level::SNAPSHOTS, range))
+/// Removes the images that these slots announce, as far as others went on without them; gives their ends.
+fn remove_passed(store: &dyn Store, announced: &[Txid]) -> Result<Vec<Txid>, KeepError> {
+    let passed = restore::passed(store, announced)?;
+    let key = |txid: &Txid| restore::image(*txid).map(|range| Key::Ltx(Level::SNAPSHOTS, range));
+    let keys: Vec<Key> = passed.iter().filter_map(key).collect();
+    for batch in keys.chunks(MOST_PASSED) {
+        store.delete(batch)?;
+    }
+    Ok(passed)
 }
 
 /// A staged slot as the store reads it: it may be larger than memory, and is read anew for each try.

@@ -280,12 +280,17 @@ impl Replicator {
         self.unflushed.clear();
         let (durable, waiting): (Vec<_>, Vec<_>) =
             self.local.staged()?.into_iter().partition(|txid| self.is_durable(*txid));
+        self.announced_alone = false;
         self.load_layers(&durable, state)?;
         self.unflushed.extend(durable);
         for txid in waiting {
             let consecutive = self.staged.back().is_none_or(|last| last.built.txid.next() == txid);
             match self.load_slot(txid) {
                 Ok((staged, _)) if staged.elsewhere => {
+                    let confirmed = self.load_slot(txid.next()).is_ok_and(|(next, pages)| {
+                        pages.is_empty() && !next.elsewhere && next.predecessor == Some(staged.built.file)
+                    });
+                    self.announced_alone = self.staged.is_empty() && !confirmed;
                     return self.drop_staged("its content was to go up as a stream");
                 }
                 Ok((staged, sums)) if consecutive => {

@@ -145,7 +145,8 @@ impl Replicator {
             self.forget_what_never_counted()?;
         }
         let record = self.local_record(tip.as_ref())?;
-        let any_data = !self.chain.catalog.is_empty() && self.chain.unfinished.is_none();
+        // Slots that announce what never came are no data.
+        let any_data = tip.is_some();
         let wiped = is_wiped(&self.chain.epochs, any_data);
         match lineage::compare(record.as_ref(), tip.as_ref()) {
             Lineage::Begin if wiped => Err(KeepError::Wiped {

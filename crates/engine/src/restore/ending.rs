@@ -17,14 +17,20 @@ pub(crate) struct Ended {
     pub(crate) at: Option<Txid>,
     /// The newest name past it, where an image was announced there and not finished.
     pub(crate) unfinished: Option<Unfinished>,
+    /// Something that counts is not there: what the announcement was made behind, or what the last slots state.
+    pub(crate) missing: bool,
 }
 
-/// The last slot of those that do not count.
+/// The slots that do not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Unfinished {
+    /// The number of the first of them.
+    pub(crate) first: Txid,
+    /// Of the last.
     pub(crate) txid: Txid,
-    /// Its file checksum.
+    /// The last one's file checksum.
     pub(crate) slot: Checksum,
+    /// And its epoch.
     pub(crate) epoch: Option<Epoch>,
 }
 
@@ -40,54 +46,76 @@ struct Read {
 /// # Errors
 /// The store's.
 pub(crate) fn ended(store: &dyn Store, catalog: &Catalog, parallelism: usize) -> Result<Ended, StoreError> {
-    let newest = catalog.newest();
-    let counts = Ended { at: newest, unfinished: None };
+    let counts = |missing| Ended { at: catalog.newest(), unfinished: None, missing };
     let files = bare_files(catalog);
     let read = look::each(parallelism, &files, |file| read_bare(store, file))?;
     // What is below a slot that has no seal, or is gone by now, is not asked about.
     let from = read.iter().rposition(Option::is_none).map_or(0, |at| at + 1);
     let run: Vec<Read> = read.into_iter().skip(from).flatten().collect();
     let bare: Vec<Bare> = run.iter().map(|read| read.bare).collect();
-    let at = match core::ending(&bare) {
-        core::Ending::Newest => return Ok(counts),
-        core::Ending::Before(at) => at,
-        core::Ending::BeforeIf(at, database) => {
-            let below = read_tip(store, catalog, at)?.and_then(|tip| tip.database);
-            if below != Some(database) {
-                return Ok(counts);
-            }
-            Some(at)
-        }
+    let (at, stated) = match core::ending(&bare) {
+        core::Ending::Newest => return Ok(counts(false)),
+        core::Ending::Missing => return Ok(counts(true)),
+        core::Ending::Before(at) => (at, None),
+        core::Ending::BeforeIf(at, database) => (Some(at), Some(database)),
     };
-    let last = run.last().map(|last| Unfinished { txid: last.bare.txid, slot: last.slot, epoch: last.epoch });
-    Ok(Ended { at, unfinished: last })
+    let unfinished = run.last().map(|last| Unfinished {
+        first: at.map_or(Txid::FIRST, Txid::next),
+        txid: last.bare.txid,
+        slot: last.slot,
+        epoch: last.epoch,
+    });
+    let below = catalog.up_to(at);
+    if below.newest() != at {
+        // Numbers have no holes: what stood there was lost.
+        return Ok(Ended { unfinished, missing: true, ..ended(store, &below, parallelism)? });
+    }
+    if let (Some(at), Some(stated)) = (at, stated)
+        && read_tip(store, &below, at)?.and_then(|tip| tip.database) != Some(stated)
+    {
+        return Ok(counts(true));
+    }
+    Ok(Ended { at, unfinished, missing: false })
 }
 
-/// Slots without pages that end where an image of level 9 does, with the slots right behind them: they may announce it.
-pub(crate) fn doubtful_images(catalog: &Catalog) -> Vec<(LtxFile, LtxFile)> {
-    let whole = |txid| image(txid).is_some_and(|image| catalog.contains(Level::SNAPSHOTS, image));
-    let doubtful = |slot: &LtxFile| slot.size <= limits::BARE_BYTES && whole(slot.range.max());
-    let pairs = catalog.level(Level::SLOTS).windows(2).map(|pair| (pair[0], pair[1]));
-    pairs.filter(|(slot, behind)| doubtful(slot) && slot.range.max().next() == behind.range.min()).collect()
-}
-
-/// Those of them whose announcement others went on behind: they never counted. Gives their ends.
+/// Which of these announce an image that others went on without: it never counted.
 ///
 /// # Errors
 /// The store's.
-pub(crate) fn passed_images(
-    store: &dyn Store,
-    doubtful: &[(LtxFile, LtxFile)],
-) -> Result<Vec<Txid>, StoreError> {
+pub(crate) fn passed(store: &dyn Store, announced: &[Txid]) -> Result<Vec<Txid>, StoreError> {
     let mut passed = Vec::new();
-    for (slot, behind) in doubtful {
-        let (above, below) = (look::header(store, behind)?, look::header(store, slot)?);
-        let (Some(above), Some(below)) = (above, below) else { continue };
-        if below.content_is_elsewhere() && went_on_without(&below, &above, behind.size) {
-            passed.push(slot.range.max());
+    for txid in announced {
+        let (slot, behind) = (read_header(store, *txid)?, read_header(store, txid.next())?);
+        if let (Some((slot, _)), Some((behind, size))) = (slot, behind)
+            && slot.content_is_elsewhere()
+            && went_on_without(&slot, &behind, size)
+        {
+            passed.push(*txid);
         }
     }
     Ok(passed)
+}
+
+/// Slots without pages that end where an image of level 9 does, and have one behind them: they may announce it.
+pub(crate) fn doubtful(catalog: &Catalog) -> Vec<Txid> {
+    let whole = |txid| image(txid).is_some_and(|image| catalog.contains(Level::SNAPSHOTS, image));
+    let pairs = catalog
+        .level(Level::SLOTS)
+        .windows(2)
+        .filter(|pair| pair[0].range.max().next() == pair[1].range.min());
+    pairs
+        .filter(|pair| pair[0].size <= limits::BARE_BYTES && whole(pair[0].range.max()))
+        .map(|pair| pair[0].range.max())
+        .collect()
+}
+
+/// A slot's header and size; `None` if it is not there, or no LTX file.
+fn read_header(store: &dyn Store, txid: Txid) -> Result<Option<(Header, u64)>, StoreError> {
+    match read_range(store, &Key::Ltx(Level::SLOTS, TxidRange::single(txid)), 0..Header::LEN as u64) {
+        Ok(chunk) => Ok(Header::parse(&chunk.bytes).ok().map(|header| (header, chunk.total))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The slots without pages that end the chain, ascending and without a gap.
@@ -137,7 +165,7 @@ pub(crate) fn image(txid: Txid) -> Option<TxidRange> {
 }
 
 /// Whether level 9 has the image that ends at this transaction.
-fn has_image(store: &dyn Store, txid: Txid) -> Result<bool, StoreError> {
+pub(crate) fn has_image(store: &dyn Store, txid: Txid) -> Result<bool, StoreError> {
     let Some(range) = image(txid) else { return Ok(false) };
     match store.head(&Key::Ltx(Level::SNAPSHOTS, range)) {
         Ok(_) => Ok(true),

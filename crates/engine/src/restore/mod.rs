@@ -33,7 +33,7 @@ pub use run::restore;
 pub use verify::IntegrityCheck;
 
 pub(crate) use apply::{check_header, key, neighbours};
-pub(crate) use ending::{Unfinished, doubtful_images, ended, image, passed_images};
+pub(crate) use ending::{Unfinished, doubtful, ended, has_image, image, passed};
 pub(crate) use fetch::{Budget, Object, Ranged, fetch};
 pub(crate) use verify::immutable_uri;
 

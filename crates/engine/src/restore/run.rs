@@ -151,7 +151,11 @@ impl Run<'_> {
         // Before "nothing is there" is believed, the first slot is asked for by name.
         let nothing = look.catalog.is_empty() && self.options.generation.is_none();
         look::fill_in(self.store(), &mut look.catalog, self.options.target)?;
-        if nothing || (self.options.target == Target::Latest && !look.catalog.is_empty()) {
+        let bare = |file: &LtxFile| file.level == Level::SLOTS && file.size <= core_limits::BARE_BYTES;
+        let newest = look.catalog.newest();
+        // Whether an announcement counts, the slot behind it says.
+        let announced = look.catalog.files().any(|file| bare(file) && Some(file.range.max()) == newest);
+        if nothing || announced || (self.options.target == Target::Latest && !look.catalog.is_empty()) {
             look::read_ahead(self.store(), &mut look.catalog)?;
         }
         look.catalog = look.catalog.without(&self.passed);
@@ -199,7 +203,8 @@ impl Run<'_> {
     fn leave_unfinished(&mut self, look: &mut Look) -> Result<(), RestoreError> {
         let ended = ended(self.store(), &look.catalog, self.options.parallelism)?;
         self.notes.retain(|note| !matches!(note, Note::Unfinished(_)));
-        if let Some(last) = ended.unfinished {
+        // Where something is missing below, an older state is not passed off as the newest.
+        if let Some(last) = ended.unfinished.filter(|_| !ended.missing) {
             self.notes.push(Note::Unfinished(last.txid));
             look.catalog = look.catalog.up_to(ended.at);
         }
