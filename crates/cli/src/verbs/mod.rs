@@ -97,12 +97,12 @@ pub(crate) struct Named {
 /// The operand is missing or unusable, or the configuration is.
 pub(crate) fn named(world: &World, parsed: &Parsed) -> Result<Named, Trouble> {
     let Some(operand) = parsed.operands.first() else {
-        return Err(Trouble::new("a database path or a replica URL is needed"));
+        return Err(Trouble::new("database path or replica URL required"));
     };
     if ReplicaUrl::is_url(operand) && !operand.starts_with("sqlite") {
         for flag in [&flags::CONFIG, &flags::REPLICA] {
             if parsed.given(flag).is_some() {
-                let what = format!("a replica URL and -{} can't be given together", flag.name);
+                let what = format!("cannot specify a replica URL and the -{} flag", flag.name);
                 return Err(Trouble::new(what));
             }
         }
@@ -193,6 +193,9 @@ pub(crate) fn warn(config: &Config) {
 pub(crate) fn timestamp(parsed: &Parsed, flag: &Flag) -> Result<Option<TimestampMs>, Trouble> {
     let Some(text) = parsed.given(flag) else { return Ok(None) };
     time::parse(text).map(Some).ok_or_else(|| {
-        Trouble::new(format!("-{}: `{text}` is not a time", flag.name)).hint("such as 2026-11-23T08:00:00Z")
+        Trouble::new(format!(
+            "invalid -{}, must specify in ISO 8601 format (e.g. 2000-01-01T00:00:00Z): `{text}`",
+            flag.name
+        ))
     })
 }

@@ -40,7 +40,7 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
         (Some(path), _) => world.path(path),
         (None, Some(database)) => database.path.clone(),
         (None, None) => {
-            return Err(Trouble::new("a replica URL needs -o: where shall the database go?"));
+            return Err(Trouble::new("-o is required when restoring from a replica URL"));
         }
     };
     if options.output.is_dir() {

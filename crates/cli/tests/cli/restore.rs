@@ -265,7 +265,7 @@ fn a_database_that_is_there_stays() {
     dir.write("a.db", "old");
     dir.litekeep(["restore", "-o", "a.db", &replica])
         .exits(14)
-        .err_has("output already exists")
+        .err_has("output path already exists")
         .err_has("-force");
     dir.litekeep(["restore", "-if-db-not-exists", "-o", "a.db", &replica])
         .exits(0)
