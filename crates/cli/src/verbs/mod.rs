@@ -122,7 +122,7 @@ pub(crate) fn named(world: &World, parsed: &Parsed) -> Result<Named, Trouble> {
             Err(Trouble::new(what).hint(format!("its replica is called {}", database.replica_name)))
         }
         Some(database) => Ok(Named { replica: database.replica.clone(), database: Some(database) }),
-        None => Err(Trouble::new(format!("{} is not in the configuration", path.display()))
+        None => Err(Trouble::new(format!("database not found in config: {}", path.display()))
             .cause(match known {
                 1 => "the configuration lists one database, and this is another".to_owned(),
                 known => format!("the configuration lists {known} databases, and this is none of them"),

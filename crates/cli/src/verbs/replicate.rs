@@ -82,7 +82,9 @@ fn plan(world: &World, parsed: &Parsed) -> Result<(Config, Option<Vec<String>>),
         return Err(Trouble::new("cannot specify -force-snapshot flag without -once"));
     }
     if parsed.on(&flags::ONCE) && command.is_some() {
-        return Err(Trouble::new("cannot specify -once flag with -exec, or with `exec` in the configuration"));
+        return Err(Trouble::new(
+            "cannot specify -once flag with -exec, or with `exec` in the configuration",
+        ));
     }
     let command = command
         .map(|line| {

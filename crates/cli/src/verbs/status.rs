@@ -41,7 +41,7 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
         .map(look)
         .collect();
     if let (Some(path), []) = (wanted, &rows[..]) {
-        return Err(Trouble::new(format!("{} is not in the configuration", path.display()))
+        return Err(Trouble::new(format!("database not found in config: {}", path.display()))
             .hint("`litekeep databases` lists them"));
     }
     if parsed.on(&flags::JSON) {

@@ -93,9 +93,15 @@ fn what_a_command_cannot_do_without_is_asked_for() {
     for (args, part) in [
         (&["restore"] as &[&str], "database path or replica URL required"),
         (&["restore", "file:///r"], "-o is required when restoring from a replica URL"),
-        (&["restore", "-config", "c.yml", "-o", "x", "file:///r"], "cannot specify a replica URL and the -config flag"),
+        (
+            &["restore", "-config", "c.yml", "-o", "x", "file:///r"],
+            "cannot specify a replica URL and the -config flag",
+        ),
         (&["restore", "-o", "x", "-txid", "12", "file:///r"], "16 hex digits"),
-        (&["restore", "-o", "x", "-timestamp", "yesterday", "file:///r"], "invalid -timestamp, must specify in ISO 8601"),
+        (
+            &["restore", "-o", "x", "-timestamp", "yesterday", "file:///r"],
+            "invalid -timestamp, must specify in ISO 8601",
+        ),
         (
             &[
                 "restore",
@@ -115,7 +121,10 @@ fn what_a_command_cannot_do_without_is_asked_for() {
         (&["ltx"], "database path or replica URL required"),
         (&["ltx", "-level", "10", "file:///r"], "no level"),
         (&["replicate", "x.db"], "must specify at least one replica URL for x.db"),
-        (&["replicate", "x.db", "file:///r", "file:///q"], "multiple replicas on a single database are no longer supported"),
+        (
+            &["replicate", "x.db", "file:///r", "file:///q"],
+            "multiple replicas on a single database are no longer supported",
+        ),
         (
             &["replicate", "-config", "c.yml", "x.db", "file:///r"],
             "cannot specify a replica URL and the -config flag",

@@ -65,7 +65,11 @@ fn the_newest_state_is_planned_or_the_hole_is_named() {
                     hex(before)
                 ),
                 None => {
-                    alloc::format!("non-contiguous ltx files: none covers {}-{}; nothing can be restored", hex(first), hex(last))
+                    alloc::format!(
+                        "non-contiguous ltx files: none covers {}-{}; nothing can be restored",
+                        hex(first),
+                        hex(last)
+                    )
                 }
             }),
         };
@@ -127,10 +131,7 @@ fn a_time_selects_the_newest_point_strictly_before_it() {
     ] {
         assert_eq!(at(files, wanted), Ok(expected.into()), "{wanted}");
     }
-    assert!(
-        at(files, 10).is_err_and(|text| text.contains("timestamp does not exist")),
-        "strictly before"
-    );
+    assert!(at(files, 10).is_err_and(|text| text.contains("timestamp does not exist")), "strictly before");
 }
 
 #[test]

@@ -173,9 +173,11 @@ impl RestoreError {
 
     pub(crate) fn no_plan(location: String, error: plan::NoPlan) -> Self {
         match error {
-            plan::NoPlan::Gap { missing, nearest } => {
-                Self::Gap { location, missing: format!("non-contiguous ltx files, none covers {missing}"), nearest }
-            }
+            plan::NoPlan::Gap { missing, nearest } => Self::Gap {
+                location,
+                missing: format!("non-contiguous ltx files, none covers {missing}"),
+                nearest,
+            },
             plan::NoPlan::Empty => Self::Empty(Empty { location, ..Empty::default() }),
             plan::NoPlan::TxidNotAvailable { .. } | plan::NoPlan::TimeNotAvailable { .. } => {
                 Self::NotAvailable { location, why: error.to_string() }
