@@ -177,6 +177,35 @@ fn a_replica_url_never_shows_its_secrets() {
 }
 
 #[test]
+fn a_bucket_is_asked_through_the_proxy_of_the_environment() {
+    use std::io::{Read, Write};
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("http://{}", proxy.local_addr().expect("its address"));
+    // Whoever asks is refused; what it asked for first is told.
+    let asked = std::thread::spawn(move || {
+        let (mut client, _) = proxy.accept().expect("a client");
+        let mut request = Vec::new();
+        let mut byte = [0];
+        while !request.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|read| read == 1) {
+            request.push(byte[0]);
+        }
+        let refusal = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        client.write_all(refusal).expect("answered");
+        String::from_utf8_lossy(&request).into_owned()
+    });
+    let url = "s3://bucket/path?endpoint=http://nowhere.invalid&region=x&forcePathStyle=true";
+    let dir = Dir::new();
+    dir.litekeep(["ltx", url])
+        .env("AWS_ACCESS_KEY_ID", "id")
+        .env("AWS_SECRET_ACCESS_KEY", "key")
+        .env("HTTP_PROXY", &address)
+        .env("http_proxy", &address)
+        .exits(13);
+    let asked = asked.join().expect("asked");
+    assert!(asked.starts_with("GET http://nowhere.invalid/bucket"), "{asked}");
+}
+
+#[test]
 fn r26b_half_a_pair_of_keys_is_refused_before_anything_else() {
     Dir::new()
         .litekeep(["restore", "-if-replica-exists", "-o", "x", "s3://bucket/path"])

@@ -225,7 +225,7 @@ fn a_status_asks_nobody_and_opens_nothing() {
         .exits(0)
         .out_has("\"wal_size\": \"32 B\"")
         .out_has("\"local_txid\": \"-\"");
-    dir.litekeep(["status", "-config", "l.yml", "c.db"]).exits(1).err_has("not in the configuration");
+    dir.litekeep(["status", "-config", "l.yml", "c.db"]).exits(1).err_has("database not found in config: ");
     assert_eq!(dir.files("."), ["b.db", "b.db-wal", "l.yml"]);
 }
 
