@@ -3,10 +3,11 @@
 #
 #   DB_PATH         the database's file
 #   REPLICA_URL     where its replica is: s3://BUCKET/PATH?endpoint=https://..&region=..
-#   REQUIRE_BACKUP  `yes` after the first start: then an empty replica, too, is a mistake (a wrong path, for instance)
+#   FIRST_START     `yes` for the very first start alone: there is no backup yet, and the application makes its database
 #
-# The application starts only with its database, or where nothing was ever replicated. A replica that cannot be reached, is
-# damaged or was wiped ends this script with the exit code that says so (`litekeep help exit-codes`), and nothing is made.
+# The application starts only with its database. Where there is none and no backup of it, this script ends with 10: a wrong
+# URL looks the same. A replica that cannot be reached, is damaged or was wiped ends it with the exit code that says so
+# (`litekeep help exit-codes`), whatever FIRST_START is, and nothing is made.
 set -eu
 : "${DB_PATH:?is not set: the path of the database}"
 : "${REPLICA_URL:?is not set: the URL of the replica}"
@@ -20,8 +21,9 @@ litekeep restore -if-db-not-exists -o "$DB_PATH" "$REPLICA_URL" || code=$?
 case $code in
     0) ;;
     10)
-        if [ "${REQUIRE_BACKUP:-no}" = yes ]; then
-            echo "entrypoint: REQUIRE_BACKUP is set, and there is no backup" >&2
+        if [ "${FIRST_START:-no}" != yes ]; then
+            echo "entrypoint: there is no backup, so the application is not started: check REPLICA_URL, or set FIRST_START=yes" \
+                "if this is the very first start" >&2
             exit 10
         fi
         echo "entrypoint: the first start: nothing was ever replicated to this place" >&2

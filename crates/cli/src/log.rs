@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) json: bool,
     /// To stderr in place of stdout.
     pub(crate) stderr: bool,
+    /// Each line names the place in the program that it comes from, as `source`.
+    pub(crate) source: bool,
 }
 
 /// A level by name; what is not known is `info`, as in Litestream.
@@ -134,6 +136,11 @@ where
             }
         }
         event.record(&mut all);
+        let place = event.metadata();
+        if let (true, Some(file), Some(line)) = (self.settings.source, place.file(), place.line()) {
+            // slog puts it before the message's fields
+            all.0.insert(0, ("source", Value::String(format!("{file}:{line}"))));
+        }
         let mut message = String::new();
         all.0.retain(|(name, value)| match (name, value) {
             (&"message", Value::String(text)) => {
@@ -229,10 +236,14 @@ mod tests {
 
     /// What `work` logs.
     fn logged(level: Level, json: bool, work: impl FnOnce()) -> String {
+        logged_by(Settings { level, json, stderr: false, source: false }, work)
+    }
+
+    fn logged_by(settings: Settings, work: impl FnOnce()) -> String {
         let lines = Arc::new(Mutex::new(String::new()));
         let sink = Arc::clone(&lines);
         let write = move |_: &Settings, line: &str| sink.lock().expect("one thread").push_str(line);
-        let layer = Lines { settings: Settings { level, json, stderr: false }, clock: Arc::new(Noon), write };
+        let layer = Lines { settings, clock: Arc::new(Noon), write };
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), work);
         std::mem::take(&mut *lines.lock().expect("one thread"))
     }
@@ -259,6 +270,19 @@ mod tests {
             {"time": "2026-11-23T12:00:00.500Z", "level": "INFO", "msg": "sync", "txid": 7, "db": "a"}
         );
         assert_eq!(value, expected);
+    }
+
+    #[test]
+    fn a_line_names_its_source_where_that_is_asked_for() {
+        let line = line!() + 3;
+        for json in [false, true] {
+            let settings = Settings { level: Level::INFO, json, stderr: false, source: true };
+            let text = logged_by(settings, || tracing::info!(target: "litekeep", x = 1, "m"));
+            let place = format!("{}:{line}", file!());
+            let wanted =
+                if json { format!("\"source\":\"{place}\"") } else { format!("msg=m source={place} x=1") };
+            assert!(text.contains(&wanted), "{text}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub(crate) fn text(text: &str) -> Result<(), Trouble> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Trouble::new("can't write to stdout").because(&error))
+            Err(Trouble::new("can't write to stdout").because(&error).hint("is there room where it goes?"))
         }
         _ => Ok(()),
     }

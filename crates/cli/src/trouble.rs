@@ -1,9 +1,11 @@
 //! What went wrong, for the person at the terminal, and what the process ends with.
 //!
-//! `Error:` says what happened to what, `Cause:` why, `Hint:` what to try. No secret gets here: replica URLs pass
-//! through [`without_secrets`].
+//! One line: `Error: `, what happened to what, `: ` why, `; ` what to try. Nobody has to look at a second line, and a script
+//! that looks for a message finds the way out beside it. No secret gets here: replica URLs pass through
+//! [`without_secrets`].
 
 use litekeep::restore::exit as restore;
+use litekeep_store::ErrorKind;
 use std::error::Error;
 use std::fmt;
 
@@ -70,6 +72,9 @@ const fn exit(code: u8, name: &'static str, meaning: &'static str) -> ExitCode {
     ExitCode { code, name, meaning }
 }
 
+/// Words by which a store's answer says what to do.
+const STORE_TOLD: [&str; 3] = ["(check ", "clock is off", "get new keys"];
+
 /// An error on its way to the terminal.
 #[derive(Debug)]
 pub(crate) struct Trouble {
@@ -111,11 +116,31 @@ impl Trouble {
         self
     }
 
-    /// What happened; and why and what to try, in one line.
+    /// Adds what to try about a store, unless it has said so itself: it knows it better.
+    pub(crate) fn about_store(self, kind: ErrorKind) -> Self {
+        let told = |text: &String| STORE_TOLD.iter().any(|words| text.contains(words));
+        if self.hint.is_some() || told(&self.what) || self.causes.iter().any(told) {
+            return self;
+        }
+        self.hint(match kind {
+            ErrorKind::FixConfig => "check the replica's URL, the keys and what they are allowed to do",
+            ErrorKind::DataDamaged => {
+                "`litekeep verify` tells what is damaged and what can still be restored"
+            }
+            ErrorKind::Unsupported => "`litekeep doctor` tells what this store can do",
+            ErrorKind::TooLarge => "let the store, and what stands before it, take larger objects",
+            ErrorKind::Wait | ErrorKind::Retry | ErrorKind::NotFound => {
+                "check the endpoint and the network, and try again"
+            }
+            ErrorKind::Bug => "please report this",
+        })
+    }
+
+    /// What happened; and why and what to try: one line each.
     pub(crate) fn parts(self) -> (String, Option<String>) {
         let Self { what, causes, hint, .. } = self;
-        let details: Vec<String> = causes.into_iter().chain(hint).collect();
-        (what, (!details.is_empty()).then(|| details.join("; ")))
+        let details: Vec<String> = causes.iter().chain(&hint).map(|text| one_line(text)).collect();
+        (one_line(&what), (!details.is_empty()).then(|| details.join("; ")))
     }
 
     /// Sets what the process ends with.
@@ -127,15 +152,22 @@ impl Trouble {
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Error: {}", self.what)?;
+        f.write_str(&one_line(&self.what))?;
         for cause in &self.causes {
-            write!(f, "\nCause: {cause}")?;
+            write!(f, ": {}", one_line(cause))?;
         }
         match &self.hint {
-            Some(hint) => write!(f, "\nHint: {hint}"),
+            Some(hint) => write!(f, "; {}", one_line(hint)),
             None => Ok(()),
         }
     }
+}
+
+/// A text without line breaks and other control characters: what a store or a file says is not to write over the terminal.
+fn one_line(text: &str) -> String {
+    let parts: Vec<&str> =
+        text.split(char::is_control).map(str::trim).filter(|part| !part.is_empty()).collect();
+    parts.join(" ")
 }
 
 /// A replica URL, or what was given in place of one, without what may be a secret: user, password and query.
@@ -157,10 +189,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_reads_from_what_to_why_to_what_to_try() {
-        let trouble = Trouble::new("can't read a.yml").cause("no such file").hint("look again");
-        assert_eq!(trouble.to_string(), "Error: can't read a.yml\nCause: no such file\nHint: look again");
-        assert_eq!(Trouble::new("x").to_string(), "Error: x");
+    fn an_error_is_one_line_from_what_to_why_to_what_to_try() {
+        let trouble = |what: &str| Trouble::new(what);
+        for (trouble, line) in [
+            (trouble("x"), "x"),
+            (trouble("x").hint("look again"), "x; look again"),
+            (
+                trouble("can't read a.yml").cause("no such file").hint("look"),
+                "can't read a.yml: no such file; look",
+            ),
+            (trouble("x").cause("first").cause("second"), "x: first: second"),
+            (trouble("a\nb").cause("one\r\n\ttwo\n").hint("\u{1b}[2Jc\n\nd"), "a b: one two; [2Jc d"),
+        ] {
+            assert_eq!(trouble.to_string(), line);
+            let (what, why) = trouble.parts();
+            assert!(!format!("{what}{why:?}").contains("\\n"), "{what} {why:?}");
+        }
     }
 
     #[test]
@@ -178,7 +222,7 @@ mod tests {
             }
         }
         let text = Trouble::new("x").because(&Outer(std::io::Error::other("reset"))).to_string();
-        assert_eq!(text, "Error: x\nCause: list s3://b: reset");
+        assert_eq!(text, "x: list s3://b: reset");
     }
 
     #[test]

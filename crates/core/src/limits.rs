@@ -14,6 +14,9 @@ pub const IMAGE_RAW_BYTES: u64 = 256 << 20;
 /// A smaller image (raw, bytes) waits for room on a full disk. A larger one goes as a stream then.
 pub const IMAGE_NEEDS_NO_ROOM: u64 = 64 << 20;
 
+/// An LTX file without pages: header, end of pages, empty index and its size, trailer; bytes.
+pub const BARE_BYTES: u64 = 100 + 6 + 1 + 8 + 16;
+
 /// A slot of fewer bytes that is refused as too large is no reason to make slots smaller.
 pub const LEAST_PUT_LIMIT: u64 = 1 << 20;
 

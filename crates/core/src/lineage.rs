@@ -5,7 +5,7 @@
 
 use core::fmt;
 use litekeep_formats::ltx::WalSpan;
-use litekeep_formats::{Checksum, Epoch, TimestampMs, Txid};
+use litekeep_formats::{Checksum, Epoch, PageSize, TimestampMs, Txid};
 
 /// What the engine recorded about this very file when it last ran (or restored it).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,10 @@ pub struct RemoteTip {
     pub database: Option<Checksum>,
     /// The seal's epoch; `None` for a file by Litestream.
     pub epoch: Option<Epoch>,
+    /// Bytes of a page, and how many pages the database has there.
+    pub page_size: PageSize,
+    /// See `page_size`.
+    pub commit: u32,
     /// The tip's own time.
     pub timestamp: TimestampMs,
     /// Which part of which life of the WAL its slot was made from; all zero where that is not known.
@@ -154,6 +158,8 @@ mod tests {
             slot: Some(Checksum::from_crc(slot)),
             database: None,
             epoch: Epoch::new(1),
+            page_size: PageSize::MAX,
+            commit: 1,
             timestamp: TimestampMs(0),
             wal: WalSpan::default(),
         }

@@ -8,11 +8,13 @@
 
 mod catalog;
 mod choice;
+mod ending;
 mod points;
 pub mod v3;
 
 pub use catalog::{Catalog, LtxFile};
 pub use choice::{Choice, Sides, choose};
+pub use ending::{Bare, Ending, ending};
 pub use points::{ASK_AT_ONCE, Point, Search, hole_above, newest_before, points, restore_points};
 
 use alloc::vec::Vec;

@@ -78,12 +78,28 @@ pub fn plan(catalog: &Catalog, policy: &Policy, now: TimestampMs) -> Plan {
         );
     }
     deletions.extend(compacted(catalog, policy, now, floor));
+    keep_announced(catalog, &mut deletions);
     deletions.sort_by_key(|deletion| {
         let file = deletion.file;
         core::cmp::Reverse((file.range.max(), core::cmp::Reverse(file.level)))
     });
     let promised = promised(catalog, policy, now, floor);
     Plan { deletions, promised }
+}
+
+/// A slot without pages may stand for the image that ends with it: that stays for as long as the slot does.
+fn keep_announced(catalog: &Catalog, deletions: &mut Vec<Deletion>) {
+    let bare = |txid: Txid| {
+        let slots = catalog.level(Level::SLOTS).iter();
+        let mut bare = slots.filter(|slot| slot.size <= limits::BARE_BYTES);
+        bare.any(|slot| slot.range == TxidRange::single(txid))
+    };
+    let going: Vec<(Level, TxidRange)> = deletions.iter().map(|deletion| deletion.file.id()).collect();
+    deletions.retain(|deletion| {
+        let (level, range) = deletion.file.id();
+        let end = range.max();
+        level != Level::SNAPSHOTS || !bare(end) || going.contains(&(Level::SLOTS, TxidRange::single(end)))
+    });
 }
 
 /// Checks a plan against what is listed.

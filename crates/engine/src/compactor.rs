@@ -3,8 +3,8 @@
 //! Holds nothing between units: what is done is what the bucket shows (R35). Never deletes anything, and never
 //! touches slots; when to run is the caller's business.
 
-use crate::merge::{Base, Inputs, Made, Merge, MergeError, merge_into};
-use crate::restore;
+use crate::merge::{Base, Inputs, Kind, Made, Merge, MergeError, merge_into};
+use crate::restore::{self, Flaw};
 use litekeep_core::compact::{Limits, Next, Unit, next_unit};
 use litekeep_core::restore::{Catalog, LtxFile};
 use litekeep_formats::ltx::PageEncoding;
@@ -36,6 +36,9 @@ pub fn step(
     encoding: PageEncoding,
 ) -> Result<Step, MergeError> {
     let mut bridged: Vec<Txid> = Vec::new();
+    // Behind an announcement without its image come slots without pages, up to one that holds every page. Any other page
+    // is laid over an image that was lost.
+    let mut passing = false;
     loop {
         let mut unit = match next_unit(catalog, from, limits, &bridged) {
             Next::Nothing => return Ok(Step::Nothing),
@@ -43,12 +46,22 @@ pub fn step(
             Next::Unit(unit) => unit,
         };
         let mut inputs = Inputs::open(store, &unit.inputs)?;
-        while inputs.first_image() == Some(0) {
-            let file = unit.inputs.remove(0);
+        while let Some(kind) = inputs.first_kind() {
+            let Some(file) = unit.inputs.first().copied() else { break };
             let snapshot = TxidRange::new(Txid::FIRST, file.range.max()).unwrap_or(file.range);
-            if !catalog.contains(Level::SNAPSHOTS, snapshot) {
-                return promote(store, file, encoding).map(Step::Promoted);
+            let stands = catalog.contains(Level::SNAPSHOTS, snapshot);
+            match kind {
+                Kind::Image if !stands => return promote(store, file, encoding).map(Step::Promoted),
+                Kind::Bare if !passing => break,
+                Kind::Pages if passing => {
+                    return Err(MergeError::Bad { key: restore::key(&file), what: Flaw::ContentElsewhere });
+                }
+                Kind::Pages => break,
+                Kind::Image => passing = false,
+                Kind::Announces => passing = !stands || inputs.first_was_passed(),
+                Kind::Bare => {}
             }
+            unit.inputs.remove(0);
             bridged.push(file.range.max());
             inputs.skip_first();
         }

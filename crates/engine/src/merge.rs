@@ -8,6 +8,7 @@
 use crate::restore::{FetchError, Flaw, Object, Ranged, check_header, key, neighbours};
 use crate::survey::read_range;
 use bytes::Bytes;
+use litekeep_core::limits;
 use litekeep_core::restore::LtxFile;
 use litekeep_formats::crc::page_checksum;
 use litekeep_formats::ltx::{
@@ -299,10 +300,23 @@ impl<'a> Inputs<'a> {
 
     /// The first one that is a whole image, or stands for one that lies in level 9.
     pub(crate) fn first_image(&self) -> Option<usize> {
-        self.0.iter().position(|input| {
-            let elsewhere = |seal: Seal| seal.marks.contains(Marks::CONTENT_IN_LEVEL_9);
-            is_whole(&input.header) || input.header.seal().is_some_and(elsewhere)
+        self.0.iter().position(|input| is_whole(&input.header) || input.header.content_is_elsewhere())
+    }
+
+    /// What the first one is; `None` if there is none.
+    pub(crate) fn first_kind(&self) -> Option<Kind> {
+        self.0.first().map(|input| match input {
+            _ if is_whole(&input.header) => Kind::Image,
+            _ if input.header.content_is_elsewhere() => Kind::Announces,
+            _ if input.file.size <= limits::BARE_BYTES => Kind::Bare,
+            _ => Kind::Pages,
         })
+    }
+
+    /// Whether the one behind the first, an announcement, goes on without what is announced.
+    pub(crate) fn first_was_passed(&self) -> bool {
+        let [first, behind, ..] = &self.0[..] else { return false };
+        went_on_without(&first.header, &behind.header, behind.file.size)
     }
 
     /// Drops the first one.
@@ -316,8 +330,31 @@ impl<'a> Inputs<'a> {
     }
 }
 
+/// What a file of a chain holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Every page.
+    Image,
+    /// Nothing, and level 9 is to have every page.
+    Announces,
+    /// Nothing.
+    Bare,
+    /// Some pages.
+    Pages,
+}
+
+/// Whether the slot right behind an announcement goes on without what that announces: with an image of its own, or, without
+/// pages, from another state.
+pub(crate) fn went_on_without(announces: &Header, behind: &Header, size: u64) -> bool {
+    let stated = |header: &Header| header.seal().and_then(|seal| seal.database);
+    match size <= limits::BARE_BYTES && !behind.content_is_elsewhere() {
+        true => stated(behind) != stated(announces),
+        false => behind.content_is_elsewhere() || is_whole(behind),
+    }
+}
+
 /// Whether a file holds the whole database.
-fn is_whole(header: &Header) -> bool {
+pub(crate) fn is_whole(header: &Header) -> bool {
     header.range.is_snapshot() || header.seal().is_some_and(|seal| seal.marks.contains(Marks::FULL_IMAGE))
 }
 

@@ -1,23 +1,23 @@
 //! Looks at a replica before anything is written to it: what lies in every level, how its chain ends, who claimed it.
 
 use crate::error::KeepError;
-use crate::restore;
+use crate::restore::{self, Unfinished};
 use litekeep_core::lineage::RemoteTip;
 use litekeep_core::ownership::EpochFacts;
 use litekeep_core::restore::{Catalog, LtxFile, Target, plan_latest};
-use litekeep_formats::ltx::{Header, Marks, Trailer, WalSpan};
-use litekeep_formats::{Epoch, Level, Txid, TxidRange};
+use litekeep_formats::ltx::{Header, Trailer, WalSpan};
+use litekeep_formats::{Epoch, Level, Txid};
 use litekeep_store::{Chunk, EpochRecord, ErrorKind, Failure, Key, Scope, Store, StoreError};
 use std::ops::Range;
-
-/// An LTX file without pages: header, end of pages, empty index and its size, trailer; bytes.
-const EMPTY_FILE: u64 = 100 + 6 + 1 + 8 + 16;
 
 /// What was found.
 #[derive(Debug, Clone)]
 pub(crate) struct Survey {
     pub(crate) catalog: Catalog,
+    /// The newest state that counts.
     pub(crate) tip: Option<RemoteTip>,
+    /// The newest name, where an image was announced past the tip and not finished.
+    pub(crate) unfinished: Option<Unfinished>,
     pub(crate) epochs: EpochFacts,
     /// The newest state cannot be restored: an object is missing (R32).
     pub(crate) hole: bool,
@@ -27,7 +27,12 @@ pub(crate) struct Survey {
 pub(crate) fn survey(store: &dyn Store) -> Result<Survey, KeepError> {
     let catalog = list_all(store)?;
     let mut epochs = epoch_facts(store)?;
-    let tip = catalog.newest().map(|txid| read_tip(store, &catalog, txid)).transpose()?.flatten();
+    let ended = restore::ended(store, &catalog, 1)?;
+    let mut tip = ended.at.map(|txid| read_tip(store, &catalog, txid)).transpose()?.flatten();
+    if let (Some(tip), Some(last)) = (&mut tip, ended.unfinished) {
+        // Whoever announced there was the last to own, or whoever fenced it.
+        tip.epoch = tip.epoch.max(last.epoch);
+    }
     let seals = [Level::SLOTS, Level::SNAPSHOTS]
         .iter()
         .filter_map(|level| catalog.level(*level).iter().max_by_key(|file| file.range.max()));
@@ -35,26 +40,8 @@ pub(crate) fn survey(store: &dyn Store) -> Result<Survey, KeepError> {
         let epoch = read_ends(store, file)?.and_then(|(header, _)| header.seal()).map(|seal| seal.epoch);
         epochs.newest_seal = epochs.newest_seal.max(epoch);
     }
-    let hole = has_hole(store, &catalog)?;
-    Ok(Survey { catalog, tip, epochs, hole })
-}
-
-/// Whether the newest state cannot be restored from what is listed.
-fn has_hole(store: &dyn Store, catalog: &Catalog) -> Result<bool, StoreError> {
-    let Some(newest) = catalog.newest() else { return Ok(false) };
-    if plan_latest(catalog).is_err() {
-        return Ok(true);
-    }
-    let slot = TxidRange::single(newest);
-    let whole =
-        TxidRange::new(Txid::FIRST, newest).is_some_and(|range| catalog.contains(Level::SNAPSHOTS, range));
-    let Some(file) = catalog.level(Level::SLOTS).iter().find(|file| file.range == slot).filter(|_| !whole)
-    else {
-        return Ok(false);
-    };
-    let seal = read_ends(store, file)?.and_then(|(header, _)| header.seal());
-    // Without a seal there is no mark; a file of this size has no page.
-    Ok(seal.map_or(file.size <= EMPTY_FILE, |seal| seal.marks.contains(Marks::CONTENT_IN_LEVEL_9)))
+    let hole = plan_latest(&catalog.up_to(ended.at)).is_err() && ended.at.is_some();
+    Ok(Survey { catalog, tip, unfinished: ended.unfinished, epochs, hole })
 }
 
 /// The LTX files of all levels, and what a listing that lags does not show yet (R60).
@@ -93,7 +80,11 @@ pub(crate) fn epoch_facts(store: &dyn Store) -> Result<EpochFacts, StoreError> {
 }
 
 /// The file that ends the chain: the slot where it is there, else whatever covers that TXID.
-fn read_tip(store: &dyn Store, catalog: &Catalog, txid: Txid) -> Result<Option<RemoteTip>, StoreError> {
+pub(crate) fn read_tip(
+    store: &dyn Store,
+    catalog: &Catalog,
+    txid: Txid,
+) -> Result<Option<RemoteTip>, StoreError> {
     let mut ends: Vec<&LtxFile> = catalog.files().filter(|file| file.range.max() == txid).collect();
     ends.sort_by_key(|file| file.level);
     for file in ends {
@@ -105,6 +96,8 @@ fn read_tip(store: &dyn Store, catalog: &Catalog, txid: Txid) -> Result<Option<R
             slot: is_slot.then_some(trailer.file),
             database: seal.and_then(|seal| seal.database).or(trailer.post_apply),
             epoch: seal.map(|seal| seal.epoch),
+            page_size: header.page_size,
+            commit: header.commit,
             timestamp: header.timestamp,
             wal: if is_slot { header.wal } else { WalSpan::default() },
         }));

@@ -42,6 +42,7 @@ pub(crate) fn global_settings(config: &Config) -> Vec<Setting> {
         ("logging: level", config.logging.level.clone().unwrap_or_else(|| "info".to_owned())),
         ("logging: type", kind.to_owned()),
         ("logging: stderr", config.logging.stderr.to_string()),
+        ("logging: source", config.logging.source.to_string()),
     ];
     settings(rows, &config.origins, config)
 }
@@ -150,8 +151,13 @@ fn engine_rows(database: &Database) -> Vec<Row> {
         ("snapshot: interval", duration::format(settings.snapshot_interval)),
         ("snapshot: retention", off(kept)),
         ("l0-retention", off(settings.l0_retention)),
+        ("l0-retention-check-interval", duration::format(settings.gather)),
         ("retention: enabled", settings.retention.to_string()),
         ("validation: interval", off(database.validation)),
-        ("shutdown-sync-timeout", duration::format(database.shutdown_timeout)),
+        ("shutdown-sync-timeout", last_sync(database.shutdown_timeout)),
     ]
+}
+
+fn last_sync(limit: Duration) -> String {
+    if limit.is_zero() { "0s (one try)".to_owned() } else { duration::format(limit) }
 }

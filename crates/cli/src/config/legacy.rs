@@ -9,7 +9,15 @@ use super::{Database, FOR_EVER};
 use crate::text::duration;
 
 /// Applies what a replica and its database say in v0.3's words. A setting in today's words goes before.
-pub(super) fn apply(replica: &Replica, db: &Db, database: &mut Database, notes: &mut Notes) {
+///
+/// `validation` is the replica's own or, as with all of a replica's settings, that of the file's top.
+pub(super) fn apply(
+    replica: &Replica,
+    db: &Db,
+    validation: Option<&Text>,
+    database: &mut Database,
+    notes: &mut Notes,
+) {
     if let (Some(field), Some(name)) = (&replica.name, said(replica.name.as_ref())) {
         notes.map(Place::of(field), format!("name: `-replica {name}` selects this replica"));
     }
@@ -22,7 +30,7 @@ pub(super) fn apply(replica: &Replica, db: &Db, database: &mut Database, notes: 
             "retention-check-interval needs no setting: what retention lets go is deleted when it is due";
         notes.map(Place::of(field), text);
     }
-    validation(replica.settings.validation_interval.as_ref(), database, notes);
+    validated(validation, database, notes);
     max_checkpoint_page_count(db, database, notes);
 }
 
@@ -37,12 +45,12 @@ fn beaten(old: &str, field: &Text, new: &'static str, database: &Database, notes
 
 fn retention(replica: &Replica, database: &mut Database, notes: &mut Notes) {
     let Some(field) = &replica.retention else { return };
-    let Some(time) = notes.zero_is_off("retention", Some(field)) else { return };
+    let Some((said, time)) = notes.mapped_zero_is_off("retention", Some(field)) else { return };
     if beaten("retention", field, "snapshot: retention", database, notes) {
         return;
     }
     let place = Place::of(field);
-    let shown = time.map_or_else(|| "for ever".to_owned(), duration::format);
+    let shown = time.map_or_else(|| format!("{}: for ever", said.shown_off()), duration::format);
     notes.map(place, format!("retention is taken as this database's `snapshot: retention`, {shown}"));
     database.settings.snapshot_retention = time.unwrap_or(FOR_EVER);
     database.origins.set("snapshot: retention", Origin::Mapped("retention", place));
@@ -50,7 +58,7 @@ fn retention(replica: &Replica, database: &mut Database, notes: &mut Notes) {
 
 fn snapshot_interval(replica: &Replica, database: &mut Database, notes: &mut Notes) {
     let Some(field) = &replica.snapshot_interval else { return };
-    let Some(time) = notes.zero_is_off("snapshot-interval", Some(field)) else { return };
+    let Some((said, time)) = notes.mapped_zero_is_off("snapshot-interval", Some(field)) else { return };
     if beaten("snapshot-interval", field, "snapshot: interval", database, notes) {
         return;
     }
@@ -59,7 +67,7 @@ fn snapshot_interval(replica: &Replica, database: &mut Database, notes: &mut Not
         let usual = duration::format(database.settings.snapshot_interval);
         notes.map(
             place,
-            format!("snapshot-interval is off, as by default in 0.3; one is taken every {usual}"),
+            format!("snapshot-interval is {}; one is taken every {usual} all the same", said.shown_off()),
         );
         return;
     };
@@ -69,14 +77,14 @@ fn snapshot_interval(replica: &Replica, database: &mut Database, notes: &mut Not
     database.origins.set("snapshot: interval", Origin::Mapped("snapshot-interval", place));
 }
 
-fn validation(field: Option<&Text>, database: &mut Database, notes: &mut Notes) {
+fn validated(field: Option<&Text>, database: &mut Database, notes: &mut Notes) {
     let Some(field) = field else { return };
-    let Some(time) = notes.zero_is_off("validation-interval", Some(field)) else { return };
+    let Some((said, time)) = notes.mapped_zero_is_off("validation-interval", Some(field)) else { return };
     if beaten("validation-interval", field, "validation: interval", database, notes) {
         return;
     }
     let place = Place::of(field);
-    let shown = time.map_or_else(|| "off".to_owned(), duration::format);
+    let shown = time.map_or_else(|| said.shown_off().to_owned(), duration::format);
     let text = format!("validation-interval is taken as this database's `validation: interval`, {shown}");
     notes.map(place, text);
     database.validation = time;

@@ -78,6 +78,8 @@ pub(crate) struct Logging {
     pub(crate) json: bool,
     /// `logging.stderr`.
     pub(crate) stderr: bool,
+    /// `logging.source`.
+    pub(crate) source: bool,
 }
 
 /// `socket`: whether, where and for whom commands are taken.
@@ -244,7 +246,8 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Trouble {
         ErrorKind::IsADirectory => trouble.hint("name the file in it by -config"),
         ErrorKind::PermissionDenied => trouble.hint("let this user read it (chmod, chown)"),
         ErrorKind::InvalidData => trouble.hint("save it as UTF-8 text"),
-        _ => trouble,
+        ErrorKind::FileTooLarge => trouble.hint("is it a configuration file?"),
+        _ => trouble.hint("name another by -config"),
     }
 }
 
@@ -307,7 +310,7 @@ fn read(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     if file.take(yaml::MAX_FILE + 1).read_to_string(&mut text)? as u64 > yaml::MAX_FILE {
         let reason = format!("it is longer than {} bytes", yaml::MAX_FILE);
-        return Err(std::io::Error::other(reason));
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, reason));
     }
     Ok(text)
 }

@@ -26,6 +26,24 @@ pub(super) enum Time {
     Every(Duration),
 }
 
+impl Time {
+    /// Where zero is off.
+    fn or_off(self) -> Option<Duration> {
+        match self {
+            Self::Off | Self::Every(Duration::ZERO) => None,
+            Self::Every(time) => Some(time),
+        }
+    }
+
+    /// Off, and by which of the two words.
+    pub(super) fn shown_off(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Every(_) => "off (0 is off, as in Litestream)",
+        }
+    }
+}
+
 impl Notes {
     /// Something that must be mended.
     pub(super) fn problem(&mut self, place: Place, text: impl Into<String>) {
@@ -86,14 +104,29 @@ impl Notes {
         })
     }
 
-    /// A duration where zero is as good as off.
-    pub(super) fn zero_is_off(&mut self, key: &str, field: Option<&Text>) -> Option<Option<Duration>> {
-        self.read(key, field, |text| {
-            Ok(match time(text)? {
-                Time::Off | Time::Every(Duration::ZERO) => None,
-                Time::Every(time) => Some(time),
-            })
-        })
+    /// A duration that may be off. Zero is off too, as in Litestream, and that and what it means is told: somebody may
+    /// have wanted no pause at all.
+    pub(super) fn zero_is_off(
+        &mut self,
+        key: &str,
+        field: Option<&Text>,
+        meaning: &str,
+    ) -> Option<Option<Duration>> {
+        let read = self.read(key, field, time)?;
+        if let (Time::Every(Duration::ZERO), Some(field)) = (read, field) {
+            self.map(Place::of(field), format!("{key}: 0 is taken as off, as in Litestream: {meaning}"));
+        }
+        Some(read.or_off())
+    }
+
+    /// The same of a key that is taken as another, which is told anyway.
+    pub(super) fn mapped_zero_is_off(
+        &mut self,
+        key: &str,
+        field: Option<&Text>,
+    ) -> Option<(Time, Option<Duration>)> {
+        let read = self.read(key, field, time)?;
+        Some((read, read.or_off()))
     }
 
     /// A duration that may be off, and of which zero might mean two things, so that it is refused.
@@ -107,12 +140,16 @@ impl Notes {
         })
     }
 
-    /// A duration where zero means zero.
-    pub(super) fn zero_is_zero(&mut self, key: &str, field: Option<&Text>) -> Option<Duration> {
-        self.read(key, field, |text| match time(text)? {
-            Time::Off => Err("it can't be off: 0s is one try".to_owned()),
+    /// A duration where zero means this much, as in Litestream, which is told.
+    pub(super) fn zero_is(&mut self, key: &str, field: Option<&Text>, meaning: &str) -> Option<Duration> {
+        let time = self.read(key, field, |text| match time(text)? {
+            Time::Off => Err(format!("it can't be off: 0s is {meaning}")),
             Time::Every(time) => Ok(time),
-        })
+        })?;
+        if let (Duration::ZERO, Some(field)) = (time, field) {
+            self.map(Place::of(field), format!("{key}: 0 is {meaning}, as in Litestream"));
+        }
+        Some(time)
     }
 
     /// A count of something.

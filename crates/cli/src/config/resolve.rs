@@ -78,13 +78,6 @@ fn top(world: &World, file: &File, notes: &mut Notes) -> Config {
             notes.problem(Place::of(field), text);
         }
     }
-    let why = "`validation: interval` is the key for all, this one is a replica's";
-    notes.in_vain("validation-interval", file.replica.validation_interval.as_ref(), why);
-    let why = "what is due is decided from the replica's state";
-    let check = file.l0_retention_check_interval.as_ref();
-    if notes.positive("l0-retention-check-interval", check).is_some() {
-        notes.in_vain("l0-retention-check-interval", check, why);
-    }
     let pause = file.shutdown_sync_interval.as_ref();
     if notes.positive("shutdown-sync-interval", pause).is_some() {
         notes.in_vain("shutdown-sync-interval", pause, "the last sync is tried again at growing intervals");
@@ -98,9 +91,8 @@ fn logging(file: &File, origins: &mut Origins, notes: &mut Notes) -> Logging {
     from_file(origins, "logging: level", section.level.as_ref());
     from_file(origins, "logging: type", section.kind.as_ref());
     from_file(origins, "logging: stderr", section.stderr.as_ref());
-    if notes.switch("logging: source", section.source.as_ref()) == Some(true) {
-        notes.in_vain("logging: source", section.source.as_ref(), "log lines carry no source lines");
-    }
+    from_file(origins, "logging: source", section.source.as_ref());
+    let source = notes.switch("logging: source", section.source.as_ref()).unwrap_or(false);
     let kind = said(section.kind.as_ref());
     if let (Some(kind), Some(field)) = (&kind, &section.kind) {
         match kind.as_str() {
@@ -120,7 +112,7 @@ fn logging(file: &File, origins: &mut Origins, notes: &mut Notes) -> Logging {
         notes.warn(Place::of(field), text);
     }
     let stderr = notes.switch("logging: stderr", section.stderr.as_ref()).unwrap_or(false);
-    Logging { level, json: kind.as_deref() == Some("json"), stderr }
+    Logging { level, json: kind.as_deref() == Some("json"), stderr, source }
 }
 
 fn socket(world: &World, file: &File, origins: &mut Origins, notes: &mut Notes) -> Socket {
@@ -182,17 +174,25 @@ impl Shared {
             snapshot_interval(engine, origins, section.interval.as_ref(), Origin::File, notes);
             snapshot_retention(engine, origins, section.retention.as_ref(), Origin::File, notes);
         }
-        // 0 switches the deletion of slots off; it is no retention of no time at all (R39).
         let l0 = file.l0_retention.as_ref();
-        keep(&mut engine.l0_retention, notes.zero_is_off("l0-retention", l0), origins, "l0-retention", l0);
+        keep(
+            &mut engine.l0_retention,
+            notes.zero_is_off("l0-retention", l0, "slots are kept for ever"),
+            origins,
+            "l0-retention",
+            l0,
+        );
+        let check = file.l0_retention_check_interval.as_ref();
+        let key = "l0-retention-check-interval";
+        keep(&mut engine.gather, notes.positive(key, check), origins, key, check);
         let enabled = file.retention.as_ref().and_then(|retention| retention.enabled.as_ref());
         let on = notes.switch("retention: enabled", enabled);
         keep(&mut engine.retention, on, origins, "retention: enabled", enabled);
         let limit = file.shutdown_sync_timeout.as_ref();
-        let time = notes.zero_is_zero("shutdown-sync-timeout", limit);
+        let time = notes.zero_is("shutdown-sync-timeout", limit, "one try");
         keep(&mut shared.shutdown_timeout, time, origins, "shutdown-sync-timeout", limit);
         let every = file.validation.as_ref().and_then(|validation| validation.interval.as_ref());
-        let time = notes.zero_is_off("validation: interval", every);
+        let time = notes.zero_is_off("validation: interval", every, "nothing is verified by itself");
         keep(&mut shared.validation, time, origins, "validation: interval", every);
         shared
     }
@@ -244,7 +244,8 @@ fn database(
     let encoding = own.page_encoding.as_ref().or(file.replica.page_encoding.as_ref());
     tune(&mut database, &db.value, sync, encoding, notes);
     snapshots(file, &db.value, &mut database, notes);
-    legacy::apply(&replica.value, &db.value, &mut database, notes);
+    let validation = own.validation_interval.as_ref().or(file.replica.validation_interval.as_ref());
+    legacy::apply(&replica.value, &db.value, validation, &mut database, notes);
     for (key, field) in
         [("auto-recover", &own.auto_recover), ("require-content-md5", &own.require_content_md5)]
     {
@@ -277,7 +278,8 @@ fn tune(database: &mut Database, db: &Db, sync: Option<&Text>, encoding: Option<
     let time = notes.positive("monitor-interval", field);
     keep(&mut engine.monitor_interval, time, origins, "monitor-interval", field);
     let field = db.checkpoint_interval.as_ref();
-    let time = notes.zero_is_off("checkpoint-interval", field);
+    let meaning = "the size of the WAL alone decides";
+    let time = notes.zero_is_off("checkpoint-interval", field, meaning);
     keep(&mut engine.checkpoint_interval, time, origins, "checkpoint-interval", field);
     let field = db.min_checkpoint_page_count.as_ref();
     let pages = notes.count("min-checkpoint-page-count", field);
@@ -392,7 +394,7 @@ fn directory(
 /// Keys of a database that change nothing.
 fn vain(db: &Db, notes: &mut Notes) {
     // no lock is ever waited for while another one is held, so there is nothing to time out
-    notes.zero_is_off("busy-timeout", db.busy_timeout.as_ref());
+    notes.zero_is_off("busy-timeout", db.busy_timeout.as_ref(), "no lock is ever waited for");
     if let Some(size) = notes.size("max-sync-wal-bytes", db.max_sync_wal_bytes.as_ref())
         && size != limits::SYNC_WAL_BYTES
     {

@@ -47,8 +47,8 @@ fn a_database_without_settings_has_litestreams_defaults() {
 fn every_setting_arrives() {
     let config = config(&with(
         "levels:\n  - interval: 10s\n  - interval: 1h\nsnapshot:\n  interval: 12h\n  retention: 720h\n\
-         l0-retention: 10m\nretention:\n  enabled: false\nshutdown-sync-timeout: 5s\nexec: app -x\nsingle-writer: true\n\
-         logging:\n  level: debug\n  type: json\n  stderr: true\n",
+         l0-retention: 10m\nl0-retention-check-interval: 20s\nretention:\n  enabled: false\nshutdown-sync-timeout: 5s\nexec: app -x\nsingle-writer: true\n\
+         logging:\n  level: debug\n  type: json\n  stderr: true\n  source: true\n",
         "      sync-interval: 250ms\n      page-encoding: frame\n    meta-path: ~/meta\n    monitor-interval: 2s\n    checkpoint-interval: 5m\n    \
          busy-timeout: 3s\n    min-checkpoint-page-count: 7\n    truncate-page-n: 9\n    \
          restore-if-db-not-exists: yes\n",
@@ -66,6 +66,7 @@ fn every_setting_arrives() {
             snapshot_interval: seconds(12 * 3600),
             snapshot_retention: seconds(720 * 3600),
             l0_retention: Some(seconds(600)),
+            gather: seconds(20),
             retention: false,
             encoding: litekeep_formats::ltx::PageEncoding::Frame,
             meta_path: Some("/work/~/meta".into()),
@@ -76,42 +77,181 @@ fn every_setting_arrives() {
     assert!(config.databases[0].restore_if_missing);
     assert_eq!(config.exec.as_deref(), Some("app -x"));
     assert!(config.single_writer);
-    assert_eq!(config.logging, Logging { level: Some("debug".into()), json: true, stderr: true });
+    assert_eq!(
+        config.logging,
+        Logging { level: Some("debug".into()), json: true, stderr: true, source: true }
+    );
     assert_eq!(config.warnings, Vec::<String>::new());
 }
 
+/// What a word for a duration comes to: refused with this reason, or taken, with this note (if any) and this row in what
+/// `config check` prints.
+#[derive(Debug, Clone, Copy)]
+enum Comes {
+    Refused(&'static str),
+    Taken(&'static str, &'static str),
+}
+
+use Comes::{Refused, Taken};
+
+const NO_ZERO: Comes = Refused("it must be greater than 0");
+const NO_OFF: Comes = Refused("it can't be off");
+const IS_OFF: Comes = Taken("", "off");
+
+/// Every key that is a duration, with the lines that give it (at the top, below the database); what 0 is, and what `off` is.
+const DURATIONS: &[(&str, [&str; 2], Comes, Comes)] = &[
+    ("sync-interval", ["", "      sync-interval: TIME\n"], NO_ZERO, NO_OFF),
+    ("sync-interval", ["sync-interval: TIME", ""], NO_ZERO, NO_OFF),
+    ("monitor-interval", ["", "    monitor-interval: TIME\n"], NO_ZERO, NO_OFF),
+    (
+        "checkpoint-interval",
+        ["", "    checkpoint-interval: TIME\n"],
+        Taken("0 is taken as off, as in Litestream: the size of the WAL alone decides", "off"),
+        IS_OFF,
+    ),
+    // without effect whatever it is, so that it has no row
+    (
+        "busy-timeout",
+        ["", "    busy-timeout: TIME\n"],
+        Taken("0 is taken as off, as in Litestream: no lock is ever waited for", ""),
+        Taken("", ""),
+    ),
+    ("levels: interval", ["levels:\n  - interval: TIME", ""], NO_ZERO, NO_OFF),
+    ("snapshot: interval", ["snapshot:\n  interval: TIME", ""], NO_ZERO, NO_OFF),
+    ("snapshot: interval", ["", "    snapshot:\n      interval: TIME\n"], NO_ZERO, NO_OFF),
+    (
+        "snapshot: retention",
+        ["snapshot:\n  retention: TIME", ""],
+        Refused("or `off` to switch it off"),
+        IS_OFF,
+    ),
+    (
+        "snapshot: retention",
+        ["", "    snapshot:\n      retention: TIME\n"],
+        Refused("or `off` to switch it off"),
+        IS_OFF,
+    ),
+    (
+        "l0-retention",
+        ["l0-retention: TIME", ""],
+        Taken("0 is taken as off, as in Litestream: slots are kept for ever", "off"),
+        IS_OFF,
+    ),
+    ("l0-retention-check-interval", ["l0-retention-check-interval: TIME", ""], NO_ZERO, NO_OFF),
+    (
+        "validation: interval",
+        ["validation:\n  interval: TIME", ""],
+        Taken("0 is taken as off, as in Litestream: nothing is verified by itself", "off"),
+        IS_OFF,
+    ),
+    (
+        "heartbeat-interval",
+        ["heartbeat-url: http://x\nheartbeat-interval: TIME", ""],
+        Refused("or `off` to switch it off"),
+        Taken("", ""),
+    ),
+    (
+        "shutdown-sync-timeout",
+        ["shutdown-sync-timeout: TIME", ""],
+        Taken("0 is one try, as in Litestream", "0s (one try)"),
+        Refused("it can't be off: 0s is one try"),
+    ),
+    ("shutdown-sync-interval", ["shutdown-sync-interval: TIME", ""], NO_ZERO, NO_OFF),
+    // v0.3's
+    (
+        "retention",
+        ["", "      retention: TIME\n"],
+        Taken("`snapshot: retention`, off (0 is off, as in Litestream): for ever", ""),
+        Taken("`snapshot: retention`, off: for ever", ""),
+    ),
+    ("retention-check-interval", ["", "      retention-check-interval: TIME\n"], NO_ZERO, NO_OFF),
+    (
+        "snapshot-interval",
+        ["", "      snapshot-interval: TIME\n"],
+        Taken(
+            "snapshot-interval is off (0 is off, as in Litestream); one is taken every 24h all the same",
+            "",
+        ),
+        Taken("snapshot-interval is off; one is taken every 24h all the same", ""),
+    ),
+    (
+        "validation-interval",
+        ["", "      validation-interval: TIME\n"],
+        Taken("`validation: interval`, off (0 is off, as in Litestream)", ""),
+        Taken("`validation: interval`, off", ""),
+    ),
+    (
+        "validation-interval",
+        ["validation-interval: TIME", ""],
+        Taken("`validation: interval`, off (0 is off, as in Litestream)", ""),
+        Taken("`validation: interval`, off", ""),
+    ),
+];
+
 #[test]
-fn r39_zero_switches_off_or_is_refused_and_never_fires_all_the_time() {
+fn r39_of_every_duration_it_is_told_what_0_and_what_off_is_and_none_fires_all_the_time() {
+    for (key, lines, zero, off) in DURATIONS {
+        for (word, comes) in [("0", zero), ("0s", zero), ("0h0ms", zero), ("off", off)] {
+            let [top, db] = lines.map(|text| text.replace("TIME", word));
+            let text = with(&top, &db);
+            match comes {
+                Refused(reason) => {
+                    let told = refused(&text);
+                    assert!(told.contains(key) && told.contains(reason), "{key}: {word}: {told}");
+                }
+                Taken(note, value) => {
+                    let config = config(&text);
+                    let notes = config.mapped.join("\n");
+                    assert!(
+                        notes.contains(note) && note.is_empty() == notes.is_empty(),
+                        "{key}: {word}: {notes}"
+                    );
+                    let rows =
+                        [global_settings(&config), settings_of(&config.databases[0], &config)].concat();
+                    let row = rows.iter().find(|row| row.name == *key);
+                    assert_eq!(row.map_or("", |row| &row.value), *value, "{key}: {word}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn r39_no_key_that_is_a_duration_is_missing_in_the_table() {
+    // of types of replica that are not built in, and a section
+    const NONE: &[&str] = &["reconnect-wait", "timeout", "the file's top: retention"];
+    for (section, keys) in unknown::sections() {
+        let times = ["interval", "timeout", "retention", "wait"];
+        for key in keys.into_iter().filter(|key| times.iter().any(|end| key.ends_with(end))) {
+            let known =
+                DURATIONS.iter().any(|(known, ..)| *known == key || *known == format!("{section}: {key}"));
+            let none = NONE.iter().any(|none| *none == key || *none == format!("{section}: {key}"));
+            assert!(known || none, "{key} of {section}");
+        }
+    }
+}
+
+#[test]
+fn r39_zero_and_off_have_the_effect_that_is_told() {
     let tuning = |top: &str, db: &str| config(&with(top, db)).databases[0].settings.clone();
-    assert_eq!(tuning("l0-retention: 0", "").l0_retention, None);
-    assert_eq!(tuning("l0-retention: 0s", "").l0_retention, None);
-    assert_eq!(tuning("l0-retention: off", "").l0_retention, None);
+    for word in ["0", "off"] {
+        assert_eq!(tuning(&format!("l0-retention: {word}"), "").l0_retention, None);
+        assert_eq!(tuning("", &format!("    checkpoint-interval: {word}\n")).checkpoint_interval, None);
+        assert_eq!(tuning("", &format!("      retention: {word}\n")).snapshot_retention, FOR_EVER);
+    }
     assert_eq!(tuning("snapshot:\n  retention: off", "").snapshot_retention, FOR_EVER);
-    assert_eq!(tuning("", "    checkpoint-interval: 0s\n").checkpoint_interval, None);
-    assert_eq!(tuning("", "    checkpoint-interval: off\n").checkpoint_interval, None);
     assert_eq!(tuning("", "    truncate-page-n: 0\n").truncate_pages, 121_359);
-    let config = config(&with("shutdown-sync-timeout: 0s", ""));
-    assert_eq!(config.databases[0].shutdown_timeout, Duration::ZERO);
+    assert_eq!(config("heartbeat-url: http://x\nheartbeat-interval: off\n").heartbeat, None);
+    let timeout = config(&with("shutdown-sync-timeout: 0s", "")).databases[0].shutdown_timeout;
+    assert_eq!(timeout, Duration::ZERO);
     for (top, db, key) in [
-        ("snapshot:\n  interval: 0s", "", "snapshot: interval"),
-        ("snapshot:\n  retention: 0", "", "snapshot: retention"),
-        ("levels:\n  - interval: 0s", "", "levels: interval"),
-        ("l0-retention-check-interval: 0s", "", "l0-retention-check-interval"),
-        ("shutdown-sync-interval: 0s", "", "shutdown-sync-interval"),
-        ("", "      sync-interval: 0s\n", "sync-interval"),
-        ("", "    monitor-interval: 0s\n", "monitor-interval"),
         ("", "    min-checkpoint-page-count: 0\n", "min-checkpoint-page-count"),
         ("", "    min-checkpoint-page-count: -1\n", "min-checkpoint-page-count"),
         ("snapshot:\n  interval: -1h", "", "negative"),
         ("l0-retention: -1s", "", "negative"),
         ("l0-retention: 5", "", "no unit"),
         ("l0-retention: 1d", "", "24h is a day"),
-        ("snapshot:\n  interval: off", "", "can't be off"),
-        ("heartbeat-url: http://x\nheartbeat-interval: 0s", "", "greater than 0, or `off`"),
         ("heartbeat-url: http://x\nheartbeat-interval: 59s", "", "1m at least"),
-        ("shutdown-sync-timeout: off", "", "0s is one try"),
-        ("", "      sync-interval: off\n", "can't be off"),
-        ("", "      retention-check-interval: 0s\n", "greater than 0"),
     ] {
         let reason = refused(&with(top, db));
         assert!(reason.contains(key), "{top}{db}: {reason}");
@@ -209,11 +349,13 @@ fn r26b_half_a_pair_of_keys_is_refused() {
 fn keys_without_effect_are_named_with_their_place() {
     for (top, db, shown) in [
         ("heartbeat-interval: 5m", "", "f:1:21: heartbeat-interval has no effect: there is no heartbeat-url"),
-        ("logging:\n  source: true", "", "f:2:11: logging: source has no effect"),
         ("logging:\n  type: pretty", "", "pretty is taken as text"),
         ("logging:\n  level: loud", "", "`loud` is none of trace"),
-        ("validation-interval: 1m", "", "f:1:22: validation-interval has no effect"),
-        ("l0-retention-check-interval: 1m", "", "l0-retention-check-interval has no effect"),
+        (
+            "validation-interval: 1m\nvalidation:\n  interval: 2m",
+            "",
+            "f:1:22: validation-interval has no effect: validation: interval is given and goes before",
+        ),
         ("shutdown-sync-interval: 1s", "", "shutdown-sync-interval has no effect"),
         ("", "      bucket: b\n", "f:6:15: bucket has no effect: the replica's type is file"),
         ("", "      region: r\n", "region has no effect"),
@@ -378,8 +520,15 @@ fn what_0_3_says_of_a_replica_has_its_effect_and_is_told() {
         effect(&mut wanted);
         assert_eq!(config.databases[0].settings, wanted, "{lines}");
     }
-    let validated = config(&with("", "      validation-interval: 6h\n")).databases[0].validation;
-    assert_eq!(validated, Some(seconds(6 * 3600)));
+    for (top, db, hours) in [
+        ("", "      validation-interval: 6h\n", 6),
+        ("validation-interval: 5h", "", 5),
+        ("validation-interval: 5h", "      validation-interval: 6h\n", 6),
+    ] {
+        let config = config(&with(top, db));
+        assert_eq!(config.databases[0].validation, Some(seconds(hours * 3600)), "{top}{db}");
+        assert_eq!((config.mapped.len(), config.warnings.len()), (1, 0), "{top}{db}");
+    }
     let off = config(&with("validation:\n  interval: 0s", "")).databases[0].validation;
     assert_eq!(off, None);
 }
@@ -422,13 +571,14 @@ fn a_whole_file_of_each_version_is_taken() {
         snapshot_retention: Duration::from_secs(168 * 3600),
         snapshot_interval: Duration::from_secs(30 * 60),
         l0_retention: Some(Duration::from_secs(600)),
+        gather: Duration::from_secs(30),
         ..EngineSettings::default()
     };
     assert_eq!(database.settings, wanted);
     assert!(database.restore_if_missing && database.shutdown_timeout == Duration::from_secs(10));
     let Settings::S3(s3) = &database.replica else { panic!("not s3") };
     assert_eq!((s3.part_size, s3.concurrency), (None, None));
-    assert_eq!((config.mapped.len(), config.warnings.len()), (0, 2), "{:?}", config.warnings);
+    assert_eq!((config.mapped.len(), config.warnings.len()), (0, 1), "{:?}", config.warnings);
 }
 
 #[test]

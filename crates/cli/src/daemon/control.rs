@@ -5,13 +5,14 @@
 
 use super::fleet::{Done, Fleet, Member, Refused, SyncFailed};
 use super::http::{self, Request, Response};
+use super::phase::Phase;
 use crate::config::{Database, Socket};
 use crate::text::time;
 use crate::trouble::Trouble;
 use crate::verbs;
 use litekeep::error::KeepError;
 use litekeep::files::{FileId, Files as _, RealFiles};
-use litekeep::replicator::{Health, Status};
+use litekeep::replicator::Health;
 use litekeep_formats::{TimestampMs, Txid};
 use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
@@ -210,20 +211,8 @@ struct Phases {
     databases: Vec<Phase>,
 }
 
-/// One database of `/debug/sync-status`.
-#[derive(Serialize)]
-struct Phase {
-    path: String,
-    active: bool,
-    phase: String,
-    txid: u64,
-    replica_txid: u64,
-    wal_size: u64,
-    error: String,
-}
-
 /// A TXID as JSON has it: 0 for none.
-fn number(txid: Option<Txid>) -> u64 {
+pub(super) fn number(txid: Option<Txid>) -> u64 {
     txid.map_or(0, Txid::get)
 }
 
@@ -329,24 +318,18 @@ impl Control {
     }
 
     fn phases(&self, request: &Request) -> Response {
-        let wanted = request.parameter("path").map(|path| self.fleet.world().path(path));
-        let phase = |member: &Arc<Member>| {
-            let view = member.view(&**self.fleet.clock());
-            let Status { health, built, durable, wal_size, trouble, failure, .. } = view.status;
-            Phase {
-                path: member.database.path.display().to_string(),
-                active: view.running && built != durable,
-                phase: if view.running { format!("{health:?}").to_lowercase() } else { "stopped".to_owned() },
-                txid: number(built),
-                replica_txid: number(durable),
-                wal_size,
-                error: failure.or(trouble).map_or_else(String::new, |error| error.to_string()),
-            }
+        let members = match request.parameter("path").filter(|path| !path.is_empty()) {
+            None => self.fleet.members(),
+            Some(path) => match self.fleet.find(&self.fleet.world().path(path)) {
+                Ok(member) => vec![member],
+                Err(why) => return refused(why, 404),
+            },
         };
-        let members = self.fleet.members();
-        let members =
-            members.iter().filter(|member| wanted.as_ref().is_none_or(|path| *path == member.database.path));
-        json(200, &Phases { databases: members.map(phase).collect() })
+        let clock = &**self.fleet.clock();
+        let phase = |member: &Arc<Member>| {
+            Phase::of(member.database.path.display().to_string(), &member.view(clock), clock)
+        };
+        json(200, &Phases { databases: members.iter().map(phase).collect() })
     }
 
     fn start(&self, asked: &Asked, path: &Path) -> Response {
@@ -452,7 +435,14 @@ fn changed(status: &str, path: &Path, txid: Option<Txid>) -> Response {
     json(200, &Changed { status: status.to_owned(), path, txid: number(txid) })
 }
 
+/// 0 is the default, as in Litestream, whose requests can't tell it from nothing; here it is told.
 fn seconds(timeout: Option<u64>) -> Duration {
+    if timeout == Some(0) {
+        tracing::info!(
+            timeout = TIMEOUT,
+            "a request's timeout of 0 is taken as the default, as in Litestream"
+        );
+    }
     Duration::from_secs(timeout.filter(|seconds| *seconds > 0).unwrap_or(TIMEOUT).min(LONGEST))
 }
 
@@ -479,7 +469,7 @@ pub(crate) fn ask<A: for<'de> Deserialize<'de>>(
                 trouble.hint("run this as the user that runs litekeep, or set `socket: permissions`")
             }
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => trouble.hint("give it more time by -timeout"),
-            _ => trouble,
+            _ => trouble.hint("-socket names the socket of the `litekeep replicate` that is meant"),
         }
     };
     let body = serde_json::to_vec(body)
@@ -495,7 +485,9 @@ pub(crate) fn ask<A: for<'de> Deserialize<'de>>(
         Ok(Failed { error, details: Some(details) }) => {
             Trouble::new(format!("{verb} failed: {error}")).cause(details)
         }
-        Ok(Failed { error, details: None }) => Trouble::new(format!("{verb} failed: {error}")),
+        Ok(Failed { error, details: None }) => {
+            Trouble::new(format!("{verb} failed: {error}")).hint("`litekeep list` shows what the daemon has")
+        }
         Err(_) => Trouble::new(format!("{verb} failed: {}", String::from_utf8_lossy(&answer).trim())),
     })
 }

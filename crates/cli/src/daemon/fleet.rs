@@ -6,6 +6,8 @@
 
 use super::book::Book;
 use super::meter::Metered;
+use super::verdict::{self, Verdict};
+use super::verifier;
 use crate::config::{Database, same_place};
 use crate::trouble::Trouble;
 use crate::verbs;
@@ -395,6 +397,12 @@ impl Fleet {
         let book = Arc::new(Book::default());
         let clock = Arc::clone(&self.world.clock);
         let store: Arc<dyn Store> = Arc::new(Metered::new(inner, Arc::clone(&book), clock));
+        // A verdict is for whoever verifies: nobody else would ever take back that it failed.
+        if database.validation.is_none()
+            && let Some(known) = verdict::read(&verifier::state_dir(&database), &store.location())
+        {
+            book.verified(Verdict { failure: None, ..known });
+        }
         let never = Life::Stopped { last: Box::default(), asked: true };
         let life = Mutex::new(never);
         Ok(Arc::new(Member {

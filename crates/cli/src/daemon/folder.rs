@@ -86,8 +86,9 @@ impl Folder {
     /// # Errors
     /// The pattern is none.
     pub(crate) fn new(directory: Directory, dismissed: &Dismissed) -> Result<Self, Trouble> {
-        let pattern = Glob::parse(&directory.pattern)
-            .map_err(|why| Trouble::new(format!("pattern `{}`: {why}", directory.pattern)))?;
+        let pattern = Glob::parse(&directory.pattern).map_err(|why| {
+            Trouble::new(format!("pattern `{}`: {why}", directory.pattern)).hint("such as '*.db'")
+        })?;
         let dismissed = dismissed.clone();
         Ok(Self {
             directory,
@@ -107,10 +108,7 @@ impl Folder {
     /// The directory cannot be read, a database in it cannot be replicated, or it holds none and nobody watches it. A file
     /// that cannot be read may be none: it is told, and tried again.
     pub(crate) fn begin(&mut self, fleet: &Arc<Fleet>) -> Result<(), Trouble> {
-        let shown = self.directory.path.display().to_string();
-        let found = self
-            .candidates()
-            .map_err(|error| Trouble::new(format!("can't read the directory {shown}")).because(&error))?;
+        let found = self.all()?;
         for path in found {
             match self.take(fleet, &path) {
                 Ok(()) => {}
@@ -119,11 +117,57 @@ impl Folder {
             }
         }
         if self.taken.is_empty() && self.trials.is_empty() && !self.directory.watch {
-            let pattern = &self.directory.pattern;
-            let trouble = Trouble::new(format!("there is no database like {pattern} in {shown}"));
-            return Err(trouble.hint("with `watch: true` it may be empty at first"));
+            return Err(self.holds_none());
         }
         Ok(())
+    }
+
+    /// Its databases that nobody has taken up, for a command that owns them itself.
+    ///
+    /// # Errors
+    /// The directory cannot be read, or a file in it not be looked into: it may be a database.
+    pub(crate) fn newcomers(&mut self, fleet: &Fleet) -> Result<Vec<Database>, Trouble> {
+        let mut databases = Vec::new();
+        for path in self.all()?.into_iter().filter(|path| fleet.find(path).is_err()) {
+            let Ok(meta) = std::fs::metadata(&path) else { continue }; // gone meanwhile
+            let stamp = (meta.len(), meta.modified().ok());
+            if self.passed.get(&path) == Some(&stamp) {
+                continue;
+            }
+            match fleet.look_into(&path, is_database) {
+                Some(Ok(true)) => {
+                    databases.push(database_at(&self.directory, &path).ok_or_else(|| no_name(&path))?)
+                }
+                Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
+                    let hint =
+                        "run litekeep as the user of the application, or choose a `pattern` without it";
+                    return Err(cannot(&path).because(&error).hint(hint));
+                }
+                // By another name it has an owner.
+                Some(_) | None => drop(self.passed.insert(path, stamp)),
+            }
+        }
+        Ok(databases)
+    }
+
+    fn all(&mut self) -> Result<Vec<PathBuf>, Trouble> {
+        self.candidates().map_err(|error| {
+            Trouble::new(format!("can't read the directory {}", self.directory.path.display()))
+                .because(&error)
+                .hint("check `dir`, and that this user may read it")
+        })
+    }
+
+    /// Whether a path lies in it.
+    pub(crate) fn holds(&self, path: &Path) -> bool {
+        path.starts_with(&self.directory.path)
+    }
+
+    /// Why it is of no use unless it is watched.
+    pub(crate) fn holds_none(&self) -> Trouble {
+        let (shown, pattern) = (self.directory.path.display(), &self.directory.pattern);
+        Trouble::new(format!("there is no database like {pattern} in {shown}"))
+            .hint("with `watch: true` it may be empty at first")
     }
 
     /// The replicas of its databases are verified by interval.
@@ -247,8 +291,7 @@ impl Folder {
     }
 
     fn add(&mut self, fleet: &Arc<Fleet>, path: &Path) -> Result<(), Failed> {
-        let no_name = || cannot(path).cause("its name is not UTF-8, which a replica's path must be");
-        let done = database_at(&self.directory, path).ok_or_else(no_name).map_err(Refused::Failed);
+        let done = database_at(&self.directory, path).ok_or_else(|| no_name(path)).map_err(Refused::Failed);
         match done.and_then(|database| fleet.add(database)) {
             Ok(done) => {
                 self.passed.remove(path);
@@ -360,6 +403,10 @@ fn may_be_file(path: &Path) -> bool {
 
 fn cannot(path: &Path) -> Trouble {
     Trouble::new(format!("can't replicate {}", path.display()))
+}
+
+fn no_name(path: &Path) -> Trouble {
+    cannot(path).cause("its name is not UTF-8, which a replica's path must be").hint("rename it")
 }
 
 /// litekeep's own names, and Litestream's.

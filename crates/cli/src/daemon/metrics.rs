@@ -28,12 +28,14 @@ families! {
     WAL_BYTES = Counter "litestream_total_wal_bytes" ["db"] "Bytes of WAL that were taken";
     TXID = Gauge "litestream_txid" ["db"] "Newest transaction that was taken from the database";
     DISK_FULL = Gauge "litestream_disk_full" ["db"] "1 while a local disk has no room for what is to be replicated";
-    SYNCS = Counter "litestream_sync_count" ["db"] "How often something was taken from the WAL";
-    SYNC_ERRORS = Counter "litestream_sync_error_count" ["db"] "How often replication met with trouble: each try counts, those of puts as well";
-    SYNC_SECONDS = Counter "litestream_sync_seconds" ["db"] "Time that was spent on taking from the WAL, seconds";
+    SYNCS = Counter "litestream_sync_count" ["db"] "Syncs: looks at the WAL, with what was taken and built into slots; those that found nothing and those that failed count as well";
+    SYNC_ERRORS = Counter "litestream_sync_error_count" ["db"] "Syncs that failed";
+    SYNC_SECONDS = Counter "litestream_sync_seconds" ["db"] "Time that was spent on syncs, seconds";
     CHECKPOINTS = Counter "litestream_checkpoint_count" ["db,mode"] "How often a checkpoint was tried";
     CHECKPOINT_ERRORS = Counter "litestream_checkpoint_error_count" ["db,mode"] "Checkpoints that ended with an error";
     CHECKPOINT_SECONDS = Counter "litestream_checkpoint_seconds" ["db,mode"] "Time that was spent on checkpoints, seconds";
+    VERIFY_ERRORS = Counter "litestream_compaction_verify_error_count" ["db"]
+        "How often compaction, or the making of a snapshot, found a hole in the replica or a file that is no good";
     SLOTS = Gauge "litestream_l0_retention_files_total" ["db,status"]
         "Files of level 0 that retention may take, that are not compacted, and that are kept for a while";
     OPERATIONS = Counter "litestream_replica_operation_total" ["replica_type,operation"]
@@ -55,12 +57,13 @@ families! {
         "For how long the oldest change has waited that the replica lacks, seconds; up to `sync-interval` is usual";
     SUCCESS = Gauge "litekeep_last_success_timestamp_seconds" ["db"]
         "When the replica last took something, or was seen to hold the newest transaction";
+    TROUBLES = Counter "litekeep_troubles_total" ["db"] "How often replication met with trouble: each try counts, those of puts as well";
     READ_BACK = Gauge "litekeep_last_read_back_timestamp_seconds" ["db"]
         "When the newest transaction was last seen in the replica; 0 if it never was; not there while stopped or standby";
     READ_BACK_TXID = Gauge "litekeep_read_back_txid" ["db"] "Which transaction that was";
     SNAPSHOT = Gauge "litekeep_last_snapshot_timestamp_seconds" ["db"] "Time of the newest snapshot; 0 if there is none; not there while stopped or standby";
     VERIFIED = Gauge "litekeep_last_verified_restore_timestamp_seconds" ["db"]
-        "When a restore from the replica was last verified (validation: interval); 0 if none was; not there while stopped or standby";
+        "When a restore from the replica was last verified (validation: interval, or a restore before the start); 0 if none was; not there while stopped or standby";
     OLDEST = Gauge "litekeep_restorable_oldest_timestamp_seconds" ["db"] "Time of the oldest state that can be restored";
     NEWEST = Gauge "litekeep_restorable_newest_timestamp_seconds" ["db"] "Time of the newest state that can be restored";
     OBJECTS = Gauge "litekeep_replica_objects" ["db,level"] "Objects of a level of the replica";
@@ -124,9 +127,11 @@ fn database(page: &mut Page, member: &Member, view: &View, clock: &dyn Clock) {
         (&WAL_BYTES, float(status.captured_bytes)),
         (&TXID, number(status.built)),
         (&DISK_FULL, flag(full)),
-        (&SYNCS, float(status.captures.count)),
-        (&SYNC_ERRORS, float(status.troubles)),
-        (&SYNC_SECONDS, status.captures.time.as_secs_f64()),
+        (&SYNCS, float(status.syncs.count)),
+        (&SYNC_ERRORS, float(status.syncs.failures)),
+        (&SYNC_SECONDS, status.syncs.time.as_secs_f64()),
+        (&VERIFY_ERRORS, float(status.bad_sources)),
+        (&TROUBLES, float(status.troubles)),
         (&HEALTHY, flag(health::reasons(member, view, health::BEHIND, clock).is_empty())),
         (&REPLICA_TXID, number(status.durable)),
         (&RETENTION, flag(status.retention.is_some())),

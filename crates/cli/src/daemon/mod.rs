@@ -15,6 +15,7 @@ mod meter;
 mod metrics;
 mod once;
 mod page;
+mod phase;
 mod readback;
 mod served;
 pub(crate) mod verdict;
@@ -161,7 +162,8 @@ impl Drop for Beside {
 /// and still have the socket and the address: both are tried again until they can be had.
 pub(crate) fn beside(config: &Config, fleet: &Arc<Fleet>) -> Beside {
     fleet.close("the databases of a command (-exec) are given at its start");
-    let verifier = look_after(config, fleet, false);
+    let coming = config.directories.iter().any(|directory| directory.template.validation.is_some());
+    let verifier = look_after(config, fleet, coming);
     let place = Arc::<Mutex<Place>>::default();
     let mut due = Due {
         addr: config.addr.clone(),

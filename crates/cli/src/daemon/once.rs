@@ -30,7 +30,9 @@ impl Run {
                 let result = synced(&keeper)
                     .map_err(|error| match keeper.status().health {
                         Health::Waiting => {
-                            Trouble::new(format!("there is no database at {}", path.display()))
+                            Trouble::new(format!("there is no database at {}", path.display())).hint(
+                                "check the path; `-restore-if-db-not-exists` restores one that has a replica",
+                            )
                         }
                         _ => keep_trouble(&format!("can't sync {}", path.display()), &error),
                     })
@@ -47,7 +49,9 @@ impl Run {
             match event {
                 Event::Signal(_) => {
                     return self.blame(
-                        Trouble::new("a signal came before the sync was done").exit(Exit::NOT_SYNCED),
+                        Trouble::new("a signal came before the sync was done")
+                            .hint("run it again: it goes on from there")
+                            .exit(Exit::NOT_SYNCED),
                     );
                 }
                 Event::Synced(Ok(())) => waiting -= 1,
@@ -93,7 +97,10 @@ fn snapshotted(keeper: &Keeper, store: &dyn Store, clock: &dyn Clock) -> Result<
         let status = keeper.status();
         let Some(newest) = status.durable else { return Ok(()) };
         let snapshots = store.list(&Scope::Level(Level::SNAPSHOTS)).map_err(|error| {
-            Trouble::new("can't look for the snapshot").because(&error).exit(restore::UNREACHABLE)
+            Trouble::new("can't look for the snapshot")
+                .because(&error)
+                .about_store(error.kind())
+                .exit(restore::UNREACHABLE)
         })?;
         let covers =
             |entry: &Entry| matches!(entry.key, Key::Ltx(_, range) if TxidRange::max(range) >= newest);
@@ -103,7 +110,9 @@ fn snapshotted(keeper: &Keeper, store: &dyn Store, clock: &dyn Clock) -> Result<
         let stuck = status.health != Health::Good;
         waited = if stuck { waited + LOOK } else { Duration::ZERO };
         if status.health == Health::Ended || waited >= PATIENCE {
-            return Err(Trouble::new("the snapshot was not taken").exit(Exit::NOT_SYNCED));
+            return Err(Trouble::new("the snapshot was not taken")
+                .hint("the log says what was in the way; run it again")
+                .exit(Exit::NOT_SYNCED));
         }
         clock.sleep(LOOK);
     }

@@ -128,9 +128,11 @@ fn first(member: &Member, interval: Duration, clock: &dyn Clock) -> Duration {
     let Some(known) = verdict::read(&state_dir(database), &member.store.location()) else {
         return interval.min(FIRST);
     };
-    let age = clock.wall().0.saturating_sub(known.at.0);
-    let wanted = if known.failure.is_some() { interval.min(AGAIN) } else { interval };
+    let (at, failed) = (known.at, known.failure.is_some());
     member.book.verified(known);
+    let Some(at) = at else { return interval.min(FIRST) };
+    let age = clock.wall().0.saturating_sub(at.0);
+    let wanted = if failed { interval.min(AGAIN) } else { interval };
     let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
     wanted.saturating_sub(age).max(interval.min(FIRST))
 }
@@ -268,7 +270,7 @@ fn settle(
 ) -> bool {
     let db = member.database.path.display();
     let good_before = before.as_ref().and_then(|before| before.good);
-    let (replica, at) = (member.store.location(), clock.wall());
+    let (replica, now) = (member.store.location(), clock.wall());
     let verdict = match found {
         Found::Good(verified, trial) => {
             let restored = &trial.restored;
@@ -284,12 +286,12 @@ fn settle(
             if before.is_some_and(|before| before.failure.is_some()) {
                 tracing::info!(%db, "the replica is good again");
             }
-            let good = restored.txid().map(|txid| (txid, at));
-            Verdict { replica, at, failure: None, good }
+            let good = restored.txid().map(|txid| (txid, now));
+            Verdict { replica, at: Some(now), failure: None, good }
         }
         Found::Bad(why) => {
             tracing::error!(%db, error = %why, "the replica does not pass its verification; `litekeep verify` tells all");
-            Verdict { replica, at, failure: Some(why), good: good_before }
+            Verdict { replica, at: Some(now), failure: Some(why), good: good_before }
         }
         Found::Undone(why) => {
             if member.book.not_verified(&why) {

@@ -184,6 +184,9 @@ pub(crate) static SOCKET: Flag = Flag::taking("socket", "PATH", "the control soc
 pub(crate) static TIMEOUT: Flag = Flag::taking("timeout", "SECONDS", "how long to wait at most").or("30");
 pub(crate) static SHORT_TIMEOUT: Flag =
     Flag::taking("timeout", "SECONDS", "how long to wait at most").or("10");
+pub(crate) static LOCAL: Flag = Flag::switch("local", "ask no replica");
+pub(crate) static REPLICA_TIMEOUT: Flag =
+    Flag::taking("timeout", "SECONDS", "how long to wait for the replicas, all together").or("5");
 pub(crate) static WAIT: Flag =
     Flag::switch("wait", "wait until the replica has everything that was committed before");
 pub(crate) static REPLICA_URL: Flag = Flag::taking(
@@ -331,9 +334,12 @@ pub(crate) static VERBS: &[Verb] = &[
         aliases: &[],
         operands: &["[DB_PATH]"],
         max_operands: 1,
-        summary: "show the local state of the databases",
-        doc: "Shows what this machine knows of the databases; asks neither the replica nor a running litekeep.",
-        flags: &[&JSON, &CONFIG, &NO_EXPAND_ENV, &FIRST_REPLICA],
+        summary: "show the databases' local state and what their replicas hold",
+        doc: "Shows what this machine knows of the databases, and what each replica holds now: the newest transaction\n\
+              that a restore from it would reach, and when that was seen. What was tried, or held once, does not count.\n\n\
+              The replicas are listed, with a few requests each, all at the same time; one that does not answer in time\n\
+              is told as unknown, with the reason. No running litekeep is asked, and no database is opened.",
+        flags: &[&LOCAL, &REPLICA_TIMEOUT, &JSON, &CONFIG, &NO_EXPAND_ENV, &FIRST_REPLICA],
         run: verbs::status::run,
     },
     Verb {

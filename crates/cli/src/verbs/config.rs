@@ -35,9 +35,7 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
                 .hint("`litekeep config check`"));
         }
         None => {
-            return Err(
-                Trouble::new("what shall be done with the configuration?").hint("`litekeep config check`")
-            );
+            return Err(Trouble::new("litekeep config needs a command").hint("`litekeep config check`"));
         }
     }
     let report = report(config::judge(world, parsed)?);

@@ -28,11 +28,7 @@ struct Line {
 
 impl Line {
     fn of(world: &World, parsed: &Parsed, timeout: &flags::Flag) -> Result<Self, Trouble> {
-        let text = parsed.text(timeout).unwrap_or_default();
-        let timeout = text.parse().ok().filter(|seconds| *seconds > 0).ok_or_else(|| {
-            Trouble::new(format!("-timeout: `{text}`: timeout must be greater than 0"))
-                .hint("it is a number of seconds")
-        })?;
+        let timeout = super::timeout(parsed, timeout)?;
         let shown = parsed.text(&flags::SOCKET).unwrap_or_default().to_owned();
         let path = parsed.operands.first().map_or_else(PathBuf::new, |path| world.path(path));
         Ok(Self {

@@ -10,6 +10,7 @@ use crate::output;
 use crate::text::table;
 use crate::trouble::{Exit, Trouble};
 use crate::world::World;
+use litekeep_store::ErrorKind;
 use litekeep_store::probe::{self, Answer, Findings, Question};
 use serde::Serialize;
 use std::sync::Arc;
@@ -60,7 +61,7 @@ struct Check<'a> {
 pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     let named = named_or_only(world, parsed)?;
     let level = log::level(world.env.get("LOG_LEVEL").unwrap_or_default());
-    log::install(log::Settings { level, json: false, stderr: true }, Arc::clone(&world.clock));
+    log::install(log::Settings { level, json: false, stderr: true, source: false }, Arc::clone(&world.clock));
     let location = named.replica.location();
     let interrupt = Interrupt::listen(
         || {},
@@ -71,7 +72,9 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     let stop = || interrupt.came();
     let (clock, random) = (Arc::clone(&world.clock), Arc::clone(&world.random));
     let findings = probe::probe(&named.replica, clock, random, &stop).map_err(|error| {
-        Trouble::new(format!("the replica {} can't be opened", named.replica.location())).because(&error)
+        Trouble::new(format!("the replica {} can't be opened", named.replica.location()))
+            .because(&error)
+            .hint("check its settings and its keys")
     })?;
     let retention = named.database.as_ref().is_none_or(|database| database.settings.retention);
     let guarantees = guarantees(&findings, retention);
@@ -80,12 +83,25 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
         true => output::json(&report(&findings, &guarantees, safe))?,
         false => output::text(&text(&findings, &guarantees, safe))?,
     }
-    Ok(match (interrupt.exit(), findings.answer(Question::Reach), safe) {
-        (Some(exit), _, _) => exit,
-        (None, _, true) => Exit::OK,
-        (None, Answer::No, false) => super::restore::UNREACHABLE,
-        (None, _, false) => Exit::UNFIT,
-    })
+    match (interrupt.exit(), findings.answer(Question::Reach), safe) {
+        (Some(exit), _, _) => Ok(exit),
+        (None, _, true) => Ok(Exit::OK),
+        (None, Answer::No, false) => Err(unreachable(&findings)),
+        (None, _, false) => Ok(Exit::UNFIT),
+    }
+}
+
+/// The table says it too; whoever looks for errors looks at stderr.
+fn unreachable(findings: &Findings) -> Trouble {
+    Trouble::new(format!("the replica {} can't be reached", findings.location))
+        .cause(why_unreached(findings))
+        .about_store(ErrorKind::FixConfig)
+        .exit(super::restore::UNREACHABLE)
+}
+
+fn why_unreached(findings: &Findings) -> &str {
+    let row = findings.rows.iter().find(|row| row.question == Question::Reach);
+    row.map_or("", |row| row.detail.as_str())
 }
 
 fn is_safe(findings: &Findings, guarantees: &[Guarantee]) -> bool {
@@ -101,9 +117,7 @@ fn guarantees(findings: &Findings, retention: bool) -> Vec<Guarantee> {
         permissions(findings, retention, &mut say);
         habits(findings, &mut say);
     } else {
-        let row = findings.rows.iter().find(|row| row.question == Question::Reach);
-        let why = row.map_or("", |row| row.detail.as_str());
-        say(Standing::Broken, &format!("nothing can be replicated or restored: {why}"));
+        say(Standing::Broken, &format!("nothing can be replicated or restored: {}", why_unreached(findings)));
     }
     clock(findings, &mut say);
     found

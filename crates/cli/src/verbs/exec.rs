@@ -9,6 +9,8 @@
 //! what happened. It never asks a store itself.
 
 use super::door::{Door, Doorkeeper};
+use super::lookout::Lookout;
+use super::member::Member;
 use super::ready;
 use super::replicate::{keep_trouble, replicating_to, synced, thread};
 use super::watch::{self, Seen};
@@ -23,14 +25,13 @@ use litekeep::error::KeepError;
 use litekeep::files::RealFiles;
 use litekeep::jobs::Threads;
 use litekeep::node::{Left, Node, NodeSettings, Role};
-use litekeep::replicator::{Env, Health};
+use litekeep::replicator::Env;
 use litekeep::settings::Settings;
 use litekeep_core::decisions::Decisions;
 use litekeep_core::env::{Clock, Random};
 use litekeep_core::limits;
 use litekeep_core::ownership::Times;
 use litekeep_formats::Epoch;
-use litekeep_store::Store;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -73,18 +74,6 @@ pub(super) enum Event {
     Surveyed(Result<(), Trouble>),
 }
 
-/// One database.
-struct Member {
-    node: Arc<Node>,
-    store: Arc<dyn Store>,
-    database: Database,
-    /// The last epoch that was owned.
-    epoch: Option<Epoch>,
-    /// Since when it is there and nevertheless not owned, while the command runs.
-    unowned: Option<Duration>,
-    ended: bool,
-}
-
 /// What the command does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -123,6 +112,9 @@ enum Survey {
 struct House {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    /// It starts and stops none of the databases, and so hears of no end.
+    fleet: Arc<Fleet>,
+    lookout: Lookout,
     members: Vec<Member>,
     command: Command,
     child: Option<Running>,
@@ -154,7 +146,11 @@ pub(super) fn run(world: &World, config: &Config, command: Command) -> Result<Ex
     let signal = tell.clone();
     signals::listen(move |number| drop(signal.send(Event::Signal(number))))
         .map_err(|error| Trouble::new("can't listen for signals").because(&error))?;
+    let fleet = Fleet::new(Arc::new(world.clone()), |_| {});
+    let (databases, lookout) = Lookout::begin(config, &fleet)?;
     let mut house = House {
+        fleet,
+        lookout,
         clock: Arc::clone(&world.clock),
         random: Arc::clone(&world.random),
         members: Vec::new(),
@@ -176,10 +172,12 @@ pub(super) fn run(world: &World, config: &Config, command: Command) -> Result<Ex
         exit: Exit::OK,
         trouble: None,
     };
-    // It starts and stops none of them, and so hears of no end.
-    let fleet = Fleet::new(Arc::new(world.clone()), |_| {});
-    let begun = config.databases.iter().try_for_each(|database| house.keep(world, &fleet, database.clone()));
-    let _beside = begun.is_ok().then(|| daemon::beside(config, &fleet));
+    let begun = databases.into_iter().try_for_each(|database| {
+        // The command makes it, then.
+        let fresh = !database.path.exists();
+        house.keep(database, fresh)
+    });
+    let _beside = begun.is_ok().then(|| daemon::beside(config, &house.fleet));
     if let Err(trouble) = begun {
         house.blame(trouble);
         house.end(None);
@@ -187,20 +185,14 @@ pub(super) fn run(world: &World, config: &Config, command: Command) -> Result<Ex
     house.live()
 }
 
-impl Member {
-    /// A database that is not there yet is for the command to make.
-    fn is_absent(&self) -> bool {
-        self.node.status().replication.is_some_and(|status| status.health == Health::Waiting)
-    }
-}
-
 impl House {
-    fn keep(&mut self, world: &World, fleet: &Fleet, database: Database) -> Result<(), Trouble> {
-        let guest = fleet.guest(database.clone())?;
+    /// Keeps a database; a fresh one is the command's own.
+    fn keep(&mut self, database: Database, fresh: bool) -> Result<(), Trouble> {
+        let guest = self.fleet.guest(database.clone())?;
         let store = Arc::clone(&guest.store);
         let env = Env {
-            clock: Arc::clone(&world.clock),
-            random: Arc::clone(&world.random),
+            clock: Arc::clone(&self.clock),
+            random: Arc::clone(&self.random),
             files: Arc::new(RealFiles),
             vfs: None,
             store: Arc::clone(&store),
@@ -212,8 +204,7 @@ impl House {
             replication: Settings { open_when_confirmed: true, ..database.settings.clone() },
             times: Times { tenure, hand_over: self.command.hand_over, horizon: limits::REUSE_HORIZON },
             look_every: LOOK_EVERY,
-            // The command makes it, then.
-            fresh: !database.path.exists(),
+            fresh,
             single_writer: self.command.single_writer,
             ..NodeSettings::default()
         };
@@ -225,7 +216,8 @@ impl House {
         guest.entrust(Watched(Arc::downgrade(&node)));
         replicating_to(&database);
         let (ended, tell) = (node.when_ended(), self.tell.clone());
-        self.members.push(Member { node, store, database, epoch: None, unowned: None, ended: false });
+        let may_go = self.lookout.watches(&database.path);
+        self.members.push(Member { node, store, database, may_go, epoch: None, unowned: None, ended: false });
         thread("ended", move || drop(tell.send(Event::Ended(index, ended()))))
     }
 
@@ -301,7 +293,7 @@ impl House {
                     self.well();
                 }
                 self.find_unowned(now);
-                Ok(())
+                self.keep_what_was_made(now)
             }
             Stage::Watching(since) if now - since >= self.patience => {
                 self.take_back("the other instance did not become well in time");
@@ -355,7 +347,9 @@ impl House {
         let running =
             Running::start(words, move |end| drop(tell.send(Event::Child(end)))).map_err(|error| {
                 self.door.close();
-                Trouble::new(format!("can't start the command `{}`", words.join(" "))).because(&error)
+                Trouble::new(format!("can't start the command `{}`", words.join(" ")))
+                    .because(&error)
+                    .hint("check its path and that this user may run it")
             })?;
         self.child = Some(running);
         self.passed_on.clear();
@@ -419,6 +413,11 @@ impl House {
             self.kill_in_time();
             self.stop_for_successor();
         }
+    }
+
+    fn keep_what_was_made(&mut self, now: Duration) -> Result<(), Trouble> {
+        let made = self.lookout.look(now, &self.fleet)?;
+        made.into_iter().try_for_each(|database| self.keep(database, true))
     }
 
     fn begin_watch(&mut self) {
@@ -510,10 +509,7 @@ impl House {
     }
 
     fn stop_nodes(&self) {
-        for member in &self.members {
-            let limit = member.database.shutdown_timeout;
-            member.node.begin_stop(if limit.is_zero() { super::replicate::ONE_TRY } else { limit });
-        }
+        self.members.iter().for_each(Member::begin_stop);
     }
 
     fn pass_on(&mut self, signal: i32) {
@@ -540,6 +536,7 @@ impl House {
             }
             Err(error) => self.blame(Trouble::new("can't tell how the command ended").because(&error)),
         }
+        self.keep_what_was_made(Duration::MAX).unwrap_or_else(|trouble| self.blame(trouble));
         self.stage = Stage::Ending;
         self.stop_nodes();
     }
@@ -553,6 +550,9 @@ impl House {
         match why {
             None => {
                 synced(&member.database, member.node.status().txid);
+            }
+            Some(_) if ending && member.is_gone() => {
+                tracing::info!(db = %path, "replication ended, the database is gone");
             }
             Some(error) => {
                 let what = if ending {

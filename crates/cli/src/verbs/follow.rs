@@ -49,11 +49,15 @@ pub(crate) fn interval(parsed: &Parsed) -> Result<Option<Duration>, Trouble> {
     }
     for flag in [&flags::DRY_RUN, &flags::JSON] {
         if parsed.on(flag) {
-            return Err(Trouble::new(format!("-f and -{} can't be given together", flag.name)).exit(MISUSE));
+            return Err(Trouble::new(format!("-f and -{} can't be given together", flag.name))
+                .hint("give one of them")
+                .exit(MISUSE));
         }
     }
     let text = parsed.text(&flags::FOLLOW_INTERVAL).unwrap_or_default();
-    let wrong = |why: String| Trouble::new(format!("-follow-interval: `{text}`: {why}")).exit(MISUSE);
+    let wrong = |why: String| {
+        Trouble::new(format!("-follow-interval: `{text}`: {why}")).hint("such as 1s").exit(MISUSE)
+    };
     match duration::parse(text) {
         Ok(Duration::ZERO) => Err(wrong("a pause is needed between two looks".to_owned())),
         Ok(interval) => Ok(Some(interval)),

@@ -7,9 +7,12 @@ pub(crate) mod doctor;
 mod door;
 mod exec;
 pub(crate) mod follow;
+mod held;
 mod input;
 mod interrupt;
+mod lookout;
 pub(crate) mod ltx;
+mod member;
 pub(crate) mod papers;
 mod ready;
 pub(crate) mod replicate;
@@ -38,17 +41,17 @@ pub(crate) fn run(world: &World) -> Exit {
     match dispatch(world) {
         Ok(exit) => exit,
         Err(trouble) => {
-            output::talk(&trouble.to_string());
+            output::talk(&format!("Error: {trouble}"));
             trouble.exit
         }
     }
 }
 
 fn dispatch(world: &World) -> Result<Exit, Trouble> {
-    let args = world
-        .args
-        .as_ref()
-        .map_err(|arg| Trouble::new(format!("the argument {} is not UTF-8", arg.display())))?;
+    let args = world.args.as_ref().map_err(|arg| {
+        Trouble::new(format!("the argument {} is not UTF-8", arg.display()))
+            .hint("rename what it names, or put it into the configuration")
+    })?;
     let Some((name, rest)) = args.split_first() else {
         output::text(&help::overview())?;
         return Ok(Exit::FAILED);
@@ -97,13 +100,14 @@ pub(crate) struct Named {
 /// The operand is missing or unusable, or the configuration is.
 pub(crate) fn named(world: &World, parsed: &Parsed) -> Result<Named, Trouble> {
     let Some(operand) = parsed.operands.first() else {
-        return Err(Trouble::new("database path or replica URL required"));
+        return Err(Trouble::new("database path or replica URL required")
+            .hint("name a database that `litekeep databases` lists, or a replica such as s3://BUCKET/PATH"));
     };
     if ReplicaUrl::is_url(operand) && !operand.starts_with("sqlite") {
         for flag in [&flags::CONFIG, &flags::REPLICA] {
             if parsed.given(flag).is_some() {
                 let what = format!("cannot specify a replica URL and the -{} flag", flag.name);
-                return Err(Trouble::new(what));
+                return Err(Trouble::new(what).hint(format!("leave -{} away: a URL needs none", flag.name)));
             }
         }
         return Ok(Named { database: None, replica: replica_url(world, operand)? });
@@ -144,10 +148,11 @@ pub(crate) fn named_or_only(world: &World, parsed: &Parsed) -> Result<Named, Tro
     let mut databases = config.databases;
     match (databases.pop(), databases.len()) {
         (Some(database), 0) => Ok(Named { replica: database.replica.clone(), database: Some(database) }),
-        (None, _) => Err(Trouble::new("the configuration lists no database: name a replica URL")),
-        (Some(_), others) => Err(Trouble::new("which database? Name one of them, or a replica URL")
+        (None, _) => Err(Trouble::new("the configuration lists no database")
+            .hint("list it under `dbs:`, or name a replica such as s3://BUCKET/PATH")),
+        (Some(_), others) => Err(Trouble::new("no database is named")
             .cause(format!("the configuration lists {} databases", others + 1))
-            .hint("`litekeep databases` lists them")),
+            .hint("name one that `litekeep databases` lists, or a replica URL")),
     }
 }
 
@@ -157,7 +162,9 @@ pub(crate) fn named_or_only(world: &World, parsed: &Parsed) -> Result<Named, Tro
 /// The URL cannot be used, or keys are missing.
 pub(crate) fn replica_url(world: &World, url: &str) -> Result<Settings, Trouble> {
     let unusable = |error: &location::LocationError| {
-        Trouble::new(format!("the replica {} can't be used", without_secrets(url))).because(error)
+        Trouble::new(format!("the replica {} can't be used", without_secrets(url)))
+            .because(error)
+            .hint("a replica is s3://BUCKET/PATH or file:///PATH; its keys come from the environment")
     };
     let settings = ReplicaUrl::parse(url).map_err(|error| unusable(&error))?.into_settings();
     let settings = match settings {
@@ -175,7 +182,9 @@ pub(crate) fn replica_url(world: &World, url: &str) -> Result<Settings, Trouble>
 /// The settings cannot be used.
 pub(crate) fn open(world: &World, settings: &Settings) -> Result<Arc<dyn Store>, Trouble> {
     location::open(settings, Arc::clone(&world.clock), Arc::clone(&world.random)).map_err(|error| {
-        Trouble::new(format!("the replica {} can't be opened", settings.location())).because(&error)
+        Trouble::new(format!("the replica {} can't be opened", settings.location()))
+            .because(&error)
+            .hint("check its settings and its keys")
     })
 }
 
@@ -186,6 +195,18 @@ pub(crate) fn warn(config: &Config) {
     }
 }
 
+/// A number of seconds that a flag gives.
+///
+/// # Errors
+/// It is none, or 0.
+pub(crate) fn timeout(parsed: &Parsed, flag: &Flag) -> Result<u64, Trouble> {
+    let text = parsed.text(flag).unwrap_or_default();
+    text.parse().ok().filter(|seconds| *seconds > 0).ok_or_else(|| {
+        Trouble::new(format!("-{}: `{text}`: timeout must be greater than 0", flag.name))
+            .hint("it is a number of seconds")
+    })
+}
+
 /// A time that a flag gives.
 ///
 /// # Errors
@@ -194,8 +215,10 @@ pub(crate) fn timestamp(parsed: &Parsed, flag: &Flag) -> Result<Option<Timestamp
     let Some(text) = parsed.given(flag) else { return Ok(None) };
     time::parse(text).map(Some).ok_or_else(|| {
         Trouble::new(format!(
-            "invalid -{}, must specify in ISO 8601 format (e.g. 2000-01-01T00:00:00Z): `{text}`",
+            "invalid -{}, must specify in ISO 8601 format (e.g. 2000-01-01T00:00:00Z)",
             flag.name
         ))
+        .cause(format!("`{text}` is not a time in it"))
+        .hint("`litekeep ltx` lists the times that there are")
     })
 }

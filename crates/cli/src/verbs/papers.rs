@@ -16,7 +16,7 @@ pub(crate) fn completion(_: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
             let what = format!("there are no completions for {other}");
             return Err(Trouble::new(what).hint("bash, zsh or fish"));
         }
-        None => return Err(Trouble::new("completions for which shell?").hint("bash, zsh or fish")),
+        None => return Err(Trouble::new("no shell is named").hint("bash, zsh or fish")),
     };
     output::text(&script).map(|()| Exit::OK)
 }

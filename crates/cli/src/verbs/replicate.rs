@@ -12,7 +12,7 @@ use crate::log;
 use crate::text::{duration, words};
 use crate::trouble::{Exit, Trouble};
 use crate::world::World;
-use litekeep::error::KeepError;
+use litekeep::error::{KeepError, KeepErrorKind};
 use litekeep::local;
 use litekeep::restore::{Options, Outcome, Skipped};
 use litekeep_formats::Txid;
@@ -31,8 +31,8 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     let level =
         [parsed.given(&flags::LOG_LEVEL), world.env.get("LOG_LEVEL"), config.logging.level.as_deref()];
     let level = log::level(level.into_iter().flatten().next().unwrap_or_default());
-    let (json, stderr) = (config.logging.json, config.logging.stderr);
-    log::install(log::Settings { level, json, stderr }, Arc::clone(&world.clock));
+    let config::Logging { json, stderr, source, .. } = config.logging;
+    log::install(log::Settings { level, json, stderr, source }, Arc::clone(&world.clock));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %level, "litekeep");
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -59,13 +59,19 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
 fn plan(world: &World, parsed: &Parsed) -> Result<(Config, Option<Vec<String>>), Trouble> {
     let config = match &parsed.operands[..] {
         [] => config::load(world, parsed)?,
-        [path] => return Err(Trouble::new(format!("must specify at least one replica URL for {path}"))),
+        [path] => {
+            return Err(Trouble::new(format!("must specify at least one replica URL for {path}")).hint(
+                "litekeep replicate /path/to/db s3://BUCKET/PATH; what is in a configuration needs neither",
+            ));
+        }
         [path, url] => {
             if parsed.given(&flags::CONFIG).is_some() {
-                return Err(Trouble::new("cannot specify a replica URL and the -config flag"));
+                return Err(Trouble::new("cannot specify a replica URL and the -config flag")
+                    .hint("leave one of them away"));
             }
             if ReplicaUrl::is_url(path) && !path.starts_with("sqlite") {
-                return Err(Trouble::new("the database's path comes first, then the replica URL"));
+                return Err(Trouble::new("the database's path comes first, then the replica URL")
+                    .hint("litekeep replicate /path/to/db s3://BUCKET/PATH"));
             }
             Config {
                 databases: vec![Database::of(world.path(path), super::replica_url(world, url)?)],
@@ -74,27 +80,28 @@ fn plan(world: &World, parsed: &Parsed) -> Result<(Config, Option<Vec<String>>),
         }
         [_, _, ..] => {
             return Err(Trouble::new("multiple replicas on a single database are no longer supported")
-                .hint("give one replica URL"));
+                .hint("give one replica URL; the bucket's own replication makes a second copy"));
         }
     };
     let command = parsed.given(&flags::EXEC).map(str::to_owned).or_else(|| config.exec.clone());
     if parsed.on(&flags::FORCE_SNAPSHOT) && !parsed.on(&flags::ONCE) {
-        return Err(Trouble::new("cannot specify -force-snapshot flag without -once"));
+        return Err(Trouble::new("cannot specify -force-snapshot flag without -once").hint("give both"));
     }
     if parsed.on(&flags::ONCE) && command.is_some() {
         return Err(Trouble::new(
             "cannot specify -once flag with -exec, or with `exec` in the configuration",
-        ));
+        )
+        .hint("leave one of them away"));
     }
     let command = command
         .map(|line| {
-            words::split(&line).map_err(|why| Trouble::new("the command of -exec can't be run").cause(why))
+            words::split(&line).map_err(|why| {
+                Trouble::new("the command of -exec can't be run")
+                    .cause(why)
+                    .hint("quote it as a shell would; what needs a shell goes to `sh -c '...'`")
+            })
         })
         .transpose()?;
-    if command.is_some() && !config.directories.is_empty() {
-        return Err(Trouble::new("a `dir` can't be replicated beside a command (-exec) yet")
-            .hint("list each database by its `path`"));
-    }
     let may_come = config.socket.enabled && command.is_none();
     if config.databases.is_empty() && config.directories.is_empty() && !may_come {
         return Err(Trouble::new("there is no database to replicate").hint("list them under `dbs:`"));
@@ -107,7 +114,10 @@ fn exec_command(parsed: &Parsed, words: Vec<String>, single_writer: bool) -> Res
     let ready_url = parsed.given(&flags::READY_URL).map(ready::Address::parse).transpose()?;
     let time = |flag: &'static Flag, least: Duration| {
         let text = parsed.text(flag).unwrap_or_default();
-        let wrong = |why: String| Trouble::new(format!("-{}: `{text}`: {why}", flag.name));
+        let wrong = |why: String| {
+            let trouble = Trouble::new(format!("-{}: `{text}`: {why}", flag.name));
+            trouble.hint(format!("such as {}", flag.default.unwrap_or("30s")))
+        };
         let time = duration::parse(text).map_err(wrong)?;
         if time < least { Err(wrong(format!("it takes {least:?} at least"))) } else { Ok(time) }
     };
@@ -201,8 +211,25 @@ pub(crate) fn keep_trouble(what: &str, error: &KeepError) -> Trouble {
              with -single-writer, or with `single-writer: true` in the configuration",
         ),
         (_, Some(hint)) => trouble.hint(hint),
-        (_, None) => trouble,
+        (KeepError::Store(error), None) => trouble.about_store(error.kind()),
+        (_, None) => match (exit, error.kind()) {
+            (Exit::NOT_SYNCED, _) => trouble.hint(
+                "they are in the local database: start it again while that is there, and they go up",
+            ),
+            _ if is_held(error) => trouble.hint(
+                "another process holds the database: let it end its transaction, or put the database into WAL mode there \
+                 (`PRAGMA journal_mode=WAL`), and try again",
+            ),
+            (_, KeepErrorKind::Retry) => trouble.hint("try again"),
+            (_, KeepErrorKind::Bug) => trouble.hint("please report this"),
+            _ => trouble,
+        },
     }
+}
+
+/// Whether somebody else's lock is in the way; these are SQLite's own words for its codes 5 and 6.
+fn is_held(error: &KeepError) -> bool {
+    matches!(error, KeepError::Sqlite { .. }) && error.to_string().contains(" is locked")
 }
 
 pub(crate) fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Trouble> {

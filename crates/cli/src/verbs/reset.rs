@@ -36,8 +36,11 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
         return Err(Trouble::new(what).hint("a reset needs the database file's path"));
     }
     let dry_run = parsed.on(&flags::RESET_DRY_RUN);
-    let can_not =
-        |error: std::io::Error| Trouble::new(format!("can't reset {}", directory.display())).because(&error);
+    let can_not = |error: std::io::Error| {
+        Trouble::new(format!("can't reset {}", directory.display()))
+            .because(&error)
+            .hint("run this as the user that runs litekeep")
+    };
     let found = || if directory.is_dir() { ours(&directory) } else { Ok(Vec::new()) };
     let held = directory.join(LOCK).exists() || !found().map_err(can_not)?.is_empty();
     let _lock = if held && !dry_run { Some(lock(&directory)?) } else { None };
@@ -96,7 +99,11 @@ fn ours(directory: &Path) -> std::io::Result<Vec<String>> {
 
 fn lock(directory: &Path) -> Result<Arc<dyn File>, Trouble> {
     let path = directory.join(LOCK);
-    let can_not = |error| Trouble::new(format!("can't lock {}", path.display())).because(&error);
+    let can_not = |error| {
+        Trouble::new(format!("can't lock {}", path.display()))
+            .because(&error)
+            .hint("run this as the user that runs litekeep")
+    };
     let file = RealFiles.open(&path, Open::CreateOrKeep).map_err(can_not)?;
     if file.try_lock().map_err(can_not)? {
         return Ok(file);

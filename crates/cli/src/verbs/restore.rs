@@ -3,12 +3,14 @@
 //! stdout carries what was asked for (`-json`, `-dry-run`), stderr everything else.
 
 use super::{follow, named, open, timestamp};
+use crate::config::replica_type;
+use crate::daemon::verdict;
 use crate::flags::{self, Parsed};
 use crate::log;
 use crate::output;
 use crate::progress::Bar;
 use crate::text::{size, table, time};
-use crate::trouble::{Exit, Trouble};
+use crate::trouble::{Exit, Trouble, without_secrets};
 use crate::world::World;
 use litekeep::files::{Files, RealFiles};
 use litekeep::local;
@@ -17,7 +19,7 @@ use litekeep::restore::{
     RestoreError, Restored, Skipped, Source,
 };
 use litekeep_core::restore::Target;
-use litekeep_formats::{Txid, TxidRange};
+use litekeep_formats::{TimestampMs, Txid, TxidRange};
 use litekeep_store::location::Settings;
 use litekeep_store::{Key, V3Generation};
 use serde::Serialize;
@@ -27,6 +29,8 @@ use std::time::Duration;
 
 /// The replica cannot be reached or read.
 pub(crate) const UNREACHABLE: Exit = Exit(engine::exit::UNREACHABLE);
+
+const USAGE: &str = "`litekeep restore -h` lists the flags";
 
 /// How many downloads at a time may be asked for.
 const MAX_PARALLELISM: usize = 64;
@@ -40,7 +44,8 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
         (Some(path), _) => world.path(path),
         (None, Some(database)) => database.path.clone(),
         (None, None) => {
-            return Err(Trouble::new("-o is required when restoring from a replica URL"));
+            return Err(Trouble::new("-o is required when restoring from a replica URL")
+                .hint("litekeep restore -o /path/to/db s3://BUCKET/PATH"));
         }
     };
     if options.output.is_dir() {
@@ -56,7 +61,7 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     let meta = settings.meta_path.clone();
     options.state_dir = Some(local::directory(&options.output, meta.as_deref()));
     let level = log::level(world.env.get("LOG_LEVEL").unwrap_or_default());
-    log::install(log::Settings { level, json: false, stderr: true }, Arc::clone(&world.clock));
+    log::install(log::Settings { level, json: false, stderr: true, source: false }, Arc::clone(&world.clock));
     if let Some(interval) = interval {
         return follow(world, &named.replica, &options, &settings, interval);
     }
@@ -85,7 +90,8 @@ fn follow(
     match perform(world, replica, options)? {
         Outcome::Restored(restored) if restored.chain.is_none() => {
             Err(Trouble::new(format!("{location} is a v0.3 backup: there is nothing to follow"))
-                .cause(format!("{path} was restored")))
+                .cause(format!("{path} was restored"))
+                .hint("leave -f away"))
         }
         Outcome::Restored(_) => follow::run(world, replica, options, settings, interval),
         Outcome::Skipped(Skipped::DatabaseExists(_)) => {
@@ -116,18 +122,16 @@ pub(crate) fn perform(world: &World, replica: &Settings, options: &Options) -> R
     let outcome = result.map_err(|error| trouble(&error))?;
     if let Outcome::Restored(restored) = &outcome {
         summary(restored, &replica.location());
-        record(&env.store.location(), options, restored);
+        record(&env.store.location(), options, restored, world.clock.wall());
     }
     Ok(outcome)
 }
 
 /// An error of the engine, for people.
 pub(super) fn trouble(error: &RestoreError) -> Trouble {
-    let text = error.to_string();
-    let trouble = Trouble::new(&*text).because(error).exit(Exit(error.exit_code()));
+    let trouble = Trouble::new(error.to_string()).because(error).exit(Exit(error.exit_code()));
     match error {
-        // The store has said what to check, and knows it better.
-        RestoreError::Unreachable(_) if text.contains("(check ") || text.contains("clock is off") => trouble,
+        RestoreError::Unreachable(error) => trouble.about_store(error.kind()),
         _ => trouble.hint(error.hint()),
     }
 }
@@ -165,6 +169,11 @@ fn summary(restored: &Restored, replica: &str) {
                 tables = %tables.join(", "),
                 "SQLite could not check these tables: they need functions of the application"
             ),
+            Note::Unfinished(last) => tracing::warn!(
+                %last,
+                "the replica ends with an image that was announced and not finished; nothing of it was confirmed, \
+                 and the state before it is the newest"
+            ),
             Note::NewerV3 { time: newest } => tracing::warn!(
                 newest = %time::format(*newest),
                 "newer v0.3 files lie beside the chain: does an old Litestream still write there? \
@@ -195,12 +204,20 @@ fn summary(restored: &Restored, replica: &str) {
 
 /// Leaves word for the replicator, so that it goes on with the same chain and uploads nothing that is there. Without
 /// it the next start compares content, which is slower and no less right: so trouble here is a warning.
-fn record(replica: &str, options: &Options, restored: &Restored) {
+fn record(replica: &str, options: &Options, restored: &Restored, now: TimestampMs) {
     let (Some(dir), Some(sums)) = (&options.state_dir, &restored.sums) else { return };
     let result = note_state(replica, dir, restored);
     let _ = RealFiles.remove(sums);
     if let Err(error) = result {
         tracing::warn!(%error, "the restored state could not be recorded; the next start will compare content");
+        return;
+    }
+    // An earlier state says nothing of the newest.
+    let vouched = options.target == Target::Latest && restored.integrity != Integrity::Unchecked;
+    if let Some(txid) = restored.txid().filter(|_| vouched)
+        && let Err(error) = verdict::restored(dir, replica, txid, now)
+    {
+        tracing::warn!(%error, "the restore could not be noted as the last one that was verified");
     }
 }
 
@@ -216,6 +233,16 @@ fn rate(bytes: u64, elapsed: Duration) -> u64 {
     u64::try_from(u128::from(bytes) * 1_000_000 / micros).unwrap_or(u64::MAX)
 }
 
+/// The check that SQLite made, by Litestream's names.
+fn checked(asked: IntegrityCheck, integrity: Integrity) -> &'static str {
+    match (asked, integrity) {
+        (_, Integrity::Unchecked) => "none",
+        (IntegrityCheck::Quick, _) => "quick",
+        (IntegrityCheck::Full, _) | (_, Integrity::Checked) => "full",
+        (IntegrityCheck::Auto | IntegrityCheck::None, Integrity::Sealed) => "none",
+    }
+}
+
 fn verified(integrity: Integrity) -> &'static str {
     match integrity {
         Integrity::Sealed => "seal",
@@ -224,17 +251,23 @@ fn verified(integrity: Integrity) -> &'static str {
     }
 }
 
+/// Litestream's five, and ours behind them.
 #[derive(Serialize)]
 struct Report {
-    outcome: &'static str,
     db_path: String,
-    replica: String,
+    /// The replica's type.
+    replica: &'static str,
     txid: String,
-    timestamp: Option<String>,
     duration_ms: u64,
+    /// The check that SQLite made: `none`, `quick` or `full`.
+    integrity_check: &'static str,
+    outcome: &'static str,
+    location: String,
+    timestamp: Option<String>,
     bytes: u64,
     database_bytes: u64,
-    integrity_check: &'static str,
+    /// The pages give the checksum that the replica is sealed with.
+    sealed: bool,
 }
 
 impl Report {
@@ -242,13 +275,15 @@ impl Report {
         Self {
             outcome,
             db_path: options.output.display().to_string(),
-            replica: replica.location(),
+            replica: replica_type(replica),
             txid: String::new(),
-            timestamp: None,
             duration_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+            integrity_check: "none",
+            location: replica.location(),
+            timestamp: None,
             bytes: 0,
             database_bytes: 0,
-            integrity_check: "none",
+            sealed: false,
         }
     }
 }
@@ -262,7 +297,7 @@ fn tell(
     elapsed: Duration,
 ) -> Result<(), Trouble> {
     let report = match outcome {
-        Outcome::Planned(planned) => return tell_plan(parsed, options, &planned),
+        Outcome::Planned(planned) => return tell_plan(parsed, replica, options, &planned),
         Outcome::Skipped(Skipped::DatabaseExists(path)) => {
             tracing::info!(path = %path.display(), "database already exists, skipping");
             Report::new("database exists", replica, options, elapsed)
@@ -276,25 +311,28 @@ fn tell(
             timestamp: Some(time::format(restored.timestamp)),
             bytes: restored.bytes,
             database_bytes: restored.database_bytes,
-            integrity_check: match restored.integrity {
-                Integrity::Sealed => "sealed",
-                Integrity::Checked => "ok",
-                Integrity::Unchecked => "none",
-            },
+            integrity_check: checked(options.integrity, restored.integrity),
+            sealed: restored.integrity == Integrity::Sealed,
             ..Report::new("restored", replica, options, elapsed)
         },
     };
     if parsed.on(&flags::JSON) { output::json(&report) } else { Ok(()) }
 }
 
+/// Litestream's six, and ours behind them.
 #[derive(Serialize)]
 struct PlanReport {
-    source: &'static str,
+    /// What the restore was told to read, as it was told.
+    source: String,
     target_path: String,
-    replica: String,
+    /// The replica's type.
+    replica: &'static str,
     min_txid: String,
     max_txid: String,
     files: Vec<PlanFile>,
+    /// `ltx` or `v0.3`.
+    format: &'static str,
+    location: String,
 }
 
 #[derive(Serialize)]
@@ -311,7 +349,12 @@ struct PlanFile {
     timestamp: Option<String>,
 }
 
-fn tell_plan(parsed: &Parsed, options: &Options, planned: &Planned) -> Result<(), Trouble> {
+fn tell_plan(
+    parsed: &Parsed,
+    replica: &Settings,
+    options: &Options,
+    planned: &Planned,
+) -> Result<(), Trouble> {
     let time_of = |key: &Key| {
         let file = planned.files.iter().find(|file| Key::Ltx(file.level, file.range) == *key)?;
         Some(time::format(file.time()))
@@ -341,15 +384,17 @@ fn tell_plan(parsed: &Parsed, options: &Options, planned: &Planned) -> Result<()
     if parsed.on(&flags::JSON) {
         let first = files.first().and_then(|file| file.min_txid.clone());
         return output::json(&PlanReport {
-            source: match planned.source {
-                Source::Ltx => "ltx",
-                Source::V3 { .. } => "v0.3",
-            },
+            source: parsed.operands.first().map_or_else(String::new, |operand| without_secrets(operand)),
             target_path: options.output.display().to_string(),
-            replica: planned.location.clone(),
+            replica: replica_type(replica),
             min_txid: first.unwrap_or_default(),
             max_txid: planned.txid.map_or_else(String::new, |txid| txid.to_string()),
             files,
+            format: match planned.source {
+                Source::Ltx => "ltx",
+                Source::V3 { .. } => "v0.3",
+            },
+            location: planned.location.clone(),
         });
     }
     let head = ["level", "name", "size", "created"].map(str::to_owned);
@@ -364,7 +409,7 @@ fn tell_plan(parsed: &Parsed, options: &Options, planned: &Planned) -> Result<()
 fn options(parsed: &Parsed) -> Result<Options, Trouble> {
     let wrong = |flag: &flags::Flag, why: &str| {
         let text = parsed.given(flag).unwrap_or_default();
-        Trouble::new(format!("-{}: `{text}` is not {why}", flag.name))
+        Trouble::new(format!("-{}: `{text}` is not {why}", flag.name)).hint(USAGE)
     };
     let txid = match parsed.given(&flags::TXID) {
         Some(text) => Some(
@@ -373,7 +418,9 @@ fn options(parsed: &Parsed) -> Result<Options, Trouble> {
         None => None,
     };
     let target = match (txid, timestamp(parsed, &flags::TIMESTAMP)?) {
-        (Some(_), Some(_)) => return Err(Trouble::new("-txid and -timestamp can't both be given")),
+        (Some(_), Some(_)) => {
+            return Err(Trouble::new("-txid and -timestamp can't both be given").hint("give one of them"));
+        }
         (Some(txid), None) => Target::Txid(txid),
         (None, Some(time)) => Target::Timestamp(time),
         (None, None) => Target::Latest,
@@ -386,9 +433,8 @@ fn options(parsed: &Parsed) -> Result<Options, Trouble> {
         return Err(wrong(&flags::GENERATION, "a generation of 16 hex digits"));
     }
     if generation.is_some() && txid.is_some() {
-        return Err(Trouble::new(
-            "-txid names a state of an LTX chain, -generation a v0.3 backup: give one of them",
-        ));
+        return Err(Trouble::new("-txid names a state of an LTX chain, -generation one of a v0.3 backup")
+            .hint("give one of them"));
     }
     let v3_index = v3_index(parsed)?;
     let parallelism = parsed.text(&flags::PARALLELISM).and_then(|text| text.parse().ok());
@@ -421,13 +467,17 @@ fn v3_index(parsed: &Parsed) -> Result<Option<u32>, Trouble> {
     if parsed.given(&flags::GENERATION).is_none() {
         return Err(Trouble::new(
             "-index needs -generation: it names a WAL of one generation of a v0.3 backup",
-        ));
+        )
+        .hint("`litekeep wal` lists both"));
     }
     if parsed.given(&flags::TIMESTAMP).is_some() {
-        return Err(Trouble::new("-index and -timestamp can't both be given"));
+        return Err(Trouble::new("-index and -timestamp can't both be given").hint("give one of them"));
     }
     let hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let index = u32::from_str_radix(text, 16).ok().filter(|_| hex);
-    let wrong = || Trouble::new(format!("-index: `{text}` is not the number of a WAL, up to 8 hex digits"));
+    let wrong = || {
+        Trouble::new(format!("-index: `{text}` is not the number of a WAL, up to 8 hex digits"))
+            .hint("`litekeep wal` lists them")
+    };
     index.map(Some).ok_or_else(wrong)
 }

@@ -35,17 +35,17 @@ struct Price {
     name: String,
     source: String,
     as_of: String,
-    #[allow(dead_code, reason = "for whoever brings the file up to date")]
+    /// Where the figures were seen, if not on the provider's own page.
     seen_in: String,
     /// Bytes of what it calls a GB.
     gb_bytes: u64,
     storage_per_gb_month: f64,
     included_gb: f64,
     minimum_per_month: f64,
-    /// Puts and listings.
-    puts_per_1000: f64,
-    /// Gets and heads.
-    gets_per_1000: f64,
+    /// Puts and listings; `null` where that is not known, 0 only where the provider says that they are free.
+    puts_per_1000: Option<f64>,
+    /// Gets and heads, likewise.
+    gets_per_1000: Option<f64>,
     /// A month.
     included_puts: f64,
     /// A month.
@@ -104,10 +104,15 @@ struct Costs {
 struct CostRow {
     provider: String,
     storage: f64,
-    requests: f64,
-    total: f64,
+    /// None where the price or the number of requests is not known.
+    requests: Option<f64>,
+    /// With the requests.
+    total: Option<f64>,
+    /// Without them.
+    at_least: f64,
     prices_as_of: String,
     source: String,
+    seen_in: String,
 }
 
 #[derive(Serialize)]
@@ -200,21 +205,34 @@ fn cost(price: &Price, usage: &Usage) -> CostRow {
     let bytes = usage.bytes().saturating_sub(usage.freed_bytes());
     let stored = bytes as f64 / price.gb_bytes as f64;
     let storage = (stored - price.included_gb).max(0.0) * price.storage_per_gb_month;
-    let requests = usage.requests.unwrap_or_default();
-    let puts = (requests.puts() + requests.listings) * MONTH - price.included_puts;
-    let gets = requests.gets() * MONTH - price.included_gets;
-    let requests =
-        puts.max(0.0) / 1000.0 * price.puts_per_1000 + gets.max(0.0) / 1000.0 * price.gets_per_1000;
+    let requests = requests_cost(price, usage.requests);
     // A minimum buys what is included; what goes past that comes on top.
-    let total = price.minimum_per_month + storage + requests;
+    let at_least = price.minimum_per_month + storage;
     CostRow {
         provider: price.name.clone(),
         storage: cents(storage),
-        requests: cents(requests),
-        total: cents(total),
+        requests: requests.map(cents),
+        total: requests.map(|requests| cents(at_least + requests)),
+        at_least: cents(at_least),
         prices_as_of: price.as_of.clone(),
         source: price.source.clone(),
+        seen_in: price.seen_in.clone(),
     }
+}
+
+/// A month of requests. What is not known is no 0: neither a price nor how many there are, unless they are free.
+fn requests_cost(price: &Price, requests: Option<Requests>) -> Option<f64> {
+    let of = |count: Option<f64>, included: f64, per_1000: Option<f64>| match (count, per_1000?) {
+        (_, 0.0) => Some(0.0),
+        (None, _) => None,
+        (Some(count), per_1000) => Some((count * MONTH - included).max(0.0) / 1000.0 * per_1000),
+    };
+    let puts = requests.map(|requests| requests.puts() + requests.listings);
+    let gets = requests.map(|requests| requests.gets());
+    Some(
+        of(puts, price.included_puts, price.puts_per_1000)?
+            + of(gets, price.included_gets, price.gets_per_1000)?,
+    )
 }
 
 fn cents(amount: f64) -> f64 {
@@ -325,14 +343,17 @@ fn costs_text(costs: &Costs) -> String {
         [
             row.provider.clone(),
             money(row.storage),
-            money(row.requests),
-            money(row.total),
+            row.requests.map_or_else(|| "not known".to_owned(), money),
+            row.total.map_or_else(|| format!("at least {}", money(row.at_least)), money),
             row.prices_as_of.clone(),
         ]
     });
     let mut out = String::from("\n");
     out.push_str(&table::columns(&std::iter::once(head).chain(rows).collect::<Vec<_>>()));
-    out.push_str(&format!("{} Looked up on {}.\n", costs.note, costs.prices_looked_up));
+    out.push_str(&format!("{} Looked up on {}:\n", costs.note, costs.prices_looked_up));
+    for CostRow { provider, source, seen_in, prices_as_of, .. } in &costs.per_month {
+        out.push_str(&format!("- {provider}: {source}, as of {prices_as_of}, seen in {seen_in}\n"));
+    }
     out
 }
 
@@ -365,10 +386,9 @@ mod tests {
         }
     }
 
-    fn total(provider: &str, usage: &Usage) -> f64 {
-        let prices = prices().expect("the file is JSON");
-        let price = prices.providers.iter().find(|price| price.name.starts_with(provider));
-        cost(price.unwrap_or_else(|| panic!("{provider}")), usage).total
+    fn priced(provider: &str) -> Price {
+        let providers = prices().expect("the file is JSON").providers;
+        providers.into_iter().find(|price| price.name.starts_with(provider)).expect(provider)
     }
 
     #[test]
@@ -378,6 +398,9 @@ mod tests {
         for price in &prices.providers {
             assert!(price.source.starts_with("https://") && price.as_of.starts_with("20"), "{price:?}");
             assert!(!price.seen_in.is_empty(), "{price:?}");
+            // A 0 is somebody's word that they are free.
+            let free = [price.puts_per_1000, price.gets_per_1000].contains(&Some(0.0));
+            assert!(!free || price.seen_in.contains("free"), "{price:?}");
             assert!(price.storage_per_gb_month > 0.0 && price.storage_per_gb_month < 1.0, "{price:?}");
             assert!([1_000_000_000, 1 << 30].contains(&price.gb_bytes), "{price:?}");
         }
@@ -388,7 +411,6 @@ mod tests {
         // 1,000 slots and looks a day, no levels.
         let requests = Requests { slot_puts: 1000.0, looks: 1000.0, ..Requests::default() };
         for (provider, gib, requests, expected) in [
-            ("AWS", 100, None, 2.30),
             ("AWS", 100, Some(requests), 2.30 + 0.15 + 0.012),
             ("Cloudflare", 5, Some(requests), 0.0),
             ("DigitalOcean", 1, Some(requests), 5.0),
@@ -398,8 +420,36 @@ mod tests {
             ("Google", 105, Some(requests), 2.0 + 0.125),
             ("Backblaze", 0, Some(requests), 0.0),
         ] {
-            let seen = total(provider, &usage(gib << 30, requests));
+            let seen = cost(&priced(provider), &usage(gib << 30, requests)).total.expect("a total");
             assert!((seen - expected).abs() < 0.006, "{provider} {gib}: {seen}, not {expected}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_knows_is_not_billed_as_nothing() {
+        let requests = Some(Requests { slot_puts: 1000.0, looks: 1000.0, ..Requests::default() });
+        let unpriced = |puts_per_1000, gets_per_1000| Price { puts_per_1000, gets_per_1000, ..priced("AWS") };
+        for (price, requests, known) in [
+            (priced("AWS"), requests, true),
+            (priced("AWS"), None, false),
+            (unpriced(None, Some(0.0004)), requests, false),
+            (unpriced(Some(0.005), None), requests, false),
+            (unpriced(Some(0.0), Some(0.0)), None, true),
+        ] {
+            let row = cost(&price, &usage(100 << 30, requests));
+            assert_eq!((row.requests.is_some(), row.total.is_some()), (known, known), "{row:?}");
+            assert!((row.at_least - 2.30).abs() < 0.006, "{row:?}");
+            let costs = Costs {
+                currency: "USD".to_owned(),
+                prices_looked_up: String::new(),
+                note: String::new(),
+                per_month: vec![row],
+            };
+            let text = costs_text(&costs);
+            assert_eq!(text.contains("not known") && text.contains("at least 2.30"), !known, "{text}");
+            assert!(
+                text.contains(&format!("{}, as of {}, seen in {}", price.source, price.as_of, price.seen_in))
+            );
         }
     }
 

@@ -138,7 +138,7 @@ impl Opened {
     fn list(&self, scope: &Scope) -> Result<Vec<Entry>, Trouble> {
         self.store.list(scope).map_err(|error| {
             let what = format!("can't list the replica {}", self.location);
-            Trouble::new(what).because(&error).exit(restore::UNREACHABLE)
+            Trouble::new(what).because(&error).about_store(error.kind()).exit(restore::UNREACHABLE)
         })
     }
 
@@ -179,7 +179,8 @@ fn generation(parsed: &Parsed) -> Result<Option<V3Generation>, Trouble> {
     let Some(text) = parsed.given(&flags::OF_GENERATION) else { return Ok(None) };
     match u64::from_str_radix(text, 16) {
         Ok(id) if text.len() == 16 => Ok(Some(V3Generation(id))),
-        _ => Err(Trouble::new(format!("-generation: `{text}` is not a generation of 16 hex digits"))),
+        _ => Err(Trouble::new(format!("-generation: `{text}` is not a generation of 16 hex digits"))
+            .hint("`litekeep generations` lists them")),
     }
 }
 

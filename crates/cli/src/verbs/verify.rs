@@ -104,11 +104,11 @@ struct RestoreRow {
 pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     let parallelism = parallelism(parsed)?;
     if parsed.given(&flags::SCRATCH).is_some() && !parsed.on(&flags::RESTORE) {
-        return Err(Trouble::new("-scratch goes with -restore"));
+        return Err(Trouble::new("-scratch goes with -restore").hint("give both"));
     }
     let named = named_or_only(world, parsed)?;
     let level = log::level(world.env.get("LOG_LEVEL").unwrap_or_default());
-    log::install(log::Settings { level, json: false, stderr: true }, Arc::clone(&world.clock));
+    log::install(log::Settings { level, json: false, stderr: true, source: false }, Arc::clone(&world.clock));
     let store = open(world, &named.replica)?;
     let settings = named.database.as_ref().map_or_else(EngineSettings::default, |it| it.settings.clone());
     let options = inspect::Options {
@@ -145,6 +145,7 @@ fn parallelism(parsed: &Parsed) -> Result<usize, Trouble> {
     let count = text.parse().ok().filter(|count| (1..=MAX_PARALLELISM).contains(count));
     count.ok_or_else(|| {
         Trouble::new(format!("-parallelism: `{text}` is not a number from 1 to {MAX_PARALLELISM}"))
+            .hint("`litekeep verify -h` lists the flags")
     })
 }
 

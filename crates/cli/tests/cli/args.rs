@@ -56,7 +56,7 @@ fn an_unknown_flag_names_the_nearest() {
     dir.litekeep(["restore", "--if-replica-exist", "x"])
         .exits(1)
         .err_has("Error: flag provided but not defined: -if-replica-exist")
-        .err_has("Hint: did you mean -if-replica-exists?");
+        .err_has("; did you mean -if-replica-exists?");
     dir.litekeep(["restore", "-g", "x"]).exits(1).err_has("not defined: -g");
 }
 
@@ -72,7 +72,7 @@ fn a_flag_of_a_litestream_that_is_not_here_is_told_with_what_to_do_instead() {
         ),
     ] {
         let seen = dir.litekeep(args).exits(1).err_has(&format!("not defined: {flag}"));
-        assert!(seen.err().contains("Hint: ") && seen.err().contains(instead), "{}", seen.all());
+        assert!(seen.err().contains("; ") && seen.err().contains(instead), "{}", seen.all());
     }
 }
 
@@ -149,9 +149,42 @@ fn what_a_command_cannot_do_without_is_asked_for() {
         (&["generations"], "database path or replica URL required"),
         (&["snapshots", "-replica", "s3", "file:///r"], "cannot specify a replica URL and the -replica flag"),
     ] {
-        dir.litekeep(args).exits(1).err_has("Error: ").err_has(part).silent_out();
+        let seen = dir.litekeep(args).exits(1).err_has(part).silent_out();
+        let line = seen.err();
+        assert!(line.starts_with("Error: ") && line.lines().count() == 1, "not one line{}", seen.all());
+        assert!(line.contains("; "), "it does not say what to do{}", seen.all());
     }
     assert_eq!(dir.files("."), Vec::<String>::new(), "an argument error leaves nothing behind");
+}
+
+#[test]
+fn r39_no_flag_that_is_a_duration_can_be_0_or_off() {
+    let dir = Dir::new();
+    let replicate: &[&str] = &["replicate", "-exec", "true", "x.db", "file:///r"];
+    for (flag, args, code) in [
+        ("-follow-interval", &["restore", "-f", "-o", "x", "file:///r"] as &[&str], 2),
+        ("-hand-over", replicate, 1),
+        ("-ready-timeout", replicate, 1),
+        ("-timeout", &["info"], 1),
+        ("-timeout", &["list"], 1),
+        ("-timeout", &["sync", "x.db"], 1),
+        ("-timeout", &["start", "x.db"], 1),
+        ("-timeout", &["stop", "x.db"], 1),
+        ("-timeout", &["register", "-replica", "file:///r", "x.db"], 1),
+        ("-timeout", &["unregister", "x.db"], 1),
+    ] {
+        for word in ["0", "off"] {
+            let (verb, rest) = args.split_first().expect("a verb");
+            let seen = dir.litekeep([&[*verb, flag, word], rest].concat()).exits(code);
+            let line = seen.err();
+            assert!(
+                line.starts_with(&format!("Error: {flag}: `{word}`: ")) && line.contains("; "),
+                "{}",
+                seen.all()
+            );
+        }
+    }
+    assert_eq!(dir.files("."), Vec::<String>::new());
 }
 
 #[test]

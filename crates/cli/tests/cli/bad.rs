@@ -1,7 +1,9 @@
-//! What people get wrong: one message each that says what, where and what to do; nothing is changed by it.
+//! What people get wrong: one line each that says what, where and what to do; nothing is changed by it.
 
+use crate::daemon::wait_for;
 use crate::restore::{digest, make_database};
-use crate::util::{Dir, Seen};
+use crate::util::{Dir, Seen, TestCommand};
+use rustix::process::Signal;
 use s3test::{ACCESS_KEY, BUCKET, Profile, SECRET_KEY, Server};
 use std::collections::BTreeMap;
 use std::fs;
@@ -49,15 +51,25 @@ impl Scene {
         self.dir.write("l.yml", text);
     }
 
+    fn command(&self, args: &[&str]) -> TestCommand {
+        let (verb, rest) = args.split_first().expect("a verb");
+        let command = self.dir.litekeep([&[*verb], CONFIG, rest].concat()).env("AWS_ACCESS_KEY_ID", self.key);
+        command.env("AWS_SECRET_ACCESS_KEY", self.secret).of_nobody(&self.programs)
+    }
+
     /// Runs this, which must end with this code and change nothing, here or in the bucket.
     #[track_caller]
     fn run(&self, args: &[&str], code: i32) -> Seen {
         let before = self.everything();
-        let command = self.dir.litekeep(args).env("AWS_ACCESS_KEY_ID", self.key);
-        let seen = command.env("AWS_SECRET_ACCESS_KEY", self.secret).of_nobody(&self.programs).exits(code);
-        assert_eq!(self.everything(), before, "something was changed{}", seen.all());
-        assert!(self.server.keys().is_empty(), "something went into the bucket{}", seen.all());
+        let seen = self.command(args).exits(code);
+        self.is_as(&before, &seen);
         seen.never_says(self.secret)
+    }
+
+    #[track_caller]
+    fn is_as(&self, before: &BTreeMap<String, String>, seen: &Seen) {
+        assert_eq!(&self.everything(), before, "something was changed{}", seen.all());
+        assert!(self.server.keys().is_empty(), "something went into the bucket{}", seen.all());
     }
 
     /// Every file with its content's digest, but for the lock in the folder of our own.
@@ -67,163 +79,130 @@ impl Scene {
     }
 }
 
-/// Once: what a bucket refuses may be put right while a daemon runs, so that one says it and goes on asking.
-const REPLICATE: &[&str] = &["replicate", "-config", "l.yml", "-once"];
-const RESTORE: &[&str] = &["restore", "-config", "l.yml", "-o", "out/b.db", "a.db"];
-const RESTORE_THERE: &[&str] = &["restore", "-config", "l.yml", "a.db"];
+const CONFIG: &[&str] = &["-config", "l.yml"];
+const DAEMON: &[&str] = &["replicate"];
+const ONCE: &[&str] = &["replicate", "-once"];
+/// The command would leave a trace.
+const EXEC: &[&str] = &["replicate", "-exec", "touch out/ran"];
+const RESTORE: &[&str] = &["restore", "-o", "out/b.db", "a.db"];
+const RESTORE_THERE: &[&str] = &["restore", "a.db"];
+const DOCTOR: &[&str] = &["doctor"];
+const VERIFY: &[&str] = &["verify"];
+const USAGE: &[&str] = &["usage"];
+const LTX: &[&str] = &["ltx", "a.db"];
+const STATUS: &[&str] = &["status"];
 
-/// One message on stderr, `Error:` with at most one `Cause:` and one `Hint:`, that holds all of these words.
+/// All that ask a bucket and end by themselves.
+const ASKERS: &[&[&str]] = &[ONCE, EXEC, RESTORE, DOCTOR, VERIFY, USAGE, LTX];
+const REPLICATORS: &[&[&str]] = &[DAEMON, ONCE, EXEC];
+const EVERYBODY: &[&[&str]] =
+    &[DAEMON, ONCE, EXEC, RESTORE, DOCTOR, VERIFY, USAGE, LTX, STATUS, &["databases"], &["config", "check"]];
+
+/// One line on stderr besides those of the log, `Error: ...`, that holds all of these words.
 #[track_caller]
 fn says(name: &str, seen: &Seen, words: &[&str]) {
     let text = seen.err();
-    let beginnings: Vec<&str> = text.lines().map(|line| line.split(' ').next().unwrap_or_default()).collect();
-    let shapes: [&[&str]; 4] =
-        [&["Error:"], &["Error:", "Hint:"], &["Error:", "Cause:"], &["Error:", "Cause:", "Hint:"]];
-    assert!(shapes.contains(&&beginnings[..]), "{name}: not one message{}", seen.all());
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("time=")).collect();
+    let [line] = lines[..] else { panic!("{name}: not one line{}", seen.all()) };
+    assert!(line.starts_with("Error: "), "{name}: no error{}", seen.all());
     for word in words {
-        assert!(text.contains(word), "{name}: the message lacks {word:?}{}", seen.all());
+        assert!(line.contains(word), "{name}: the line lacks {word:?}{}", seen.all());
+    }
+    for panic in ["panicked", "RUST_BACKTRACE"] {
+        assert!(!seen.err().contains(panic) && !seen.out().contains(panic), "{name}{}", seen.all());
     }
 }
 
-/// What is wrong, and the command, its exit code and the words of its message.
-type Row = (&'static str, fn(&mut Scene), &'static [&'static str], i32, &'static [&'static str]);
+/// What is wrong, the commands that it is wrong for, their exit code and the words of their line.
+type Row = (&'static str, fn(&mut Scene), &'static [&'static [&'static str]], i32, &'static [&'static str]);
+
+/// What a bucket refuses, with the words of it.
+type Refusal = (&'static str, fn(&mut Scene), &'static [&'static str]);
+
+const REFUSALS: &[Refusal] = &[
+    ("bucket", |it| it.bucket = "tset", &["s3://tset/p", "NoSuchBucket", "check the bucket's name"]),
+    ("key", |it| it.key = "nobody", &["s3://test/p", "InvalidAccessKeyId", "check the access key id"]),
+    ("secret", |it| it.secret = "hush", &["s3://test/p", "SignatureDoesNotMatch", "check the secret"]),
+    ("region", |it| it.server.mind_region("eu-1"), &["s3://test/p", "expecting 'eu-1'", "check the region"]),
+    (
+        "clock",
+        an_hour_off,
+        &["s3://test/p", "RequestTimeTooSkewed", "clock is off by more than 15 minutes; set it"],
+    ),
+];
 
 const ROWS: &[Row] = &[
     (
-        "bucket",
-        |it| it.bucket = "tset",
-        RESTORE,
-        13,
-        &["s3://tset/p", "NoSuchBucket", "check the bucket's name"],
-    ),
-    (
-        "bucket",
-        |it| it.bucket = "tset",
-        REPLICATE,
-        13,
-        &["s3://tset/p", "NoSuchBucket", "check the bucket's name"],
-    ),
-    (
-        "key",
-        |it| it.key = "nobody",
-        RESTORE,
-        13,
-        &["s3://test/p", "InvalidAccessKeyId", "check the access key id"],
-    ),
-    (
-        "key",
-        |it| it.key = "nobody",
-        REPLICATE,
-        13,
-        &["s3://test/p", "InvalidAccessKeyId", "check the access key id"],
-    ),
-    (
-        "secret",
-        |it| it.secret = "hush",
-        RESTORE,
-        13,
-        &["s3://test/p", "SignatureDoesNotMatch", "check the secret"],
-    ),
-    (
-        "secret",
-        |it| it.secret = "hush",
-        REPLICATE,
-        13,
-        &["s3://test/p", "SignatureDoesNotMatch", "check the secret"],
-    ),
-    (
-        "region",
-        |it| it.server.mind_region("eu-1"),
-        RESTORE,
-        13,
-        &["s3://test/p", "expecting 'eu-1'", "check the region"],
-    ),
-    (
-        "region",
-        |it| it.server.mind_region("eu-1"),
-        REPLICATE,
-        13,
-        &["s3://test/p", "expecting 'eu-1'", "check the region"],
-    ),
-    (
-        "clock",
-        an_hour_off,
-        RESTORE,
-        13,
-        &["s3://test/p", "RequestTimeTooSkewed", "clock is off by more than 15 minutes; set it"],
-    ),
-    (
-        "clock",
-        an_hour_off,
-        REPLICATE,
-        13,
-        &["s3://test/p", "RequestTimeTooSkewed", "clock is off by more than 15 minutes; set it"],
-    ),
-    (
         "unreadable database",
         |it| it.mode("a.db", 0),
-        REPLICATE,
+        REPLICATORS,
         1,
         &["a.db", "Permission denied", "as the user of the application"],
     ),
     (
         "read-only database",
         |it| it.mode("a.db", 0o444),
-        REPLICATE,
+        REPLICATORS,
         1,
         &["a.db", "Permission denied", "as the user of the application"],
     ),
     (
         "unreadable configuration",
         |it| it.mode("l.yml", 0),
-        REPLICATE,
+        EVERYBODY,
         1,
-        &["l.yml", "Permission denied", "Hint: "],
+        &["l.yml", "Permission denied", "; let this user read it"],
     ),
     (
-        "unreadable configuration",
-        |it| it.mode("l.yml", 0),
-        RESTORE,
-        1,
-        &["l.yml", "Permission denied", "Hint: "],
+        "unreadable replica",
+        |it| {
+            it.dir.write("r/ltx/0/0000000000000001-0000000000000001.ltx", "");
+            it.mode("r", 0);
+            it.dir.write("l.yml", "dbs:\n  - path: a.db\n    replica:\n      path: r\n");
+        },
+        &[ONCE, EXEC, RESTORE, VERIFY, USAGE, LTX],
+        13,
+        &["/r", "Permission denied", "; check"],
     ),
     (
         "directory",
         a_directory,
-        REPLICATE,
+        REPLICATORS,
         1,
         &["a.db is a directory, not a database", "name the file of the database"],
     ),
-    ("directory", a_directory, RESTORE_THERE, 14, &["a.db is a directory", "`-o`"]),
+    ("directory", a_directory, &[RESTORE_THERE], 14, &["a.db is a directory", "`-o`"]),
+    ("no database", a_diary, REPLICATORS, 1, &["a.db is not an SQLite database", "check the path"]),
+    ("no database", a_diary, &[RESTORE_THERE], 14, &["a.db", "already exists", "`-o`"]),
     (
-        "no database",
-        |it| it.instead(|path| fs::write(path, "Dear diary, ".repeat(99)).expect("written")),
-        REPLICATE,
+        "not in WAL mode and read-only",
+        |it| {
+            it.instead(make_database);
+            it.mode("a.db", 0o444);
+        },
+        REPLICATORS,
         1,
-        &["a.db is not an SQLite database", "check the path"],
-    ),
-    (
-        "no database",
-        |it| it.instead(|path| fs::write(path, "Dear diary, ".repeat(99)).expect("written")),
-        RESTORE_THERE,
-        14,
-        &["a.db", "already exists", "`-o`"],
+        &["a.db", "Permission denied", "as the user of the application"],
     ),
     (
         "tab",
         |it| drop(it.dir.write("l.yml", "dbs:\n\t- path: a.db\n")),
-        REPLICATE,
-        1,
-        &["l.yml:2:", "a tab", "indent with spaces"],
-    ),
-    (
-        "tab",
-        |it| drop(it.dir.write("l.yml", "dbs:\n\t- path: a.db\n")),
-        RESTORE,
+        EVERYBODY,
         1,
         &["l.yml:2:", "a tab", "indent with spaces"],
     ),
 ];
+
+/// A scene in which this is wrong.
+fn spoilt(spoil: fn(&mut Scene)) -> Scene {
+    let mut scene = Scene::new();
+    scene.configure();
+    spoil(&mut scene);
+    if scene.bucket != BUCKET {
+        scene.configure();
+    }
+    scene
+}
 
 fn an_hour_off(scene: &mut Scene) {
     scene.server.skew_clock(3_600_000);
@@ -235,16 +214,54 @@ fn a_directory(scene: &mut Scene) {
     scene.dir.write("a.db/precious", "what somebody keeps there");
 }
 
+fn a_diary(scene: &mut Scene) {
+    scene.instead(|path| fs::write(path, "Dear diary, ".repeat(99)).expect("written"));
+}
+
 #[test]
 fn what_people_get_wrong_is_told_in_one_message_with_place_and_way_out_and_changes_nothing() {
-    for (name, spoil, args, code, words) in ROWS {
-        let mut scene = Scene::new();
-        scene.configure();
-        spoil(&mut scene);
-        if scene.bucket != BUCKET {
-            scene.configure();
+    for (name, spoil, commands, code, words) in ROWS {
+        for command in *commands {
+            says(&format!("{name}, {command:?}"), &spoilt(*spoil).run(command, *code), words);
         }
-        says(&format!("{name}, {}", args[0]), &scene.run(args, *code), words);
+    }
+}
+
+#[test]
+fn what_a_bucket_refuses_is_told_in_one_message_by_everybody_who_asks_it_and_changes_nothing() {
+    for (name, spoil, words) in REFUSALS {
+        for command in ASKERS {
+            says(&format!("{name}, {command:?}"), &spoilt(*spoil).run(command, 13), words);
+        }
+    }
+}
+
+/// What a bucket refuses may be put right while it runs, so that it goes on asking.
+#[test]
+fn what_a_bucket_refuses_is_one_error_in_the_log_of_a_daemon_which_goes_on_asking_and_changes_nothing() {
+    for (name, spoil, words) in REFUSALS {
+        let scene = spoilt(*spoil);
+        let before = scene.everything();
+        let mut daemon = scene.command(DAEMON).starts();
+        daemon.until("level=ERROR");
+        let line = daemon.seen().lines().last().unwrap_or_default().to_owned();
+        for word in *words {
+            assert!(line.contains(word), "{name}: the line lacks {word:?}: {line}");
+        }
+        let mut asked = 0;
+        wait_for("request of a second and a third try", || {
+            asked += scene.server.take_log().len();
+            (asked > 3).then_some(())
+        });
+        daemon.signal(Signal::TERM).until("signal received");
+        // whoever does not wait for the last sync sends another
+        daemon.signal(Signal::TERM);
+        let seen = daemon.ends_anyhow();
+        let out = seen.out();
+        let (meanwhile, _) = out.split_once("signal received").expect("it was told");
+        assert_eq!(meanwhile.matches("level=ERROR").count(), 1, "{name}{}", seen.all());
+        assert!(!seen.all().contains("panicked"), "{name}{}", seen.all());
+        scene.is_as(&before, &seen);
     }
 }
 
@@ -254,7 +271,7 @@ fn no_flag_makes_a_restore_replace_a_directory() {
     scene.configure();
     a_directory(&mut scene);
     for flag in ["-force", "-if-db-not-exists", "-if-replica-exists"] {
-        let seen = scene.run(&["restore", "-config", "l.yml", flag, "a.db"], 14);
+        let seen = scene.run(&["restore", flag, "a.db"], 14);
         says(flag, &seen, &["a.db is a directory"]);
     }
 }
@@ -275,4 +292,40 @@ fn a_database_that_is_not_in_wal_mode_is_named_and_changed_to_it_as_litestream_d
     let mode: String = link.query_row("PRAGMA journal_mode", [], |row| row.get(0)).expect("read");
     assert_eq!(mode, "wal");
     assert!(!replicate().out().contains("WAL mode"));
+}
+
+/// Nothing in this process may open the file meanwhile: to close it would take the lock with it.
+#[test]
+fn a_database_whose_rollback_journal_is_in_use_is_one_error_and_is_changed_once_it_is_free() {
+    let scene = Scene::new();
+    scene.instead(make_database);
+    scene.configure();
+    let holder = rusqlite::Connection::open(scene.dir.path("a.db")).expect("opened");
+    holder.execute_batch("BEGIN EXCLUSIVE").expect("begun");
+    let command = scene.dir.litekeep(["replicate", "-config", "l.yml"]);
+    let command = command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+    let mut daemon = command.starts();
+    daemon.until("level=WARN msg=\"the database is not in WAL mode").until("level=ERROR");
+    let line = daemon.seen().lines().last().unwrap_or_default().to_owned();
+    assert!(line.contains("a.db") && line.contains("database is locked"), "{line}");
+    let mode: String = holder.query_row("PRAGMA journal_mode", [], |row| row.get(0)).expect("read");
+    assert_eq!((mode.as_str(), scene.server.keys()), ("delete", Vec::new()));
+    holder.execute_batch("ROLLBACK").expect("ended");
+    daemon.until("msg=\"initialized db\"").signal(Signal::TERM);
+    let seen = daemon.ends(0);
+    assert_eq!(seen.out().matches("level=ERROR").count(), 1, "{}", seen.all());
+    assert_eq!(seen.err(), "");
+}
+
+#[test]
+fn a_status_says_why_it_cannot_tell() {
+    type Spoil = fn(&mut Scene);
+    for (spoil, why) in
+        [((|it| it.mode("a.db", 0)) as Spoil, "Permission denied"), (a_directory, "it is no file")]
+    {
+        let seen = spoilt(spoil).run(STATUS, 0).out_has("a.db  error  ");
+        let line = seen.err();
+        assert!(line.starts_with("Warning: can't look at ") && line.lines().count() == 1, "{}", seen.all());
+        assert!(line.contains(why) && line.contains("; check the path"), "{}", seen.all());
+    }
 }

@@ -48,7 +48,7 @@ pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T 
 }
 
 /// A daemon with `a.db` (which holds 1), replicated to `r`, and a control socket.
-fn daemon(more: &str) -> (Dir, Running) {
+pub(crate) fn daemon(more: &str) -> (Dir, Running) {
     let dir = Dir::new();
     make_database(&dir.path("a.db"));
     dir.write(
@@ -117,6 +117,15 @@ fn a_running_daemon_tells_who_it_is_and_what_it_has() {
     assert_eq!(raw(&dir, &target), (200, "{\"txid\":1}\n".to_owned()));
     let (status, phases) = raw(&dir, "GET /debug/sync-status HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(status == 200 && phases.contains("\"phase\":\"good\""), "{phases}");
+    let phases: Value = serde_json::from_str(&phases).expect("JSON");
+    let phase = &phases["databases"][0];
+    assert_eq!(phase["active"], false, "{phase}");
+    assert!(["sync", "checkpoint"].iter().any(|known| phase["operation"] == *known), "{phase}");
+    assert_eq!(phase["last_synced_wal_offset"], phase["wal_size"], "{phase}");
+    assert!(phase["started_at"].is_string() && phase["elapsed_seconds"].is_f64(), "{phase}");
+    let of =
+        |path: &str| raw(&dir, &format!("GET /debug/sync-status?path={path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+    assert_eq!((of(&path).0, of("/no.db").0), (200, 404));
     end(running);
     assert!(!dir.path("l.sock").exists());
 }
@@ -161,6 +170,26 @@ fn a_database_is_stopped_and_started_without_the_others() {
     ask(&dir, &["sync", "-wait", "a.db"]);
     assert_eq!(restored(&dir, "r"), [1, 2, 3]);
     dir.litekeep(["stop", "a.db", "-socket", "l.sock"]).exits(0).out_has("status: stopped\ndb_path: ");
+    end(running);
+}
+
+#[test]
+fn r39_a_requests_timeout_of_0_is_the_default_which_is_told_and_off_is_none() {
+    let (dir, mut running) = daemon("");
+    let path = dir.path("a.db").display().to_string();
+    let body = |timeout: &str| format!("{{\"path\": \"{path}\", \"wait\": true, \"timeout\": {timeout}}}");
+    for (verb, status) in [("/sync", "no_change"), ("/stop", "stopped"), ("/start", "started")] {
+        for timeout in ["\"off\"", "-1", "\"0\"", "1.5"] {
+            assert_eq!(post(&dir, verb, &body(timeout)).0, 400, "{verb}: {timeout}");
+        }
+        if verb == "/sync" {
+            ask(&dir, &["sync", "-wait", "a.db"]);
+        }
+        let (code, answer) = post(&dir, verb, &body("0"));
+        assert_eq!((code, answer["status"].as_str()), (200, Some(status)), "{answer}");
+        running
+            .until("msg=\"a request's timeout of 0 is taken as the default, as in Litestream\" timeout=30");
+    }
     end(running);
 }
 
@@ -364,6 +393,8 @@ fn the_metrics_follow_a_write_an_outage_and_a_permission_that_is_missing() {
     assert_eq!(value(&first, "litekeep_healthy"), 1.0);
     assert_eq!(value(&first, "litekeep_last_verified_restore_timestamp_seconds"), 0.0);
     assert_eq!(value(&first, "litestream_disk_full"), 0.0);
+    assert_eq!(value(&first, "litestream_sync_error_count"), 0.0);
+    assert_eq!(value(&first, "litestream_compaction_verify_error_count"), 0.0);
     assert!(value(&first, "litestream_db_size") > 0.0);
     assert_eq!(first.value("litestream_l0_retention_files_total{db=\"a.db\",status=\"not_compacted\"}"), 1.0);
     assert_eq!(first.value(&format!("litekeep_replica_objects{{db=\"{path}\",level=\"0\"}}")), 1.0);
@@ -380,6 +411,7 @@ fn the_metrics_follow_a_write_an_outage_and_a_permission_that_is_missing() {
     for grown in [
         "litekeep_replica_txid",
         "litestream_sync_count",
+        "litestream_sync_seconds",
         "litestream_total_wal_bytes",
         "litekeep_last_success_timestamp_seconds",
         "litekeep_restorable_newest_timestamp_seconds",
@@ -401,7 +433,12 @@ fn the_metrics_follow_a_write_an_outage_and_a_permission_that_is_missing() {
     insert(&dir.path("a.db"), 4);
     let report = wait_for_health(&addr, "?behind=1h", 503, "PUT: ");
     assert_eq!(report["status"], "failing");
-    let refused = Scrape::of(&addr);
+    // A put that fails is no failure of a sync, as in Litestream.
+    let refused = wait_for("a put that failed", || {
+        let page = Scrape::of(&addr);
+        (value(&page, "litekeep_troubles_total") > value(&second, "litekeep_troubles_total")).then_some(page)
+    });
+    assert_eq!(value(&refused, "litestream_sync_error_count"), 0.0);
     assert_eq!(value(&refused, "litekeep_healthy"), 0.0);
     let series =
         format!("litekeep_replica_requests_total{{db=\"{path}\",operation=\"PUT\",result=\"refused\"}}");
@@ -678,7 +715,7 @@ fn a_directory_that_cannot_be_used_is_told_before_anything_starts() {
     }
     dir.write("l.yml", "dbs:\n  - dir: d\n    pattern: '*.db'\n    replica:\n      path: r\n");
     let exec = ["replicate", "-config", "l.yml", "-exec", "true"];
-    dir.litekeep(exec).exits(1).err_has("a `dir` can't be replicated beside a command");
+    dir.litekeep(exec).exits(1).err_has("there is no database like *.db in");
     make_in_directory(&dir, "a.db");
     dir.litekeep(["replicate", "-once", "-config", "l.yml"]).exits(0);
     assert_eq!(restored(&dir, "r/a.db"), [1]);
@@ -794,13 +831,15 @@ fn a_command_has_metrics_health_and_a_socket_beside_it() {
     let addr = address(&running);
     running.until("ready");
     let db = format!("{{db=\"{}\"}}", dir.path("a.db").display());
-    insert(&dir.path("a.db"), 2);
-    let caught_up = || {
+    let caught_up = |least: f64| {
         let page = Scrape::of(&addr);
         let txid = page.value(&format!("litekeep_replica_txid{db}"));
-        (txid >= 2.0 && txid == page.value(&format!("litestream_txid{db}"))).then_some(page)
+        (txid >= least && txid == page.value(&format!("litestream_txid{db}"))).then_some(page)
     };
-    let page = wait_for("second transaction in the replica", caught_up);
+    // The command may run before the first image is made: what it writes then is in that, and no transaction of its own.
+    wait_for("first transaction in the replica", || caught_up(1.0));
+    insert(&dir.path("a.db"), 2);
+    let page = wait_for("second transaction in the replica", || caught_up(2.0));
     assert_eq!(page.value(&format!("litekeep_create_only{db}")), 1.0);
     assert_eq!(page.value("litekeep_databases{state=\"replicating\"}"), 1.0);
     wait_for_health(&addr, "", 200, "\"read_back_txid\": ");

@@ -186,7 +186,10 @@ fn bad_input_gets_one_line_that_says_what_and_what_to_do() {
     dir.write("none.yml", "dbs:\n");
     for verb in ["doctor", "verify", "usage"] {
         for (args, part) in [
-            (vec!["-config", "two.yml"], "which database? Name one of them, or a replica URL"),
+            (
+                vec!["-config", "two.yml"],
+                "no database is named: the configuration lists 2 databases; name one that",
+            ),
             (vec!["-config", "none.yml"], "lists no database"),
             (vec!["c.db", "-config", "two.yml"], "Error: database not found in config: "),
             (vec!["s3://"], "can't be used"),
@@ -194,7 +197,9 @@ fn bad_input_gets_one_line_that_says_what_and_what_to_do() {
             (vec!["-jsn"], "did you mean -json?"),
         ] {
             let seen = dir.litekeep([verb].into_iter().chain(args)).exits(1).silent_out().err_has(part);
-            assert!(seen.err().starts_with("Error: "), "{}", seen.all());
+            let line = seen.err();
+            assert!(line.starts_with("Error: ") && line.contains("; "), "{}", seen.all());
+            assert_eq!(line.lines().count(), 1, "{}", seen.all());
         }
         dir.litekeep([verb, "-h"]).exits(0).out_has("DB_PATH | REPLICA_URL").out_has("-json");
     }

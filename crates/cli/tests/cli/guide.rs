@@ -225,11 +225,51 @@ fn the_entrypoint_lets_only_the_very_first_start_begin_without_a_database() {
     fs::create_dir(dir.path("r")).expect("made");
     let replica = url(&dir.path("r"));
     let container = Container::of(dir, replica);
-    let require = |value| container.entrypoint(&["sh", "app"]).env("REQUIRE_BACKUP", value);
-    require("yes").exits(10).err_has("REQUIRE_BACKUP is set, and there is no backup");
-    container.is_untouched("an empty replica where a backup is required");
-    require("no").exits(7).err_has("the first start");
+    let first = |value| container.entrypoint(&["sh", "app"]).env("FIRST_START", value);
+    let told = "entrypoint: there is no backup, so the application is not started: check REPLICA_URL, or set FIRST_START=yes if \
+                this is the very first start\n";
+    for command in [first("no"), first(""), first("maybe"), container.entrypoint(&["sh", "app"])] {
+        command.exits(10).err_has(told);
+        container.is_untouched("an empty replica, and nobody says that it is the first start");
+    }
+    first("yes").exits(7).err_has("the first start");
     assert!(container.ran().is_some());
+}
+
+#[test]
+fn no_unit_and_no_manifest_starts_fresh_by_itself() {
+    let mut restores = 0;
+    for (name, text) in files("deploy/litekeep") {
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+        for line in lines.filter(|line| line.contains("restore")) {
+            assert!(!line.contains("-if-replica-exists"), "{name}: {line}");
+            restores += usize::from(line.contains("-if-db-not-exists"));
+        }
+        assert!(!text.contains("key: FIRST_START\n        value: \"yes\""), "{name}");
+        assert!(!text.contains("name: FIRST_START\n              value: \"yes\""), "{name}");
+    }
+    assert_eq!(restores, 3, "the entrypoint, the unit, the init container");
+}
+
+/// The unit as systemd runs it, which splits a variable without braces into words, and drops one that is not set.
+#[test]
+fn the_unit_starts_fresh_only_where_its_variable_says_so() {
+    let dir = Dir::new();
+    fs::create_dir(dir.path("r")).expect("made");
+    dir.write("l.yml", "dbs:\n  - path: app.db\n    replica:\n      path: r\n");
+    let unit = fs::read_to_string(root().join("deploy/litekeep/litekeep-restore.service")).expect("read");
+    let line = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/litekeep "))
+        .expect("a line");
+    let line = line.replace("/etc/litestream.yml", "l.yml").replace("/var/lib/app/app.db", "app.db");
+    assert!(unit.contains("\nEnvironmentFile=-/etc/litekeep.env\n"));
+    for (first, code) in [(None, 10), (Some("-if-replica-exists"), 0)] {
+        let words =
+            line.split(' ').filter_map(|word| if word == "$FIRST_START" { first } else { Some(word) });
+        dir.litekeep(words).exits(code);
+        assert_eq!(dir.files("."), ["l.yml"]);
+    }
 }
 
 #[test]
@@ -237,7 +277,7 @@ fn r26b_the_entrypoint_starts_nothing_beside_a_replica_that_is_not_empty() {
     for (name, code, dir) in not_empty() {
         let replica = url(&dir.path("r"));
         let container = Container::of(dir, replica);
-        let seen = container.entrypoint(&["sh", "app"]).exits(code);
+        let seen = container.entrypoint(&["sh", "app"]).env("FIRST_START", "yes").exits(code);
         seen.err_has("the application is not started").err_has("Error: ");
         container.is_untouched(name);
     }

@@ -1,5 +1,6 @@
 //! `litekeep replicate`: how it starts, and how it ends.
 
+use crate::daemon;
 use crate::restore::{make_database, not_empty, url};
 use crate::util::{Dir, TestCommand};
 use rustix::process::Signal;
@@ -51,11 +52,76 @@ fn application() {
 
 /// `litekeep replicate -exec` with that application.
 fn with_application(dir: &Dir, value: &str, wait: &str, code: i32) -> TestCommand {
-    let program = std::env::current_exe().expect("this program");
-    let command = format!("'{}' --exact replicate::application --nocapture", program.display());
     let orders = format!("{},{value},{wait},{code}", dir.path("a.db").display());
-    dir.litekeep(["replicate", "-exec", &command, "a.db", &url(&dir.path("r"))])
+    dir.litekeep(["replicate", "-exec", &the_application(), "a.db", &url(&dir.path("r"))])
         .env("LITEKEEP_TEST_APPLICATION", &orders)
+}
+
+fn the_application() -> String {
+    let program = std::env::current_exe().expect("this program");
+    format!("'{}' --exact replicate::application --nocapture", program.display())
+}
+
+/// The same, which writes `d/a.db`; the configuration has the directory `d`.
+fn with_directory(dir: &Dir, watch: bool, orders: &str) -> TestCommand {
+    fs::create_dir_all(dir.path("d")).expect("made");
+    dir.write(
+        "l.yml",
+        format!("dbs:\n  - dir: d\n    pattern: '*.db'\n    watch: {watch}\n    replica:\n      path: r\n"),
+    );
+    let orders = format!("{},{orders}", dir.path("d/a.db").display());
+    let command = dir.litekeep(["replicate", "-config", "l.yml", "-exec", &the_application()]);
+    command.env("LITEKEEP_TEST_APPLICATION", &orders)
+}
+
+#[test]
+fn the_databases_of_a_directory_are_replicated_beside_a_command() {
+    let dir = Dir::new();
+    fs::create_dir(dir.path("d")).expect("made");
+    for name in ["a.db", "b.db"] {
+        make_database(&dir.path("d").join(name));
+    }
+    dir.write("d/diary.db", "Dear diary");
+    with_directory(&dir, false, "2,go,3").exits(3);
+    assert_eq!(daemon::restored(&dir, "r/a.db"), [1, 2]);
+    assert_eq!(daemon::restored(&dir, "r/b.db"), [1]);
+    assert!(!dir.path("r/diary.db").exists());
+}
+
+#[test]
+fn what_a_command_makes_in_a_watched_directory_is_replicated_and_r54_synced_when_it_ends_at_once() {
+    let dir = Dir::new();
+    let mut running = with_directory(&dir, true, "make,go,0").starts();
+    running.until("application is there");
+    running.ends(0);
+    assert_eq!(daemon::restored(&dir, "r/a.db"), [1]);
+
+    let mut running = with_directory(&dir, true, "2,wait,0").starts();
+    running.until("application is there");
+    make_database(&dir.path("d/b.db"));
+    let owned = format!("msg=\"initialized db\" path={}", dir.path("d/b.db").display());
+    make_database(&dir.path("d/c.db"));
+    running.until(&owned).until(&owned.replace("b.db", "c.db"));
+    // One that the command removes is no failure.
+    for end in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(dir.path(&format!("d/c.db{end}")));
+    }
+    running.until("the database file was replaced or removed").signal(Signal::TERM);
+    running.ends(0).out_has("replication ended, the database is gone");
+    assert_eq!(daemon::restored(&dir, "r/a.db"), [1, 2]);
+    assert_eq!(daemon::restored(&dir, "r/b.db"), [1]);
+}
+
+/// R26b: what lies in a replica is not written over by a database of the same name.
+#[test]
+fn r26b_a_database_that_a_command_makes_over_another_ones_replica_ends_it() {
+    let dir = Dir::new();
+    make_database(&dir.path("old.db"));
+    insert(&dir.path("old.db"), 9);
+    dir.litekeep(["replicate", "-once", "old.db", &url(&dir.path("r/a.db"))]).exits(0);
+    let before = dir.files("r/a.db/ltx");
+    let seen = with_directory(&dir, true, "make,go,0").exits_not(0);
+    assert_eq!(dir.files("r/a.db/ltx"), before, "{}", seen.all());
 }
 
 #[test]
@@ -336,7 +402,10 @@ fn a_database_that_is_not_the_replicas_is_refused_and_its_command_ended() {
     let dir = with_database();
     let replica = url(&dir.fixture("v5-page1024"));
     let args = ["replicate", "-exec", "sleep 600", "a.db", &replica];
-    dir.litekeep(args).exits(22).err_has("does not continue the replica").err_has("Hint: ");
+    dir.litekeep(args)
+        .exits(22)
+        .err_has("does not continue the replica")
+        .err_has("; to keep the replica's history, move");
 }
 
 #[test]

@@ -67,13 +67,38 @@ fn a_restore_says_what_it_did() {
     let report = json(&dir.litekeep(["restore", "-json", "-o", "b.db", &replica]).exits(0));
     assert_eq!(report["outcome"], "restored");
     assert_eq!(report["txid"], "0000000000000013");
-    assert_eq!(report["replica"], replica);
-    assert_eq!(report["integrity_check"], "ok");
+    assert_eq!((&report["replica"], &report["location"]), (&"file".into(), &replica.as_str().into()));
     assert_eq!(report["database_bytes"], fs::metadata(dir.path("b.db")).expect("there").len());
     assert!(
         report["duration_ms"].is_u64()
             && report["db_path"].as_str().is_some_and(|path| path.ends_with("/b.db"))
     );
+}
+
+#[test]
+fn a_restore_says_which_check_sqlite_made_and_whether_a_seal_vouches() {
+    let dir = Dir::new();
+    let theirs = url(&dir.fixture("v5-replicate"));
+    make_database(&dir.path("a.db"));
+    let ours = url(&dir.path("r"));
+    dir.litekeep(["replicate", "-once", "a.db", &ours]).exits(0);
+    for (replica, asked, made, sealed) in [
+        (&theirs, "auto", "full", false),
+        (&theirs, "none", "none", false),
+        (&theirs, "quick", "quick", false),
+        (&ours, "auto", "none", true),
+        (&ours, "none", "none", true),
+        (&ours, "quick", "quick", true),
+        (&ours, "full", "full", true),
+    ] {
+        let args = ["restore", "-force", "-json", "-integrity-check", asked, "-o", "b.db", replica];
+        let report = json(&dir.litekeep(args).exits(0));
+        assert_eq!(
+            (&report["integrity_check"], &report["sealed"]),
+            (&made.into(), &sealed.into()),
+            "{asked} {report}"
+        );
+    }
 }
 
 #[test]
@@ -132,7 +157,7 @@ fn an_empty_replica_is_its_own_outcome() {
     dir.litekeep(["restore", "-o", "a.db", &replica])
         .exits(10)
         .err_has("Error: no matching backups found at file://")
-        .err_has("no matching backup files available")
+        .err_has("; no matching backup files available: nothing was ever replicated to this path\n")
         .silent_out();
     dir.litekeep(["restore", "-if-replica-exists", "-o", "a.db", &replica])
         .exits(0)
@@ -218,7 +243,7 @@ fn r26b_whatever_is_not_confirmed_empty_is_an_error_under_every_flag() {
         let replica = url(&dir.path("r"));
         for flags in [&[] as &[&str], &["-if-db-not-exists"], &["-json"], &["-force"]] {
             let args = [&["restore"], flags, &["-o", "a.db", &replica]].concat();
-            let seen = dir.litekeep(args).exits(code).err_has("Error: ").err_has("Hint: ").silent_out();
+            let seen = dir.litekeep(args).exits(code).err_has("Error: ").err_has("; ").silent_out();
             assert_eq!(dir.files("."), before, "{name}: something was left behind{}", seen.all());
         }
     }
@@ -349,7 +374,8 @@ fn a_dry_run_prints_the_plan_and_does_nothing() {
         .out_has("0000000000000001-0000000000000012.ltx")
         .out_has("level");
     let plan = json(&dir.litekeep(["restore", "-dry-run", "-json", "-o", "a.db", &replica]).exits(0));
-    assert_eq!((&plan["source"], &plan["max_txid"]), (&"ltx".into(), &"0000000000000013".into()));
+    assert_eq!((&plan["source"], &plan["format"]), (&replica.as_str().into(), &"ltx".into()));
+    assert_eq!((&plan["replica"], &plan["max_txid"]), (&"file".into(), &"0000000000000013".into()));
     let files = plan["files"].as_array().expect("files");
     let names: Vec<String> =
         files.iter().map(|f| format!("{}/{}", f["level"], f["name"].as_str().expect("a name"))).collect();

@@ -94,6 +94,13 @@ impl Catalog {
         Self { files: self.files.iter().filter(|file| !ids.contains(&file.id())).copied().collect() }
     }
 
+    /// The same listing without what reaches past `end`.
+    #[must_use]
+    pub fn up_to(&self, end: Option<Txid>) -> Self {
+        let files = self.files.iter().filter(|file| Some(file.range.max()) <= end);
+        Self { files: files.copied().collect() }
+    }
+
     /// The same listing with one more file (found by name where the listing lagged, R60).
     pub fn insert(&mut self, file: LtxFile) {
         match self.files.binary_search_by_key(&file.id(), LtxFile::id) {

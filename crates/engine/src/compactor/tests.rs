@@ -161,18 +161,46 @@ fn content_in_level_9_is_passed_over_and_never_merged() {
     let listed = catalog(&chain.store).expect("listed");
     step(&chain.store, &listed, Level::SLOTS, FEW, PageEncoding::Block)
         .expect("slots 1 to 4 are an image and three others");
-    // Without its level 9 file it stops; nothing is merged over it.
-    let stuck = (0..4).find_map(|_| {
-        let listed = catalog(&chain.store).expect("listed");
-        step(&chain.store, &listed, Level::SLOTS, FEW, PageEncoding::Block).err()
-    });
-    assert!(matches!(stuck, Some(MergeError::Bad { .. } | MergeError::Nothing)), "{stuck:?}");
+    // Without its level 9 file there is nothing to do.
+    compact_all(&chain, 0, FEW);
     chain.snapshot();
     chain.run(3);
     compact_all(&chain, 0, FEW);
     chain.remove(&(1..=8).map(slot_key).collect::<Vec<_>>());
     assert!(restored(&chain, Target::Latest) == chain.states[&8]);
     assert!(restored(&chain, Target::Txid(txid(5))) == chain.states[&5]);
+}
+
+#[test]
+fn nothing_is_merged_over_an_image_that_was_lost() {
+    let mut chain = Chain::new();
+    chain.run(1);
+    chain.change(8, &(1..=8).map(|page| (page, 9)).collect::<Vec<_>>());
+    chain.put_slot(&[], Marks::CONTENT_IN_LEVEL_9);
+    chain.run(3);
+    let stuck = (0..4).find_map(|_| {
+        let listed = catalog(&chain.store).expect("listed");
+        step(&chain.store, &listed, Level::SLOTS, FEW, PageEncoding::Block).err()
+    });
+    assert!(matches!(stuck, Some(MergeError::Bad { what: Flaw::ContentElsewhere, .. })), "{stuck:?}");
+}
+
+#[test]
+fn an_image_that_was_never_finished_is_passed_over() {
+    let mut chain = Chain::new();
+    chain.run(3);
+    let before = chain.pages.clone();
+    chain.change(8, &(1..=8).map(|page| (page, 9)).collect::<Vec<_>>());
+    chain.put_slot(&[], Marks::CONTENT_IN_LEVEL_9);
+    (chain.pages, chain.commit) = (before.clone(), u32::try_from(before.len()).expect("few"));
+    chain.put_slot(&[], Marks::NONE);
+    let commit = chain.commit;
+    chain.image(commit, &[(1, 7)]);
+    chain.run(3);
+    compact_all(&chain, 0, FEW);
+    let newest = *chain.states.keys().max().expect("states");
+    assert!(restored(&chain, Target::Latest) == chain.states[&newest]);
+    assert!(restored(&chain, Target::Txid(txid(3))) == chain.states[&3]);
 }
 
 #[test]

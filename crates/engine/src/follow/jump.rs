@@ -6,14 +6,13 @@ use crate::error::KeepError;
 use crate::files::{self, File, Open};
 use crate::forward::{self, Before, Newer, restore_state};
 use crate::local::{RestoredRecord, State, record_state};
+use crate::restore;
 use crate::slot::BuildError;
 use crate::sums::Sums;
 use crate::survey;
 use litekeep_core::assess::Position;
 use litekeep_core::restore::LtxFile;
-use litekeep_formats::ltx::Marks;
 use litekeep_formats::{Checksum, Level, PageSize, TimestampMs, Txid, TxidRange};
-use litekeep_store::{ErrorKind, Key};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,13 +40,9 @@ impl Follower {
             return Ok(self.aside.take().map(|(path, _)| path));
         }
         let own = self.own_transactions()?;
-        let newest = survey::list_all(&*self.env.store)?.newest();
-        let Some(newest) = newest else {
+        let Some(target) = self.counted()? else {
+            // Or the very first image, of which nothing was ever confirmed.
             return Err(self.gone(self.state.as_ref().map_or(Txid::FIRST, |state| state.txid))?);
-        };
-        let Some(target) = self.whole(newest)? else {
-            // The very first image, of which nothing was ever confirmed.
-            return Err(self.gone(newest)?);
         };
         self.newer = Some(self.restore(target)?);
         let (path, content) = self.keep_aside()?;
@@ -165,51 +160,38 @@ impl Follower {
     /// From a state that nobody can name: to the newest one, whatever it is.
     pub(super) fn leave_unsure(&mut self) -> Result<Followed, KeepError> {
         let here = self.at().txid;
-        let Listed::Newest(newest) = self.listed(here)? else {
+        let Listed::Newest(_) = self.listed(here)? else {
             self.place = Place::Ahead;
             return Ok(Followed::Ahead);
         };
-        let target = self.whole(newest)?;
+        let target = self.counted()?;
         self.jump(target)
     }
 
-    /// A slot stands for an image in level 9: there, or on its way. An owner that never brings it up is followed by one
-    /// that goes on behind it.
-    pub(super) fn jump_to_image(&mut self, txid: Txid, sent: Duration) -> Result<Followed, KeepError> {
-        if self.has_image(txid)? {
-            return self.jump(Some(txid));
-        }
-        if self.pace.must_list(sent) {
-            if let Listed::Newest(newest) = self.listed(self.at().txid)?
-                && newest > txid
-            {
-                let target = self.whole(newest)?.filter(|target| *target > txid);
+    /// A slot announces an image. Where nothing stands behind it, it does not count (yet), and this is the tip: until
+    /// then nobody asks for more than the name behind the last one.
+    pub(super) fn jump_to_image(&mut self, announced: Txid, sent: Duration) -> Result<Followed, KeepError> {
+        let known = self.unfinished.map(|last| last.txid).filter(|last| *last >= announced);
+        let next = known.unwrap_or(announced).next();
+        let news = known.is_none() || survey::read_ends(&*self.env.store, &slot_file(next))?.is_some();
+        if news || self.pace.must_list(sent) {
+            let here = self.at().txid;
+            self.pace.listed(sent);
+            let target = self.counted()?.filter(|target| *target > here);
+            if target.is_some() {
                 return self.jump(target);
             }
-            self.pace.listed(sent);
         }
         self.at_tip(sent)
     }
 
-    fn has_image(&self, txid: Txid) -> Result<bool, KeepError> {
-        let whole = TxidRange::new(Txid::FIRST, txid).unwrap_or(TxidRange::single(txid));
-        match self.env.store.head(&Key::Ltx(Level::SNAPSHOTS, whole)) {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// The newest state that is all there: an image whose level-9 file is still on its way is not.
-    pub(super) fn whole(&self, newest: Txid) -> Result<Option<Txid>, KeepError> {
-        let ends = survey::read_ends(&*self.env.store, &slot_file(newest))?;
-        let elsewhere = ends
-            .and_then(|(header, _)| header.seal())
-            .is_some_and(|seal| seal.marks.contains(Marks::CONTENT_IN_LEVEL_9));
-        if elsewhere && !self.has_image(newest)? {
-            return Ok(newest.previous());
-        }
-        Ok(Some(newest))
+    /// The newest state that counts; what follows it is noted.
+    pub(super) fn counted(&mut self) -> Result<Option<Txid>, KeepError> {
+        let store = &*self.env.store;
+        let catalog = survey::list_all(store)?;
+        let ended = restore::ended(store, &catalog, self.manner.parallelism)?;
+        self.unfinished = ended.unfinished;
+        Ok(ended.at)
     }
 
     /// Makes the file this state of the chain. `None`: there is none to go to yet.

@@ -35,7 +35,7 @@ use crate::files::FileId;
 use crate::forward::Newer;
 use crate::local::{self, Local, State};
 use crate::replicator::Env;
-use crate::restore;
+use crate::restore::{self, Unfinished};
 use crate::settings::{Durability, Settings};
 use crate::sqlite::{Edge, is_busy};
 use crate::sums::Sums;
@@ -128,6 +128,8 @@ pub struct Follower {
     /// The recorded state was found in the replica.
     met: bool,
     epoch: Option<Epoch>,
+    /// The last name behind the tip, where an image was announced there that does not count.
+    unfinished: Option<Unfinished>,
     ready: Option<Ready>,
     /// What was read behind it.
     ahead: Ahead,
@@ -177,6 +179,7 @@ impl Follower {
             seen: None,
             met: false,
             epoch: None,
+            unfinished: None,
             ready: None,
             ahead: Ahead::default(),
             newer: None,
@@ -208,6 +211,11 @@ impl Follower {
         self.state.as_ref()
     }
 
+    /// The last name that the chain has used, as far as the last look saw.
+    pub(crate) fn chain_end(&self) -> Option<Txid> {
+        self.past_tip().map(|last| last.txid).or(self.state.as_ref().map(|state| state.txid))
+    }
+
     /// The chain is known to go on from here, whatever the last listing showed: the next look lists again.
     pub(crate) fn doubt_tip(&mut self) {
         self.pace.doubt();
@@ -215,7 +223,12 @@ impl Follower {
 
     /// The newest epoch seen on the chain; `None` while nothing carried a seal.
     pub fn epoch(&self) -> Option<Epoch> {
-        self.epoch
+        self.epoch.max(self.past_tip().and_then(|last| last.epoch))
+    }
+
+    /// What stands behind the tip and does not count: who goes on from here does so behind that.
+    pub(crate) fn past_tip(&self) -> Option<Unfinished> {
+        self.unfinished.filter(|last| self.state.as_ref().is_some_and(|state| state.txid < last.txid))
     }
 
     /// The state directory, whose lock it holds.
@@ -317,10 +330,8 @@ impl Follower {
         if self.ready.is_none() {
             let (next, now) = (self.at().txid.next(), self.env.clock.boot());
             // After a long sleep the name may have been used, freed and taken by something late (DESIGN §4, rule 9).
-            if self.pace.is_stale(now)
-                && let Some(newest) = self.covered(next)?
-            {
-                let target = self.whole(newest)?.filter(|target| *target >= next);
+            if self.pace.is_stale(now) && self.covered(next)? {
+                let target = self.counted()?.filter(|target| *target >= next);
                 return self.jump(target);
             }
             let (found, sent) = self.find(next)?;
@@ -348,7 +359,10 @@ impl Follower {
                     // It may have come between the two looks.
                     let (found, sent) = self.find(here.next())?;
                     return match found {
-                        Found::Nothing => self.jump(self.whole(newest)?.filter(|txid| *txid > here)),
+                        Found::Nothing => {
+                            let target = self.counted()?.filter(|txid| *txid > here);
+                            self.jump(target)
+                        }
                         Found::Slot(ready) => {
                             self.ready = Some(*ready);
                             self.pace.progress(sent);
@@ -371,11 +385,10 @@ impl Follower {
         Ok(Followed::AtTip)
     }
 
-    /// The newest transaction, if a higher level holds the one of that name already.
-    fn covered(&self, next: Txid) -> Result<Option<Txid>, KeepError> {
+    /// Whether a higher level holds the transaction of that name already.
+    fn covered(&self, next: Txid) -> Result<bool, KeepError> {
         let catalog = restore::catalog(&*self.env.store)?;
-        let covered = catalog.files().any(|file| file.level != Level::SLOTS && file.range.max() >= next);
-        Ok(catalog.newest().filter(|_| covered))
+        Ok(catalog.files().any(|file| file.level != Level::SLOTS && file.range.max() >= next))
     }
 
     /// What the listings show past our state.

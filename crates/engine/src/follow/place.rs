@@ -259,6 +259,11 @@ impl Follower {
                     self.passed = true;
                     return Ok(false);
                 }
+                if header.content_is_elsewhere() && self.counted()?.is_none_or(|end| end < txid) {
+                    // An image of our own, whose content was never up.
+                    self.passed = self.unfinished.is_some_and(|last| last.txid > txid);
+                    return Ok(false);
+                }
                 self.epoch = self.epoch.max(header.seal().map(|seal| seal.epoch));
                 if let Some(state) = &mut self.state {
                     state.slot = Some(trailer.file);

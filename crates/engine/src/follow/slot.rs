@@ -16,7 +16,7 @@ use bytes::Bytes;
 use litekeep_core::assess::{Facts, Position};
 use litekeep_core::follow::{Known, fits};
 use litekeep_formats::crc::page_checksum;
-use litekeep_formats::ltx::{DecodeError, Decoder, Header, Marks, Trailer};
+use litekeep_formats::ltx::{DecodeError, Decoder, Header, Trailer};
 use litekeep_formats::{ByteSource, Checksum, PageNo, Txid, TxidRange};
 use litekeep_store::{Chunk, ErrorKind, Failure, StoreError};
 use std::collections::BTreeMap;
@@ -184,7 +184,7 @@ impl Follower {
             return Err(self.damaged(txid, &Flaw::NoPages));
         }
         let seal = header.seal();
-        let elsewhere = seal.is_some_and(|seal| seal.marks.contains(Marks::CONTENT_IN_LEVEL_9));
+        let elsewhere = header.content_is_elsewhere();
         let other_pages = header.page_size != state.page_size;
         let known = Known {
             slot: state.slot,

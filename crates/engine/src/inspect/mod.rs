@@ -6,6 +6,7 @@
 mod compare;
 mod count;
 mod gaps;
+mod held;
 mod trial;
 mod usage;
 mod verify;
@@ -16,6 +17,7 @@ mod tests;
 
 pub use compare::{Compared, Original, compare};
 pub use count::Counted;
+pub use held::{Held, held};
 pub use trial::{Trial, trial};
 pub use usage::{LevelUsage, Requests, Usage, usage};
 pub use verify::{Issue, Kind, LevelCheck, Options, V3Beside, Verified, verify};

@@ -224,12 +224,31 @@ fn content_in_level_9_must_be_there_unless_it_is_on_its_way() {
     assert_eq!((found.newest, found.restorable), (Some(txid(1)), Some(txid(1))), "{found:#?}");
     let mut finished = chain;
     finished.snapshot();
-    assert_eq!(verified(&finished).issues, []);
+    // It counts once a slot stands behind it.
+    assert_eq!(verified(&finished).restorable, Some(txid(1)));
     finished.run(1);
     assert_eq!(verified(&finished).issues, []);
     finished.remove(&[level_key(9, 1, 2)]);
     let found = verified(&finished);
     assert_eq!(said(&found)[0], (Kind::Damaged, Some(slot_key(2).to_string())), "{found:#?}");
+}
+
+#[test]
+fn an_image_that_was_passed_is_no_damage() {
+    let mut chain = Chain::new();
+    chain.image(3, &[(1, 1), (2, 1), (3, 1)]);
+    let before = chain.pages.clone();
+    chain.change(3, &[(2, 9)]);
+    chain.put_slot(&[], Marks::CONTENT_IN_LEVEL_9);
+    (chain.pages, chain.epoch) = (before, Some(2));
+    chain.put_slot(&[], Marks::FENCE);
+    let found = verified(&chain);
+    assert_eq!(said(&found), [(Kind::Unfinished, Some(slot_key(3).to_string()))], "{found:#?}");
+    assert_eq!(found.restorable, Some(txid(1)), "{found:#?}");
+    chain.image(3, &[(1, 1), (2, 1), (3, 4)]);
+    let found = verified(&chain);
+    assert!(found.issues.iter().all(|issue| !issue.kind.is_damage()), "{found:#?}");
+    assert_eq!(found.restorable, Some(txid(4)), "{found:#?}");
 }
 
 #[test]

@@ -4,12 +4,12 @@ use super::count::{Counted, Counting};
 use super::gaps::{Carried, Gap, gaps};
 use super::walk::{Seen, Told, walk};
 use crate::files::RealFiles;
+use crate::merge::went_on_without;
 use crate::ownership;
 use crate::restore::{self, Flaw, LOOKS, Look, Outcome, RestoreEnv, RestoreError, key, neighbours};
 use litekeep_core::env::Clock;
 use litekeep_core::restore::{Catalog, LtxFile, Target, nearest, plan_latest, restore_points};
 use litekeep_core::retain::{self, Policy};
-use litekeep_formats::ltx::Marks;
 use litekeep_formats::{Checksum, Epoch, Level, TimestampMs, Txid, TxidRange};
 use litekeep_store::{EpochRecord, ErrorKind, Key, Scope, Store, StoreError};
 use std::collections::BTreeMap;
@@ -167,7 +167,7 @@ pub fn verify(
         walker.issue(Kind::Gap, None, gap_text(gap));
     }
     walker.seals();
-    walker.elsewhere();
+    walker.elsewhere(&*counting)?;
     walker.ends(&*counting)?;
     walker.unsealed();
     walker.newer_v3();
@@ -397,29 +397,37 @@ impl Walker {
         }
     }
 
-    /// Slots whose content lies in level 9 need it there.
-    fn elsewhere(&mut self) {
-        let pointing = |told: &&Told| {
-            let marks = told.header.seal().map_or(Marks::NONE, |seal| seal.marks);
-            told.file.level != Level::SNAPSHOTS && marks.contains(Marks::CONTENT_IN_LEVEL_9)
-        };
-        let files: Vec<LtxFile> = self.told.iter().filter(pointing).map(|told| told.file).collect();
-        for file in files {
-            let end = file.range.max();
-            let stands = TxidRange::new(Txid::FIRST, end)
-                .is_some_and(|range| self.look.catalog.contains(Level::SNAPSHOTS, range));
-            let older = self.look.catalog.snapshots().first().is_some_and(|first| end < first.range.max());
-            if stands || older {
-                continue;
-            }
-            if Some(end) == self.look.catalog.newest() {
-                let text = "its content is on the way to level 9, or its writer died on that way; the state before it is \
-                            the newest";
-                self.issue(Kind::Unfinished, Some(&file), text);
-                self.look.catalog = self.look.catalog.without(&[file.id()]);
-            } else {
-                self.damaged(&file, Flaw::ContentElsewhere.to_string());
-            }
+    /// Slots whose content lies in level 9 need it there, unless the chain went on without it.
+    fn elsewhere(&mut self, store: &dyn Store) -> Result<(), StoreError> {
+        let ended = restore::ended(store, &self.look.catalog, 1)?;
+        if let Some(last) = ended.unfinished {
+            let file =
+                self.look.catalog.level(Level::SLOTS).iter().rev().find(|file| file.range.max() == last.txid);
+            let text = "the content of an image is on the way to level 9, or its writer died on that way; the state \
+                        before it is the newest";
+            self.issue(Kind::Unfinished, file.copied().as_ref(), text);
+            self.look.catalog = self.look.catalog.up_to(ended.at);
+        }
+        let lost: Vec<LtxFile> =
+            self.told.iter().filter(|told| self.is_lost(told)).map(|told| told.file).collect();
+        for file in lost {
+            self.damaged(&file, Flaw::ContentElsewhere.to_string());
+        }
+        Ok(())
+    }
+
+    /// Whether this announces an image that was there, and is not any more.
+    fn is_lost(&self, told: &Told) -> bool {
+        let (end, catalog) = (told.file.range.max(), &self.look.catalog);
+        let stands = |range| catalog.contains(Level::SNAPSHOTS, range);
+        let counts = catalog.newest().is_some_and(|newest| end <= newest);
+        if !counts || !announces(told) || TxidRange::new(Txid::FIRST, end).is_some_and(stands) {
+            return false;
+        }
+        match self.told.iter().find(|behind| behind.file.range == TxidRange::single(end.next())) {
+            Some(behind) => !went_on_without(&told.header, &behind.header, behind.file.size),
+            // It was merged, behind a later image.
+            None => catalog.snapshots().iter().all(|snapshot| snapshot.range.max() < end),
         }
     }
 
@@ -568,4 +576,9 @@ fn v3_beside(look: &Look) -> Option<V3Beside> {
         bytes: snapshots.iter().map(|snapshot| snapshot.size).fold(0, u64::saturating_add),
         newest: snapshots.iter().map(|snapshot| snapshot.time).max(),
     })
+}
+
+/// Whether it stands for an image in level 9.
+fn announces(told: &Told) -> bool {
+    told.file.level != Level::SNAPSHOTS && told.header.content_is_elsewhere()
 }

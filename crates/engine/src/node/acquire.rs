@@ -126,7 +126,8 @@ impl Machine {
             Looked::Further => Duration::ZERO,
             Looked::Later(wait) => wait,
             Looked::AtTip => {
-                let tip = follower.tip().map(|state| state.txid);
+                // The names that an unfinished image took are the chain's as well.
+                let tip = follower.chain_end();
                 acquire.hear(Heard::CaughtUp { tip, epoch: follower.epoch() }, now, &self.now());
                 Duration::ZERO
             }
@@ -140,7 +141,8 @@ impl Machine {
     /// Creates the slot without pages that keeps late ones out. `false`: something late stands there.
     pub(super) fn fence(&self, epoch: Epoch, n: Txid, follower: &Follower) -> Result<bool, KeepError> {
         let Some(tip) = follower.tip() else { return Err(KeepError::JobLost("fence")) };
-        let head = fence_head(tip, epoch, n);
+        let before = follower.past_tip().map_or(tip.slot, |last| Some(last.slot));
+        let head = SlotHead { predecessor: before, ..fence_head(tip, epoch, n) };
         let (bytes, file) = slot::empty(head, self.settings.replication.encoding)
             .map_err(|error| KeepError::build(n, &error))?;
         let (key, size) = (Key::Ltx(Level::SLOTS, TxidRange::single(n)), bytes.len() as u64);

@@ -292,7 +292,7 @@ impl Machine {
         if self.standing && self.wishes_to_own() {
             self.role(Role::Acquiring);
             let mut acquire = Acquire::new(self.settings.times, now);
-            acquire.stands_at(follower.tip().map(|state| state.txid));
+            acquire.stands_at(follower.chain_end());
             return Ok((Stage::Acquiring(follower, Box::new(acquire)), Duration::ZERO));
         }
         if self.target.is_none() {

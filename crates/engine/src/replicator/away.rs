@@ -4,7 +4,6 @@
 //! with the first failure. Until the store answers a small question again, nothing is held or captured, the WAL is only
 //! kept small; then the image begins anew, of what the database holds by then.
 
-use super::image::Image;
 use super::{Replicator, Report};
 use crate::error::KeepError;
 use crate::sqlite::is_busy;
@@ -22,16 +21,29 @@ pub(super) struct Away {
 }
 
 impl Replicator {
-    /// The slot of an image could not be put: a streamed one does not wait for the next try.
-    pub(super) fn give_up_stream(&mut self, txid: Txid) -> Result<(), KeepError> {
-        if matches!(&self.image, Some(Image::Stream(stream)) if stream.0.txid == txid) {
-            return self.stand_aside();
+    /// The announcement of an image could not be put: the stream does not wait for the next try. What announced it does,
+    /// under its number, since nobody knows whether the store has it.
+    pub(super) fn give_up_stream(&mut self, txid: Txid) {
+        if self.staged.front().is_some_and(|slot| slot.built.txid == txid && slot.elsewhere) {
+            self.go_away();
+            self.let_go();
         }
-        Ok(())
+    }
+
+    /// Whether the oldest staged slot announces what was given up. Before it is known to be in the replica, nothing else
+    /// gets a number.
+    pub(super) fn announces_nothing(&self) -> bool {
+        let Some(slot) = self.staged.front().filter(|slot| slot.elsewhere) else { return false };
+        !self.image_busy && self.image.as_ref().is_none_or(|image| image.txid() != slot.built.txid)
     }
 
     /// Lets everything go until the store answers again.
     pub(super) fn stand_aside(&mut self) -> Result<(), KeepError> {
+        self.go_away();
+        self.mend_chain()
+    }
+
+    fn go_away(&mut self) {
         tracing::warn!(db = %self.path.display(), "the store does not take a whole image now; it begins anew when the \
             store answers again, and holds no WAL until then");
         let now = self.env.clock.boot();
@@ -39,7 +51,6 @@ impl Replicator {
         if let Some(edge) = &mut self.edge {
             edge.end_hold();
         }
-        self.mend_chain()
     }
 
     /// One round without the store; returns when the next is due.

@@ -1,6 +1,6 @@
 //! Looking at the WAL, taking what is new, and keeping the WAL from being restarted before it was taken.
 
-use super::{Phase, Replicator, Stopping};
+use super::{Act, Last, Phase, Replicator, Stopping};
 use crate::error::KeepError;
 use crate::files::FileId;
 use crate::pending::Pending;
@@ -20,6 +20,8 @@ pub(super) struct Timing {
     pub(super) file: Option<FileId>,
     /// Since when an event waits for its commit to become visible, and the pause before the next look.
     event: Option<(Duration, Duration)>,
+    /// When the round began, and whether it has looked at the WAL.
+    round: (Duration, bool),
     last_look: Duration,
     last_change: Duration,
     last_poke: Duration,
@@ -34,6 +36,10 @@ impl Timing {
     pub(super) fn poke(&mut self, now: Duration) {
         self.last_poke = now;
         self.event = Some((now, limits::EVENT_POLL_PAUSE));
+    }
+
+    pub(super) fn begin_round(&mut self, now: Duration) {
+        self.round = (now, false);
     }
 
     pub(super) fn last_poke(&self) -> Duration {
@@ -289,19 +295,37 @@ impl Replicator {
             self.timing.last_change = now;
             self.timing.event = None;
         }
-        self.timing.last_look = now;
-        let took = self.env.clock.boot().saturating_sub(now);
-        let wal_size = match facts.mx_frame {
+        (self.timing.last_look, self.timing.round.1) = (now, true);
+        let end = |frames: u32| match frames {
             0 => 0,
             frames => wal::frame_offset(frames.saturating_add(1), facts.page_size),
         };
+        let position = *self.pending().position();
+        let taken = if position.salts == facts.salts { position.frame } else { 0 };
         self.shared.update(|status| {
-            (status.wal_frames, status.wal_size) = (facts.mx_frame, wal_size);
-            if changed {
-                status.captures.add(true, took);
-            }
+            (status.wal_frames, status.wal_size) = (facts.mx_frame, end(facts.mx_frame));
+            status.captured_to = end(taken);
         });
         Ok(())
+    }
+
+    /// Counts the round, if it has looked at the WAL.
+    pub(super) fn note_sync(&mut self) {
+        if self.timing.round.1 {
+            self.count_sync(true);
+        }
+    }
+
+    fn count_sync(&mut self, ok: bool) {
+        let (began, now) = (self.timing.round.0, self.env.clock.boot());
+        self.timing.round.1 = false;
+        self.shared.update(|status| {
+            status.syncs.add(ok, now.saturating_sub(began));
+            // A checkpoint is a part of its round, and says more.
+            if status.last.as_ref().is_none_or(|last| last.act == Act::Sync || last.began < began) {
+                status.last = Some(Last { act: Act::Sync, began, ended: now });
+            }
+        });
     }
 
     /// A change was found that nobody had told of.
@@ -356,6 +380,7 @@ impl Replicator {
             KeepError::Sqlite { .. } | KeepError::Io { .. } => {}
             _ => return Err(error),
         }
+        self.count_sync(false);
         self.shared.trouble(&self.path, &std::sync::Arc::new(error));
         self.let_go();
         self.edge = None;
@@ -419,11 +444,12 @@ impl Replicator {
             Phase::Running => Health::Good,
             Phase::Ended => Health::Ended,
         };
-        let (built, durable) = (self.state.as_ref().map(|state| state.txid), self.chain.durable);
+        let (built, durable) = (self.state.as_ref().map(|state| state.txid), self.counted());
         let (epoch, create_only, polling) = (self.chain.epoch, self.chain.create_only, self.timing.polling);
         let parked = self.is_parked();
         let behind_since = self.behind_since();
         let file = self.timing.file.filter(|_| self.edge.is_some());
+        let (broken, imaging) = (self.broken, self.image.is_some() || self.image_busy);
         self.shared.update(|status| {
             status.health = match (&status.trouble, health) {
                 (Some(_), Health::Starting | Health::Good) => Health::Troubled,
@@ -432,6 +458,10 @@ impl Replicator {
             (status.built, status.durable, status.behind_since) = (built, durable, behind_since);
             (status.epoch, status.create_only, status.polling) = (epoch, create_only, polling);
             (status.parked, status.file) = (parked, file);
+            if broken.is_some() || !imaging {
+                status.broken = broken;
+            }
+            status.imaging = imaging;
         });
     }
 }

@@ -4,7 +4,7 @@
 //! Mostly no write lock is needed at all: hand protection on to a newer read transaction, back-fill what the older
 //! one kept back, repeat. Only writers that never pause make the last step necessary.
 
-use super::Replicator;
+use super::{Act, Last, Replicator};
 use crate::error::KeepError;
 use crate::sqlite::Checkpointed;
 use litekeep_core::assess::Facts;
@@ -56,7 +56,11 @@ impl Replicator {
         let tried = self.checkpoint();
         self.checkpointing.wrote = self.env.clock.boot();
         let took = self.checkpointing.wrote.saturating_sub(began);
-        self.shared.update(|status| status.checkpoints.add(tried.is_ok(), took));
+        let last = Last { act: Act::Checkpoint, began, ended: self.checkpointing.wrote };
+        self.shared.update(|status| {
+            status.checkpoints.add(tried.is_ok(), took);
+            status.last = Some(last);
+        });
         Ok(self.checkpoint_tried(tried?, now))
     }
 

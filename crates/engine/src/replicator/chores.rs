@@ -163,6 +163,8 @@ impl Replicator {
                 self.chores.failures = self.chores.failures.saturating_add(1);
                 // One that was asked for is due by nothing but that.
                 self.chores.snapshot_wanted |= chore == Chore::Snapshot;
+                let bad = u64::from(matches!(error, KeepError::Build { .. }));
+                self.shared.update(|status| status.bad_sources += bad);
                 tracing::warn!(db = %self.path.display(), ?chore, %error, "a chore failed; trying it again later");
                 // Replication itself goes on: nothing here is worth ending it.
                 return Ok(());
@@ -170,6 +172,7 @@ impl Replicator {
         };
         self.chores.failures = 0;
         if let Some(catalog) = changed.hole {
+            self.shared.update(|status| status.bad_sources += 1);
             let known = |bad: &_| self.chores.bad.contains(bad);
             self.chores.bad.extend(changed.bad.filter(|bad| !known(bad)));
             self.hole_found(&catalog, now)?;

@@ -11,6 +11,8 @@ use crate::local::State;
 use crate::noted;
 use crate::ownership::{self, Claim, moment};
 use crate::slot::{SlotHead, SlotWriter};
+use litekeep_core::assess::{BreakReason, Position};
+use litekeep_core::lineage::BesideReason;
 use litekeep_core::ownership::{Acquire, Do, Epochs, Heard, Look, Moment, Tenancy};
 use litekeep_formats::ltx::{Marks, WalSpan};
 use litekeep_formats::{Epoch, Txid};
@@ -52,6 +54,7 @@ pub(super) struct Term {
 impl Replicator {
     /// The file stands at the chain's end, as it was looked at: on to an epoch.
     pub(super) fn claim(&mut self) -> Result<(), KeepError> {
+        self.pass_unfinished()?;
         if let Some((tenancy, opened)) = self.term.entered.take() {
             return self.enter_epoch(tenancy, opened);
         }
@@ -67,6 +70,51 @@ impl Replicator {
         acquire.hear(Heard::CaughtUp { tip: stand, epoch }, now, &now);
         self.phase = Phase::Claiming(Duration::ZERO);
         Ok(())
+    }
+
+    /// An image that was announced and not finished took a name behind the tip, or was never put: numbers go on behind the
+    /// last name that is taken. What follows is a whole image, since what was announced may yet come, and nothing may be
+    /// laid over that.
+    fn pass_unfinished(&mut self) -> Result<(), KeepError> {
+        let Some(state) = self.state.clone() else { return Ok(()) };
+        let (txid, slot) = match (self.chain.unfinished, self.tip) {
+            (Some(last), _) => (last.txid, Some(last.slot)),
+            (None, Some(tip)) if self.lost_its_stream(tip.txid)? => (tip.txid, tip.slot),
+            _ => return Ok(()),
+        };
+        // Ours are behind the last one, if it was us who announced.
+        if self.staged.front().is_some_and(|slot| slot.built.txid <= txid) {
+            return Err(self.beside(self.tip, BesideReason::OtherSlot));
+        }
+        if (state.txid, state.slot, state.database) == (txid, slot, None) {
+            self.broken = Some(BreakReason::NoPosition);
+            return Ok(());
+        }
+        tracing::warn!(db = %self.path.display(), at = %state.txid, behind = %txid,
+            "an image was announced and never finished; a whole image goes up behind it");
+        let state = match self.tip.filter(|tip| tip.txid != state.txid) {
+            // A fence stands on the tip; one that states what was announced would make that count.
+            Some(tip) => State {
+                database: None,
+                commit: tip.commit,
+                page_size: tip.page_size,
+                position: Position::before_any_frame(tip.page_size),
+                captured: None,
+                tail: self.env.random.next_u64(),
+                ..state
+            },
+            None => State { database: state.database.filter(|_| self.tip.is_some()), ..state },
+        };
+        self.local.forget_slots().map_err(self.io("remove staged slots in"))?;
+        self.adopt(State { txid, slot, sums: None, ..state })?;
+        self.broken = Some(BreakReason::NoPosition);
+        Ok(())
+    }
+
+    /// Whether what was staged behind this transaction began with an announcement, which a start drops.
+    fn lost_its_stream(&self, txid: Txid) -> Result<bool, KeepError> {
+        let kept = self.local.staged().map_err(self.io("list the slots in"))?;
+        Ok(self.staged.is_empty() && kept.into_iter().find(|kept| *kept > txid) == Some(txid.next()))
     }
 
     fn enter_epoch(&mut self, tenancy: Option<Tenancy>, opened: bool) -> Result<(), KeepError> {
@@ -118,7 +166,7 @@ impl Replicator {
             }
             Do::GiveUp { ours, theirs } => {
                 // So that nobody waits for a claim that will not open.
-                if let Some((epoch, txid)) = ours.zip(self.chain.durable) {
+                if let Some((epoch, txid)) = ours.zip(self.tip.map(|tip| tip.txid)) {
                     self.write_epoch_record("close epoch", epoch, EpochRecord::Closed, txid);
                 }
                 return Err(self.superseded(theirs));
@@ -199,13 +247,30 @@ impl Replicator {
         Ok(())
     }
 
-    /// Builds the fence and writes down that it exists, as with any slot; what is pending stays pending.
+    /// Builds the fence and writes down that it exists.
     fn stage_fence(&mut self, epoch: Epoch, before: &State) -> Result<(), KeepError> {
+        self.stage_bare(Some(epoch), before)?;
+        self.term.fence = Some((Box::new(before.clone()), before.txid.next()));
+        Ok(())
+    }
+
+    /// Level 9 has the image that the newest slot announces: the next one says so, before anything else is built. What is
+    /// pending stays pending.
+    pub(super) fn confirm_image(&mut self) -> Result<(), KeepError> {
+        let state = self.state.clone().filter(|state| Some(state.txid) == self.chain.announced);
+        match state.filter(|_| self.staged.is_empty()) {
+            Some(state) => self.stage_bare(self.chain.epoch, &state),
+            None => Ok(()),
+        }
+    }
+
+    /// Builds a slot without pages behind a state, and writes down that it exists, as with any slot.
+    fn stage_bare(&mut self, epoch: Option<Epoch>, before: &State) -> Result<(), KeepError> {
         self.settle_state()?;
         let txid = before.txid.next();
         let head = SlotHead {
             txid,
-            epoch: Some(epoch),
+            epoch,
             page_size: before.page_size,
             commit: before.commit,
             timestamp: self.timestamp(),
@@ -220,7 +285,6 @@ impl Replicator {
         let state = State { txid, slot: Some(built.file), timestamp: built.timestamp, ..before.clone() };
         self.env.files.sync_dir(self.local.dir()).map_err(self.io("make a slot durable in"))?;
         self.local.save(&state).map_err(self.io("save the state in"))?;
-        self.term.fence = Some((Box::new(before.clone()), txid));
         self.state = Some(state);
         if let Some(known) = &mut self.sums {
             known.push(txid, head.commit, BTreeMap::new());
@@ -261,9 +325,17 @@ impl Replicator {
         self.phase = Phase::Running;
         self.term.fence = None;
         if std::mem::take(&mut self.term.fenced) {
+            if let (Some(last), Some(fence)) = (&mut self.chain.unfinished, self.staged.front()) {
+                last.txid = fence.built.txid;
+            }
             self.front_is_durable()?;
         }
-        if self.chain.hole {
+        if self.chain.create_only {
+            self.remove_former_passed_images();
+        }
+        if self.chain.unfinished.is_some() && self.state.is_some() {
+            self.mend_chain()?;
+        } else if self.chain.hole {
             tracing::warn!(db = %self.path.display(), "the replica lacks transactions that it had confirmed; mending \
                 it with a whole image");
             self.mend_chain()?;

@@ -182,6 +182,9 @@ impl Replicator {
                 self.image.take_if(|image| image.txid() == txid);
                 tracing::info!(db = %self.path.display(), %txid, size = file.size, "snapshot complete");
                 self.chain.catalog.insert(file);
+                if waiting && self.staged.front().is_some_and(|slot| slot.elsewhere) {
+                    self.chain.announced = Some(txid);
+                }
                 if waiting { self.front_is_durable() } else { Ok(()) }
             }
             Err(error) if waiting && again => {

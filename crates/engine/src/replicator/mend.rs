@@ -11,8 +11,11 @@ use litekeep_formats::crc::page_checksum;
 
 impl Replicator {
     /// Finds out what the slots lack, and makes it pending; a whole image where there is nothing to compare with. `false`
-    /// if it is not this database's turn yet.
+    /// if that has to wait.
     pub(super) fn mend(&mut self, reason: BreakReason) -> Result<bool, KeepError> {
+        if self.announces_nothing() {
+            return Ok(false);
+        }
         let facts = self.facts_now()?;
         let bytes = u64::from(facts.pages) * u64::from(facts.page_size.get());
         let Some(_turn) = self.turn_for(bytes) else { return Ok(false) };

@@ -21,7 +21,7 @@ mod status;
 mod takeover;
 mod tenancy;
 
-pub use status::{Health, Status, Work};
+pub use status::{Act, Health, Last, Status, Work};
 
 pub(crate) use claim::closed_without;
 pub(crate) use status::Shared;
@@ -31,6 +31,7 @@ use crate::error::KeepError;
 use crate::jobs::{Job, JobKind, Mailbox, Reporter, Spawner};
 use crate::local::{Local, State};
 use crate::pending::Pending;
+use crate::restore::Unfinished;
 use crate::settings::Settings;
 use crate::sqlite::Edge;
 use crate::sums::Sums;
@@ -102,6 +103,7 @@ pub(crate) enum Report {
     ImageUp(Txid, Result<LtxFile, KeepError>),
     Back(Result<(), KeepError>),
     Recorded(EpochRecord, Result<(), KeepError>),
+    Removed(Result<Vec<Txid>, KeepError>),
     Chore(chores::ChoreReport),
 }
 
@@ -136,6 +138,10 @@ struct Chain {
     create_only: bool,
     /// The newest state cannot be restored; the next slot must be a whole image.
     hole: bool,
+    /// The newest name behind which ours begin, where an image was announced and not finished; until ours count.
+    unfinished: Option<Unfinished>,
+    /// The newest transaction is an image that level 9 has. It counts once a slot stands behind its announcement.
+    announced: Option<Txid>,
     /// Whether the epoch's `open` record is written (or being written).
     opened: bool,
 }
@@ -237,6 +243,8 @@ impl Replicator {
                 create_only: true,
                 opened: false,
                 hole: false,
+                unfinished: None,
+                announced: None,
             },
             term: claim::Term::default(),
             tip: None,
@@ -401,6 +409,10 @@ impl Replicator {
             Report::ImageUp(txid, result) => self.image_answered(txid, result),
             Report::Back(result) => self.store_is_back(result),
             Report::Recorded(kind, result) => self.recorded(kind, result),
+            Report::Removed(result) => {
+                self.removed(result);
+                Ok(())
+            }
             Report::Chore(report) => self.chore_done(report),
         }
     }
@@ -408,6 +420,7 @@ impl Replicator {
     /// One round while replicating.
     fn run(&mut self) -> Result<Duration, KeepError> {
         let now = self.env.clock.boot();
+        self.timing.begin_round(now);
         // The record says which transaction was the last: nothing may follow it.
         if let Stopping::Closing(_) = self.stopping {
             return self.stop_round();
@@ -431,12 +444,13 @@ impl Replicator {
         {
             return Ok(wait);
         }
-        let captured = self.capture_round();
+        let captured = self.confirm_image().and_then(|()| self.capture_round());
         let look_again = match captured {
             Ok(wait) => wait,
             Err(error) => self.pause_for(error)?,
         };
         if self.timing.aside.is_some() {
+            self.note_sync();
             // Nothing is protected: no frame may be taken, and a slot is built of frames.
             self.start_put()?;
             return Ok(look_again.min(self.stop_round()?));
@@ -445,6 +459,7 @@ impl Replicator {
             Ok(wait) => wait,
             Err(error) => self.pause_for(error)?,
         };
+        self.note_sync();
         self.start_put()?;
         let chore_due = self.chore_round();
         let put_due = self.put_wait();

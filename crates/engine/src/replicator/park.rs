@@ -131,7 +131,7 @@ impl Replicator {
         let state = self.state.as_ref().map(|state| state.txid);
         let comparable = self.sums.as_ref().map(super::Sums::txid) == state;
         state.is_some()
-            && state == self.chain.durable
+            && state == self.counted()
             && comparable
             && self.broken.is_none()
             && self.stopping == Stopping::No

@@ -5,12 +5,13 @@ use crate::error::KeepError;
 use crate::files::{File, Files, Open};
 use crate::jobs::JobKind;
 use crate::ownership::{self, Author};
+use crate::restore;
 use crate::slot::Built;
 use crate::survey;
 use litekeep_core::limits;
 use litekeep_core::restore::LtxFile;
 use litekeep_formats::{Level, Txid, TxidRange};
-use litekeep_store::{Created, EpochRecord, ErrorKind, Key, Source, Store, body};
+use litekeep_store::{Created, EpochRecord, ErrorKind, Key, Source, Store, StoreError, body};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ impl Replicator {
         self.sending(built.txid);
         let (env, path, create_only) =
             (self.env.clone(), self.local.slot(built.txid), self.chain.create_only);
+        let announced =
+            self.chain.announced.filter(|announced| announced.next() == built.txid).and_then(image_key);
         if !self.env.decisions.durable_after_put {
             self.mark_durable(built);
         }
@@ -45,6 +48,10 @@ impl Replicator {
             "put",
             move |reporter| {
                 let result = put(&*env.store, &*env.files, &path, built, create_only);
+                if let (Ok(PutOutcome::Taken(_)), Some(image)) = (&result, announced) {
+                    // Somebody went on without it: it never counted, and must not look as if it had.
+                    let _ = env.store.delete(&[image]);
+                }
                 reporter.report(Report::Put(built.txid, result));
             },
             Report::Put(built.txid, Err(KeepError::JobLost("put"))),
@@ -97,7 +104,7 @@ impl Replicator {
                     }
                     _ => {}
                 }
-                self.give_up_stream(txid)?;
+                self.give_up_stream(txid);
                 Err(error)
             }
         }
@@ -143,6 +150,10 @@ impl Replicator {
 
     fn mark_durable(&mut self, built: Built) {
         self.chain.durable = self.chain.durable.max(Some(built.txid));
+        self.chain.announced.take_if(|announced| *announced < built.txid);
+        if let Some(last) = self.chain.unfinished.take_if(|last| last.txid < built.txid) {
+            self.remove_passed_images(last.txid);
+        }
         self.chain.catalog.insert(LtxFile {
             level: Level::SLOTS,
             range: TxidRange::single(built.txid),
@@ -154,9 +165,60 @@ impl Replicator {
         self.answer_requests();
     }
 
+    /// What was announced behind the tip was passed for good. Where it is in level 9 by now, it is a state of somebody
+    /// else's that never counted.
+    fn remove_passed_images(&mut self, last: Txid) {
+        let first = self.tip.map_or(Txid::FIRST, |tip| tip.txid.next());
+        let passed: Vec<Txid> = std::iter::successors(Some(first), |txid| Some(txid.next()))
+            .take_while(|txid| *txid <= last)
+            .collect();
+        self.remove_images(move |_| Ok(passed));
+    }
+
+    /// The same of what former owners passed and did not come to remove.
+    pub(super) fn remove_former_passed_images(&mut self) {
+        let doubtful = restore::doubtful_images(&self.chain.catalog);
+        if !doubtful.is_empty() {
+            self.remove_images(move |store| restore::passed_images(store, &doubtful));
+        }
+    }
+
+    fn remove_images(&self, find: impl FnOnce(&dyn Store) -> Result<Vec<Txid>, StoreError> + Send + 'static) {
+        let store = Arc::clone(&self.env.store);
+        let remove = move || {
+            let ends = find(&*store)?;
+            let keys: Vec<Key> = ends.iter().copied().filter_map(image_key).collect();
+            if !keys.is_empty() {
+                store.delete(&keys)?;
+            }
+            Ok::<_, KeepError>(ends)
+        };
+        self.spawn(
+            "remove images",
+            move |reporter| reporter.report(Report::Removed(remove())),
+            Report::Removed(Err(KeepError::JobLost("remove images"))),
+        );
+    }
+
+    /// A restore of the newest state does not need them gone, so this is tried once in an epoch.
+    pub(super) fn removed(&mut self, result: Result<Vec<Txid>, KeepError>) {
+        match result {
+            Ok(ends) => {
+                let image = |txid| Some((Level::SNAPSHOTS, restore::image(txid)?));
+                let gone: Vec<_> = ends.into_iter().filter_map(image).collect();
+                self.chain.catalog = self.chain.catalog.without(&gone);
+            }
+            Err(error) => {
+                tracing::warn!(db = %self.path.display(), %error, "images that never counted could not be removed");
+            }
+        }
+    }
+
     /// The first durable slot of an epoch opens it, once the application is known to be well where that is asked for.
     pub(super) fn open_epoch(&mut self, txid: Txid) {
         let waits = self.settings.open_when_confirmed && !self.shared.is_confirmed();
+        // Whoever finds an opened epoch and nothing that counts has lost something.
+        let waits = waits || self.chain.announced.is_some() || self.chain.unfinished.is_some();
         let Some(epoch) = self.chain.epoch.filter(|_| !self.chain.opened && !waits) else { return };
         self.chain.opened = true;
         self.write_epoch_record("open epoch", epoch, EpochRecord::Open, txid);
@@ -210,7 +272,7 @@ impl Replicator {
 
     /// Finds which of those who wait for everything committed so far to be in the replica may be answered.
     pub(super) fn answer_requests(&mut self) {
-        if self.phase != Phase::Running || self.broken.is_some() {
+        if self.phase != Phase::Running || self.broken.is_some() || self.chain.announced.is_some() {
             return;
         }
         loop {
@@ -227,6 +289,14 @@ impl Replicator {
                 return;
             }
             self.chores.goal = Some((looked_for, self.state.as_ref().map(|state| state.txid)));
+        }
+    }
+
+    /// The newest transaction that nobody can go on without any more.
+    pub(super) fn counted(&self) -> Option<Txid> {
+        match self.chain.announced {
+            Some(announced) if self.chain.durable == Some(announced) => announced.previous(),
+            _ => self.chain.durable,
         }
     }
 
@@ -264,7 +334,8 @@ impl Replicator {
                     self.chores.looked_for >= self.last_words || self.chores.answered >= self.last_words;
                 let all_captured =
                     looked && self.broken.is_none() && self.pending.is_some() && !self.has_changes_pending();
-                if all_captured && self.staged.is_empty() && self.putting.is_none() {
+                let counts = self.chain.announced.is_none();
+                if all_captured && counts && self.staged.is_empty() && self.putting.is_none() {
                     self.close_epoch(deadline)?;
                     return Ok(Duration::ZERO);
                 }
@@ -324,6 +395,11 @@ impl Replicator {
             _ => KeepError::Uncaptured { database: self.path.clone(), why },
         }
     }
+}
+
+/// The file of level 9 with everything up to this transaction.
+fn image_key(txid: Txid) -> Option<Key> {
+    restore::image(txid).map(|range| Key::Ltx(Level::SNAPSHOTS, range))
 }
 
 /// A staged slot as the store reads it: it may be larger than memory, and is read anew for each try.

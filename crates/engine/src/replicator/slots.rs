@@ -384,18 +384,12 @@ impl Replicator {
         }
         self.broken.get_or_insert(BreakReason::LetGo);
         self.forget_goal();
-        let streams = matches!(self.image, Some(Image::Stream(_)));
-        self.unbuild(usize::from(!streams));
-        if streams {
-            // Its read transaction would keep the WAL from ever being checkpointed.
+        self.unbuild(1);
+        if matches!(self.image, Some(Image::Stream(_))) {
+            // Its read transaction would keep the WAL from ever being checkpointed. What announced it is put all the same:
+            // numbers have no holes.
             self.image = None;
-            self.staged.clear();
-            self.unflushed.clear();
-            self.putting = None;
-            self.forget_questions();
             self.sums = None;
-            // A start would find slots that do not reach the state; what stays all the same costs it an image.
-            let _ = self.local.forget_slots();
         }
         let tail = self.env.random.next_u64();
         let Some(state) = &mut self.state else { return };

@@ -13,7 +13,7 @@ use litekeep_core::assess::{Advance, BreakReason, Facts, Position, Resume};
 use litekeep_core::lineage::{self, BesideReason, Lineage, LocalRecord, RemoteTip};
 use litekeep_core::ownership::is_wiped;
 use litekeep_formats::crc::page_checksum;
-use litekeep_formats::{Checksum, Epoch, PageNo};
+use litekeep_formats::{Checksum, Epoch, PageNo, Txid};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,6 +74,7 @@ impl Replicator {
         self.chain.catalog = survey.catalog;
         self.chain.epochs = survey.epochs;
         self.chain.hole = survey.hole;
+        self.chain.unfinished = survey.unfinished;
         self.broken = None;
         if !self.database_is_there()? {
             self.phase = Phase::Absent;
@@ -140,8 +141,12 @@ impl Replicator {
             return self.database_is_locked();
         }
         self.load_record()?;
+        if tip.is_none() {
+            self.forget_what_never_counted()?;
+        }
         let record = self.local_record(tip.as_ref())?;
-        let wiped = is_wiped(&self.chain.epochs, !self.chain.catalog.is_empty());
+        let any_data = !self.chain.catalog.is_empty() && self.chain.unfinished.is_none();
+        let wiped = is_wiped(&self.chain.epochs, any_data);
         match lineage::compare(record.as_ref(), tip.as_ref()) {
             Lineage::Begin if wiped => Err(KeepError::Wiped {
                 replica: self.env.store.location(),
@@ -267,6 +272,20 @@ impl Replicator {
             self.sums = None;
         }
         self.state = Some(state);
+        Ok(())
+    }
+
+    /// A first image whose content died before it was up is as good as never built: the chain begins anew.
+    fn forget_what_never_counted(&mut self) -> Result<(), KeepError> {
+        let io = self.io("read the state in");
+        let kept = self.local.staged().map_err(&io)?;
+        let known = self.chain.unfinished.is_some() || kept.first() == Some(&Txid::FIRST);
+        if self.chain.epochs.any_opened || !self.staged.is_empty() || !known {
+            return Ok(());
+        }
+        self.local.clear().map_err(&io)?;
+        self.unflushed.clear();
+        (self.state, self.pending, self.sums) = (None, None, None);
         Ok(())
     }
 

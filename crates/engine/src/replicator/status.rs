@@ -2,6 +2,7 @@
 
 use crate::error::KeepError;
 use crate::files::FileId;
+use litekeep_core::assess::BreakReason;
 use litekeep_formats::{Epoch, Txid};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -43,6 +44,26 @@ impl Work {
     }
 }
 
+/// What is done to a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// Its WAL is looked at, and what is new is taken and built into slots.
+    Sync,
+    /// Its WAL is brought back into its file.
+    Checkpoint,
+}
+
+/// The last thing that was done to a database; times on the boot clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Last {
+    /// What.
+    pub act: Act,
+    /// When it began.
+    pub began: Duration,
+    /// When it ended.
+    pub ended: Duration,
+}
+
 /// A replicator's state for people and metrics.
 #[derive(Debug, Clone, Default)]
 pub struct Status {
@@ -75,8 +96,13 @@ pub struct Status {
     pub wal_frames: u32,
     /// The WAL up to the newest committed frame, bytes: what a reader of it would have to read.
     pub wal_size: u64,
-    /// What was taken from the WAL so far.
-    pub captures: Work,
+    /// How far of that was taken, bytes.
+    pub captured_to: u64,
+    /// Rounds of looking at the WAL, taking what is new and building slots of it; one that found nothing new counts as
+    /// well. What is put off because SQLite is busy is no round yet.
+    pub syncs: Work,
+    /// The last round, or the last checkpoint if that was later.
+    pub last: Option<Last>,
     /// Bytes of WAL frames that were taken so far.
     pub captured_bytes: u64,
     /// Checkpoints so far; one that leaves frames behind, because somebody reads or writes, counts as well.
@@ -85,8 +111,15 @@ pub struct Status {
     pub troubles: u64,
     /// How often the chain of WAL frames was broken and mended by comparing pages.
     pub breaks: u64,
+    /// Why pages are compared, or a whole image is shipped, while that lasts.
+    pub broken: Option<BreakReason>,
+    /// Whether a whole image is on its way.
+    pub imaging: bool,
     /// How often a whole image was shipped.
     pub images: u64,
+    /// How often compaction, or the making of a snapshot, found a hole in the replica, a file that is no good, or that its
+    /// own result would be: nothing is made of such files.
+    pub bad_sources: u64,
     /// The last trouble, if it has not passed.
     pub trouble: Option<Arc<KeepError>>,
     /// Why retention could not delete, if its last round failed.

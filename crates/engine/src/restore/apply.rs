@@ -7,7 +7,7 @@ use crate::files::File;
 use crate::restore::fetch::{Budget, FetchError, Object, fetch};
 use crate::restore::image::Image;
 use litekeep_core::restore::{LtxFile, Plan};
-use litekeep_formats::ltx::{DecodeError, Decoder, Header, LtxError, Marks, Seal, Trailer};
+use litekeep_formats::ltx::{DecodeError, Decoder, Header, LtxError, Seal, Trailer};
 use litekeep_formats::{Checksum, Level, PageNo, PageSize, TimestampMs};
 use litekeep_store::{Key, Store};
 use std::io;
@@ -264,9 +264,7 @@ pub(crate) fn check_header(file: &LtxFile, header: &Header) -> Result<(), Flaw> 
     if header.range != file.range {
         return Err(Flaw::Name);
     }
-    if file.level != Level::SNAPSHOTS
-        && header.seal().is_some_and(|s| s.marks.contains(Marks::CONTENT_IN_LEVEL_9))
-    {
+    if file.level != Level::SNAPSHOTS && header.content_is_elsewhere() {
         return Err(Flaw::ContentElsewhere);
     }
     Ok(())

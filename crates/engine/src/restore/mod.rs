@@ -5,6 +5,7 @@
 //! file is verified and durable.
 
 mod apply;
+mod ending;
 mod error;
 mod fetch;
 mod image;
@@ -32,6 +33,7 @@ pub use run::restore;
 pub use verify::IntegrityCheck;
 
 pub(crate) use apply::{check_header, key, neighbours};
+pub(crate) use ending::{Unfinished, doubtful_images, ended, image, passed_images};
 pub(crate) use fetch::{Budget, Object, Ranged, fetch};
 pub(crate) use verify::immutable_uri;
 
@@ -209,6 +211,9 @@ pub enum Note {
         /// Their newest time.
         time: TimestampMs,
     },
+    /// What ends the chain is an image that was announced and not finished (its writer died on the way, or is still at
+    /// it), up to this transaction. Nothing of it was ever confirmed; the state before it is the newest.
+    Unfinished(Txid),
 }
 
 /// A database that was restored.
@@ -272,7 +277,7 @@ impl Restored {
 pub struct ChainEnd {
     /// The state.
     pub txid: Txid,
-    /// The newest transaction that the replica held then: more than `txid` where an earlier state was asked for.
+    /// The newest transaction that counted in the replica then: more than `txid` where an earlier state was asked for.
     pub newest: Txid,
     /// That slot's file checksum, if the slot is still there.
     pub slot: Option<Checksum>,

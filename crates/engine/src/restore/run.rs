@@ -1,6 +1,7 @@
 //! One restore from beginning to end.
 
 use super::apply::{Applied, ApplyError, Flaw, apply, key};
+use super::ending::ended;
 use super::fetch::Budget;
 use super::look::{self, Look};
 use super::output::{self, Draft};
@@ -11,6 +12,8 @@ use super::{
     Restored, Skipped, Source, limits,
 };
 use crate::files::{self, File, Open};
+use crate::merge::is_whole;
+use litekeep_core::limits as core_limits;
 use litekeep_core::restore::{
     self as core, Catalog, Choice, LtxFile, NoPlan, Plan, Sides, Target, choose, nearest, plan_latest,
     plan_point, plan_txid, points, v3,
@@ -42,7 +45,8 @@ pub fn restore(
             return Err(RestoreError::OutputExists(standing.occupied));
         }
     }
-    let mut run = Run { env, options, progress, notes: Vec::new(), bad: Vec::new(), needed: None };
+    let mut run =
+        Run { env, options, progress, notes: Vec::new(), bad: Vec::new(), passed: Vec::new(), needed: None };
     match run.go(started) {
         Ok(outcome) => Ok(outcome),
         // Files in another layout are a doubt: whoever starts afresh here has a backup that he does not see (R50).
@@ -63,12 +67,15 @@ struct Run<'a> {
     notes: Vec<Note>,
     /// Files that turned out bad.
     bad: Vec<(LtxFile, Flaw)>,
+    /// Slots that are no states: they announce an image that was never finished, or go on without it.
+    passed: Vec<(Level, TxidRange)>,
     /// Bytes of the database, once a file has told.
     needed: Option<u64>,
 }
 
 /// What is going to be laid over each other.
 enum Way {
+    /// With what is listed and counts.
     Ltx(Plan, Catalog),
     V3(v3::Plan),
 }
@@ -147,6 +154,8 @@ impl Run<'_> {
         if nothing || (self.options.target == Target::Latest && !look.catalog.is_empty()) {
             look::read_ahead(self.store(), &mut look.catalog)?;
         }
+        look.catalog = look.catalog.without(&self.passed);
+        self.leave_unfinished(&mut look)?;
         if look.catalog.is_empty() && self.options.generation.is_none() {
             self.refuse_nothing(&look)?;
         }
@@ -181,6 +190,17 @@ impl Run<'_> {
             Ok(plan) => Ok(Way::Ltx(plan, look.catalog)),
             Err(error) => Err(self.no_way(&look.catalog, error)),
         }
+    }
+
+    /// An image that was announced and not finished is no state, and nothing of it was confirmed.
+    fn leave_unfinished(&mut self, look: &mut Look) -> Result<(), RestoreError> {
+        let ended = ended(self.store(), &look.catalog, self.options.parallelism)?;
+        self.notes.retain(|note| !matches!(note, Note::Unfinished(_)));
+        if let Some(last) = ended.unfinished {
+            self.notes.push(Note::Unfinished(last.txid));
+            look.catalog = look.catalog.up_to(ended.at);
+        }
+        Ok(())
     }
 
     /// Nothing in any level: empty, wiped, or a v0.3 backup alone.
@@ -336,6 +356,9 @@ impl Run<'_> {
             }
             ApplyError::Fetch(super::FetchError::Store(error)) => Err(error.into()),
             ApplyError::Fetch(error) => Err(RestoreError::Unsettled { attempts: 1, last: error.to_string() }),
+            ApplyError::Bad { file, what: Flaw::ContentElsewhere } if self.was_passed(way, &file)? => {
+                Ok(Attempt::Again(format!("{}: an image that was never finished", key(&file))))
+            }
             ApplyError::Bad { file, what } => {
                 let text = format!("{}: {what}", key(&file));
                 self.notes.push(Note::WentAround(text.clone()));
@@ -351,6 +374,35 @@ impl Run<'_> {
                 cause,
             }),
         }
+    }
+
+    /// Whether what this slot announces was never finished. It is no state then, nor are the slots without pages behind it.
+    fn was_passed(&mut self, way: &Way, file: &LtxFile) -> Result<bool, RestoreError> {
+        let Way::Ltx(_, catalog) = way else { return Ok(false) };
+        let slots = catalog.level(Level::SLOTS);
+        let mut above = slots.iter().filter(|slot| slot.range.min() >= file.range.min()).peekable();
+        let mut last = file.range.max();
+        let mut run = Vec::new();
+        while let Some(slot) = above.next_if(|slot| slot.size <= core_limits::BARE_BYTES) {
+            if !run.is_empty() && slot.range.min() != last.next() {
+                break;
+            }
+            last = slot.range.max();
+            run.push(slot.id());
+        }
+        // Pages right behind it are laid over it, unless they are all there are.
+        if let Some(behind) = above.peek().filter(|slot| run.len() == 1 && slot.range.min() == last.next())
+            && !look::header(self.store(), behind)?.is_some_and(|header| is_whole(&header))
+        {
+            return Ok(false);
+        }
+        let ended = ended(self.store(), &catalog.up_to(Some(last)), self.options.parallelism)?;
+        run.retain(|&(_, range)| ended.at.is_none_or(|at| range.max() > at));
+        let passed = run.contains(&file.id());
+        if passed {
+            self.passed.append(&mut run);
+        }
+        Ok(passed)
     }
 
     /// The objects are whole and do not make a sound database.

@@ -687,6 +687,82 @@ fn a_slot_whose_content_lies_in_level_9_needs_that_file() {
     assert_eq!(nearest.before, Some(txid(4)));
 }
 
+/// A chain of `states` slots, then `announced` images whose content is in level 9 or not, and perhaps one who went on.
+fn announced(states: u64, announced: &[bool], passed: bool) -> Chain {
+    let mut chain = Chain::new();
+    chain.run(states);
+    for there in announced {
+        let (pages, commit) = (chain.pages.clone(), chain.commit);
+        chain.change(6, &[(1, 9), (2, 9), (3, 9), (4, 9), (5, 9), (6, 9)]);
+        chain.put_slot(&[], Marks::CONTENT_IN_LEVEL_9);
+        if *there {
+            chain.snapshot();
+        }
+        if passed {
+            (chain.pages, chain.commit, chain.epoch) = (pages, commit, Some(2));
+            chain.put_slot(&[], Marks::NONE);
+        }
+    }
+    chain
+}
+
+#[test]
+fn an_image_that_was_announced_and_never_finished_is_passed_over() {
+    let rows = [
+        ("its writer died", announced(4, &[false], false)),
+        ("and the one after it", announced(4, &[false, false], false)),
+        ("it is there, and nothing was said of it", announced(4, &[true], false)),
+        ("somebody went on without it", announced(4, &[false], true)),
+        ("it came late", announced(4, &[true], true)),
+    ];
+    for (name, chain) in rows {
+        for target in [Target::Latest, Target::Timestamp(TimestampMs(i64::MAX)), Target::Txid(txid(4))] {
+            let bench = Bench::new().target(target);
+            let restored = bench.run(&chain).unwrap_or_else(|error| panic!("{name}, {target:?}: {error}"));
+            assert!(bench.output() == chain.states[&4], "{name}, {target:?}");
+            let end = restored.chain.expect("a chain");
+            assert_eq!((end.txid, end.newest), (txid(4), txid(4)), "{name}, {target:?}");
+            assert!(matches!(restored.notes[..], [Note::Unfinished(_)]), "{name}: {:?}", restored.notes);
+        }
+        let error = Bench::new().target(Target::Txid(txid(5))).run(&chain).expect_err(name);
+        assert!(matches!(error, RestoreError::NotAvailable { .. }), "{name}: {error:?}");
+    }
+}
+
+#[test]
+fn what_follows_an_unfinished_image_is_a_whole_one() {
+    let mut chain = announced(4, &[true], true);
+    chain.image(3, &[(2, 7)]);
+    chain.run(2);
+    let bench = Bench::new();
+    bench.run(&chain).expect("restored");
+    assert!(bench.output() == chain.states[&9]);
+}
+
+#[test]
+fn a_first_image_that_was_never_finished_is_no_backup() {
+    let error = Bench::new().run(&announced(0, &[false], false)).expect_err("nothing was ever confirmed");
+    assert!(matches!(error, RestoreError::Empty(_)), "{error:?}");
+    // Who had begun, and has nothing now, has lost it.
+    let chain = announced(0, &[false], false);
+    let open = Key::Epoch(Epoch::new(1).expect("not zero"), EpochRecord::Open);
+    chain.put(open, Bytes::from_static(b"{}"));
+    let error = Bench::new().run(&chain).expect_err("it was opened");
+    assert!(matches!(error, RestoreError::Wiped { .. }), "{error:?}");
+}
+
+#[test]
+fn an_image_that_counted_and_is_gone_is_damage() {
+    let mut chain = announced(4, &[true], false);
+    chain.put_slot(&[], Marks::NONE);
+    let bench = Bench::new();
+    bench.run(&chain).expect("restored");
+    assert!(bench.output() == chain.states[&6]);
+    chain.remove(&[level_key(9, 1, 5)]);
+    let error = Bench::new().run(&chain).expect_err("its content is gone");
+    assert!(matches!(error, RestoreError::Damaged { .. }), "{error:?}");
+}
+
 #[test]
 fn a_fence_is_a_step_without_pages() {
     let mut chain = Chain::new();

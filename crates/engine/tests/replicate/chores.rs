@@ -84,8 +84,10 @@ fn r32_a_slot_that_vanishes_before_it_is_compacted_is_mended_while_running() {
     let lost = synced(&keeper);
     insert(&app, 1);
     synced(&keeper);
+    assert_eq!(keeper.status().bad_sources, 0);
     rig.store.delete(&[Key::Ltx(Level::SLOTS, litekeep_formats::TxidRange::single(lost))]).unwrap();
     write_until(&rig, &keeper, || keeper.status().images > 1);
+    assert!(keeper.status().bad_sources >= 1, "{:?}", keeper.status());
     synced(&keeper);
     stopped(keeper);
     rig.assert_restores();

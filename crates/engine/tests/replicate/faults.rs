@@ -185,6 +185,7 @@ fn r58_r66_an_outage_is_bridged_its_backlog_shares_slots_and_nothing_counts_too_
     }
     wait_for(&keeper, "trouble is reported", || keeper.status().health == Health::Troubled);
     assert_eq!(keeper.status().durable, before, "R66: nothing counts that the store has not confirmed");
+    assert_eq!(keeper.status().syncs.failures, 0, "a put that fails is no sync's failure");
     mood.store(FINE, Ordering::SeqCst);
     let after = synced(&keeper);
     let slots = after.get() - before.map_or(0, Txid::get);
@@ -371,6 +372,7 @@ fn r57_a_full_disk_pauses_replication_says_so_and_heals() {
     env.files = Arc::new(Tight { full: Arc::clone(&full) });
     let keeper = Keeper::start(env, rig.settings.clone(), &rig.path()).unwrap();
     let last = synced(&keeper);
+    assert_eq!(keeper.status().syncs.failures, 0);
     full.store(1, Ordering::SeqCst);
     for _ in 0..50 {
         insert(&app, 20);
@@ -378,6 +380,8 @@ fn r57_a_full_disk_pauses_replication_says_so_and_heals() {
     wait_for(&keeper, "the full disk is reported", || keeper.status().health == Health::Troubled);
     let trouble = keeper.status().trouble.unwrap().to_string();
     assert!(trouble.contains(".app.db-litekeep"), "{trouble}");
+    let syncs = keeper.status().syncs;
+    assert!(syncs.failures >= 1 && syncs.count > syncs.failures, "{syncs:?}");
     insert(&app, 20);
     full.store(0, Ordering::SeqCst);
     assert!(synced(&keeper) > last);

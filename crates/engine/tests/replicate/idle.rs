@@ -3,7 +3,7 @@
 use crate::rig::{Rig, insert, stopped, synced};
 use bytes::Bytes;
 use litekeep::clock::SystemClock;
-use litekeep::replicator::Replicator;
+use litekeep::replicator::{Replicator, Work};
 use litekeep_core::env::Clock;
 use litekeep_core::limits::IDLE_LOOK;
 use litekeep_formats::{Level, TimestampMs};
@@ -162,6 +162,10 @@ impl Simulated {
         steps
     }
 
+    fn syncs(&self) -> Work {
+        self.replicator.status().syncs
+    }
+
     /// One write every so often, for so long.
     fn write(&mut self, every: Duration, time: Duration) {
         let app = self.rig.app();
@@ -212,8 +216,12 @@ fn r11_an_idle_database_costs_no_object_and_one_wake_up_a_minute() {
     simulated.run(10 * MINUTE);
     let objects =
         |rig: &Rig| -> Vec<_> { Level::all().flat_map(|level| rig.objects(Scope::Level(level))).collect() };
-    let before = objects(&simulated.rig);
+    let (before, syncs) = (objects(&simulated.rig), simulated.syncs());
     let steps = simulated.run(HOUR);
+    // Each look counts, those that find nothing as well.
+    let looks = simulated.syncs().count - syncs.count;
+    assert!(u64::from(steps) >= looks && looks >= 58, "{looks} looks in {steps} wake-ups");
+    assert_eq!(simulated.syncs().failures, 0);
     assert_eq!(objects(&simulated.rig), before);
     assert!(steps <= 61, "{steps} wake-ups in an hour");
     assert_eq!(before.len(), 2, "the slot and its copy in level 9");

@@ -167,8 +167,8 @@ impl Header {
         (self.node_id, self.reserved) = seal.write();
     }
 
-    /// Whether the file may hold no page though its range begins at TXID 1: the pages are in level 9.
-    pub(crate) fn content_is_elsewhere(&self) -> bool {
+    /// Whether the file announces an image whose pages are in level 9, and holds none.
+    pub fn content_is_elsewhere(&self) -> bool {
         self.seal().is_some_and(|seal| seal.marks.contains(Marks::CONTENT_IN_LEVEL_9))
     }
 }

@@ -388,6 +388,10 @@ fn evidence(world: &World, opened: &Opened, restored: &Restored) -> LastRestore 
             Note::WentAround(what) => {
                 tracing::warn!(%what, "an object of the replica is no good; another way was taken")
             }
+            Note::Unfinished(last) => tracing::warn!(
+                %last,
+                "the replica ends with an image that was not finished; the state before it is the newest"
+            ),
             Note::NewerV3 { .. } => tracing::warn!(
                 "newer v0.3 files lie beside the chain: does an old Litestream still write there?"
             ),

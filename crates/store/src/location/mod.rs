@@ -14,6 +14,7 @@ pub use provider::Provider;
 pub use url::ReplicaUrl;
 
 use crate::directory::DirectoryStore;
+use crate::retry::Policy;
 use crate::{ErrorKind, Failure, Store, StoreError};
 use litekeep_core::env::{Clock, Random};
 use std::path::PathBuf;
@@ -161,8 +162,20 @@ pub fn open(
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 ) -> Result<Arc<dyn Store>, StoreError> {
+    open_with(settings, Policy::default(), clock, random)
+}
+
+/// The same, with another patience; a directory needs none.
+pub fn open_with(
+    settings: &Settings,
+    policy: Policy,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+) -> Result<Arc<dyn Store>, StoreError> {
     match settings {
         Settings::Directory(path) => Ok(Arc::new(DirectoryStore::new(path, clock, random))),
-        Settings::S3(settings) => Ok(Arc::new(crate::s3::S3Store::open(settings, clock, random)?)),
+        Settings::S3(settings) => {
+            Ok(Arc::new(crate::s3::S3Store::with_policy(settings, clock, random, policy)?))
+        }
     }
 }

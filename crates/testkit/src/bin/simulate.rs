@@ -1,7 +1,7 @@
 //! Runs many simulations in one process: `cargo run --release -p testkit --bin simulate -- --seeds 5000 --from 0`.
 //! `cargo xtask sim` runs several of these beside each other, since SQLite keeps one source of randomness for a process.
 //!
-//! Options: `--seeds N`, `--from N`, `--scenario party|worst|bulk|smoke|long|survives|wiped` (party: several nodes on one
+//! Options: `--seeds N`, `--from N`, `--scenario party|worst|party-streams|bulk|streams|smoke|long|survives|wiped` (party: several nodes on one
 //! bucket; worst: the same with all its troubles at once; the last two: the short scene with a power loss at call `--from`
 //! and the following ones, after which the disk is kept or wiped), `--wrong NAME` (a deliberately wrong engine; ends at
 //! the first seed that finds it out), `--right` (the right engine in the wrong one's scenario), `--twice` (each seed
@@ -75,7 +75,7 @@ fn simulate(args: &Args) -> Result<u64, String> {
         }
         return Ok(0);
     }
-    if matches!(args.scenario.as_str(), "party" | "worst") {
+    if matches!(args.scenario.as_str(), "party" | "worst" | "party-streams") {
         return gather(args);
     }
     let mut total = Report::default();
@@ -114,6 +114,7 @@ fn gather(args: &Args) -> Result<u64, String> {
             Some(variant) if args.right => variant.right(seed),
             Some(variant) => variant.scenario(seed),
             None if args.scenario == "worst" => party::Scenario::worst(seed),
+            None if args.scenario == "party-streams" => party::Scenario::streams(seed),
             None => party::Scenario::any(seed),
         };
         let result = if args.twice { party::run_twice(&scenario) } else { party::run(&scenario) };
@@ -143,6 +144,7 @@ fn scenario(args: &Args, seed: u64) -> Result<Scenario, String> {
         "bulk" => Scenario::bulk(seed),
         "smoke" => Scenario::smoke(seed),
         "long" => Scenario::long(seed),
+        "streams" => Scenario::streams(seed),
         "survives" => Scenario::short(seed, Fate::Survives),
         "wiped" => Scenario::short(seed, Fate::Wiped),
         other => {

@@ -27,8 +27,8 @@ use world::World;
 pub struct Scenario {
     /// Decides everything else.
     pub seed: u64,
-    /// Whether it is [`Scenario::worst`], for the replay.
-    pub worst: bool,
+    /// What people call it.
+    pub name: &'static str,
     /// How many machines.
     pub members: usize,
     /// Turns of everybody together before it all comes to rest.
@@ -52,6 +52,8 @@ pub struct Scenario {
     pub leaps: u64,
     /// Slots go as soon as they may.
     pub slots_go_early: bool,
+    /// What one put carries, if it is little: images go up as streams then.
+    pub max_slot_bytes: Option<u64>,
     /// Whether everybody is idle at the end, and what they ask for then is counted.
     pub idle: bool,
     /// How many restore points are restored at the end.
@@ -94,9 +96,17 @@ impl Scenario {
             odd_work: 30,
             disk_trouble: 20,
             power_losses: 20,
-            worst: true,
+            name: "worst",
             ..some
         }
+    }
+
+    /// Images that no slot can carry, in all of that.
+    pub fn streams(seed: u64) -> Self {
+        let random = SeededRandom::new(seed ^ 0x0005_0000);
+        let max_slot_bytes = random.pick(&[4_000, 20_000, 60_000]).copied();
+        let some = if random.chance(1, 3) { Self::worst(seed) } else { Self::any(seed) };
+        Self { name: "party-streams", max_slot_bytes, deaths: some.deaths.max(5), ..some }
     }
 
     /// Machines that sleep, and time that passes, beyond the life of a slot; and slots that go as soon as they may.
@@ -124,7 +134,8 @@ impl Scenario {
         let (deaths, sleeps) = (some(&[0, 5, 15]), some(&[0, 5, 15]));
         Self {
             seed,
-            worst: false,
+            name: "party",
+            max_slot_bytes: None,
             members,
             turns,
             weather: Weather { held_back, truncated: some(&[0, 0, 20]), ..weather },
@@ -246,6 +257,5 @@ pub fn run_twice(scenario: &Scenario) -> Result<Report, Box<Finding>> {
 }
 
 fn replay(scenario: &Scenario) -> String {
-    let name = if scenario.worst { "worst" } else { "party" };
-    format!("--scenario {name} --from {}", scenario.seed)
+    format!("--scenario {} --from {}", scenario.name, scenario.seed)
 }

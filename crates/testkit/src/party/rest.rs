@@ -5,10 +5,11 @@ use super::judge::Line;
 use super::member::Running;
 use super::world::{REST, Turn, World, bring, empty_disk};
 use crate::faulty::{Record, Verb, Weather};
+use crate::workload::points::advertised;
 use litekeep::node::Role;
 use litekeep::restore::catalog;
 use litekeep_core::env::Clock;
-use litekeep_core::restore::{Target, restore_points};
+use litekeep_core::restore::Target;
 use std::time::Duration;
 
 /// How long every chore takes that is due: levels of at most 90 s together, slots that live three minutes and one more, and
@@ -129,7 +130,7 @@ impl World {
             return Ok(());
         }
         let listed = catalog(&self.bucket).map_err(|error| error.to_string())?;
-        let mut points = restore_points(&listed);
+        let mut points = advertised(&self.bucket, &listed);
         while points.len() > self.scenario.points {
             points.remove(self.random.index(points.len()));
         }

@@ -77,6 +77,9 @@ impl World {
             // Hours are watched, look by look.
             settings.look_every = Duration::from_secs(1);
         }
+        if let Some(most) = scenario.max_slot_bytes {
+            settings.replication.max_slot_bytes = most;
+        }
         if scenario.slots_go_early {
             settings.replication.levels = vec![Duration::from_secs(1), Duration::from_secs(10)];
             settings.replication.l0_retention = Some(Duration::ZERO);

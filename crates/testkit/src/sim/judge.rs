@@ -9,10 +9,11 @@ use crate::disk::vfs::Vfs;
 use crate::faulty::{Fault, FaultyStore, Plan, Verb, Weather};
 use crate::history::fold;
 use crate::random::SeededRandom;
+use crate::workload::points::advertised;
 use crate::workload::{Place, judge};
 use litekeep::local::{self, LocalError};
 use litekeep::restore::{Options, Outcome, RestoreEnv, RestoreError, Restored, Skipped, catalog, restore};
-use litekeep_core::restore::{Target, plan_latest, restore_points};
+use litekeep_core::restore::{Target, plan_latest};
 use litekeep_formats::{Level, Txid};
 use litekeep_store::{Key, Scope};
 use std::path::Path;
@@ -154,7 +155,7 @@ impl World {
     fn check_points(&mut self, most: usize) -> Turn {
         let fair = self.fair();
         let listed = catalog(&fair).map_err(|error| error.to_string())?;
-        let mut points = restore_points(&listed);
+        let mut points = advertised(&fair, &listed);
         while points.len() > most {
             points.remove(1 + self.random.index(points.len() - 2));
         }

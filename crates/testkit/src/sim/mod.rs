@@ -54,6 +54,8 @@ pub struct Scenario {
     pub clock_jumps: u64,
     /// In so many of a hundred spot checks one file of the replica has a wrong bit first.
     pub rot: u64,
+    /// What one put carries, if it is little: images go up as streams then.
+    pub max_slot_bytes: Option<u64>,
     /// Whether a long idle time comes at the end, and an hour of it is watched.
     pub idle: bool,
     /// A call to the disk that fails, whoever makes it.
@@ -111,6 +113,7 @@ impl Scenario {
             disk_trouble: 0,
             clock_jumps: 0,
             rot: 0,
+            max_slot_bytes: None,
             idle: false,
             failing_call: None,
             failing_request: None,
@@ -178,6 +181,13 @@ impl Scenario {
             idle: random.chance(1, 10),
             ..Self::smoke(seed)
         }
+    }
+
+    /// The same with images that no slot can carry.
+    pub fn streams(seed: u64) -> Self {
+        let random = SeededRandom::new(seed ^ 0x0006_0000);
+        let max_slot_bytes = random.pick(&[4_000, 20_000, 60_000]).copied();
+        Self { name: "streams", max_slot_bytes, ..Self::bulk(seed) }
     }
 
     /// Everything at once, for long runs.

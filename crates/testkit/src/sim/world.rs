@@ -51,7 +51,8 @@ impl World {
         let replica = Arc::new(MemoryStore::new(Arc::new(clock.clone())));
         let store = FaultyStore::new(replica, clock.clone(), random.fork("store"));
         let shape = scenario.shape.unwrap_or_else(|| Shape::any(&random.fork("shape")));
-        let settings = settings(&random.fork("settings"));
+        let mut settings = settings(&random.fork("settings"));
+        settings.max_slot_bytes = scenario.max_slot_bytes.unwrap_or(settings.max_slot_bytes);
         let interrupts =
             scenario.interrupts.unwrap_or_else(|| random.pick(&[0, 1000, 200, 50, 15]).copied().unwrap_or(0));
         let machine = Machine::new(clock.apart(), scenario.seed, shape, random.fork("desk"));

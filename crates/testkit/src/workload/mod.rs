@@ -7,6 +7,7 @@
 
 mod image;
 mod ledger;
+pub(crate) mod points;
 
 #[cfg(test)]
 mod tests;

@@ -188,7 +188,11 @@ fn r22_a_database_that_nothing_ties_to_litestreams_last_slot_is_not_guessed_abou
     // It may be a stale disk as well as a newer one.
     let mut daemon = place.daemon();
     assert!(!daemon.ended().success());
-    assert!(daemon.log().contains("Hint:"), "it must say what to do: {}", daemon.log());
+    assert!(
+        daemon.log().contains("; to keep the replica's history, move"),
+        "it must say what to do: {}",
+        daemon.log()
+    );
     assert!(contents(&place.replica().join("ltx")) == before, "the replica was touched");
 }
 

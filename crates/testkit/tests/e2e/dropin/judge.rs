@@ -2,7 +2,7 @@
 //! what COMPAT.md says comes at times.
 
 use super::compat::{self, Row};
-use super::differences::{DIFFERENCES, ERROR_LINES, Side};
+use super::differences::{DIFFERENCES, ERROR, Side};
 use super::facts::Fact;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -129,7 +129,7 @@ pub(super) fn complaints(found: &[Found]) -> Vec<String> {
         found.iter().filter(|it| it.0 == Side::Theirs && failed(&it.2)).map(|(_, step, _)| step).collect();
     for (side, step, fact) in found {
         let text = fact.to_string();
-        let error = ERROR_LINES.iter().any(|begin| text.starts_with(begin));
+        let error = text.starts_with(ERROR);
         if *side == Side::Ours && error && failures.contains(step) {
             continue;
         }

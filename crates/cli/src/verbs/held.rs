@@ -1,0 +1,61 @@
+//! What replicas hold now, asked of all of them at the same time. It never hangs: who has not answered by the deadline is
+//! left behind, on a thread that ends with the process.
+
+use super::replicate::thread;
+use crate::trouble::Trouble;
+use crate::world::World;
+use litekeep::inspect::{Held, held};
+use litekeep_formats::TimestampMs;
+use litekeep_store::StoreError;
+use litekeep_store::location::{self, Settings};
+use litekeep_store::retry::Policy;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+/// Replicas that are asked at the same time.
+const AT_ONCE: usize = 16;
+
+/// What one holds, and when it said so by this machine's clock; or why nobody knows.
+pub(super) type Answer = Result<(Held, TimestampMs), String>;
+
+/// Asks, and waits no longer than `limit` in all; answers come in the order of the replicas.
+///
+/// # Errors
+/// No thread is to be had.
+pub(super) fn ask(world: &World, replicas: Vec<Settings>, limit: Duration) -> Result<Vec<Answer>, Trouble> {
+    let until = world.clock.boot().saturating_add(limit);
+    let late = |replica: &Settings| format!("{}: no answer within {limit:?}", replica.location());
+    let mut answers: Vec<Answer> = replicas.iter().map(|replica| Err(late(replica))).collect();
+    let threads = replicas.len().min(AT_ONCE);
+    let queue: Vec<(usize, Settings)> = replicas.into_iter().enumerate().rev().collect();
+    let queue = Arc::new(Mutex::new(queue));
+    let (tell, told) = mpsc::channel();
+    for _ in 0..threads {
+        let (world, queue, tell) = (world.clone(), Arc::clone(&queue), tell.clone());
+        thread("look", move || {
+            let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            while let Some((at, replica)) = next() {
+                let answer = look(&world, &replica, until).map_err(|error| error.to_string());
+                if tell.send((at, answer)).is_err() {
+                    return;
+                }
+            }
+        })?;
+    }
+    drop(tell);
+    while let Ok((at, answer)) = told.recv_timeout(until.saturating_sub(world.clock.boot())) {
+        answers[at] = answer;
+    }
+    Ok(answers)
+}
+
+/// Asks one. Half of the time is for trying again: why it does not answer is then known in the other half.
+fn look(world: &World, replica: &Settings, until: Duration) -> Result<(Held, TimestampMs), StoreError> {
+    let left = until.saturating_sub(world.clock.boot()).max(Duration::from_millis(1));
+    let policy =
+        Policy { longest: Duration::from_secs(1), total: left / 2, answer: left, ..Policy::default() };
+    let (clock, random) = (Arc::clone(&world.clock), Arc::clone(&world.random));
+    let store = location::open_with(replica, policy, clock, random)?;
+    let held = held(&*store)?;
+    Ok((held, world.clock.wall()))
+}

@@ -1,0 +1,60 @@
+//! `dir` beside a command (`-exec`): the databases that are there at the start, and with `watch` those that the command makes
+//! later. Says which they are; who owns them and what the command may do is the business of `exec`.
+
+use crate::config::{Config, Database};
+use crate::daemon::fleet::Fleet;
+use crate::daemon::folder::{Dismissed, Folder};
+use crate::trouble::Trouble;
+use std::path::Path;
+use std::time::Duration;
+
+/// Between two looks.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Looks through directories for databases that nobody has taken up.
+pub(super) struct Lookout {
+    watched: Vec<Folder>,
+    next: Duration,
+}
+
+impl Lookout {
+    /// All databases of the configuration, and a lookout for more.
+    ///
+    /// # Errors
+    /// A directory cannot be read or a database in it not looked into, or a directory holds none and nobody watches it.
+    pub(super) fn begin(config: &Config, fleet: &Fleet) -> Result<(Vec<Database>, Self), Trouble> {
+        let (mut databases, mut watched) = (config.databases.clone(), Vec::new());
+        for directory in &config.directories {
+            let mut folder = Folder::new(directory.clone(), &Dismissed::default())?;
+            let mut found = folder.newcomers(fleet)?;
+            // What a `path` names already has its own settings.
+            found.retain(|database| databases.iter().all(|other| other.path != database.path));
+            if found.is_empty() && !folder.is_watched() {
+                return Err(folder.holds_none());
+            }
+            databases.append(&mut found);
+            watched.extend(folder.is_watched().then_some(folder));
+        }
+        Ok((databases, Self { watched, next: Duration::ZERO }))
+    }
+
+    /// Whether a database lies in a directory that is watched.
+    pub(super) fn watches(&self, database: &Path) -> bool {
+        self.watched.iter().any(|folder| folder.holds(database))
+    }
+
+    /// What has come since, if it is time to look.
+    ///
+    /// # Errors
+    /// As [`Lookout::begin`].
+    pub(super) fn look(&mut self, now: Duration, fleet: &Fleet) -> Result<Vec<Database>, Trouble> {
+        let mut found = Vec::new();
+        if now >= self.next {
+            self.next = now.saturating_add(EVERY);
+            for folder in &mut self.watched {
+                found.append(&mut folder.newcomers(fleet)?);
+            }
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,158 @@
+//! `litekeep status`: what this machine knows, and what the replicas hold.
+
+use crate::daemon::{ask, denied, end, everything, insert, served, started, wait_for};
+use crate::restore::make_database;
+use crate::scrape::Scrape;
+use crate::util::{Dir, Seen};
+use s3test::{ACCESS_KEY, Fault, Profile, Rule, SECRET_KEY, Server};
+use serde_json::Value;
+use std::fs;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+fn status(dir: &Dir, more: &[&str]) -> Seen {
+    dir.litekeep(["status", "-config", "l.yml"].iter().chain(more))
+        .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        .exits(0)
+}
+
+/// The first row, as JSON.
+#[track_caller]
+fn row(dir: &Dir, more: &[&str]) -> Value {
+    let seen = status(dir, &["-json"].iter().chain(more).copied().collect::<Vec<_>>());
+    let rows: Value =
+        serde_json::from_str(&seen.out()).unwrap_or_else(|error| panic!("{error}{}", seen.all()));
+    rows[0].clone()
+}
+
+#[test]
+fn a_status_changes_nothing_and_opens_no_database() {
+    let dir = Dir::new();
+    dir.write(
+        "l.yml",
+        "dbs:\n  - path: a.db\n    replica:\n      path: r/a\n  - path: b.db\n    replica:\n      path: r/b\n",
+    );
+    dir.write("b.db", "");
+    dir.write("b.db-wal", [0; 32]);
+    let seen = status(&dir, &[]).out_has("no database").out_has("not initialized");
+    let head = seen.out().lines().next().unwrap_or_default().to_owned();
+    let columns: Vec<&str> = head.split("  ").map(str::trim).filter(|name| !name.is_empty()).collect();
+    // Litestream's four, and ours behind them.
+    let ours = ["replica txid", "confirmed", "create only", "verified", "problem"];
+    assert_eq!(columns, [&["database", "status", "local txid", "wal size"] as &[_], &ours].concat());
+    status(&dir, &["-json", "b.db"]).out_has("\"wal_size\": \"32 B\"").out_has("\"local_txid\": \"-\"");
+    dir.litekeep(["status", "-config", "l.yml", "c.db"]).exits(1).err_has("database not found in config: ");
+    dir.litekeep(["status", "-config", "l.yml", "-timeout", "0"]).exits(1).err_has("greater than 0");
+    assert_eq!(dir.files("."), ["b.db", "b.db-wal", "l.yml"]);
+}
+
+#[test]
+fn r66_a_status_says_what_the_bucket_holds_and_not_what_was_tried() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    // Nothing is merged meanwhile.
+    let (dir, running, _) = served(&server, "levels: [{interval: 24h}]\n");
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    for value in 2..5 {
+        insert(&dir.path("a.db"), value);
+        ask(&dir, &["sync", "-wait", "a.db"]);
+    }
+    let whole = row(&dir, &[]);
+    let local = whole["local_txid"].as_str().expect("text").to_owned();
+    assert_eq!(whole["replica_txid"], local.as_str(), "{whole}");
+    assert!(whole["confirmed_at"].as_str().is_some_and(|at| at.starts_with("20")), "{whole}");
+    assert_eq!((&whole["replica_behind"], &whole["replica_problem"]), (&0.into(), &Value::Null));
+    status(&dir, &[]).out_has(&format!("{local}  20"));
+
+    // A put that was tried, and that the store did not take.
+    server.add_rule(Rule::always("PUT", "", denied()));
+    insert(&dir.path("a.db"), 5);
+    let tried = wait_for("a slot that was built", || {
+        let row = row(&dir, &[]);
+        (row["local_txid"] != local.as_str()).then_some(row)
+    });
+    assert_eq!((&tried["replica_txid"], &tried["replica_behind"]), (&local.as_str().into(), &1.into()));
+    end_by_force(running);
+    server.clear_rules();
+
+    // One that it had taken, and has lost; then one in the middle.
+    let slots = || server.keys().into_iter().filter(|key| key.contains("/0000/")).collect::<Vec<_>>();
+    let newest = slots().pop().expect("a slot");
+    assert!(newest.contains(&local) && server.remove(&newest), "{newest}");
+    let lost = row(&dir, &[]);
+    assert_eq!(lost["replica_behind"], 2, "{lost}");
+    assert_ne!(lost["replica_txid"], local.as_str(), "{lost}");
+    let middle = slots().remove(1);
+    assert!(server.remove(&middle));
+    let broken = row(&dir, &[]);
+    let problem = broken["replica_problem"].as_str().expect("a problem");
+    assert!(problem.starts_with("objects are missing: "), "{broken}");
+    assert_eq!(broken["replica_txid"], "0000000000000001", "{broken}");
+    server.keys().iter().for_each(|key| assert!(server.remove(key)));
+    let empty = row(&dir, &[]);
+    assert_eq!((&empty["replica_txid"], &empty["status"]), (&Value::Null, &"ok".into()));
+    assert_eq!(empty["replica_problem"], "the replica holds no transaction");
+    assert!(empty["confirmed_at"].is_string(), "{empty}");
+}
+
+fn end_by_force(mut running: crate::util::Running) {
+    running.signal(rustix::process::Signal::KILL);
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "a test's stopwatch")]
+fn a_replica_that_does_not_answer_is_unknown_with_the_reason_and_never_waited_for() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let (dir, running, _) = served(&server, "");
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    end(running);
+    let unknown = |more: &[&str], part: &str| {
+        let row = row(&dir, more);
+        let problem = row["replica_problem"].as_str().unwrap_or_else(|| panic!("{row}"));
+        assert!(problem.starts_with("unknown: ") && problem.contains(part), "{part}: {row}");
+        assert_eq!((&row["replica_txid"], &row["confirmed_at"]), (&Value::Null, &Value::Null));
+        assert_eq!((&row["status"], &row["replica_behind"]), (&"ok".into(), &Value::Null));
+    };
+    server.add_rule(everything(denied()));
+    unknown(&[], "AccessDenied");
+    server.clear_rules();
+    server.add_rule(everything(Fault::ResetBefore));
+    unknown(&["-timeout", "2"], "s3://");
+    server.take_log();
+    let local = row(&dir, &["-local"]);
+    assert_eq!((&local["replica_txid"], &local["replica_problem"]), (&Value::Null, &Value::Null));
+    assert_eq!(server.take_log().len(), 0, "nobody was asked");
+
+    // A service that takes connections and says nothing.
+    let mute = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = mute.local_addr().expect("an address");
+    let config = fs::read_to_string(dir.path("l.yml")).expect("read");
+    dir.write("l.yml", config.replace(server.endpoint(), &format!("http://{address}")));
+    let began = Instant::now();
+    unknown(&["-timeout", "1"], "no answer within 1s");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_restore_before_the_start_counts_as_the_last_verified_one() {
+    let dir = Dir::new();
+    make_database(&dir.path("a.db"));
+    let socket = "addr: 127.0.0.1:0\nsocket:\n  enabled: true\n  path: l.sock\n";
+    let dbs = "dbs:\n  - path: a.db\n    restore-if-db-not-exists: true\n    replica:\n      path: r\n";
+    dir.write("l.yml", format!("{socket}{dbs}"));
+    dir.litekeep(["replicate", "-once", "-config", "l.yml"]).exits(0);
+    assert_eq!(row(&dir, &[])["verified_at"], Value::Null);
+    for name in ["a.db", "a.db-wal", "a.db-shm"] {
+        let _ = fs::remove_file(dir.path(name));
+    }
+    fs::remove_dir_all(dir.path(".a.db-litekeep")).expect("removed");
+    let (running, addr) = started(&dir);
+    let series =
+        format!("litekeep_last_verified_restore_timestamp_seconds{{db=\"{}\"}}", dir.path("a.db").display());
+    assert!(Scrape::of(&addr).value(&series) > 1e9);
+    end(running);
+    let restored = row(&dir, &[]);
+    assert_eq!(restored["verified_txid"], "0000000000000001", "{restored}");
+    assert!(restored["verified_at"].as_str().is_some_and(|at| at.starts_with("20")), "{restored}");
+    assert_eq!(restored["verification_error"], Value::Null);
+}
