@@ -77,7 +77,7 @@ pub enum NoPlan {
     #[error("the replica holds no LTX file")]
     Empty,
     /// Files are missing between what is there.
-    #[error("no file covers {missing}; {nearest}")]
+    #[error("non-contiguous ltx files: none covers {missing}; {nearest}")]
     Gap {
         /// The TXIDs that no file carries.
         missing: TxidRange,
@@ -85,7 +85,7 @@ pub enum NoPlan {
         nearest: Nearest,
     },
     /// The wanted TXID is no restore point: it lies inside a compacted file, or past the newest one.
-    #[error("transaction {wanted} is not available; {nearest}")]
+    #[error("transaction not available: {wanted}; {nearest}")]
     TxidNotAvailable {
         /// What was asked for.
         wanted: Txid,
@@ -93,7 +93,7 @@ pub enum NoPlan {
         nearest: Nearest,
     },
     /// No restore point is older than the wanted time.
-    #[error("no restore point lies before the given time; {nearest}")]
+    #[error("timestamp does not exist: no restore point lies before it; {nearest}")]
     TimeNotAvailable {
         /// Where one can go instead.
         nearest: Nearest,

@@ -17,8 +17,8 @@ use litekeep_store::Store;
 use litekeep_store::memory::MemoryStore;
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 const DATABASES: usize = 1000;
@@ -28,6 +28,9 @@ const MORE_THREADS: usize = 32 + 3;
 
 /// Descriptors of the process itself: its streams, the directory that is read to count them, one inotify, its end.
 const MORE_DESCRIPTORS: usize = 16;
+
+/// At most as often as this a tenth of them is raced for: until a write and a TRUNCATE have come in both orders.
+const ROUNDS: usize = 10;
 
 const LONG: Duration = Duration::from_secs(120);
 
@@ -182,13 +185,73 @@ impl Peak {
     }
 }
 
-/// Writes to a database, and takes the WAL away in the same instant.
-fn write_and_truncate(one: &One, v: i64) {
-    let (app, other) = (one.app(), one.app());
-    app.execute("INSERT INTO t VALUES (2, ?1)", [v]).unwrap();
-    // Turned away where the replicator was quicker, and protects the WAL.
-    let _: i64 = other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
-    app.execute("INSERT INTO t VALUES (3, ?1)", [v]).unwrap();
+/// How a write and a TRUNCATE in the same instant came out.
+#[derive(Debug, Default)]
+struct Orders {
+    write_first: usize,
+    truncate_first: usize,
+    /// The replicator was quicker, and protects the WAL.
+    turned_away: usize,
+}
+
+impl Orders {
+    /// What the TRUNCATE answered, and what lies in the WAL after both.
+    fn count(&mut self, busy: bool, wal: u64) {
+        match (busy, wal) {
+            (true, _) => self.turned_away += 1,
+            (false, 0) => self.write_first += 1,
+            (false, _) => self.truncate_first += 1,
+        }
+    }
+
+    fn both(&self) -> bool {
+        self.write_first > 0 && self.truncate_first > 0
+    }
+}
+
+/// Writes to each of these parked databases, and takes its WAL away in the same instant: two connections on two threads, which
+/// are let go at once. Then each is written to once more.
+fn race(all: &[One], chosen: &[usize], peak: &mut Peak, orders: &mut Orders) {
+    let open = |n: &usize| {
+        let app = all[*n].app();
+        rows(&app);
+        app
+    };
+    let writers: Vec<Connection> = chosen.iter().map(open).collect();
+    let others: Vec<Connection> = chosen.iter().map(open).collect();
+    peak.until_parked("the applications are connected, and all is parked", all);
+    let start = Barrier::new(2);
+    // Whoever has the shorter way is let go a little later in every second race, by ever more.
+    let late = |race: usize| (0..race * 200).for_each(|_| std::hint::spin_loop());
+    let write = || {
+        for ((race, n), app) in chosen.iter().enumerate().zip(&writers) {
+            let mut insert = app.prepare("INSERT INTO t VALUES (2, ?1)").unwrap();
+            start.wait();
+            late(if race % 2 == 0 { race } else { 0 });
+            insert.execute([i64::try_from(*n).unwrap()]).unwrap();
+            start.wait();
+            // Until the other has looked at the WAL.
+            start.wait();
+        }
+        writers
+    };
+    let writers = std::thread::scope(|scope| {
+        let writer = scope.spawn(write);
+        for ((race, n), other) in chosen.iter().enumerate().zip(&others) {
+            let mut truncate = other.prepare("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+            start.wait();
+            late(if race % 2 == 1 { race } else { 0 });
+            let busy: i64 = truncate.query_row([], |row| row.get(0)).unwrap();
+            start.wait();
+            let wal = PathBuf::from(format!("{}-wal", all[*n].path.display()));
+            orders.count(busy != 0, std::fs::metadata(wal).map_or(0, |wal| wal.len()));
+            start.wait();
+        }
+        writer.join().unwrap()
+    });
+    for (n, app) in chosen.iter().zip(writers) {
+        app.execute("INSERT INTO t VALUES (3, ?1)", [i64::try_from(*n).unwrap()]).unwrap();
+    }
 }
 
 #[test]
@@ -209,15 +272,25 @@ fn r68_r69_a_thousand_databases_share_threads_and_cost_two_descriptors_each_once
     let (threads_parked, descriptors_parked, resident) = (threads(), descriptors(), resident());
     assert!(descriptors_parked <= 2 * DATABASES + MORE_DESCRIPTORS, "{descriptors_parked} descriptors");
 
-    let written: Vec<usize> = (0..DATABASES).step_by(20).collect();
-    written.iter().for_each(|n| write_and_truncate(&all[*n], i64::try_from(*n).unwrap()));
+    // Others in every round, until both orders have occurred.
+    let (mut written, mut orders) = (Vec::new(), Orders::default());
+    for round in 0..ROUNDS {
+        let chosen: Vec<usize> = (round..DATABASES).step_by(ROUNDS).collect();
+        race(&all, &chosen, &mut peak, &mut orders);
+        written.extend(chosen);
+        if orders.both() {
+            break;
+        }
+    }
+    assert!(orders.both(), "{orders:?}");
     for n in &written {
         all[*n].keeper().sync(LONG).unwrap();
     }
     peak.until_parked("they are parked again", &all);
     assert!(descriptors() <= 2 * DATABASES + MORE_DESCRIPTORS);
     let to = dir.path().join("restored");
-    for n in (0..DATABASES).step_by(10) {
+    let untouched = (0..DATABASES).step_by(7).filter(|n| !written.contains(n));
+    for n in written.iter().copied().chain(untouched) {
         let v = i64::try_from(n).unwrap();
         let ids = if written.contains(&n) { 1..=3 } else { 1..=1 };
         assert_eq!(all[n].restored(&to), ids.map(|id| (id, v)).collect::<Vec<_>>(), "database {n}");
@@ -233,7 +306,7 @@ fn r68_r69_a_thousand_databases_share_threads_and_cost_two_descriptors_each_once
     assert!(descriptors() <= MORE_DESCRIPTORS, "{} descriptors are left", descriptors());
     eprintln!(
         "{DATABASES} databases: parked after {started:?}; at most {} threads, {} descriptors; parked {threads_parked} \
-         threads, {descriptors_parked} descriptors, {resident} MB resident",
+         threads, {descriptors_parked} descriptors, {resident} MB resident; {orders:?}",
         peak.threads, peak.descriptors
     );
 }

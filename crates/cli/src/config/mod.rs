@@ -236,10 +236,13 @@ pub(crate) fn judge(world: &World, parsed: &Parsed) -> Result<Judged, Trouble> {
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Trouble {
     use std::io::ErrorKind;
+    if error.kind() == ErrorKind::NotFound {
+        return Trouble::new(format!("config file not found: {}", path.display()))
+            .hint("name it by -config, or give DB_PATH and REPLICA_URL");
+    }
     let trouble =
         Trouble::new(format!("can't read the configuration file {}", path.display())).because(error);
     match error.kind() {
-        ErrorKind::NotFound => trouble.hint("name it by -config, or give DB_PATH and REPLICA_URL"),
         ErrorKind::IsADirectory => trouble.hint("name the file in it by -config"),
         ErrorKind::PermissionDenied => trouble.hint("let this user read it (chmod, chown)"),
         ErrorKind::InvalidData => trouble.hint("save it as UTF-8 text"),

@@ -76,7 +76,8 @@ pub(super) fn chosen<'a>(
             found
         }
         (None, [_, second, ..], Pick::Only) => {
-            let text = "a database has one replica: keep one of them, or let `-first-replica` use the first";
+            let text = "multiple replicas on a single database are no longer supported: keep one of them, or let \
+                 `-first-replica` use the first";
             notes.problem(Place::of(second), text);
             None
         }

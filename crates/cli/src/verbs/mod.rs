@@ -100,13 +100,13 @@ pub(crate) struct Named {
 /// The operand is missing or unusable, or the configuration is.
 pub(crate) fn named(world: &World, parsed: &Parsed) -> Result<Named, Trouble> {
     let Some(operand) = parsed.operands.first() else {
-        return Err(Trouble::new("a database path or a replica URL is needed")
+        return Err(Trouble::new("database path or replica URL required")
             .hint("name a database that `litekeep databases` lists, or a replica such as s3://BUCKET/PATH"));
     };
     if ReplicaUrl::is_url(operand) && !operand.starts_with("sqlite") {
         for flag in [&flags::CONFIG, &flags::REPLICA] {
             if parsed.given(flag).is_some() {
-                let what = format!("a replica URL and -{} can't be given together", flag.name);
+                let what = format!("cannot specify a replica URL and the -{} flag", flag.name);
                 return Err(Trouble::new(what).hint(format!("leave -{} away: a URL needs none", flag.name)));
             }
         }
@@ -126,7 +126,7 @@ pub(crate) fn named(world: &World, parsed: &Parsed) -> Result<Named, Trouble> {
             Err(Trouble::new(what).hint(format!("its replica is called {}", database.replica_name)))
         }
         Some(database) => Ok(Named { replica: database.replica.clone(), database: Some(database) }),
-        None => Err(Trouble::new(format!("{} is not in the configuration", path.display()))
+        None => Err(Trouble::new(format!("database not found in config: {}", path.display()))
             .cause(match known {
                 1 => "the configuration lists one database, and this is another".to_owned(),
                 known => format!("the configuration lists {known} databases, and this is none of them"),
@@ -214,6 +214,11 @@ pub(crate) fn timeout(parsed: &Parsed, flag: &Flag) -> Result<u64, Trouble> {
 pub(crate) fn timestamp(parsed: &Parsed, flag: &Flag) -> Result<Option<TimestampMs>, Trouble> {
     let Some(text) = parsed.given(flag) else { return Ok(None) };
     time::parse(text).map(Some).ok_or_else(|| {
-        Trouble::new(format!("-{}: `{text}` is not a time", flag.name)).hint("such as 2026-11-23T08:00:00Z")
+        Trouble::new(format!(
+            "invalid -{}, must specify in ISO 8601 format (e.g. 2000-01-01T00:00:00Z)",
+            flag.name
+        ))
+        .cause(format!("`{text}` is not a time in it"))
+        .hint("`litekeep ltx` lists the times that there are")
     })
 }

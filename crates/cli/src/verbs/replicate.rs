@@ -59,14 +59,14 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
 fn plan(world: &World, parsed: &Parsed) -> Result<(Config, Option<Vec<String>>), Trouble> {
     let config = match &parsed.operands[..] {
         [] => config::load(world, parsed)?,
-        [_] => {
-            return Err(Trouble::new("a DB_PATH needs a replica URL after it").hint(
+        [path] => {
+            return Err(Trouble::new(format!("must specify at least one replica URL for {path}")).hint(
                 "litekeep replicate /path/to/db s3://BUCKET/PATH; what is in a configuration needs neither",
             ));
         }
         [path, url] => {
             if parsed.given(&flags::CONFIG).is_some() {
-                return Err(Trouble::new("a replica URL and -config can't be given together")
+                return Err(Trouble::new("cannot specify a replica URL and the -config flag")
                     .hint("leave one of them away"));
             }
             if ReplicaUrl::is_url(path) && !path.starts_with("sqlite") {
@@ -79,17 +79,17 @@ fn plan(world: &World, parsed: &Parsed) -> Result<(Config, Option<Vec<String>>),
             }
         }
         [_, _, ..] => {
-            return Err(Trouble::new("a database has one replica: several replica URLs are not supported")
-                .hint("give one URL; the bucket's own replication makes a second copy"));
+            return Err(Trouble::new("multiple replicas on a single database are no longer supported")
+                .hint("give one replica URL; the bucket's own replication makes a second copy"));
         }
     };
     let command = parsed.given(&flags::EXEC).map(str::to_owned).or_else(|| config.exec.clone());
     if parsed.on(&flags::FORCE_SNAPSHOT) && !parsed.on(&flags::ONCE) {
-        return Err(Trouble::new("-force-snapshot needs -once").hint("give both"));
+        return Err(Trouble::new("cannot specify -force-snapshot flag without -once").hint("give both"));
     }
     if parsed.on(&flags::ONCE) && command.is_some() {
         return Err(Trouble::new(
-            "-once and a command (-exec, or `exec` of the configuration) can't be given together",
+            "cannot specify -once flag with -exec, or with `exec` in the configuration",
         )
         .hint("leave one of them away"));
     }

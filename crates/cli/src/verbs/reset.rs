@@ -74,7 +74,7 @@ fn place(world: &World, parsed: &Parsed) -> Result<(PathBuf, PathBuf), Trouble> 
         warn(&config);
         let found = config.databases.into_iter().find(|database| database.path == path);
         let Some(database) = found else {
-            return Err(Trouble::new(format!("{} is not in the configuration", path.display()))
+            return Err(Trouble::new(format!("database not found in config: {}", path.display()))
                 .hint("`litekeep databases` lists them"));
         };
         meta = database.settings.meta_path;

@@ -44,7 +44,7 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
         (Some(path), _) => world.path(path),
         (None, Some(database)) => database.path.clone(),
         (None, None) => {
-            return Err(Trouble::new("a replica URL needs -o, the place where the database is to go")
+            return Err(Trouble::new("-o is required when restoring from a replica URL")
                 .hint("litekeep restore -o /path/to/db s3://BUCKET/PATH"));
         }
     };

@@ -64,7 +64,7 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
         .filter(|database| wanted.as_ref().is_none_or(|path| *path == database.path))
         .collect();
     if let (Some(path), []) = (wanted, &databases[..]) {
-        return Err(Trouble::new(format!("{} is not in the configuration", path.display()))
+        return Err(Trouble::new(format!("database not found in config: {}", path.display()))
             .hint("`litekeep databases` lists them"));
     }
     // Before the replicas are asked: what is taken meanwhile is not held against them.

@@ -91,11 +91,17 @@ fn a_version_is_printed() {
 fn what_a_command_cannot_do_without_is_asked_for() {
     let dir = Dir::new();
     for (args, part) in [
-        (&["restore"] as &[&str], "database path or a replica URL"),
-        (&["restore", "file:///r"], "-o"),
-        (&["restore", "-config", "c.yml", "-o", "x", "file:///r"], "-config can't be given together"),
+        (&["restore"] as &[&str], "database path or replica URL required"),
+        (&["restore", "file:///r"], "-o is required when restoring from a replica URL"),
+        (
+            &["restore", "-config", "c.yml", "-o", "x", "file:///r"],
+            "cannot specify a replica URL and the -config flag",
+        ),
         (&["restore", "-o", "x", "-txid", "12", "file:///r"], "16 hex digits"),
-        (&["restore", "-o", "x", "-timestamp", "yesterday", "file:///r"], "not a time"),
+        (
+            &["restore", "-o", "x", "-timestamp", "yesterday", "file:///r"],
+            "invalid -timestamp, must specify in ISO 8601",
+        ),
         (
             &[
                 "restore",
@@ -112,13 +118,25 @@ fn what_a_command_cannot_do_without_is_asked_for() {
         (&["restore", "-o", "x", "-integrity-check", "some", "file:///r"], "auto, none, quick or full"),
         (&["restore", "-o", "x", "-parallelism", "0", "file:///r"], "-parallelism"),
         (&["restore", "-o", "x", "-generation", "zz", "file:///r"], "16 hex digits"),
-        (&["ltx"], "database path or a replica URL"),
+        (&["ltx"], "database path or replica URL required"),
         (&["ltx", "-level", "10", "file:///r"], "no level"),
-        (&["replicate", "x.db"], "replica URL"),
-        (&["replicate", "x.db", "file:///r", "file:///q"], "one replica"),
-        (&["replicate", "-config", "c.yml", "x.db", "file:///r"], "-config"),
-        (&["replicate", "-once", "-exec", "true", "x.db", "file:///r"], "-once"),
-        (&["replicate", "-force-snapshot", "x.db", "file:///r"], "-once"),
+        (&["replicate", "x.db"], "must specify at least one replica URL for x.db"),
+        (
+            &["replicate", "x.db", "file:///r", "file:///q"],
+            "multiple replicas on a single database are no longer supported",
+        ),
+        (
+            &["replicate", "-config", "c.yml", "x.db", "file:///r"],
+            "cannot specify a replica URL and the -config flag",
+        ),
+        (
+            &["replicate", "-once", "-exec", "true", "x.db", "file:///r"],
+            "cannot specify -once flag with -exec",
+        ),
+        (
+            &["replicate", "-force-snapshot", "x.db", "file:///r"],
+            "cannot specify -force-snapshot flag without -once",
+        ),
         (&["replicate", "-exec", "a | b", "x.db", "file:///r"], "sh -c"),
         (&["databases", "x"], "too many arguments"),
         (&["config"], "litekeep config check"),
@@ -128,8 +146,8 @@ fn what_a_command_cannot_do_without_is_asked_for() {
         (&["completion", "tcsh"], "no completions for tcsh"),
         (&["man", "frobnicate"], "unknown command"),
         (&["wal", "-generation", "zz", "file:///r"], "16 hex digits"),
-        (&["generations"], "database path or a replica URL"),
-        (&["snapshots", "-replica", "s3", "file:///r"], "-replica can't be given together"),
+        (&["generations"], "database path or replica URL required"),
+        (&["snapshots", "-replica", "s3", "file:///r"], "cannot specify a replica URL and the -replica flag"),
     ] {
         let seen = dir.litekeep(args).exits(1).err_has(part).silent_out();
         let line = seen.err();
@@ -189,6 +207,35 @@ fn a_replica_url_never_shows_its_secrets() {
         }
     }
     dir.litekeep(["restore", "a", "s3://key:hush@bucket/path"]).exits(1).never_says("hush");
+}
+
+#[test]
+fn a_bucket_is_asked_through_the_proxy_of_the_environment() {
+    use std::io::{Read, Write};
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("http://{}", proxy.local_addr().expect("its address"));
+    // Whoever asks is refused; what it asked for first is told.
+    let asked = std::thread::spawn(move || {
+        let (mut client, _) = proxy.accept().expect("a client");
+        let mut request = Vec::new();
+        let mut byte = [0];
+        while !request.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|read| read == 1) {
+            request.push(byte[0]);
+        }
+        let refusal = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        client.write_all(refusal).expect("answered");
+        String::from_utf8_lossy(&request).into_owned()
+    });
+    let url = "s3://bucket/path?endpoint=http://nowhere.invalid&region=x&forcePathStyle=true";
+    let dir = Dir::new();
+    dir.litekeep(["ltx", url])
+        .env("AWS_ACCESS_KEY_ID", "id")
+        .env("AWS_SECRET_ACCESS_KEY", "key")
+        .env("HTTP_PROXY", &address)
+        .env("http_proxy", &address)
+        .exits(13);
+    let asked = asked.join().expect("asked");
+    assert!(asked.starts_with("GET http://nowhere.invalid/bucket"), "{asked}");
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn a_file_that_cannot_be_read_is_named_with_what_to_do() {
     dir.write("twice.yml", "exec: a\nexec: hush\n");
     dir.write("long.yml", "#".repeat((1 << 20) + 1));
     for (name, parts) in [
-        ("none.yml", ["can't read the configuration file", "; name it by -config"]),
+        ("none.yml", ["config file not found: ", "; name it by -config"]),
         ("folder", ["can't read the configuration file", "; name the file in it"]),
         ("latin.yml", ["can't read the configuration file", "; save it as UTF-8"]),
         ("long.yml", ["can't read the configuration file", "longer than 1048576 bytes; "]),
@@ -129,7 +129,7 @@ fn of_several_replicas_the_first_is_used_only_if_that_is_said() {
         run(verb)
             .exits(1)
             .silent_out()
-            .err_has("l.yml:5:9: a database has one replica")
+            .err_has("l.yml:5:9: multiple replicas on a single database are no longer supported")
             .err_has("-first-replica");
     }
     run(&["databases", "-first-replica"]).exits(0).out_has("file");

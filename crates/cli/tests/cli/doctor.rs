@@ -191,7 +191,7 @@ fn bad_input_gets_one_line_that_says_what_and_what_to_do() {
                 "no database is named: the configuration lists 2 databases; name one that",
             ),
             (vec!["-config", "none.yml"], "lists no database"),
-            (vec!["c.db", "-config", "two.yml"], "c.db is not in the configuration"),
+            (vec!["c.db", "-config", "two.yml"], "Error: database not found in config: "),
             (vec!["s3://"], "can't be used"),
             (vec!["file:///r", "file:///s"], "too many arguments"),
             (vec!["-jsn"], "did you mean -json?"),

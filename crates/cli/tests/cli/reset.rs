@@ -73,7 +73,7 @@ fn a_reset_follows_the_configuration_only_where_it_is_named() {
     dir.write("l.yml", "dbs:\n  - path: a.db\n    meta-path: meta\n    replica:\n      path: r\n");
     dir.litekeep(["replicate", "-once", "-config", "l.yml"]).exits(0);
     dir.litekeep(["reset", "a.db"]).exits(0).out_has("No local state");
-    dir.litekeep(["reset", "-config", "l.yml", "b.db"]).exits(1).err_has("not in the configuration");
+    dir.litekeep(["reset", "-config", "l.yml", "b.db"]).exits(1).err_has("database not found in config: ");
     dir.litekeep(["reset", "-config", "l.yml", "a.db"]).exits(0).out_has("/meta/state");
     dir.litekeep(["reset", "none.db"]).exits(1).err_has("database does not exist: ").silent_out();
 }

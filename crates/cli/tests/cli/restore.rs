@@ -157,7 +157,7 @@ fn an_empty_replica_is_its_own_outcome() {
     dir.litekeep(["restore", "-o", "a.db", &replica])
         .exits(10)
         .err_has("Error: no matching backups found at file://")
-        .err_has("; nothing was ever replicated to this path\n")
+        .err_has("; no matching backup files available: nothing was ever replicated to this path\n")
         .silent_out();
     dir.litekeep(["restore", "-if-replica-exists", "-o", "a.db", &replica])
         .exits(0)
@@ -218,6 +218,22 @@ pub(crate) fn not_empty() -> Vec<(&'static str, i32, Dir)> {
         ("gap", 12, gap),
         ("other layout", 12, other_layout),
     ]
+}
+
+#[test]
+fn what_the_replica_does_not_have_is_told_in_litestreams_words() {
+    let dir = Dir::new();
+    let replica = dir.fixture("v5-page1024");
+    for (flag, value, words) in [
+        ("-txid", "00000000000000ff", "transaction not available: 00000000000000ff"),
+        ("-timestamp", "2001-01-01T00:00:00Z", "timestamp does not exist"),
+    ] {
+        dir.litekeep(["restore", "-o", "a.db", flag, value, &url(&replica)]).exits(15).err_has(words);
+    }
+    let gap = not_empty().into_iter().find(|(name, _, _)| *name == "gap").expect("it is there").2;
+    gap.litekeep(["restore", "-o", "a.db", &url(&gap.path("r"))])
+        .exits(12)
+        .err_has("non-contiguous ltx files");
 }
 
 #[test]
@@ -290,7 +306,7 @@ fn a_database_that_is_there_stays() {
     dir.write("a.db", "old");
     dir.litekeep(["restore", "-o", "a.db", &replica])
         .exits(14)
-        .err_has("output already exists")
+        .err_has("output path already exists")
         .err_has("-force");
     dir.litekeep(["restore", "-if-db-not-exists", "-o", "a.db", &replica])
         .exits(0)
@@ -384,7 +400,7 @@ fn a_configured_database_restores_to_its_own_path_or_elsewhere() {
     dir.litekeep(["restore", "-config", "l.yml", "data/a.db"]).exits(0);
     dir.litekeep(["restore", "-config", "l.yml", "-o", "b.db", "data/a.db"]).exits(0);
     assert_eq!(digest(&dir.path("data/a.db")), digest(&dir.path("b.db")));
-    dir.litekeep(["restore", "-config", "l.yml", "c.db"]).exits(1).err_has("not in the configuration");
+    dir.litekeep(["restore", "-config", "l.yml", "c.db"]).exits(1).err_has("database not found in config: ");
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn a_status_changes_nothing_and_opens_no_database() {
     let ours = ["replica txid", "confirmed", "create only", "verified", "problem"];
     assert_eq!(columns, [&["database", "status", "local txid", "wal size"] as &[_], &ours].concat());
     status(&dir, &["-json", "b.db"]).out_has("\"wal_size\": \"32 B\"").out_has("\"local_txid\": \"-\"");
-    dir.litekeep(["status", "-config", "l.yml", "c.db"]).exits(1).err_has("not in the configuration");
+    dir.litekeep(["status", "-config", "l.yml", "c.db"]).exits(1).err_has("database not found in config: ");
     dir.litekeep(["status", "-config", "l.yml", "-timeout", "0"]).exits(1).err_has("greater than 0");
     assert_eq!(dir.files("."), ["b.db", "b.db-wal", "l.yml"]);
 }

@@ -16,6 +16,20 @@ fn sizes(dir: &Dir, folder: &str) -> Vec<u64> {
     files.iter().map(|name| fs::metadata(dir.path(folder).join(name)).expect("there").len()).collect()
 }
 
+/// Of the fixture `v5-replicate`: the same files, an hour between one slot and the next, whatever their content says. A
+/// directory's times are mtimes.
+pub(crate) fn an_hour_apart(dir: &Dir) {
+    let replica = dir.path("v5-replicate/replica");
+    let base = fs::metadata(replica.join("ltx/0/0000000000000001-0000000000000001.ltx")).expect("there");
+    let base = base.modified().expect("a time") - std::time::Duration::from_secs(40 * 3600);
+    for name in dir.files("v5-replicate/replica/ltx") {
+        let end =
+            name.rsplit(['-', '.']).nth(1).and_then(|hex| u64::from_str_radix(hex, 16).ok()).expect("a TXID");
+        let file = fs::File::options().write(true).open(replica.join("ltx").join(&name)).expect("opened");
+        file.set_modified(base + std::time::Duration::from_secs(end * 3600)).expect("set");
+    }
+}
+
 #[test]
 fn objects_and_bytes_of_each_level_are_those_of_the_listing() {
     let dir = Dir::new();
@@ -58,15 +72,7 @@ fn objects_and_bytes_of_each_level_are_those_of_the_listing() {
 fn rates_come_from_the_replicas_own_times() {
     let dir = Dir::new();
     let replica = dir.fixture("v5-replicate");
-    // The same files, an hour between one slot and the next, whatever their content says: a directory's times are mtimes.
-    let base = fs::metadata(replica.join("ltx/0/0000000000000001-0000000000000001.ltx")).expect("there");
-    let base = base.modified().expect("a time") - std::time::Duration::from_secs(40 * 3600);
-    for name in dir.files("v5-replicate/replica/ltx") {
-        let end =
-            name.rsplit(['-', '.']).nth(1).and_then(|hex| u64::from_str_radix(hex, 16).ok()).expect("a TXID");
-        let file = fs::File::options().write(true).open(replica.join("ltx").join(&name)).expect("opened");
-        file.set_modified(base + std::time::Duration::from_secs(end * 3600)).expect("set");
-    }
+    an_hour_apart(&dir);
     let report = report(&dir, &[&url(&replica)]);
     assert_eq!(report["slots_per_day"], 24, "{report}");
     assert_eq!(report["requests_per_day"]["slot_puts"], 24, "{report}");

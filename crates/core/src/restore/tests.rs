@@ -59,13 +59,17 @@ fn the_newest_state_is_planned_or_the_hole_is_named() {
             Ok(plan) => Ok(String::from(plan)),
             Err((first, last, before)) => Err(match before {
                 Some(before) => alloc::format!(
-                    "no file covers {}-{}; the nearest restorable point is -txid {}",
+                    "non-contiguous ltx files: none covers {}-{}; the nearest restorable point is -txid {}",
                     hex(first),
                     hex(last),
                     hex(before)
                 ),
                 None => {
-                    alloc::format!("no file covers {}-{}; nothing can be restored", hex(first), hex(last))
+                    alloc::format!(
+                        "non-contiguous ltx files: none covers {}-{}; nothing can be restored",
+                        hex(first),
+                        hex(last)
+                    )
                 }
             }),
         };
@@ -127,10 +131,7 @@ fn a_time_selects_the_newest_point_strictly_before_it() {
     ] {
         assert_eq!(at(files, wanted), Ok(expected.into()), "{wanted}");
     }
-    assert!(
-        at(files, 10).is_err_and(|text| text.contains("no restore point lies before")),
-        "strictly before"
-    );
+    assert!(at(files, 10).is_err_and(|text| text.contains("timestamp does not exist")), "strictly before");
 }
 
 #[test]
@@ -147,7 +148,10 @@ fn a_time_past_a_hole_is_an_error_and_one_before_it_is_not() {
     assert_eq!(at(files, 75), Ok("9:1-5 0:6-6".into()));
     assert_eq!(at(files, 101), Ok("9:1-10".into()));
     let error = at(files, 95).expect_err("slot 7 is missing");
-    assert!(error.contains("no file covers 0000000000000007-0000000000000007"), "{error}");
+    assert!(
+        error.contains("non-contiguous ltx files: none covers 0000000000000007-0000000000000007"),
+        "{error}"
+    );
     assert!(error.contains("0000000000000006 and -txid 000000000000000a"), "{error}");
 }
 
@@ -155,7 +159,7 @@ fn a_time_past_a_hole_is_an_error_and_one_before_it_is_not() {
 fn what_retention_left_below_the_oldest_point_is_no_hole() {
     let files = "0:4@40 0:5@50 9:1-5@50 0:6@60";
     let error = at(files, 45).expect_err("before the oldest point");
-    assert!(error.contains("no restore point lies before"), "{error}");
+    assert!(error.contains("timestamp does not exist"), "{error}");
     assert_eq!(
         plan_txid(&catalog(files), txid(4)),
         Err(NoPlan::TxidNotAvailable { wanted: txid(4), nearest: near(0, 5) })

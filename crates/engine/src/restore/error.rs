@@ -173,9 +173,11 @@ impl RestoreError {
 
     pub(crate) fn no_plan(location: String, error: plan::NoPlan) -> Self {
         match error {
-            plan::NoPlan::Gap { missing, nearest } => {
-                Self::Gap { location, missing: format!("no file covers {missing}"), nearest }
-            }
+            plan::NoPlan::Gap { missing, nearest } => Self::Gap {
+                location,
+                missing: format!("non-contiguous ltx files, none covers {missing}"),
+                nearest,
+            },
             plan::NoPlan::Empty => Self::Empty(Empty { location, ..Empty::default() }),
             plan::NoPlan::TxidNotAvailable { .. } | plan::NoPlan::TimeNotAvailable { .. } => {
                 Self::NotAvailable { location, why: error.to_string() }
@@ -210,7 +212,7 @@ impl Empty {
         if !self.neighbours.is_empty() {
             return format!("a replica lies at {}", self.neighbours.join(", "));
         }
-        "nothing was ever replicated to this path".into()
+        "no matching backup files available: nothing was ever replicated to this path".into()
     }
 }
 
@@ -232,7 +234,7 @@ impl fmt::Display for RestoreError {
             }
             Self::OutputExists(paths) => {
                 let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-                write!(f, "cannot restore, output already exists: {}", paths.join(", "))
+                write!(f, "cannot restore, output path already exists: {}", paths.join(", "))
             }
             Self::OutputBusy(what) | Self::Sqlite(what) => f.write_str(what),
             Self::Local { operation, path, cause, .. } => {

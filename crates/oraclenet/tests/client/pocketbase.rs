@@ -125,10 +125,9 @@ fn find() -> Option<PathBuf> {
     let cached = || cache.map(|cache| cache.join(CACHED)).filter(|path| path.exists());
     let found = variable(VARIABLE).map(PathBuf::from).or_else(cached);
     if found.is_none() {
-        let strict =
-            variable("LITEKEEP_TEST_STRICT").is_some() || variable("CI").is_some_and(|value| value == "true");
-        assert!(!strict, "{VARIABLE} is not set, and this run must leave nothing out");
-        eprintln!("left out: {VARIABLE} is not set; `cargo xtask ci` sets it");
+        let strict = variable("CI").is_some_and(|value| value == "true");
+        assert!(!strict, "{VARIABLE} is not set, and under CI=true nothing may be left out");
+        eprintln!("not run: {VARIABLE} is not set; `cargo xtask ci` sets it");
     }
     found
 }

@@ -12,7 +12,7 @@ paths = [os.path.join(data, name) for name in ("app.db", "two.db")]
 def open_database(path):
     link = sqlite3.connect(path, isolation_level=None, timeout=10)
     link.execute("PRAGMA journal_mode=WAL")
-    link.execute("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY)")
+    link.execute("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, v TEXT)")
     return link
 
 
@@ -35,9 +35,9 @@ def in_replica(path):
 
 
 def write(rows):
-    for link in links:
+    for link, path in zip(links, paths):
         for _ in range(rows):
-            link.execute("INSERT INTO t DEFAULT VALUES")
+            link.execute("INSERT INTO t(v) VALUES (?)", ["row %d of %s" % (count(link) + 1, os.path.basename(path))])
     deadline = time.monotonic() + 60
     for link, path in zip(links, paths):
         while in_replica(path) != count(link):
@@ -56,6 +56,9 @@ for file in mark:
         note.write(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     time.sleep(1.1)
     write(5)
+# Once more: a restore's time later, what the page says of the replicas has settled.
+for path in paths:
+    in_replica(path)
 with open(os.path.join(out, "scrape"), "wb") as page:
     page.write(urllib.request.urlopen("http://127.0.0.1:%s/metrics" % os.environ["METRICS_PORT"]).read())
 print("application: %d rows" % count(links[0]), flush=True)

@@ -1,4 +1,5 @@
-//! What may differ between Litestream 0.3.13 and litekeep in the scenario, and the row of COMPAT.md that says so.
+//! What may differ between Litestream 0.3.13 and litekeep in the scenario, beside the log lines, fields and metrics that
+//! COMPAT.md lists one by one; and the row of COMPAT.md that says so.
 
 /// Who has a fact that the other lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,46 +12,55 @@ pub(super) enum Side {
 #[derive(Debug)]
 pub(super) struct Difference {
     pub(super) side: Side,
-    /// The steps in which it shows, one space apart; all of them if empty.
+    /// The steps in which it shows, one space apart.
     steps: &'static str,
-    /// How the fact begins.
+    /// The fact; with a `*` at its end, how it begins.
     fact: &'static str,
     /// The first cell of its row.
     pub(super) compat: &'static str,
 }
 
 impl Difference {
-    pub(super) fn covers(&self, step: &str, fact: &str) -> bool {
-        (self.steps.is_empty() || self.steps.split(' ').any(|it| it == step)) && fact.starts_with(self.fact)
+    pub(super) fn steps(&self) -> impl Iterator<Item = &'static str> {
+        self.steps.split(' ')
+    }
+
+    pub(super) fn covers(&self, side: Side, step: &str, fact: &str) -> bool {
+        let same = match self.fact.strip_suffix('*') {
+            Some(begin) => fact.starts_with(begin),
+            None => fact == self.fact,
+        };
+        side == self.side && same && self.steps().any(|it| it == step)
     }
 }
 
 /// The rows of COMPAT.md that are named more than once.
 const CODES: &str = "Exit codes";
 const COMMAND: &str = "`-exec`";
-const ERRORS: &str = "Errors";
+pub(super) const ERRORS: &str = "Errors";
 const RESTORE_LOG: &str = "The log of `restore`";
-const OWN_LINES: &str = "Log lines and fields of its own";
+const LISTING: &str = "`databases` of 0.3";
 const OWN_CHAIN: &str = "`generations`, `snapshots`, `wal` of a replica that litekeep writes";
 const HELP: &str = "`help`, `-h`";
-const GONE_METRICS: &str = "`litestream_compaction_verify_error_count`, `go_*`, `promhttp_*`; 0.3's `litestream_shadow_wal_*`, \
-     `litestream_replica_wal_*`";
-const VALIDATION: &str = "0.3's `litestream_replica_validation_total`";
-pub(super) const GENERATIONS: &str = "Log lines of generations, snapshots and WAL segments";
 
-/// 0.3.13's lines about what litekeep does not have. Which of them a run brings depends on its pace.
-pub(super) const LINES_OF_GENERATIONS: &[&str] = &[
-    "sync: new generation",
-    "write snapshot",
-    "snapshot written",
-    "write wal segment",
-    "wal segment written",
-    "restoring snapshot",
-    "restoring wal files",
-    "downloaded wal",
-    "applied wal",
-    "snapshot only, finalizing database",
-    "init: cannot determine last wal position, clearing generation",
+/// The steps in which `restore` has something to say: on stdout, as slog does; on stderr, as Go's logger does; on stderr
+/// beside what others say on stdout.
+const RESTORES: &str = "nothing nothing-in-the-bucket there elsewhere by-name from-the-bucket at-the-moment \
+     at-the-moment-in-the-bucket after-service";
+const RESTORES_BY_URL: &str = "by-url old-restore old-generation";
+const STARTS: &str = "first again";
+
+/// The steps that end with an error: by a log of slog's, by one of Go's.
+const FAILURES: &str = "no-backup in-the-way too-early unknown-database";
+const FAILURES_AT_ONCE: &str = "unknown-command unknown-flag no-configuration no-url";
+
+/// How an error of ours begins: it is one line.
+pub(super) const ERROR: &str = "text err: Error: ";
+
+/// Where the words of 0.3.13's error are not in ours: the step, what ours says instead, and the row.
+pub(super) const OTHER_WORDS: [(&str, &str, &str); 2] = [
+    ("too-early", "timestamp does not exist", "The error for a time that is too early"),
+    ("again", "", COMMAND),
 ];
 
 const fn theirs(steps: &'static str, fact: &'static str, compat: &'static str) -> Difference {
@@ -69,38 +79,31 @@ pub(super) const DIFFERENCES: &[Difference] = &[
     ours("too-early", "code 15", CODES),
     theirs("again", "code 1", COMMAND),
     ours("again", "code 3", COMMAND),
-    theirs("", "log ERROR failed to run", ERRORS),
-    ours("", "text err: Error: ", ERRORS),
-    theirs("", "log lines on out, slog", RESTORE_LOG),
-    theirs("", "log lines on err, Go's own", RESTORE_LOG),
-    ours("", "log lines on err, slog", RESTORE_LOG),
-    theirs("", "field renaming database from temporary location ", RESTORE_LOG),
-    ours("", "log INFO ", OWN_LINES),
-    ours("", "field ", OWN_LINES),
-    ours("too-early", "log WARN planning again", OWN_LINES),
-    theirs("", "field litestream version=", "`version`"),
+    theirs(FAILURES, "log lines on out, slog", ERRORS),
+    theirs(FAILURES_AT_ONCE, "log lines on err, Go's own", ERRORS),
+    theirs(RESTORES, "log lines on out, slog", RESTORE_LOG),
+    theirs(RESTORES_BY_URL, "log lines on err, Go's own", RESTORE_LOG),
+    ours(RESTORES, "log lines on err, slog", RESTORE_LOG),
+    ours(RESTORES_BY_URL, "log lines on err, slog", RESTORE_LOG),
+    ours(STARTS, "log lines on err, slog", RESTORE_LOG),
+    ours("too-early", "log lines on err, slog", RESTORE_LOG),
     theirs("version", "text out: v0.3.13", "`version`"),
-    ours("version", "text out: ", "`version`"),
-    theirs("databases", "text out: ", "`databases` of 0.3"),
-    ours("databases", "text out: ", "`databases` of 0.3"),
-    theirs("generations snapshots wal", "text out: ", OWN_CHAIN),
-    ours("wal", "text out: ", OWN_CHAIN),
-    ours("wal", "text err: Warning: ", OWN_CHAIN),
+    ours("version", "text out: *", "`version`"),
+    theirs("databases", "text out: path replicas", LISTING),
+    theirs("databases", "text out: $PLACE/data/app.db backup", LISTING),
+    ours("databases", "text out: path replica", LISTING),
+    ours("databases", "text out: $PLACE/data/app.db file", LISTING),
+    theirs("generations", "text out: backup GENERATION DURATION TIME TIME", OWN_CHAIN),
+    theirs("snapshots", "text out: backup GENERATION 0 *", OWN_CHAIN),
+    theirs("wal", "text out: replica generation index offset size created", OWN_CHAIN),
+    theirs("wal", "text out: backup GENERATION 0 *", OWN_CHAIN),
+    ours("wal", "text out: level min_txid max_txid size created", OWN_CHAIN),
+    ours("wal", "text out: 0 GENERATION GENERATION *", OWN_CHAIN),
+    ours("wal", "text err: Warning: 'wal' command is deprecated, please use 'ltx' instead", OWN_CHAIN),
     theirs("help help-of-a-command", "code 1", HELP),
     ours("help help-of-a-command", "code 0", HELP),
-    theirs("help no-arguments help-of-a-command unknown-flag", "text ", HELP),
-    ours("help no-arguments help-of-a-command", "text out: ", HELP),
-    theirs("metrics", "series litestream_shadow_wal_", GONE_METRICS),
-    theirs("metrics", "series litestream_replica_wal_", GONE_METRICS),
-    theirs("metrics", "series litestream_replica_validation_total", VALIDATION),
-    theirs("metrics", "type litestream_shadow_wal_", GONE_METRICS),
-    theirs("metrics", "type litestream_replica_wal_", GONE_METRICS),
-    theirs("metrics", "series go_", GONE_METRICS),
-    theirs("metrics", "type go_", GONE_METRICS),
-    theirs("metrics", "series promhttp_", GONE_METRICS),
-    theirs("metrics", "type promhttp_", GONE_METRICS),
-    theirs("metrics", "series process_", GONE_METRICS),
-    theirs("metrics", "type process_", GONE_METRICS),
-    ours("metrics", "series lit", "Metrics that 0.3 did not have"),
-    ours("metrics", "type lit", "Metrics that 0.3 did not have"),
+    theirs("help no-arguments help-of-a-command", "text out: *", HELP),
+    ours("help no-arguments help-of-a-command", "text out: *", HELP),
+    theirs("unknown-flag", "text out: *", ERRORS),
+    theirs("unknown-flag", "text err: flag provided but not defined: -nonsense", ERRORS),
 ];

@@ -1,14 +1,19 @@
 //! The scripts of a Litestream 0.3 user run unchanged, with Litestream 0.3.13 and with litekeep behind the name
-//! `litestream`; what each step leaves is taken apart into facts, and the facts that only one of the two has must be rows
-//! of [`DIFFERENCES`], which are rows of COMPAT.md.
+//! `litestream`; what each step leaves is taken apart into facts, and the facts that only one of the two has must be in the
+//! tables of COMPAT.md, which are read here. What they restore, and what their metrics say of the same thing, is compared.
 #![allow(clippy::disallowed_methods, reason = "real processes are waited for in real time")]
 
+mod compat;
 mod differences;
 mod facts;
+mod judge;
+mod reference;
+mod values;
 
 use crate::harness::{app, litekeep, wait_for};
-use differences::{DIFFERENCES, Difference, LINES_OF_GENERATIONS, Side};
+use differences::{DIFFERENCES, Side};
 use facts::Facts;
+use judge::Found;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
@@ -18,13 +23,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use testkit::peers::{self, Litestream};
 
-/// What the restores of the scenario must bring back, with either program.
-const ROWS: [(&str, &str); 5] = [
-    ("back", "27\n27\n"),
-    ("restored", "27\n27\n27\n27\n"),
-    ("restored-moment", "10\n10\n"),
-    ("after-service-rows", "38\n"),
-    ("old-rows", "8\n8\n"),
+/// How many rows the restores of the scenario must bring back, with either program.
+const ROWS: [(&str, &[usize]); 5] = [
+    ("back", &[27, 27]),
+    ("restored", &[27, 27, 27, 27]),
+    ("restored-moment", &[10, 10]),
+    ("after-service-rows", &[38]),
+    ("old-rows", &[8, 8]),
 ];
 
 /// The shell that runs the scenario; what it has started goes with it.
@@ -40,9 +45,16 @@ impl Drop for Script {
     }
 }
 
+/// Where the scenario and its configuration lie.
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/dropin")
+}
+
 /// A machine of its own for one of the programs.
 struct Machine {
     folder: PathBuf,
+    /// The backup that both are given.
+    old: PathBuf,
 }
 
 impl Machine {
@@ -52,7 +64,7 @@ impl Machine {
             fs::create_dir_all(folder.join(name)).expect("make a folder");
         }
         symlink(program, folder.join("bin/litestream")).expect("give it the name");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/dropin");
+        let source = source();
         let bucket = s3test::Server::start(s3test::Profile::Aws).expect("a bucket");
         let port =
             TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").port();
@@ -69,7 +81,7 @@ impl Machine {
         let log = fs::File::create(folder.join("log")).expect("make a file");
         script.stdin(Stdio::null()).stdout(log.try_clone().expect("share it")).stderr(log);
         let mut script = Script(script.process_group(0).spawn().expect("start sh"));
-        let machine = Self { folder: folder.to_owned() };
+        let machine = Self { folder: folder.to_owned(), old: old.to_owned() };
         let mut done = BTreeSet::new();
         // Each step has its time; how many there are is the scenario's affair.
         while wait_for(&|| format!("a step after {done:?}, of {}", program.display()), || {
@@ -95,7 +107,17 @@ impl Machine {
 
     fn facts(&self, step: &str) -> Facts {
         let files = ["code", "out", "err"].map(|kind| self.read(&format!("{step}.{kind}")));
-        Facts::of_a_step(&files[0], &files[1], &files[2], &self.folder.display().to_string())
+        Facts::of_a_step(&files[0], &files[1], &files[2], &self.paths())
+    }
+
+    fn metrics(&self) -> Facts {
+        Facts::of_metrics(&self.read("metrics"), &self.paths())
+    }
+
+    /// The paths that differ from run to run, and what they are called.
+    fn paths(&self) -> [(String, &'static str); 3] {
+        [(&self.folder, "$PLACE"), (&self.old, "$OLD"), (&source(), "$HERE")]
+            .map(|(path, name)| (path.display().to_string(), name))
     }
 }
 
@@ -123,44 +145,18 @@ fn old_backup(litestream: &Litestream, folder: &Path) -> Option<PathBuf> {
     Some(replica)
 }
 
-/// The fact and whether it is theirs alone or ours alone, for each fact that only one has.
-fn compare(theirs: &Machine, ours: &Machine) -> Vec<(Side, String, String)> {
+/// What only one of the two has, for each step and the page of metrics.
+fn compare(theirs: &Machine, ours: &Machine) -> Vec<Found> {
     let mut found = Vec::new();
-    for step in &theirs.steps() {
-        let (mut a, mut b) = (theirs.facts(step), ours.facts(step));
-        a.keep_fields_of(&b);
-        b.keep_fields_of(&a);
-        found.extend(a.without(&b).map(|fact| (Side::Theirs, step.clone(), fact)));
-        found.extend(b.without(&a).map(|fact| (Side::Ours, step.clone(), fact)));
-    }
-    let scrape = |machine: &Machine| {
-        Facts::of_metrics(&machine.read("metrics"), &machine.folder.display().to_string())
+    let mut both = |step: &str, a: &Facts, b: &Facts| {
+        found.extend(a.without(b).map(|fact| (Side::Theirs, step.to_owned(), fact)));
+        found.extend(b.without(a).map(|fact| (Side::Ours, step.to_owned(), fact)));
     };
-    let (a, b) = (scrape(theirs), scrape(ours));
-    found.extend(a.without(&b).map(|fact| (Side::Theirs, "metrics".to_owned(), fact)));
-    found.extend(b.without(&a).map(|fact| (Side::Ours, "metrics".to_owned(), fact)));
-    found
-}
-
-/// Every difference must be in the table, and everything in the table must be seen.
-fn judge(found: &[(Side, String, String)]) {
-    let mut met = vec![false; DIFFERENCES.len()];
-    let mut complaints = Vec::new();
-    for (side, step, fact) in found {
-        let line = fact.strip_prefix("log INFO ").or_else(|| fact.strip_prefix("log WARN "));
-        if *side == Side::Theirs && line.is_some_and(|line| LINES_OF_GENERATIONS.contains(&line)) {
-            continue;
-        }
-        let covers = |row: &Difference| row.side == *side && row.covers(step, fact);
-        let rows: Vec<usize> = (0..DIFFERENCES.len()).filter(|at| covers(&DIFFERENCES[*at])).collect();
-        if rows.is_empty() {
-            complaints.push(format!("{step}: {side:?} alone: {fact}"));
-        }
-        rows.into_iter().for_each(|at| met[at] = true);
+    for step in &theirs.steps() {
+        both(step, &theirs.facts(step), &ours.facts(step));
     }
-    assert!(complaints.is_empty(), "differences that COMPAT.md does not have:\n{}", complaints.join("\n"));
-    let unmet: Vec<_> = DIFFERENCES.iter().zip(met).filter(|(_, met)| !met).map(|(row, _)| row).collect();
-    assert!(unmet.is_empty(), "differences that are none any more: {unmet:#?}");
+    both("metrics", &theirs.metrics(), &ours.metrics());
+    found
 }
 
 #[test]
@@ -172,22 +168,19 @@ fn the_scripts_of_a_litestream_0_3_user_run_with_the_differences_of_compat_and_n
     let theirs = Machine::run(&folder.path().join("a"), &program(litestream.command()), &old);
     let ours = Machine::run(&folder.path().join("b"), &program(litekeep()), &old);
     assert_eq!(theirs.steps(), ours.steps());
-    for machine in [&theirs, &ours] {
-        for (step, rows) in ROWS {
-            let all = machine.facts(step);
-            assert_eq!(machine.read(&format!("{step}.out")), rows, "{step}: {all:?}");
-        }
-    }
-    judge(&compare(&theirs, &ours));
+    values::content(&theirs, &ours);
+    values::listings(&theirs, &ours);
+    values::errors(&theirs, &ours);
+    values::metrics(&theirs, &ours);
+    let complaints = judge::complaints(&compare(&theirs, &ours));
+    assert!(complaints.is_empty(), "differences that COMPAT.md does not have so:\n{}", complaints.join("\n"));
 }
 
 #[test]
 fn every_difference_between_the_two_is_a_row_of_compat() {
-    let compat = include_str!("../../../../../COMPAT.md");
-    let rows: BTreeSet<&str> =
-        compat.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next()).collect();
-    let named = DIFFERENCES.iter().map(|row| row.compat).chain([differences::GENERATIONS]);
-    for name in named {
+    let rows: BTreeSet<String> = compat::rows().into_iter().map(|row| row.what).collect();
+    let words = differences::OTHER_WORDS.iter().map(|(_, _, row)| *row);
+    for name in DIFFERENCES.iter().map(|row| row.compat).chain(words).chain([differences::ERRORS]) {
         assert!(rows.contains(name), "COMPAT.md has no row that begins with | {name} |");
     }
 }
@@ -195,26 +188,39 @@ fn every_difference_between_the_two_is_a_row_of_compat() {
 #[test]
 fn a_difference_that_is_in_no_table_is_told() {
     let folder = tempfile::tempdir().expect("make a directory");
-    let machine = |name: &str, out: &str, code: &str| {
-        let machine = Machine { folder: folder.path().join(name) };
+    let machine = |name: &str, out: &str, code: &str, metrics: &str| {
+        let machine = Machine { folder: folder.path().join(name), old: folder.path().join("old") };
         fs::create_dir_all(machine.folder.join("out")).expect("make a folder");
-        for (file, text) in [("s.out", out), ("s.err", ""), ("s.code", code), ("metrics", "a 1\n")] {
+        for (file, text) in [("s.out", out), ("s.err", ""), ("s.code", code), ("metrics", metrics)] {
             fs::write(machine.folder.join("out").join(file), text).expect("write it");
         }
         machine
     };
     let line = "time=2026-11-26T06:59:48.5Z level=INFO msg=\"initialized db\" path=/a\n";
-    let same = compare(&machine("a", line, "0\n"), &machine("b", line, "0\n"));
+    let same = compare(&machine("a", line, "0\n", "a 1\n"), &machine("b", line, "0\n", "a 2\n"));
     assert!(same.is_empty(), "{same:?}");
-    for (out, code, fact) in [
-        (line, "1\n", "code 1"),
-        ("", "0\n", "log INFO initialized db"),
-        (&line.replace("/a", "/b"), "0\n", "field initialized db path=/b"),
-        (&line.replace("INFO", "WARN"), "0\n", "log WARN initialized db"),
-        (&format!("{line}more\n"), "0\n", "text out: more"),
+    let more = |text: &str| format!("{line}time=2026-11-26T06:59:49Z level=INFO msg={text}\n");
+    for (out, code, metrics, fact) in [
+        (line, "1\n", "a 1\n", "code 1"),
+        ("", "0\n", "a 1\n", "log INFO initialized db"),
+        (&line.replace("/a", "/b"), "0\n", "a 1\n", "field initialized db: path=/b"),
+        (&line.replace("INFO", "WARN"), "0\n", "a 1\n", "log WARN initialized db"),
+        (&format!("{line}more\n"), "0\n", "a 1\n", "text out: more"),
+        (&more("news"), "0\n", "a 1\n", "log INFO news"),
+        (&more("\"restore complete\" news=1"), "0\n", "a 1\n", "field restore complete: news=1"),
+        (line, "0\n", "litekeep_news 1\n", "series litekeep_news []"),
+        (line, "0\n", "litekeep_healthy{news=\"1\"} 1\n", "series litekeep_healthy [(\"news\", \"1\")]"),
     ] {
-        let found = compare(&machine("a", line, "0\n"), &machine("b", out, code));
-        assert!(found.iter().any(|(_, _, it)| it == fact), "{fact}: {found:?}");
-        assert!(std::panic::catch_unwind(|| judge(&found)).is_err(), "{fact}");
+        let found = compare(&machine("a", line, "0\n", "a 1\n"), &machine("b", out, code, metrics));
+        assert!(found.iter().any(|(_, _, it)| it.to_string() == fact), "{fact}: {found:?}");
+        let complaints = judge::complaints(&found);
+        assert!(
+            complaints.iter().any(|it| it.starts_with("s: ") || it.starts_with("metrics: ")),
+            "{fact}: {complaints:?}"
+        );
+        assert!(
+            complaints.iter().any(|it| it.ends_with(&format!("alone: {fact}"))),
+            "{fact}: {complaints:?}"
+        );
     }
 }
