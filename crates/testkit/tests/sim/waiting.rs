@@ -81,6 +81,58 @@ fn a_commit_in_a_sync_of_fifty_milliseconds_needs_no_second_notification() {
     });
 }
 
+/// Calls `at` when the WAL has changed so many times, before whatever the application does next.
+fn at_the_change(scene: &Scene, number: u32, mut at: impl FnMut() + Send + 'static) -> Box<dyn FnMut() + Send> {
+    let disk = scene.disk.clone();
+    let (mut seen, mut changes) = (disk.peek(WAL), 0);
+    Box::new(move || {
+        let now = disk.peek(WAL);
+        if now != seen {
+            (seen, changes) = (now, changes + 1);
+            if changes == number {
+                at();
+            }
+        }
+    })
+}
+
+/// Two commits may come with one notification, and the look that finds the first be over while the second is in its sync.
+#[test]
+fn a_commit_that_is_found_does_not_hide_the_next_which_is_in_its_sync() {
+    let scene = Scene::new();
+    let (application, keeper) = (scene.program(), scene.program());
+    let app = open(&application);
+    app.execute(INSERT, []).unwrap();
+    let settings = Settings { checkpoint_interval: None, ..Settings::default() };
+    let engine = Arc::new(Mutex::new(scene.engine(&keeper, settings)));
+    let pass = |time| engine.lock().unwrap().pass(time);
+    pass(Duration::from_secs(600));
+
+    // Nobody tells of the first commit, nor of any of the second's writes but the last, behind which comes the sync.
+    let before = scene.disk.peek(WAL).map_or(0, |wal| wal.len());
+    app.execute(INSERT, []).unwrap();
+    let frames = (scene.disk.peek(WAL).map_or(0, |wal| wal.len()) - before) / (24 + 4096);
+    let found = Arc::new(Mutex::new(None));
+    let look = {
+        let (engine, found) = (Arc::clone(&engine), Arc::clone(&found));
+        move || {
+            let mut engine = engine.lock().unwrap();
+            let before = engine.status().captured_bytes;
+            engine.poke();
+            engine.pass(Duration::from_millis(50));
+            *found.lock().unwrap() = Some(engine.status().captured_bytes - before);
+        }
+    };
+    application.process.interrupt(at_the_change(&scene, 2 * u32::try_from(frames).unwrap(), look));
+    app.execute(INSERT, []).unwrap();
+    application.process.interrupt(Box::new(|| ()));
+    assert!(found.lock().unwrap().is_some_and(|bytes| bytes > 0), "the first commit was to be found");
+    assert_ne!(scene.rows_in_replica(), rows(&app), "the second was visible too early");
+
+    pass(Duration::from_secs(2));
+    assert_eq!(scene.rows_in_replica(), rows(&app), "the second lies there unseen");
+}
+
 #[test]
 fn r18_an_application_that_opens_and_closes_between_two_looks_takes_nothing_with_it() {
     let scene = Scene::new();
