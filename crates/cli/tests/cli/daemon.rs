@@ -746,16 +746,16 @@ fn a_heartbeat_is_sent_only_while_the_replica_has_everything() {
     let server = Server::start(Profile::Aws).expect("a server");
     let (beats_at, beats) = receiver();
     server.add_rule(Rule::always("PUT", "", Fault::ResetBefore));
-    let more = format!("heartbeat-url: http://{beats_at}/hush-token?x=1\nheartbeat-interval: 1m\n");
+    let more = format!("heartbeat-url: http://{beats_at}/hush-token?x=1\nheartbeat-interval: 24h\n");
     let (_dir, mut running, addr) = served(&server, &more);
     wait_for_health(&addr, "?behind=2s", 503, "the replica is behind by");
     assert!(beats.try_recv().is_err(), "a heartbeat of a replica that has nothing");
     server.clear_rules();
     let line = beats.recv_timeout(Duration::from_secs(60)).expect("a heartbeat");
     assert_eq!(line, "GET /hush-token?x=1 HTTP/1.1");
-    // Nobody waits a minute here for the next one; that none comes before is looked at.
+    // Nobody waits for the next one; that none comes before its time is looked at, however long the machine takes.
     wait_for_health(&addr, "", 200, "\"ok\"");
-    assert!(beats.try_recv().is_err(), "a second heartbeat within the minute");
+    assert!(beats.try_recv().is_err(), "a second heartbeat within the interval");
     running.signal(Signal::TERM);
     running.ends(0).never_says("hush");
 }

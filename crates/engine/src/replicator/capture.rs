@@ -158,7 +158,7 @@ impl Replicator {
         let facts = self.facts_now()?;
         let mut changed = false;
         // Enough for one slot is enough; the rest stays in the WAL, which we hold.
-        while self.pending().raw_bytes() < limits::SYNC_WAL_BYTES && self.take_once(&facts)? {
+        while self.pending().raw_bytes() < self.settings.max_sync_wal_bytes && self.take_once(&facts)? {
             changed = true;
         }
         Ok(changed)
@@ -181,7 +181,7 @@ impl Replicator {
                 Err(CaptureError::Break(BreakReason::OtherLife))
             }
             Advance::Append { .. } | Advance::Restarted { .. } => {
-                self.wal.capture(advance, facts, &position, limits::SYNC_WAL_BYTES)
+                self.wal.capture(advance, facts, &position, self.settings.max_sync_wal_bytes)
             }
         };
         match result {
