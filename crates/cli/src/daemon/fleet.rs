@@ -86,8 +86,8 @@ enum Life {
 pub(crate) trait Guest: Send + Sync {
     /// How it is.
     fn shown(&self) -> Shown;
-    /// Waits until everything that was committed before is in the replica.
-    fn sync(&self, limit: Duration) -> Result<Option<Txid>, KeepError>;
+    /// Waits until everything that was committed before is in the replica, for as long as that is wanted.
+    fn sync_while(&self, limit: Duration, wanted: &dyn Fn() -> bool) -> Result<Option<Txid>, KeepError>;
 }
 
 /// How a database is doing that somebody else replicates.
@@ -127,8 +127,8 @@ impl Guest for Watched {
         self.0.upgrade().map_or_else(Shown::default, |node| Shown::from(node.status()))
     }
 
-    fn sync(&self, limit: Duration) -> Result<Option<Txid>, KeepError> {
-        self.0.upgrade().ok_or(KeepError::Ended(None))?.sync(limit)
+    fn sync_while(&self, limit: Duration, wanted: &dyn Fn() -> bool) -> Result<Option<Txid>, KeepError> {
+        self.0.upgrade().ok_or(KeepError::Ended(None))?.sync_while(limit, wanted)
     }
 }
 
@@ -213,8 +213,12 @@ impl Member {
         *self.life() = Life::Guest(Arc::new(guest));
     }
 
-    /// Waits until everything that was committed before is in the replica.
-    pub(crate) fn sync(&self, limit: Duration) -> Result<Option<Txid>, SyncFailed> {
+    /// Waits until everything that was committed before is in the replica, for as long as that is wanted.
+    pub(crate) fn sync_while(
+        &self,
+        limit: Duration,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Option<Txid>, SyncFailed> {
         enum Who {
             Keeper(Arc<Keeper>),
             Guest(Arc<dyn Guest>),
@@ -225,8 +229,8 @@ impl Member {
             Life::Stopped { .. } => return Err(SyncFailed::NotOpen),
         };
         match who {
-            Who::Keeper(keeper) => keeper.sync(limit),
-            Who::Guest(guest) => guest.sync(limit),
+            Who::Keeper(keeper) => keeper.sync_while(limit, wanted),
+            Who::Guest(guest) => guest.sync_while(limit, wanted),
         }
         .map_err(SyncFailed::Keep)
     }
