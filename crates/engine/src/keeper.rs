@@ -66,9 +66,17 @@ impl Keeper {
     /// # Errors
     /// [`KeepError::Timeout`]; the work goes on all the same.
     pub fn sync(&self, limit: Duration) -> Result<Option<Txid>, KeepError> {
+        self.sync_while(limit, &|| true)
+    }
+
+    /// As [`Keeper::sync`], for as long as somebody wants to know: `wanted` is asked twice a second.
+    ///
+    /// # Errors
+    /// [`KeepError::Timeout`], also if it is wanted no more; the work goes on all the same.
+    pub fn sync_while(&self, limit: Duration, wanted: &dyn Fn() -> bool) -> Result<Option<Txid>, KeepError> {
         let ticket = self.shared.ask();
         (self.poke)();
-        self.shared.wait(ticket, limit)
+        self.shared.wait_while(ticket, limit, wanted)
     }
 
     /// Asks for a snapshot, which is taken as soon as the replica holds everything.

@@ -32,6 +32,11 @@ pub struct Settings {
     /// The largest slot, bytes, if the store's own limit of one put is not smaller: a transaction that needs a larger
     /// one goes to level 9 as a stream, with the whole database.
     pub max_slot_bytes: u64,
+    /// How much goes into one slot where there are several commits to choose from, bytes of pages, each counted once: a
+    /// soft limit, at a commit.
+    pub max_sync_wal_bytes: u64,
+    /// How long the pauses between two tries become at most while a stop waits for the store.
+    pub shutdown_retry: Duration,
     /// How pages are written into LTX files.
     pub encoding: PageEncoding,
     /// Where the local state lies, if not in `.<file>-litekeep` beside the database.
@@ -94,6 +99,8 @@ impl Default for Settings {
             gather: litekeep_core::limits::PRUNE_GATHER,
             retention: true,
             max_slot_bytes: litekeep_core::limits::SLOT_BYTES,
+            max_sync_wal_bytes: litekeep_core::limits::SYNC_WAL_BYTES,
+            shutdown_retry: Duration::from_millis(500),
             encoding: PageEncoding::Block,
             meta_path: None,
             park_after: None,

@@ -210,7 +210,7 @@ fn read_frames(
                 captured.commit = header.commit;
                 captured.lowest = captured.lowest.min(header.commit);
                 captured.pages.extend(uncommitted.drain(..));
-                if u64::from(at - from) * frame_bytes as u64 >= limit {
+                if (u64::from(at - from) + 1) * frame_bytes as u64 >= limit {
                     return Ok(Some(finished(captured)));
                 }
             }

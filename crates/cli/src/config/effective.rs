@@ -143,6 +143,7 @@ fn engine_rows(database: &Database) -> Vec<Row> {
         ("restore-if-db-not-exists", database.restore_if_missing.to_string()),
         ("sync-interval", duration::format(settings.sync_interval)),
         ("monitor-interval", duration::format(settings.monitor_interval)),
+        ("max-sync-wal-bytes", most(settings.max_sync_wal_bytes)),
         ("checkpoint-interval", off(settings.checkpoint_interval)),
         ("min-checkpoint-page-count", settings.min_checkpoint_pages.to_string()),
         ("truncate-page-n", settings.truncate_pages.to_string()),
@@ -155,7 +156,12 @@ fn engine_rows(database: &Database) -> Vec<Row> {
         ("retention: enabled", settings.retention.to_string()),
         ("validation: interval", off(database.validation)),
         ("shutdown-sync-timeout", last_sync(database.shutdown_timeout)),
+        ("shutdown-sync-interval", duration::format(settings.shutdown_retry)),
     ]
+}
+
+fn most(bytes: u64) -> String {
+    if bytes == u64::MAX { "unlimited".to_owned() } else { bytes.to_string() }
 }
 
 fn last_sync(limit: Duration) -> String {

@@ -10,7 +10,6 @@ use super::{
 };
 use crate::text::duration;
 use crate::world::World;
-use litekeep_core::limits;
 use litekeep_formats::ltx::PageEncoding;
 use litekeep_store::location::Settings;
 use serde_saphyr::Spanned;
@@ -77,10 +76,6 @@ fn top(world: &World, file: &File, notes: &mut Notes) -> Config {
             let text = format!("addr: `{addr}` has no port: write :9090 or 127.0.0.1:9090");
             notes.problem(Place::of(field), text);
         }
-    }
-    let pause = file.shutdown_sync_interval.as_ref();
-    if notes.positive("shutdown-sync-interval", pause).is_some() {
-        notes.in_vain("shutdown-sync-interval", pause, "the last sync is tried again at growing intervals");
     }
     notes.switch("verify-compaction", file.verify_compaction.as_ref());
     config
@@ -191,6 +186,8 @@ impl Shared {
         let limit = file.shutdown_sync_timeout.as_ref();
         let time = notes.zero_is("shutdown-sync-timeout", limit, "one try");
         keep(&mut shared.shutdown_timeout, time, origins, "shutdown-sync-timeout", limit);
+        let (key, pause) = ("shutdown-sync-interval", file.shutdown_sync_interval.as_ref());
+        keep(&mut engine.shutdown_retry, notes.positive(key, pause), origins, key, pause);
         let every = file.validation.as_ref().and_then(|validation| validation.interval.as_ref());
         let time = notes.zero_is_off("validation: interval", every, "nothing is verified by itself");
         keep(&mut shared.validation, time, origins, "validation: interval", every);
@@ -287,6 +284,9 @@ fn tune(database: &mut Database, db: &Db, sync: Option<&Text>, encoding: Option<
         notes.problem(Place::of(field), "min-checkpoint-page-count: it must be 1 or more");
     }
     keep(&mut engine.min_checkpoint_pages, pages, origins, "min-checkpoint-page-count", field);
+    let (key, field) = ("max-sync-wal-bytes", db.max_sync_wal_bytes.as_ref());
+    let most = notes.size(key, field).map(|size| if size == 0 { u64::MAX } else { size });
+    keep(&mut engine.max_sync_wal_bytes, most, origins, key, field);
     // 0 keeps the default: a WAL without any bound is nothing that anybody wants.
     let field = db.truncate_page_n.as_ref();
     let pages = notes.count("truncate-page-n", field).filter(|pages| *pages > 0);
@@ -395,13 +395,6 @@ fn directory(
 fn vain(db: &Db, notes: &mut Notes) {
     // no lock is ever waited for while another one is held, so there is nothing to time out
     notes.zero_is_off("busy-timeout", db.busy_timeout.as_ref(), "no lock is ever waited for");
-    if let Some(size) = notes.size("max-sync-wal-bytes", db.max_sync_wal_bytes.as_ref())
-        && size != limits::SYNC_WAL_BYTES
-    {
-        let most = limits::SYNC_WAL_BYTES >> 20;
-        let why = format!("{most} MiB of WAL go into one slot at most, however that is set");
-        notes.in_vain("max-sync-wal-bytes", db.max_sync_wal_bytes.as_ref(), &why);
-    }
     if db.dir.is_some() {
         return;
     }

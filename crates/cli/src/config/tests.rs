@@ -39,6 +39,8 @@ fn a_database_without_settings_has_litestreams_defaults() {
     assert_eq!(database.settings, EngineSettings::default());
     assert_eq!(database.settings.sync_interval, Duration::from_secs(1));
     assert_eq!(database.settings.truncate_pages, 121_359);
+    assert_eq!(database.settings.max_sync_wal_bytes, 64 << 20);
+    assert_eq!(database.settings.shutdown_retry, Duration::from_millis(500));
     assert!(!database.restore_if_missing && database.shutdown_timeout == Duration::from_secs(30));
     assert_eq!(config.warnings, Vec::<String>::new());
 }
@@ -47,10 +49,10 @@ fn a_database_without_settings_has_litestreams_defaults() {
 fn every_setting_arrives() {
     let config = config(&with(
         "levels:\n  - interval: 10s\n  - interval: 1h\nsnapshot:\n  interval: 12h\n  retention: 720h\n\
-         l0-retention: 10m\nl0-retention-check-interval: 20s\nretention:\n  enabled: false\nshutdown-sync-timeout: 5s\nexec: app -x\nsingle-writer: true\n\
+         l0-retention: 10m\nl0-retention-check-interval: 20s\nretention:\n  enabled: false\nshutdown-sync-timeout: 5s\nshutdown-sync-interval: 2s\nexec: app -x\nsingle-writer: true\n\
          logging:\n  level: debug\n  type: json\n  stderr: true\n  source: true\n",
         "      sync-interval: 250ms\n      page-encoding: frame\n    meta-path: ~/meta\n    monitor-interval: 2s\n    checkpoint-interval: 5m\n    \
-         busy-timeout: 3s\n    min-checkpoint-page-count: 7\n    truncate-page-n: 9\n    \
+         busy-timeout: 3s\n    max-sync-wal-bytes: 1MiB\n    min-checkpoint-page-count: 7\n    truncate-page-n: 9\n    \
          restore-if-db-not-exists: yes\n",
     ));
     let seconds = Duration::from_secs;
@@ -62,6 +64,8 @@ fn every_setting_arrives() {
             checkpoint_interval: Some(seconds(300)),
             min_checkpoint_pages: 7,
             truncate_pages: 9,
+            max_sync_wal_bytes: 1 << 20,
+            shutdown_retry: seconds(2),
             levels: vec![seconds(10), seconds(3600)],
             snapshot_interval: seconds(12 * 3600),
             snapshot_retention: seconds(720 * 3600),
@@ -356,12 +360,10 @@ fn keys_without_effect_are_named_with_their_place() {
             "",
             "f:1:22: validation-interval has no effect: validation: interval is given and goes before",
         ),
-        ("shutdown-sync-interval: 1s", "", "shutdown-sync-interval has no effect"),
         ("", "      bucket: b\n", "f:6:15: bucket has no effect: the replica's type is file"),
         ("", "      region: r\n", "region has no effect"),
         ("", "      host: x\n", "f:6:13: host has no effect"),
         ("", "    pattern: x\n", "pattern has no effect: it belongs to a `dir`"),
-        ("", "    max-sync-wal-bytes: 0\n", "f:6:25: max-sync-wal-bytes has no effect: 64 MiB"),
         ("snapshot:\n  interval: 1h", "    snapshot:\n      interval: 2h\n", "whole file goes before"),
     ] {
         let config = config(&with(top, db));
@@ -374,7 +376,7 @@ fn keys_without_effect_are_named_with_their_place() {
 fn keys_that_change_nothing_are_taken_in_silence() {
     for (top, db) in [
         ("verify-compaction: true", ""),
-        ("", "    max-sync-wal-bytes: 64MiB\n    busy-timeout: 5s\n"),
+        ("", "    busy-timeout: 5s\n"),
         ("socket:\n  enabled: false\n  path: /s\n  permissions: 0600", ""),
         ("logging:\n  level: info\n  type: text\n  stderr: false\n  source: false", ""),
         ("require-content-md5: false", ""),
@@ -572,13 +574,14 @@ fn a_whole_file_of_each_version_is_taken() {
         snapshot_interval: Duration::from_secs(30 * 60),
         l0_retention: Some(Duration::from_secs(600)),
         gather: Duration::from_secs(30),
+        shutdown_retry: Duration::from_secs(1),
         ..EngineSettings::default()
     };
     assert_eq!(database.settings, wanted);
     assert!(database.restore_if_missing && database.shutdown_timeout == Duration::from_secs(10));
     let Settings::S3(s3) = &database.replica else { panic!("not s3") };
     assert_eq!((s3.part_size, s3.concurrency), (None, None));
-    assert_eq!((config.mapped.len(), config.warnings.len()), (0, 1), "{:?}", config.warnings);
+    assert_eq!((config.mapped.len(), config.warnings.len()), (0, 0), "{:?}", config.warnings);
 }
 
 #[test]
@@ -753,6 +756,20 @@ fn every_setting_says_where_it_came_from() {
             ("logging: type", "json", "line 3")
         ]
     );
+}
+
+#[test]
+fn sizes_and_the_pause_at_the_end_are_shown() {
+    for (top, db, size, pause) in [
+        ("", "", "67108864", "500ms"),
+        ("shutdown-sync-interval: 3s", "    max-sync-wal-bytes: 2MiB\n", "2097152", "3s"),
+        ("", "    max-sync-wal-bytes: 0\n", "unlimited", "500ms"),
+    ] {
+        let config = config(&with(top, db));
+        let rows = settings_of(&config.databases[0], &config);
+        let of = |name: &str| rows.iter().find(|row| row.name == name).expect(name).value.clone();
+        assert_eq!((of("max-sync-wal-bytes"), of("shutdown-sync-interval")), (size.into(), pause.into()));
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! it has that mode from its first moment on.
 
 use super::fleet::{Done, Fleet, Member, Refused, SyncFailed};
-use super::http::{self, Request, Response};
+use super::http::{self, Listens, Request, Response};
 use super::phase::Phase;
 use crate::config::{Database, Socket};
 use crate::text::time;
@@ -97,7 +97,12 @@ impl Bound {
     pub(crate) fn serve(&mut self, control: Control) -> io::Result<()> {
         let Some(listener) = self.listener.take() else { return Ok(()) };
         let clock = Arc::clone(control.fleet.clock());
-        http::serve("control", listener, Arc::new(move |request| control.answer(request)), clock)?;
+        http::serve(
+            "control",
+            listener,
+            Arc::new(move |request: &Request, listens: Listens<'_>| control.answer(request, listens)),
+            clock,
+        )?;
         tracing::info!(path = %self.path.display(), "control socket listening");
         Ok(())
     }
@@ -250,15 +255,15 @@ impl Control {
         Self { fleet: Arc::clone(fleet), started, since, dismiss: Box::new(dismiss) }
     }
 
-    fn answer(&self, request: &Request) -> Response {
+    fn answer(&self, request: &Request, listens: Listens<'_>) -> Response {
         match (request.method.as_str(), request.path.as_str()) {
             ("GET", "/info") => self.info(),
             ("GET", "/list") => self.list(),
             ("GET", "/txid") => self.txid(request),
             ("GET", "/debug/sync-status") => self.phases(request),
-            ("POST", "/start") => self.with_body(request, |asked, path| self.start(asked, path)),
+            ("POST", "/start") => self.with_body(request, |asked, path| self.start(asked, path, listens)),
             ("POST", "/stop") => self.with_body(request, |asked, path| self.stop(asked, path)),
-            ("POST", "/sync") => self.with_body(request, |asked, path| self.sync(asked, path)),
+            ("POST", "/sync") => self.with_body(request, |asked, path| self.sync(asked, path, listens)),
             ("POST", "/register") => self.with_body(request, |asked, path| self.register(asked, path)),
             ("POST", "/unregister") => self.with_body(request, |asked, path| self.unregister(asked, path)),
             (
@@ -332,7 +337,7 @@ impl Control {
         json(200, &Phases { databases: members.iter().map(phase).collect() })
     }
 
-    fn start(&self, asked: &Asked, path: &Path) -> Response {
+    fn start(&self, asked: &Asked, path: &Path, listens: Listens<'_>) -> Response {
         let done = match self.fleet.start(path) {
             Ok(done) => done,
             Err(why) => return refused(why, 500),
@@ -346,7 +351,7 @@ impl Control {
                 if status.built.is_some() || status.trouble.is_some() || keeper.ended() {
                     return status.built;
                 }
-                if status.health != Health::Starting || self.fleet.clock().boot() >= until {
+                if status.health != Health::Starting || self.fleet.clock().boot() >= until || !listens() {
                     return None;
                 }
                 self.fleet.clock().sleep(Duration::from_millis(10));
@@ -363,11 +368,11 @@ impl Control {
         }
     }
 
-    fn sync(&self, asked: &Asked, path: &Path) -> Response {
+    fn sync(&self, asked: &Asked, path: &Path, listens: Listens<'_>) -> Response {
         let synced = self.fleet.find(path).and_then(|member| {
             let clock = &**self.fleet.clock();
             let before = member.view(clock).status.durable;
-            let done = member.sync(if asked.wait { seconds(asked.timeout) } else { MOMENT });
+            let done = member.sync_while(if asked.wait { seconds(asked.timeout) } else { MOMENT }, listens);
             let status = member.view(clock).status;
             let name = match done {
                 Ok(durable) if durable == before => "no_change",

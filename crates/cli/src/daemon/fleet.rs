@@ -5,6 +5,7 @@
 //! nothing here ends the process.
 
 use super::book::Book;
+use super::guest::Guest;
 use super::meter::Metered;
 use super::verdict::{self, Verdict};
 use super::verifier;
@@ -18,7 +19,6 @@ use litekeep::error::KeepError;
 use litekeep::files::{FileId, Files, RealFiles};
 use litekeep::jobs::Pool;
 use litekeep::keeper::Keeper;
-use litekeep::node::{Node, NodeStatus, Role};
 use litekeep::replicator::{Env, Health, Status};
 use litekeep::settings::Settings;
 use litekeep_core::decisions::Decisions;
@@ -30,7 +30,7 @@ use litekeep_store::location::Settings as Replica;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// What an answer may take longer than the last sync that it waits for.
@@ -80,56 +80,6 @@ enum Life {
     },
     /// Somebody else replicates it; it is only shown here.
     Guest(Arc<dyn Guest>),
-}
-
-/// A database that somebody else replicates.
-pub(crate) trait Guest: Send + Sync {
-    /// How it is.
-    fn shown(&self) -> Shown;
-    /// Waits until everything that was committed before is in the replica.
-    fn sync(&self, limit: Duration) -> Result<Option<Txid>, KeepError>;
-}
-
-/// How a database is doing that somebody else replicates.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Shown {
-    /// The engine's own words.
-    pub(crate) status: Status,
-    /// It follows another instance, which has the replica to itself.
-    pub(crate) standby: bool,
-}
-
-impl From<NodeStatus> for Shown {
-    /// A node's replication or, while another instance owns, how far it follows.
-    fn from(node: NodeStatus) -> Self {
-        let standby = node.replication.is_none();
-        let followed = Status {
-            health: if node.role == Role::Starting { Health::Starting } else { Health::Good },
-            built: node.txid,
-            durable: node.txid,
-            ..Status::default()
-        };
-        let mut status = node.replication.unwrap_or(followed);
-        if node.role == Role::Ended {
-            status.health = Health::Ended;
-        }
-        status.trouble = status.trouble.or(node.trouble);
-        status.failure = status.failure.or(node.failure);
-        Self { status, standby }
-    }
-}
-
-/// A node that is looked at. Its thread is joined when its owner lets it go, whoever looks.
-pub(crate) struct Watched(pub(crate) Weak<Node>);
-
-impl Guest for Watched {
-    fn shown(&self) -> Shown {
-        self.0.upgrade().map_or_else(Shown::default, |node| Shown::from(node.status()))
-    }
-
-    fn sync(&self, limit: Duration) -> Result<Option<Txid>, KeepError> {
-        self.0.upgrade().ok_or(KeepError::Ended(None))?.sync(limit)
-    }
 }
 
 /// How a member is doing.
@@ -213,8 +163,12 @@ impl Member {
         *self.life() = Life::Guest(Arc::new(guest));
     }
 
-    /// Waits until everything that was committed before is in the replica.
-    pub(crate) fn sync(&self, limit: Duration) -> Result<Option<Txid>, SyncFailed> {
+    /// Waits until everything that was committed before is in the replica, for as long as that is wanted.
+    pub(crate) fn sync_while(
+        &self,
+        limit: Duration,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Option<Txid>, SyncFailed> {
         enum Who {
             Keeper(Arc<Keeper>),
             Guest(Arc<dyn Guest>),
@@ -225,8 +179,8 @@ impl Member {
             Life::Stopped { .. } => return Err(SyncFailed::NotOpen),
         };
         match who {
-            Who::Keeper(keeper) => keeper.sync(limit),
-            Who::Guest(guest) => guest.sync(limit),
+            Who::Keeper(keeper) => keeper.sync_while(limit, wanted),
+            Who::Guest(guest) => guest.sync_while(limit, wanted),
         }
         .map_err(SyncFailed::Keep)
     }

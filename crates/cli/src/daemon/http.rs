@@ -2,8 +2,10 @@
 //! and in number. It knows no path and no client but the one at the bottom, which asks over a socket.
 
 use litekeep_core::env::Clock;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -61,7 +63,7 @@ impl Response {
 }
 
 /// A stream with a limit for each read and write.
-pub(crate) trait Stream: Read + Write + Send + 'static {
+pub(crate) trait Stream: Read + Write + AsFd + Send + 'static {
     /// How long the next read or write may take.
     fn limit(&self, limit: Duration) -> io::Result<()>;
     /// Nothing more will be written.
@@ -112,8 +114,14 @@ impl Listener for UnixListener {
     }
 }
 
+/// Whether the client is still there: one that waits long for its answer may have hung up.
+pub(crate) type Listens<'a> = &'a dyn Fn() -> bool;
+
 /// Answers a request.
-pub(crate) type Handler = Arc<dyn Fn(&Request) -> Response + Send + Sync>;
+type Answer = dyn Fn(&Request, Listens<'_>) -> Response + Send + Sync;
+
+/// The same, for each connection.
+pub(crate) type Handler = Arc<Answer>;
 
 /// Serves until the process ends, on a thread of its own.
 ///
@@ -136,7 +144,7 @@ pub(crate) fn serve(
             }
         };
         let Some(place) = Place::take(&open) else {
-            refuse(stream);
+            refuse(stream, &*clock);
             continue;
         };
         let (handler, clock) = (Arc::clone(&handler), Arc::clone(&clock));
@@ -171,35 +179,51 @@ impl Drop for Place {
 }
 
 /// Tells one too many so, without a thread for it.
-fn refuse<S: Stream>(mut stream: S) {
+fn refuse<S: Stream>(mut stream: S, clock: &dyn Clock) {
     let busy = Response::text(503, "too many connections\n");
-    let _ = stream.limit(BREATH).and_then(|()| write(&mut stream, &busy));
+    let until = clock.boot() + BREATH;
+    let _ = write(&mut stream, &busy, until, clock).and_then(|()| leave(&mut stream, until, clock));
+}
+
+/// A connection that is closed over unread bytes is reset, and the answer with it: they are read first, for a while.
+fn leave<S: Stream>(stream: &mut S, until: Duration, clock: &dyn Clock) -> io::Result<()> {
+    stream.end()?;
+    let mut piece = [0; 4096];
+    loop {
+        stream.limit(left(until, clock)?)?;
+        if stream.read(&mut piece)? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// What is left of a time; none is an error.
+fn left(until: Duration, clock: &dyn Clock) -> io::Result<Duration> {
+    let left = until.saturating_sub(clock.boot());
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
 /// Reads a request and answers it.
-fn converse<S: Stream>(
-    mut stream: S,
-    handler: &(dyn Fn(&Request) -> Response + Send + Sync),
-    clock: &dyn Clock,
-) -> io::Result<()> {
+fn converse<S: Stream>(mut stream: S, handler: &Answer, clock: &dyn Clock) -> io::Result<()> {
     match read(&mut stream, clock.boot() + PATIENCE, clock) {
         Ok(request) => {
-            let response = handler(&request);
-            stream.limit(PATIENCE)?;
-            write(&mut stream, &response)
+            let response = handler(&request, &|| listens(&stream));
+            write(&mut stream, &response, clock.boot() + PATIENCE, clock)
         }
         Err(Unread::Gone) => Ok(()),
         Err(Unread::Bad(status, why)) => {
-            stream.limit(PATIENCE)?;
-            write(&mut stream, &Response::text(status, format!("{why}\n")))?;
-            stream.end()?;
-            // A connection that is closed over unread bytes is reset, and the answer with it: some are read first.
-            stream.limit(BREATH)?;
-            let (until, mut piece) = (clock.boot() + 10 * BREATH, [0; 4096]);
-            while clock.boot() < until && stream.read(&mut piece)? > 0 {}
-            Ok(())
+            let answer = Response::text(status, format!("{why}\n"));
+            write(&mut stream, &answer, clock.boot() + PATIENCE, clock)?;
+            leave(&mut stream, clock.boot() + 10 * BREATH, clock)
         }
     }
+}
+
+/// Whether the other side has not closed the connection. One that only ended its writing still reads.
+fn listens(stream: &impl AsFd) -> bool {
+    let mut one = [PollFd::new(stream, PollFlags::empty())];
+    let polled = poll(&mut one, Some(&Timespec::default()));
+    polled.is_err() || !one[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
 /// Why there is no request.
@@ -239,10 +263,7 @@ fn more<S: Stream>(
     until: Duration,
     clock: &dyn Clock,
 ) -> Result<(), Unread> {
-    let left = until.saturating_sub(clock.boot());
-    if left.is_zero() {
-        return Err(Unread::Bad(408, "the request took too long"));
-    }
+    let left = left(until, clock).map_err(|_| Unread::Bad(408, "the request took too long"))?;
     stream.limit(left).map_err(|_| Unread::Gone)?;
     let mut piece = [0; 4096];
     match stream.read(&mut piece) {
@@ -336,15 +357,31 @@ fn reason(status: u16) -> &'static str {
     }
 }
 
-fn write(stream: &mut impl Write, response: &Response) -> io::Result<()> {
+/// Sends an answer within a time as a whole, however little the other side takes at once.
+fn write<S: Stream>(
+    stream: &mut S,
+    response: &Response,
+    until: Duration,
+    clock: &dyn Clock,
+) -> io::Result<()> {
     let Response { status, kind, body } = response;
     let head = format!(
         "HTTP/1.1 {status} {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         reason(*status),
         body.len()
     );
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(body)?;
+    for part in [head.as_bytes(), body] {
+        let mut rest = part;
+        while !rest.is_empty() {
+            stream.limit(left(until, clock)?)?;
+            match stream.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(taken) => rest = &rest[taken..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
     stream.flush()
 }
 
@@ -385,7 +422,7 @@ mod tests {
     fn served(bytes: &[u8]) -> String {
         let (mut ours, theirs) = UnixStream::pair().expect("a pair");
         let answer = std::thread::spawn(move || {
-            let handler = |request: &Request| Response::text(200, format!("{request:?}"));
+            let handler = |request: &Request, _: Listens<'_>| Response::text(200, format!("{request:?}"));
             converse(theirs, &handler, &SystemClock)
         });
         // The other side may have answered and gone before it had read everything.
@@ -432,6 +469,93 @@ mod tests {
             assert!(out.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {out}");
         }
         assert_eq!(served(b"GET / HT"), "");
+    }
+
+    /// A clock that goes on by a second whenever a byte is taken.
+    #[derive(Clone, Default)]
+    struct Seconds(Arc<AtomicUsize>);
+
+    impl Clock for Seconds {
+        fn wall(&self) -> litekeep_formats::TimestampMs {
+            litekeep_formats::TimestampMs(0)
+        }
+        fn boot(&self) -> Duration {
+            Duration::from_secs(self.0.load(Ordering::SeqCst) as u64)
+        }
+        fn sleep(&self, _: Duration) {}
+    }
+
+    /// A client that takes a byte a second.
+    struct Slow {
+        request: &'static [u8],
+        seconds: Seconds,
+        /// For its descriptor.
+        socket: UnixStream,
+    }
+
+    impl Read for Slow {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            self.request.read(buf)
+        }
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            self.seconds.0.fetch_add(1, Ordering::SeqCst);
+            Ok(buf.len().min(1))
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl AsFd for Slow {
+        fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+            self.socket.as_fd()
+        }
+    }
+
+    impl Stream for Slow {
+        fn limit(&self, limit: Duration) -> io::Result<()> {
+            let taken = self.seconds.boot();
+            assert_eq!(limit, PATIENCE - taken, "each write may take what is left, and no more");
+            Ok(())
+        }
+        fn end(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_client_that_reads_slowly_has_its_time_for_the_whole_answer_and_not_for_each_byte() {
+        let seconds = Seconds::default();
+        let (socket, _other) = UnixStream::pair().expect("a pair");
+        let slow = Slow { request: b"GET / HTTP/1.1\r\n\r\n", seconds: seconds.clone(), socket };
+        let handler = |_: &Request, _: Listens<'_>| Response::text(200, "x".repeat(1 << 20));
+        let error = converse(slow, &handler, &seconds).expect_err("given up");
+        assert_eq!((error.kind(), seconds.boot()), (io::ErrorKind::TimedOut, PATIENCE));
+    }
+
+    #[test]
+    fn who_is_refused_reads_why_and_the_end_though_its_request_was_not_read() {
+        let (mut ours, theirs) = UnixStream::pair().expect("a pair");
+        ours.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sent");
+        let refused = std::thread::spawn(move || refuse(theirs, &SystemClock));
+        let mut out = String::new();
+        ours.read_to_string(&mut out).expect("an answer, and no reset");
+        assert!(out.starts_with("HTTP/1.1 503 ") && out.ends_with("too many connections\n"), "{out}");
+        drop(ours);
+        refused.join().expect("no panic");
+    }
+
+    #[test]
+    fn only_who_closed_the_connection_does_not_listen() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        assert!(listens(&theirs));
+        ours.shutdown(Shutdown::Write).expect("ended");
+        assert!(listens(&theirs), "it still reads");
+        drop(ours);
+        assert!(!listens(&theirs));
     }
 
     #[test]

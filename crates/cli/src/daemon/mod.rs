@@ -8,6 +8,7 @@ mod book;
 pub(crate) mod control;
 pub(crate) mod fleet;
 pub(crate) mod folder;
+pub(crate) mod guest;
 mod health;
 mod heartbeat;
 mod http;

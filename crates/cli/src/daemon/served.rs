@@ -1,7 +1,7 @@
 //! What is served at `addr`: `/metrics` and `/health`.
 
 use super::fleet::Fleet;
-use super::http::{self, Request, Response};
+use super::http::{self, Listens, Request, Response};
 use super::{health, metrics};
 use std::io;
 use std::net::TcpListener;
@@ -20,16 +20,17 @@ pub(crate) fn start(addr: &str, fleet: &Arc<Fleet>) -> io::Result<()> {
     let bound = listener.local_addr()?;
     let (served, clock) = (Arc::clone(fleet), Arc::clone(fleet.clock()));
     let started = clock.wall();
-    let answer = move |request: &Request| match (request.method.as_str(), request.path.as_str()) {
-        ("GET", "/metrics") => Response {
-            status: 200,
-            kind: "text/plain; version=0.0.4; charset=utf-8",
-            body: metrics::text(&served, started).into_bytes(),
-        },
-        ("GET", "/health") => health::answer(&served, request),
-        ("GET", _) => Response::text(404, "there are /metrics and /health\n"),
-        _ => Response::text(405, "only GET is answered\n"),
-    };
+    let answer =
+        move |request: &Request, _: Listens<'_>| match (request.method.as_str(), request.path.as_str()) {
+            ("GET", "/metrics") => Response {
+                status: 200,
+                kind: "text/plain; version=0.0.4; charset=utf-8",
+                body: metrics::text(&served, started).into_bytes(),
+            },
+            ("GET", "/health") => health::answer(&served, request),
+            ("GET", _) => Response::text(404, "there are /metrics and /health\n"),
+            _ => Response::text(405, "only GET is answered\n"),
+        };
     http::serve("metrics", listener, Arc::new(answer), clock)?;
     tracing::info!(addr = %bound, url = format!("http://{bound}/metrics"), "serving metrics on");
     Ok(())

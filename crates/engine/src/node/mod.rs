@@ -337,6 +337,14 @@ impl Node {
     /// [`KeepError::Timeout`]; [`KeepError::NotOwner`], and then [`Application::left`] tells what became of it;
     /// [`KeepError::Ended`].
     pub fn sync(&self, limit: Duration) -> Result<Option<Txid>, KeepError> {
+        self.sync_while(limit, &|| true)
+    }
+
+    /// As [`Node::sync`], for as long as somebody wants to know: `wanted` is asked twice a second.
+    ///
+    /// # Errors
+    /// See [`Node::sync`]; [`KeepError::Timeout`] also if it is wanted no more.
+    pub fn sync_while(&self, limit: Duration, wanted: &dyn Fn() -> bool) -> Result<Option<Txid>, KeepError> {
         let (current, role, failure) = {
             let inner = self.shared.inner();
             (inner.current.clone(), inner.status.role, inner.status.failure.clone())
@@ -347,7 +355,7 @@ impl Node {
         let Some(current) = current else { return Err(KeepError::NotOwner) };
         let ticket = current.shared.ask();
         (current.poke)();
-        match current.shared.wait(ticket, limit) {
+        match current.shared.wait_while(ticket, limit, wanted) {
             Err(KeepError::Ended(_)) => Err(KeepError::NotOwner),
             other => other,
         }

@@ -158,7 +158,7 @@ impl Replicator {
         let facts = self.facts_now()?;
         let mut changed = false;
         // Enough for one slot is enough; the rest stays in the WAL, which we hold.
-        while self.pending().raw_bytes() < limits::SYNC_WAL_BYTES && self.take_once(&facts)? {
+        while self.pending().raw_bytes() < self.settings.max_sync_wal_bytes && self.take_once(&facts)? {
             changed = true;
         }
         Ok(changed)
@@ -181,7 +181,7 @@ impl Replicator {
                 Err(CaptureError::Break(BreakReason::OtherLife))
             }
             Advance::Append { .. } | Advance::Restarted { .. } => {
-                self.wal.capture(advance, facts, &position, limits::SYNC_WAL_BYTES)
+                self.wal.capture(advance, facts, &position, self.settings.max_sync_wal_bytes)
             }
         };
         match result {
@@ -293,7 +293,9 @@ impl Replicator {
         if changed {
             self.not_idle(now);
             self.timing.last_change = now;
-            self.timing.event = None;
+            // The event may have told of a later commit as well, which is on its way: nothing tells of its end.
+            let more = self.is_written_past(facts)?;
+            self.timing.event = more.then_some((now, limits::EVENT_POLL_PAUSE));
         }
         (self.timing.last_look, self.timing.round.1) = (now, true);
         let end = |frames: u32| match frames {
@@ -350,12 +352,7 @@ impl Replicator {
                 self.timing.event = Some((since, next));
                 return Ok(pause);
             }
-            let hidden = waited < limits::HIDDEN_COMMIT_WATCH
-                && self
-                    .wal
-                    .continues_past(facts.mx_frame, facts.salts, facts.page_size)
-                    .map_err(self.io("read the WAL beside"))?;
-            if hidden {
+            if waited < limits::HIDDEN_COMMIT_WATCH && self.is_written_past(facts)? {
                 let next = (pause * 2).min(Duration::from_secs(1));
                 self.timing.event = Some((since, next));
                 return Ok(pause);
@@ -370,6 +367,12 @@ impl Replicator {
         }
         self.timing.idle = true;
         Ok(limits::IDLE_LOOK)
+    }
+
+    /// Whether a commit is written that is not visible yet: a slow fsync, a writer that was stopped there.
+    pub(super) fn is_written_past(&mut self, facts: &Facts) -> Result<bool, KeepError> {
+        let past = self.wal.continues_past(facts.mx_frame, facts.salts, facts.page_size);
+        past.map_err(self.io("read the WAL beside"))
     }
 
     /// Capture cannot go on now: a full disk, an unreadable file. What is staged and was sent stays, the rest is let

@@ -392,6 +392,9 @@ impl Replicator {
             self.next_put = self.env.clock.boot();
             self.last_words = self.shared.ask();
             self.ask_store_now();
+            if let Phase::Look(at) | Phase::Locked(at) = &mut self.phase {
+                *at = self.env.clock.boot();
+            }
         }
         self.stopping = match self.stopping {
             Stopping::No => Stopping::Until(deadline),
@@ -549,10 +552,10 @@ impl Replicator {
         self.shared.ended(error.map(Arc::new));
     }
 
-    /// A pause after `failures` failures in a row: 0.5 s doubling to 60 s, with jitter.
+    /// A pause after `failures` failures in a row: 0.5 s doubling to 60 s, or to what a stop allows, with jitter.
     fn backoff(&self, failures: u32) -> Duration {
-        let full =
-            Duration::from_millis(500).saturating_mul(1 << failures.min(7)).min(Duration::from_secs(60));
+        let most = if self.is_stopping() { self.settings.shutdown_retry } else { Duration::from_secs(60) };
+        let full = Duration::from_millis(500).saturating_mul(1 << failures.min(7)).min(most);
         let half = full / 2;
         let spread = u64::try_from(half.as_micros()).unwrap_or(u64::MAX).max(1);
         half + Duration::from_micros(self.env.random.next_u64() % spread)

@@ -110,8 +110,7 @@ impl Replicator {
             return Ok(Duration::MAX);
         }
         // A commit that hangs in its fsync: it becomes visible without a write to any file.
-        let hidden = self.wal.continues_past(facts.mx_frame, facts.salts, facts.page_size);
-        if hidden.map_err(self.io("read the WAL beside"))? {
+        if self.is_written_past(&facts)? {
             return Ok(limits::IDLE_LOOK);
         }
         self.stage()?;

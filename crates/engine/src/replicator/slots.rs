@@ -45,8 +45,9 @@ impl Replicator {
             return Ok(Duration::MAX);
         }
         let now = self.env.clock.boot();
-        let full = self.pending().raw_bytes() >= limits::SYNC_WAL_BYTES
-            || self.pending().tail_bytes() >= limits::TAIL_BYTES;
+        let (raw, most) = (self.pending().raw_bytes(), self.settings.max_sync_wal_bytes);
+        let full =
+            raw >= most.max(limits::SYNC_WAL_BYTES) || self.pending().tail_bytes() >= limits::TAIL_BYTES;
         if !self.staged.is_empty() && !full {
             // What is committed while a put is under way shares the next slot.
             return Ok(Duration::MAX);
@@ -56,7 +57,12 @@ impl Replicator {
             return Ok(Duration::ZERO);
         }
         let due = self.last_slot.map_or(Duration::ZERO, |last| last + self.settings.sync_interval);
-        if now < due && !full && !self.is_stopping() && self.chores.answered == self.shared.asked() {
+        if now < due
+            && !full
+            && raw < most
+            && !self.is_stopping()
+            && self.chores.answered == self.shared.asked()
+        {
             return Ok(due - now);
         }
         self.build_slot()?;

@@ -8,6 +8,9 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+/// How often somebody who waits is asked whether he still wants to know.
+const STILL_WANTED: Duration = Duration::from_millis(500);
+
 /// How a replicator is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Health {
@@ -219,6 +222,25 @@ impl Shared {
             (true, _) => Ok(inner.status.durable),
             (false, true) => Err(KeepError::Timeout(limit.as_secs_f64())),
             (false, false) => Err(KeepError::Ended(inner.status.failure.clone())),
+        }
+    }
+
+    /// As [`Shared::wait`], for as long as the answer is wanted, which is asked now and then.
+    pub(crate) fn wait_while(
+        &self,
+        ticket: u64,
+        limit: Duration,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Option<Txid>, KeepError> {
+        let mut left = limit;
+        loop {
+            let slice = left.min(STILL_WANTED);
+            left -= slice;
+            match self.wait(ticket, slice) {
+                Err(KeepError::Timeout(_)) if !left.is_zero() && wanted() => {}
+                Err(KeepError::Timeout(_)) => return Err(KeepError::Timeout(limit.as_secs_f64())),
+                other => return other,
+            }
         }
     }
 

@@ -19,6 +19,7 @@ use std::time::Duration;
 use testkit::clock::SimClock;
 use testkit::disk::vfs::{SeededSqlite, Vfs};
 use testkit::disk::{Disk, Process};
+use testkit::faulty::FaultyStore;
 use testkit::random::SeededRandom;
 
 pub(crate) const DATABASE: &str = "/data/app.db";
@@ -92,7 +93,7 @@ impl Engine {
 pub(crate) struct Scene {
     pub(crate) clock: SimClock,
     pub(crate) disk: Disk,
-    store: Arc<MemoryStore>,
+    pub(crate) store: Arc<FaultyStore>,
     _alone: SeededSqlite,
 }
 
@@ -100,7 +101,8 @@ impl Scene {
     pub(crate) fn new() -> Self {
         let clock = SimClock::new();
         let alone = SeededSqlite::new(1);
-        let store = Arc::new(MemoryStore::new(Arc::new(clock.clone())));
+        let bucket = Arc::new(MemoryStore::new(Arc::new(clock.clone())));
+        let store = Arc::new(FaultyStore::new(bucket, clock.clone(), SeededRandom::new(3)));
         Self { disk: empty(&clock), clock, store, _alone: alone }
     }
 

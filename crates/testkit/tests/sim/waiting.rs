@@ -1,10 +1,13 @@
 use crate::scene::{Program, Scene, WAL, rows};
+use litekeep::replicator::Health;
 use litekeep::settings::Settings;
 use litekeep_core::env::Clock;
+use litekeep_store::ErrorKind;
 use rusqlite::Connection;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use testkit::disk::{Call, Fault};
+use testkit::faulty::{Fault as StoreFault, Plan, Verb};
 
 const INSERT: &str = "INSERT INTO t(body) VALUES (randomblob(500))";
 
@@ -79,6 +82,139 @@ fn a_commit_in_a_sync_of_fifty_milliseconds_needs_no_second_notification() {
         // It draws salts of its own, which the index does not know before the commit is done.
         *app = open(program);
     });
+}
+
+/// Calls `at` when the WAL has changed so many times, before whatever the application does next.
+fn at_the_change(
+    scene: &Scene,
+    number: u32,
+    mut at: impl FnMut() + Send + 'static,
+) -> Box<dyn FnMut() + Send> {
+    let disk = scene.disk.clone();
+    let (mut seen, mut changes) = (disk.peek(WAL), 0);
+    Box::new(move || {
+        let now = disk.peek(WAL);
+        if now != seen {
+            (seen, changes) = (now, changes + 1);
+            if changes == number {
+                at();
+            }
+        }
+    })
+}
+
+/// Two commits may come with one notification, and the look that finds the first be over while the second is in its sync.
+#[test]
+fn a_commit_that_is_found_does_not_hide_the_next_which_is_in_its_sync() {
+    let scene = Scene::new();
+    let (application, keeper) = (scene.program(), scene.program());
+    let app = open(&application);
+    app.execute(INSERT, []).unwrap();
+    let settings = Settings { checkpoint_interval: None, ..Settings::default() };
+    let engine = Arc::new(Mutex::new(scene.engine(&keeper, settings)));
+    let pass = |time| engine.lock().unwrap().pass(time);
+    pass(Duration::from_secs(600));
+
+    // Nobody tells of the first commit, nor of any of the second's writes but the last, behind which comes the sync.
+    let before = scene.disk.peek(WAL).map_or(0, |wal| wal.len());
+    app.execute(INSERT, []).unwrap();
+    let frames = (scene.disk.peek(WAL).map_or(0, |wal| wal.len()) - before) / (24 + 4096);
+    let found = Arc::new(Mutex::new(None));
+    let look = {
+        let (engine, found) = (Arc::clone(&engine), Arc::clone(&found));
+        move || {
+            let mut engine = engine.lock().unwrap();
+            let before = engine.status().captured_bytes;
+            engine.poke();
+            engine.pass(Duration::from_millis(50));
+            *found.lock().unwrap() = Some(engine.status().captured_bytes - before);
+        }
+    };
+    application.process.interrupt(at_the_change(&scene, 2 * u32::try_from(frames).unwrap(), look));
+    app.execute(INSERT, []).unwrap();
+    application.process.interrupt(Box::new(|| ()));
+    assert!(found.lock().unwrap().is_some_and(|bytes| bytes > 0), "the first commit was to be found");
+    assert_ne!(scene.rows_in_replica(), rows(&app), "the second was visible too early");
+
+    pass(Duration::from_secs(2));
+    assert_eq!(scene.rows_in_replica(), rows(&app), "the second lies there unseen");
+}
+
+#[test]
+fn commits_share_a_slot_up_to_the_limit_and_what_is_past_it_does_not_wait() {
+    const BODY: &str = "INSERT INTO t(body) VALUES (randomblob(20000))";
+    for (limit, slots) in [(1, 4), (45_000, 2), (64 << 20, 1), (u64::MAX, 1)] {
+        let scene = Scene::new();
+        let (application, keeper) = (scene.program(), scene.program());
+        let app = open(&application);
+        let settings =
+            Settings { max_sync_wal_bytes: limit, checkpoint_interval: None, ..Settings::default() };
+        let mut engine = scene.engine(&keeper, settings);
+        engine.pass(Duration::from_secs(600));
+        // Protection that began with an empty WAL is renewed first, which takes all that there is.
+        app.execute(INSERT, []).unwrap();
+        engine.poke();
+        engine.pass(Duration::from_secs(10));
+        let before = scene.slots_in_replica();
+        for _ in 0..4 {
+            app.execute(BODY, []).unwrap();
+        }
+        engine.poke();
+        engine.pass(Duration::from_millis(500));
+        assert_eq!(scene.slots_in_replica() - before, slots, "{limit} bytes");
+        assert_eq!(scene.rows_in_replica(), rows(&app));
+    }
+}
+
+/// A store that refuses everything from here on.
+fn refuses(scene: &Scene) {
+    let fault = StoreFault::Refused(ErrorKind::Retry);
+    scene.store.plan(Plan { verb: None, object: String::new(), skip: 0, times: u64::MAX, fault });
+}
+
+#[test]
+fn r55_a_stop_tries_again_after_pauses_as_short_as_is_set() {
+    for (longest, tries) in [(100, 200..=400), (500, 40..=80), (5000, 6..=11)] {
+        let scene = Scene::new();
+        let (application, keeper) = (scene.program(), scene.program());
+        let app = open(&application);
+        let settings = Settings { shutdown_retry: Duration::from_millis(longest), ..Settings::default() };
+        let mut engine = scene.engine(&keeper, settings);
+        engine.pass(Duration::from_secs(600));
+        refuses(&scene);
+        app.execute(INSERT, []).unwrap();
+        engine.poke();
+        // The pauses of a running engine are a minute by now.
+        engine.pass(Duration::from_secs(600));
+        let creates = || scene.store.records().iter().filter(|record| record.verb == Verb::Create).count();
+        let before = creates();
+        engine.replicator.stop(Duration::from_secs(20));
+        engine.poke();
+        engine.pass(Duration::from_secs(21));
+        assert_eq!(engine.status().health, Health::Ended);
+        let count = creates() - before;
+        assert!(tries.contains(&count), "{count} tries in 20 s, {longest} ms");
+    }
+}
+
+#[test]
+fn r55_a_stop_ends_the_pause_of_a_start_that_failed() {
+    // The pause is 30 to 60 s by now: most of these moments are far from its end.
+    for moment in [600, 607, 614, 621, 628, 635] {
+        let scene = Scene::new();
+        let (application, keeper) = (scene.program(), scene.program());
+        let app = open(&application);
+        app.execute(INSERT, []).unwrap();
+        refuses(&scene);
+        let mut engine = scene.engine(&keeper, Settings::default());
+        engine.pass(Duration::from_secs(moment));
+        scene.store.forget_plans();
+        engine.replicator.stop(Duration::from_secs(5));
+        engine.poke();
+        engine.pass(Duration::from_secs(5));
+        assert_eq!(engine.status().health, Health::Ended);
+        assert_eq!(scene.rows_in_replica(), rows(&app), "{moment}");
+    }
 }
 
 #[test]
