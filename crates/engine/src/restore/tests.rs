@@ -740,6 +740,16 @@ fn what_follows_an_unfinished_image_is_a_whole_one() {
 }
 
 #[test]
+fn what_was_lost_below_an_announcement_is_a_gap_and_no_older_state() {
+    for passed in [false, true] {
+        let chain = announced(4, &[false], passed);
+        chain.remove(&[slot_key(4)]);
+        let error = Bench::new().run(&chain).expect_err("slot 4 was acknowledged");
+        assert!(matches!(error, RestoreError::Gap { .. } | RestoreError::Damaged { .. }), "{error:?}");
+    }
+}
+
+#[test]
 fn a_first_image_that_was_never_finished_is_no_backup() {
     let error = Bench::new().run(&announced(0, &[false], false)).expect_err("nothing was ever confirmed");
     assert!(matches!(error, RestoreError::Empty(_)), "{error:?}");

@@ -40,6 +40,7 @@ struct Moody {
 
 struct SlowUpload {
     inner: Box<dyn Upload>,
+    mood: Arc<AtomicU32>,
     meanwhile: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -50,6 +51,7 @@ impl Upload for SlowUpload {
     }
     fn finish(self: Box<Self>) -> Result<(), StoreError> {
         (self.meanwhile)();
+        refuse(&self.mood, "finish")?;
         self.inner.finish()
     }
 }
@@ -57,13 +59,17 @@ impl Upload for SlowUpload {
 impl Moody {
     fn refuse(&self, operation: &'static str) -> Result<(), StoreError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
-        let kind = match self.mood.load(Ordering::SeqCst) {
-            DOWN => ErrorKind::Retry,
-            THROTTLES => ErrorKind::Wait,
-            _ => return Ok(()),
-        };
-        Err(StoreError::new(kind, operation, "moody", Failure::Text("not now".into())))
+        refuse(&self.mood, operation)
     }
+}
+
+fn refuse(mood: &AtomicU32, operation: &'static str) -> Result<(), StoreError> {
+    let kind = match mood.load(Ordering::SeqCst) {
+        DOWN => ErrorKind::Retry,
+        THROTTLES => ErrorKind::Wait,
+        _ => return Ok(()),
+    };
+    Err(StoreError::new(kind, operation, "moody", Failure::Text("not now".into())))
 }
 
 impl Store for Moody {
@@ -113,7 +119,8 @@ impl Store for Moody {
     fn upload(&self, key: &Key, timestamp: TimestampMs) -> Result<Box<dyn Upload>, StoreError> {
         self.refuse("upload")?;
         let inner = self.inner.upload(key, timestamp)?;
-        Ok(Box::new(SlowUpload { inner, meanwhile: Arc::clone(&self.meanwhile) }))
+        let (mood, meanwhile) = (Arc::clone(&self.mood), Arc::clone(&self.meanwhile));
+        Ok(Box::new(SlowUpload { inner, mood, meanwhile }))
     }
     fn delete(&self, keys: &[Key]) -> Result<(), StoreError> {
         self.refuse("delete")?;
@@ -478,6 +485,51 @@ fn r07_r08_an_image_that_goes_up_slowly_is_one_state_whatever_is_written_and_che
     synced(&keeper);
     stopped(keeper);
     rig.assert_restores();
+}
+
+#[test]
+fn slots_that_were_built_behind_a_stream_that_fails_leave_no_hole_in_the_numbers() {
+    let rig = Rig::new();
+    let fill = |app: &rusqlite::Connection, mebibytes: u32| {
+        for _ in 0..mebibytes {
+            app.execute("INSERT INTO t (v) VALUES (randomblob(1048576))", []).unwrap();
+        }
+    };
+    fill(&rig.app(), 60);
+    let (mood, goes_on) = (Arc::new(AtomicU32::new(FINE)), Arc::new(AtomicU32::new(0)));
+    let may = Arc::clone(&goes_on);
+    let wait = move || {
+        while may.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+    };
+    let (inner, asked) = (Arc::clone(&rig.store), Arc::default());
+    let store = Arc::new(Moody { inner, mood: Arc::clone(&mood), asked, meanwhile: Arc::new(wait) });
+    let mut rig = Rig { store, ..rig };
+    // What is captured at once is a slot; what the database holds is not.
+    rig.settings.max_slot_bytes = 110 << 20;
+    let app = rig.app();
+    let keeper = rig.keep();
+    wait_for(&keeper, "the image is announced", || keeper.status().slots == 1);
+    // More than is kept pending: it is built behind the announcement.
+    fill(&app, 70);
+    wait_for(&keeper, "slots are built behind it", || keeper.status().built > Some(Txid::FIRST));
+    mood.store(DOWN, Ordering::SeqCst);
+    goes_on.store(1, Ordering::SeqCst);
+    wait_for(&keeper, "the stream has failed", || keeper.status().health == Health::Troubled);
+    mood.store(FINE, Ordering::SeqCst);
+    let last = synced(&keeper);
+    stopped(keeper);
+    rig.assert_restores();
+    let names: Vec<u64> = rig
+        .objects(Scope::Level(Level::SLOTS))
+        .iter()
+        .filter_map(|entry| match entry.key {
+            Key::Ltx(_, range) => Some(range.max().get()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(names, (1..=last.get()).collect::<Vec<_>>());
 }
 
 #[test]
