@@ -38,7 +38,7 @@ pub fn step(
     let mut bridged: Vec<Txid> = Vec::new();
     // Behind an announcement without its image come slots without pages, up to one that holds every page. Any other page
     // is laid over an image that was lost.
-    let mut passing = false;
+    let mut passing: Option<LtxFile> = None;
     loop {
         let mut unit = match next_unit(catalog, from, limits, &bridged) {
             Next::Nothing => return Ok(Step::Nothing),
@@ -52,13 +52,16 @@ pub fn step(
             let stands = catalog.contains(Level::SNAPSHOTS, snapshot);
             match kind {
                 Kind::Image if !stands => return promote(store, file, encoding).map(Step::Promoted),
-                Kind::Bare if !passing => break,
-                Kind::Pages if passing => {
-                    return Err(MergeError::Bad { key: restore::key(&file), what: Flaw::ContentElsewhere });
-                }
-                Kind::Pages => break,
-                Kind::Image => passing = false,
-                Kind::Announces => passing = !stands || inputs.first_was_passed(),
+                Kind::Bare if passing.is_none() => break,
+                Kind::Pages => match passing {
+                    Some(announced) => {
+                        let key = restore::key(&announced);
+                        return Err(MergeError::Bad { key, what: Flaw::ContentElsewhere });
+                    }
+                    None => break,
+                },
+                Kind::Image => passing = None,
+                Kind::Announces => passing = (!stands || inputs.first_was_passed()).then_some(file),
                 Kind::Bare => {}
             }
             unit.inputs.remove(0);

@@ -169,7 +169,7 @@ impl Follower {
     }
 
     /// A slot announces an image. Where nothing stands behind it, it does not count (yet), and this is the tip: until
-    /// then nobody asks for more than the name behind the last one.
+    /// then the name behind the last one is looked at, and nothing is listed but now and then.
     pub(super) fn jump_to_image(&mut self, announced: Txid, sent: Duration) -> Result<Followed, KeepError> {
         let known = self.unfinished.map(|last| last.txid).filter(|last| *last >= announced);
         let next = known.unwrap_or(announced).next();

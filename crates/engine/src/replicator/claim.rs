@@ -265,8 +265,8 @@ impl Replicator {
         Ok(())
     }
 
-    /// Level 9 has the image that the newest slot announces: the next one says so, before anything else is built. What is
-    /// pending stays pending.
+    /// Level 9 has the image that the newest slot announces, and nothing was built behind that: the next slot says so. What
+    /// is pending stays pending.
     pub(super) fn confirm_image(&mut self) -> Result<(), KeepError> {
         let state = self.state.clone().filter(|state| Some(state.txid) == self.chain.announced);
         match state.filter(|_| self.staged.is_empty()) {
