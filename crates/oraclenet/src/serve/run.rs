@@ -43,11 +43,12 @@ pub fn run(world: &World, words: &[OsString]) -> ExitCode {
 fn serve(world: &World, words: &[OsString]) -> Result<(), Trouble> {
     let mut options = Options::read(world, words)?;
     log::install(options.log);
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "oraclenet");
     let (stop, stopped) = watch::channel(false);
     let stop = Arc::new(stop);
     let asked = Arc::new(OnceLock::new());
     on_signal(&stop, &asked)?;
+    // Who reads this may end it in order from here on.
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "oraclenet");
     let source: Arc<dyn Source> =
         Arc::new(System::open().map_err(|error| Trouble::new(exit::FAILED, error.to_string()))?);
     let socket = reserve(options.http)?;
