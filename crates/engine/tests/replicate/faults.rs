@@ -495,7 +495,10 @@ fn slots_that_were_built_behind_a_stream_that_fails_leave_no_hole_in_the_numbers
             app.execute("INSERT INTO t (v) VALUES (randomblob(1048576))", []).unwrap();
         }
     };
-    fill(&rig.app(), 60);
+    let first = rig.app();
+    insert(&first, 1);
+    fill(&first, 60);
+    drop(first);
     let (mood, goes_on) = (Arc::new(AtomicU32::new(FINE)), Arc::new(AtomicU32::new(0)));
     let may = Arc::clone(&goes_on);
     let wait = move || {
