@@ -259,10 +259,13 @@ impl Follower {
                     self.passed = true;
                     return Ok(false);
                 }
-                if header.content_is_elsewhere() && self.counted()?.is_none_or(|end| end < txid) {
-                    // An image of our own, whose content was never up.
-                    self.passed = self.unfinished.is_some_and(|last| last.txid > txid);
-                    return Ok(false);
+                if header.content_is_elsewhere() {
+                    // An image of our own: its content was never up, or others went on without it.
+                    let went_on = !restore::passed(&*self.env.store, &[txid])?.is_empty();
+                    if went_on || self.counted()?.is_none_or(|end| end < txid) {
+                        self.passed = went_on || self.unfinished.is_some_and(|last| last.txid > txid);
+                        return Ok(false);
+                    }
                 }
                 self.epoch = self.epoch.max(header.seal().map(|seal| seal.epoch));
                 if let Some(state) = &mut self.state {
