@@ -378,6 +378,32 @@ pub(crate) fn wait_for_health(addr: &str, query: &str, status: u16, part: &str) 
     })
 }
 
+/// Puts that are refused: health says so at once, and the counters of requests, not of syncs.
+fn what_is_not_permitted_shows(server: &Server, dir: &Dir, addr: &str, before: &Scrape) {
+    let path = dir.path("a.db").display().to_string();
+    let value = |scrape: &Scrape, name: &str| scrape.value(&format!("{name}{{db=\"{path}\"}}"));
+    server.add_rule(Rule::always("PUT", "", denied()));
+    insert(&dir.path("a.db"), 4);
+    let report = wait_for_health(addr, "?behind=1h", 503, "PUT: ");
+    assert_eq!(report["status"], "failing");
+    // A put that fails is no failure of a sync, as in Litestream.
+    let refused = wait_for("a put that failed", || {
+        let page = Scrape::of(addr);
+        (value(&page, "litekeep_troubles_total") > value(before, "litekeep_troubles_total")).then_some(page)
+    });
+    assert_eq!(value(&refused, "litestream_sync_error_count"), 0.0);
+    assert_eq!(value(&refused, "litekeep_healthy"), 0.0);
+    let series =
+        format!("litekeep_replica_requests_total{{db=\"{path}\",operation=\"PUT\",result=\"refused\"}}");
+    assert!(refused.value(&series) >= 1.0);
+    let errors =
+        "litestream_replica_operation_errors_total{replica_type=\"s3\",operation=\"PUT\",code=\"refused\"}";
+    assert!(refused.value(errors) >= 1.0);
+    server.clear_rules();
+    wait_for_health(addr, "", 200, "\"ok\"");
+    assert_eq!(value(&Scrape::of(addr), "litekeep_healthy"), 1.0);
+}
+
 #[test]
 fn the_metrics_follow_a_write_an_outage_and_a_permission_that_is_missing() {
     let server = Server::start(Profile::Aws).expect("a server");
@@ -429,26 +455,7 @@ fn the_metrics_follow_a_write_an_outage_and_a_permission_that_is_missing() {
     server.clear_rules();
     wait_for_health(&addr, "?behind=1s", 200, "\"ok\"");
 
-    server.add_rule(Rule::always("PUT", "", denied()));
-    insert(&dir.path("a.db"), 4);
-    let report = wait_for_health(&addr, "?behind=1h", 503, "PUT: ");
-    assert_eq!(report["status"], "failing");
-    // A put that fails is no failure of a sync, as in Litestream.
-    let refused = wait_for("a put that failed", || {
-        let page = Scrape::of(&addr);
-        (value(&page, "litekeep_troubles_total") > value(&second, "litekeep_troubles_total")).then_some(page)
-    });
-    assert_eq!(value(&refused, "litestream_sync_error_count"), 0.0);
-    assert_eq!(value(&refused, "litekeep_healthy"), 0.0);
-    let series =
-        format!("litekeep_replica_requests_total{{db=\"{path}\",operation=\"PUT\",result=\"refused\"}}");
-    assert!(refused.value(&series) >= 1.0);
-    let errors =
-        "litestream_replica_operation_errors_total{replica_type=\"s3\",operation=\"PUT\",code=\"refused\"}";
-    assert!(refused.value(errors) >= 1.0);
-    server.clear_rules();
-    wait_for_health(&addr, "", 200, "\"ok\"");
-    assert_eq!(value(&Scrape::of(&addr), "litekeep_healthy"), 1.0);
+    what_is_not_permitted_shows(&server, &dir, &addr, &second);
     end(running);
 }
 

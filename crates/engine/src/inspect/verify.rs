@@ -421,7 +421,7 @@ impl Walker {
         let (end, catalog) = (told.file.range.max(), &self.look.catalog);
         let stands = |range| catalog.contains(Level::SNAPSHOTS, range);
         let counts = catalog.newest().is_some_and(|newest| end <= newest);
-        if !counts || !announces(told) || TxidRange::new(Txid::FIRST, end).is_some_and(stands) {
+        if !counts || !announces(told) || restore::image(end).is_some_and(stands) {
             return false;
         }
         match self.told.iter().find(|behind| behind.file.range == TxidRange::single(end.next())) {

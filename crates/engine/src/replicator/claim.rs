@@ -94,13 +94,14 @@ impl Replicator {
         if self.staged.front().is_some_and(|slot| slot.built.txid <= txid) {
             return Err(self.beside(self.tip, BesideReason::OtherSlot));
         }
-        if (state.txid, state.slot, state.database) == (txid, slot, None) {
+        let pages = |tip: RemoteTip| (tip.commit, tip.page_size) == (state.commit, state.page_size);
+        if (state.txid, state.slot, state.database) == (txid, slot, None) && self.tip.is_none_or(pages) {
             self.broken = Some(BreakReason::NoPosition);
             return Ok(());
         }
         tracing::warn!(db = %self.path.display(), at = %state.txid, behind = %txid,
-            "an image was announced and never finished; a whole image goes up behind it");
-        let is_tip = |tip: &RemoteTip| tip.txid == state.txid && tip.commit == state.commit;
+            "what was built behind the replica's last transaction was never finished there; a whole image goes up");
+        let is_tip = |tip: &RemoteTip| tip.txid == state.txid && pages(*tip);
         let state = match self.tip.filter(|tip| !is_tip(tip)) {
             // A fence stands on the tip; one that states what was announced would make that count.
             Some(tip) => State {

@@ -168,7 +168,8 @@ impl Replicator {
         Ok(())
     }
 
-    fn give_up_position(&mut self, tail: u64) {
+    /// What is pending was never staged: a comparison finds it again.
+    pub(super) fn give_up_position(&mut self, tail: u64) {
         let Some(state) = &mut self.state else { return };
         state.give_up_position(tail);
         let (position, commit) = (state.position, state.commit);

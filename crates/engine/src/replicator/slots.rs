@@ -434,11 +434,7 @@ impl Replicator {
                 tracing::warn!(db = %self.path.display(), %error, "the local state could not be saved");
             }
         }
-        state.give_up_position(tail);
-        let (position, commit) = (state.position, state.commit);
-        if let Some(pending) = &mut self.pending {
-            pending.reset(position, commit, tail);
-        }
+        self.give_up_position(tail);
     }
 
     /// Brings the checksums of durable slots into the array, and removes those slots' files.
