@@ -127,6 +127,17 @@ struct State {
     lanes: Option<Lanes>,
     /// The store asked to be left alone until then.
     until: Duration,
+    /// How it said so.
+    said: String,
+}
+
+/// A request that was not sent, because the store asked for a longer rest than anybody waits for here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LeftAlone {
+    /// How long it is until then.
+    pub(crate) left: Duration,
+    /// How the store said so, perhaps to somebody else.
+    pub(crate) said: String,
 }
 
 /// See the module's text.
@@ -144,7 +155,7 @@ impl Budget {
             chore_puts: Lane::new(rates.puts * CHORES / 4),
             chores: Lane::new(rates.requests * CHORES / 4),
         });
-        Self { clock, state: Mutex::new(State { lanes, until: Duration::ZERO }) }
+        Self { clock, state: Mutex::new(State { lanes, ..State::default() }) }
     }
 
     /// The budget of a bucket: the same one for all who are there at the same time.
@@ -169,8 +180,8 @@ impl Budget {
     /// Waits until a request may go.
     ///
     /// # Errors
-    /// The store asked to be left alone for this long, which is longer than anybody waits here.
-    pub(crate) fn admit(&self, kind: Kind) -> Result<(), Duration> {
+    /// The store asked to be left alone for longer than anybody waits here.
+    pub(crate) fn admit(&self, kind: Kind) -> Result<(), LeftAlone> {
         self.left_alone()?;
         if kind.front {
             self.pause(|lanes, now| lanes.take(kind, now));
@@ -204,22 +215,26 @@ impl Budget {
         }
     }
 
-    fn left_alone(&self) -> Result<(), Duration> {
-        let left = self.state().until.saturating_sub(self.clock.boot());
+    fn left_alone(&self) -> Result<(), LeftAlone> {
+        let state = self.state();
+        let left = state.until.saturating_sub(self.clock.boot());
         if left > PATIENCE {
-            return Err(left);
+            return Err(LeftAlone { left, said: state.said.clone() });
         }
+        drop(state);
         if !left.is_zero() {
             self.clock.sleep(left);
         }
         Ok(())
     }
 
-    /// The store asked for less, perhaps with a time.
-    pub(crate) fn asked_for_less(&self, after: Option<Duration>) {
+    /// The store asked for less in these words, perhaps with a time.
+    pub(crate) fn asked_for_less(&self, after: Option<Duration>, said: String) {
         let until = self.clock.boot().saturating_add(after.unwrap_or(BREATH).min(LONGEST));
         let mut state = self.state();
-        state.until = state.until.max(until);
+        if until >= state.until {
+            (state.until, state.said) = (until, said);
+        }
     }
 }
 
@@ -424,15 +439,17 @@ mod tests {
     fn r64_what_the_store_asks_of_one_holds_for_all() {
         for rates in [None, Some(Rates::CAREFUL)] {
             let (clock, budget) = budget(rates);
-            budget.asked_for_less(Some(Duration::from_secs(7)));
-            budget.asked_for_less(None);
+            budget.asked_for_less(Some(Duration::from_secs(7)), "seven".into());
+            budget.asked_for_less(None, "a breath".into());
             budget.admit(SLOT).unwrap();
             assert_eq!(clock.boot(), Duration::from_secs(7));
-            budget.asked_for_less(Some(PATIENCE + Duration::from_secs(1)));
-            assert_eq!(budget.admit(LIST), Err(PATIENCE + Duration::from_secs(1)));
+            let refused = |left, said: &str| Err(LeftAlone { left, said: said.into() });
+            budget.asked_for_less(Some(PATIENCE + Duration::from_secs(1)), "long".into());
+            budget.asked_for_less(Some(PATIENCE), "shorter".into());
+            assert_eq!(budget.admit(LIST), refused(PATIENCE + Duration::from_secs(1), "long"));
             assert_eq!(clock.boot(), Duration::from_secs(7), "nobody hangs");
-            budget.asked_for_less(Some(Duration::from_secs(86_400)));
-            assert_eq!(budget.admit(LIST), Err(LONGEST));
+            budget.asked_for_less(Some(Duration::from_secs(86_400)), "a day".into());
+            assert_eq!(budget.admit(LIST), refused(LONGEST, "a day"));
         }
     }
 
@@ -443,7 +460,7 @@ mod tests {
         let first = of("http://budget.test/one");
         assert!(Arc::ptr_eq(&first, &of("http://budget.test/one")));
         assert!(!Arc::ptr_eq(&first, &of("http://budget.test/two")));
-        first.asked_for_less(Some(Duration::from_secs(9)));
+        first.asked_for_less(Some(Duration::from_secs(9)), String::new());
         drop(first);
         assert_eq!(of("http://budget.test/one").state().until, Duration::ZERO);
     }

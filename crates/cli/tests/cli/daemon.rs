@@ -34,16 +34,22 @@ pub(crate) fn restored(dir: &Dir, replica: &str) -> Vec<i64> {
 }
 
 /// Tries until there is something.
-#[allow(clippy::disallowed_methods, reason = "a test's deadline")]
 #[track_caller]
 pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    wait_until_ok(|| look().ok_or_else(|| what.to_owned()))
+}
+
+/// Tries until it is so; what was lacking at last is told.
+#[allow(clippy::disallowed_methods, reason = "a test's deadline")]
+#[track_caller]
+fn wait_until_ok<T>(mut look: impl FnMut() -> Result<T, String>) -> T {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
-        if let Some(found) = look() {
-            return found;
+        match look() {
+            Ok(found) => return found,
+            Err(lacking) if Instant::now() >= deadline => panic!("no {lacking}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
-        assert!(Instant::now() < deadline, "no {what}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -372,9 +378,12 @@ pub(crate) fn denied() -> Fault {
 /// The health page, until it has this status and says this.
 #[track_caller]
 pub(crate) fn wait_for_health(addr: &str, query: &str, status: u16, part: &str) -> Value {
-    wait_for(&format!("{status} with {part:?}"), || {
+    wait_until_ok(|| {
         let (seen, body) = get(addr, &format!("/health{query}"));
-        (seen == status && body.contains(part)).then(|| serde_json::from_str(&body).expect("JSON"))
+        if seen == status && body.contains(part) {
+            return Ok(serde_json::from_str(&body).expect("JSON"));
+        }
+        Err(format!("{status} with {part:?}, but {seen} with {body}"))
     })
 }
 

@@ -1,6 +1,7 @@
 //! What an S3 service answered, and whose move that makes it.
 
 use crate::ErrorKind;
+use crate::budget::LeftAlone;
 use crate::retry::Setback;
 use crate::times;
 use bytes::Bytes;
@@ -26,8 +27,8 @@ pub(crate) enum NoAnswer {
     Lost(String),
     /// It can't be made: keys or configuration.
     Setup(String),
-    /// It was not sent: the service asked to be left alone for so long.
-    LeftAlone(Duration),
+    /// It was not sent: the service asked to be left alone.
+    LeftAlone(LeftAlone),
 }
 
 /// The XML body of an error.
@@ -45,9 +46,9 @@ impl NoAnswer {
             Self::NotSent(text) => Setback::new(ErrorKind::Retry, text),
             Self::Lost(text) => Setback { ambiguous: true, ..Setback::new(ErrorKind::Retry, text) },
             Self::Setup(text) => Setback::new(ErrorKind::FixConfig, text),
-            Self::LeftAlone(left) => Setback {
+            Self::LeftAlone(LeftAlone { left, said }) => Setback {
                 after: Some(left),
-                ..Setback::new(ErrorKind::Wait, "not asked: the bucket had enough requests")
+                ..Setback::new(ErrorKind::Wait, format!("not asked, the bucket's last answer was {said}"))
             },
         }
     }

@@ -230,7 +230,7 @@ impl Client {
         let body = collect(response, wanted, self.shared.patience).await?;
         let answer = Answer { body, ..answer };
         if let Some(after) = answer.asks_for_less() {
-            self.shared.budget.asked_for_less(after);
+            self.shared.budget.asked_for_less(after, answer.setback().text);
         }
         Ok(answer)
     }
