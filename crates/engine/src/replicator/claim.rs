@@ -223,6 +223,12 @@ impl Replicator {
                 }
                 Heard::Fenced(ours)
             }
+            // The name is free yet; what can stand there is found out by another look.
+            Err(error) if self.term.fenced && self.give_up_front(&error)? => {
+                (self.term.fenced, self.term.fence) = (false, None);
+                self.shared.trouble(&self.path, &Arc::new(error));
+                Heard::Fenced(false)
+            }
             Err(error) => {
                 if error.kind() == crate::error::KeepErrorKind::Retry {
                     self.phase = Phase::Claiming(now.boot + self.backoff(self.chores.failures));

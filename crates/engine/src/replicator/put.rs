@@ -97,16 +97,7 @@ impl Replicator {
             }
             Err(error) => {
                 self.put_again_later();
-                match &error {
-                    // What it held is only in the database now.
-                    KeepError::Io { error, .. } if error.kind() == io::ErrorKind::InvalidData => {
-                        self.mend_chain(Oldest::IsNot)?
-                    }
-                    KeepError::Store(store) if store.kind() == ErrorKind::TooLarge => {
-                        self.refused_as_too_large()?
-                    }
-                    _ => {}
-                }
+                self.give_up_front(&error)?;
                 self.give_up_stream(txid);
                 Err(error)
             }
@@ -118,18 +109,31 @@ impl Replicator {
         if self.image_slot_is_up(txid)? { self.front_is_durable() } else { Ok(()) }
     }
 
+    /// Whether the oldest staged slot can never go up, for this reason. What it held is only in the database then.
+    pub(super) fn give_up_front(&mut self, why: &KeepError) -> Result<bool, KeepError> {
+        match why {
+            KeepError::Io { error, .. } if error.kind() == io::ErrorKind::InvalidData => {
+                self.mend_chain(Oldest::IsNot)?;
+                Ok(true)
+            }
+            KeepError::Store(store) if store.kind() == ErrorKind::TooLarge => self.refused_as_too_large(),
+            _ => Ok(false),
+        }
+    }
+
     /// The way to the store takes less than the store says it does: smaller slots from here on, and an image now, which
     /// goes up in parts. A slot that no way should refuse is a matter for a person.
-    fn refused_as_too_large(&mut self) -> Result<(), KeepError> {
+    fn refused_as_too_large(&mut self) -> Result<bool, KeepError> {
         let size = self.staged.front().map_or(0, |slot| slot.built.size);
         if size < limits::LEAST_PUT_LIMIT {
-            return Ok(());
+            return Ok(false);
         }
         self.put_limit = size / 2;
         tracing::warn!(db = %self.path.display(), bytes = size, "a slot was refused as too large; an image takes its place, \
             and slots stay below half of that");
         self.next_put = self.env.clock.boot();
-        self.mend_chain(Oldest::IsNot)
+        self.mend_chain(Oldest::IsNot)?;
+        Ok(true)
     }
 
     /// The oldest staged slot is put once more, after a pause.

@@ -25,7 +25,7 @@ pub(crate) const DOWN: u32 = 1;
 const LOSES_ANSWERS: u32 = 2;
 const THROTTLES: u32 = 3;
 /// A proxy before the store takes less than the store does.
-const NARROW: u32 = 4;
+pub(crate) const NARROW: u32 = 4;
 const NARROW_BYTES: u64 = 1 << 20;
 
 /// A store that fails on request.
@@ -34,7 +34,7 @@ struct Moody {
     mood: Arc<AtomicU32>,
     /// How often it was asked anything.
     asked: Arc<AtomicU32>,
-    /// Done at each piece of a large object that goes up.
+    /// Done at each piece of a large object that goes up, and when one is refused as too large.
     meanwhile: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -97,6 +97,7 @@ impl Store for Moody {
     ) -> Result<Created, StoreError> {
         self.refuse("create")?;
         if self.mood.load(Ordering::SeqCst) == NARROW && source.len() > NARROW_BYTES {
+            (self.meanwhile)();
             let cause = Failure::Text("413".into());
             return Err(StoreError::new(ErrorKind::TooLarge, "create", "moody", cause));
         }
@@ -138,6 +139,20 @@ impl Store for Moody {
     fn location(&self) -> String {
         self.inner.location()
     }
+}
+
+/// A rig that does something once the store is narrow, and refuses a slot as too large.
+pub(crate) fn narrow(refused: impl Fn() + Send + Sync + 'static) -> (Rig, Arc<AtomicU32>) {
+    let (rig, mood) = (Rig::new(), Arc::new(AtomicU32::new(FINE)));
+    let is_narrow = Arc::clone(&mood);
+    let meanwhile = Arc::new(move || {
+        if is_narrow.load(Ordering::SeqCst) == NARROW {
+            refused();
+        }
+    });
+    let (inner, asked) = (Arc::clone(&rig.store), Arc::default());
+    let store = Arc::new(Moody { inner, mood: Arc::clone(&mood), asked, meanwhile });
+    (Rig { store, ..rig }, mood)
 }
 
 pub(crate) fn moody() -> (Rig, Arc<AtomicU32>) {

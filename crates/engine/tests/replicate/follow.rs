@@ -551,7 +551,8 @@ fn dies(scene: Scene, number: i64) -> bool {
     let left = Arc::new(AtomicI64::new(0));
     let mut env = pair.rig.env();
     env.clock = Arc::clone(&pair.clock) as Arc<dyn Clock>;
-    env.files = Arc::new(FailsOnce { dir: directory(&pair.copy(), None), left: Arc::clone(&left) });
+    env.files =
+        Arc::new(FailsOnce { dir: directory(&pair.copy(), None), left: Arc::clone(&left), for_good: false });
     let mut follower = Follower::open(env, &pair.rig.settings, pair.manner, &pair.copy()).unwrap();
     if !matches!(scene, Scene::Begins) {
         assert_eq!(to_tip(&mut follower), []);

@@ -1,9 +1,16 @@
-//! Each single step that a slot takes on the local disk fails once, and then the disk is well again.
+//! Each single step that a slot takes on the local disk fails once, and then the disk is well again; or everything fails
+//! from there on, as for a process that dies.
 
-use crate::faults::{DOWN, FINE, moody, wait_for};
-use crate::rig::{LONG, insert, stopped, synced};
+use crate::faults::{DOWN, FINE, NARROW, moody, narrow, wait_for};
+use crate::rig::{LONG, Rig, assert_same, insert, stopped, synced};
 use litekeep::files::{File, FileId, Files, Open, RealFiles};
 use litekeep::keeper::Keeper;
+use litekeep::replicator::Env;
+use litekeep::restore::{Options, restore};
+use litekeep_core::limits::BARE_BYTES;
+use litekeep_core::restore::Target;
+use litekeep_formats::{Level, Txid, TxidRange};
+use litekeep_store::Key;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,11 +21,17 @@ use std::sync::atomic::{AtomicI64, Ordering};
 pub(crate) struct FailsOnce {
     pub(crate) dir: PathBuf,
     pub(crate) left: Arc<AtomicI64>,
+    /// And every one after it.
+    pub(crate) for_good: bool,
 }
 
 impl FailsOnce {
     fn change(&self, path: &Path) -> io::Result<()> {
-        if path.starts_with(&self.dir) && self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+        if !path.starts_with(&self.dir) {
+            return Ok(());
+        }
+        let left = self.left.fetch_sub(1, Ordering::SeqCst);
+        if left == 1 || (self.for_good && left < 1) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())
@@ -112,7 +125,7 @@ fn fail(scene: Scene, number: i64) -> bool {
     }
     let left = Arc::new(AtomicI64::new(0));
     let mut env = rig.env();
-    env.files = Arc::new(FailsOnce { dir: rig.meta(), left: Arc::clone(&left) });
+    env.files = Arc::new(FailsOnce { dir: rig.meta(), left: Arc::clone(&left), for_good: false });
     let keeper = Keeper::start(env, rig.settings.clone(), &rig.path()).unwrap();
     if !matches!(scene, Scene::First) {
         insert(&rig.app(), 10);
@@ -173,5 +186,102 @@ fn whichever_step_on_the_local_disk_fails_what_is_acknowledged_restores() {
             }
         }
         assert!(met >= at_least, "{scene:?}: only {met} steps failed");
+    }
+}
+
+/// What is refused as too large.
+#[derive(Debug, Clone, Copy)]
+enum Refused {
+    /// A slot of some pages.
+    Pages,
+    /// A slot with every page.
+    Image,
+}
+
+/// Dies at the local change with this number after a slot was refused as too large; returns whether there was one before
+/// what takes its place was up.
+fn dies_refused(refused: Refused, number: i64) -> bool {
+    let left = Arc::new(AtomicI64::new(i64::MAX));
+    let dies = Arc::clone(&left);
+    let (rig, mood) = narrow(move || {
+        let first = |left| (left > i64::MAX / 2).then_some(number);
+        let _ = dies.fetch_update(Ordering::SeqCst, Ordering::SeqCst, first);
+    });
+    let disk = FailsOnce { dir: rig.meta(), left: Arc::clone(&left), for_good: true };
+    let keep = || {
+        let env = Env { files: Arc::new(disk.clone()), ..rig.env() };
+        Keeper::start(env, rig.settings.clone(), &rig.path()).unwrap()
+    };
+    let app = rig.app();
+    insert(&app, 10);
+    let mut keeper = keep();
+    let last = synced(&keeper);
+    let before = restored_at(&rig, last);
+    if matches!(refused, Refused::Image) {
+        // Without its checksums there is nothing to compare with.
+        stopped(keeper);
+        for name in RealFiles.list(&rig.meta()).unwrap().iter().filter(|name| name.starts_with("sums-")) {
+            std::fs::remove_file(rig.meta().join(name)).unwrap();
+        }
+        insert(&app, 20_000);
+        app.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        mood.store(NARROW, Ordering::SeqCst);
+        keeper = keep();
+    } else {
+        mood.store(NARROW, Ordering::SeqCst);
+        insert(&app, 20_000);
+    }
+    // The name that the refused slot was to have.
+    let name = Key::Ltx(Level::SLOTS, TxidRange::single(last.next()));
+    let died = || left.load(Ordering::SeqCst) < 1;
+    let taken = || rig.store.head(&name).is_ok();
+    wait_for(&keeper, "it died, or what takes the slot's place is up", || died() || taken());
+    drop(keeper);
+    let died = !taken();
+    let keeper = rig.keep();
+    synced(&keeper);
+    rig.assert_restores();
+    if died {
+        // What keeps late ones out holds no page: it is the state before it.
+        assert!(rig.store.head(&name).unwrap().size <= BARE_BYTES);
+        assert_same(&before, &restored_at(&rig, last.next()));
+    }
+    insert(&app, 5);
+    synced(&keeper);
+    stopped(keeper);
+    rig.assert_restores();
+    died
+}
+
+/// A restore of this state.
+fn restored_at(rig: &Rig, txid: Txid) -> PathBuf {
+    let to = rig.dir.path().join(format!("at-{txid}.db"));
+    let options = Options { target: Target::Txid(txid), ..Options::new(&to) };
+    restore(&rig.restore_env(), &options, &mut |_| {}).unwrap();
+    to
+}
+
+#[test]
+fn wherever_it_dies_after_a_slot_was_refused_as_too_large_the_next_fence_is_the_state_before_it() {
+    for refused in [Refused::Pages, Refused::Image] {
+        let mut met = 0;
+        for first in (1..).step_by(8) {
+            let died: Vec<bool> = std::thread::scope(|scope| {
+                let runs: Vec<_> = (first..first + 8)
+                    .map(|number| scope.spawn(move || dies_refused(refused, number)))
+                    .collect();
+                let ended = runs.into_iter().zip(first..);
+                ended
+                    .map(|(run, number)| {
+                        run.join().unwrap_or_else(|_| panic!("{refused:?}, change {number}"))
+                    })
+                    .collect()
+            });
+            met += died.iter().filter(|died| **died).count();
+            if died.contains(&false) {
+                break;
+            }
+        }
+        assert!(met >= 12, "{refused:?}: only {met} local changes");
     }
 }
