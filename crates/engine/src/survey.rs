@@ -65,6 +65,7 @@ fn moved(store: &dyn Store) -> StoreError {
 pub(crate) fn list_all(store: &dyn Store) -> Result<Catalog, StoreError> {
     let mut catalog = restore::catalog(store)?;
     restore::fill_in(store, &mut catalog, Target::Latest)?;
+    restore::fill_holes(store, &mut catalog)?;
     restore::read_ahead(store, &mut catalog)?;
     Ok(catalog)
 }

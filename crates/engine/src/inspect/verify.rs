@@ -184,6 +184,7 @@ fn settled_look(
     loop {
         let mut look = restore::look(store, options.parallelism)?;
         restore::fill_in(store, &mut look.catalog, Target::Latest)?;
+        restore::fill_holes(store, &mut look.catalog)?;
         restore::read_ahead(store, &mut look.catalog)?;
         let now = store.server_time().unwrap_or_else(|| clock.wall());
         let floor = retain::floor(&look.catalog, now, options.policy.window);
@@ -411,7 +412,10 @@ impl Walker {
         let lost: Vec<LtxFile> =
             self.told.iter().filter(|told| self.is_lost(told)).map(|told| told.file).collect();
         for file in lost {
-            self.damaged(&file, Flaw::ContentElsewhere.to_string());
+            // A listing may lag.
+            if !restore::has_image(store, file.range.max())? {
+                self.damaged(&file, Flaw::ContentElsewhere.to_string());
+            }
         }
         Ok(())
     }

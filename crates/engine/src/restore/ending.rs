@@ -164,12 +164,15 @@ pub(crate) fn image(txid: Txid) -> Option<TxidRange> {
     TxidRange::new(Txid::FIRST, txid)
 }
 
-/// Whether level 9 has the image that ends at this transaction.
-pub(crate) fn has_image(store: &dyn Store, txid: Txid) -> Result<bool, StoreError> {
-    let Some(range) = image(txid) else { return Ok(false) };
-    match store.head(&Key::Ltx(Level::SNAPSHOTS, range)) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
+/// The image in level 9 that ends at this transaction, whether a listing shows it or not.
+pub(crate) fn find_image(store: &dyn Store, txid: Txid) -> Result<Option<LtxFile>, StoreError> {
+    match image(txid) {
+        Some(range) => look::by_name(store, Level::SNAPSHOTS, range),
+        None => Ok(None),
     }
+}
+
+/// Whether there is one.
+pub(crate) fn has_image(store: &dyn Store, txid: Txid) -> Result<bool, StoreError> {
+    Ok(find_image(store, txid)?.is_some())
 }

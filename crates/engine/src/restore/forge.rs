@@ -228,6 +228,7 @@ pub(crate) struct Meddler {
     inner: MemoryStore,
     hook: Mutex<Option<Hook>>,
     hide_timestamps: bool,
+    unlisted: Vec<Key>,
     pub(crate) heads: AtomicU64,
     pub(crate) reads: AtomicU64,
     pub(crate) largest_read: AtomicU64,
@@ -241,6 +242,7 @@ impl Meddler {
             inner,
             hook: Mutex::default(),
             hide_timestamps: false,
+            unlisted: Vec::new(),
             heads: AtomicU64::default(),
             reads: AtomicU64::default(),
             largest_read: AtomicU64::default(),
@@ -252,6 +254,12 @@ impl Meddler {
     /// Listings tell no file's own time, as on S3.
     pub(crate) fn like_s3(mut self) -> Self {
         self.hide_timestamps = true;
+        self
+    }
+
+    /// Listings lag: they do not show these.
+    pub(crate) fn without(mut self, unlisted: Vec<Key>) -> Self {
+        self.unlisted = unlisted;
         self
     }
 
@@ -276,6 +284,7 @@ impl Store for Meddler {
     fn list(&self, scope: &Scope) -> Result<Vec<Entry>, StoreError> {
         self.ask("list", &format!("{scope:?}"))?;
         let mut entries = self.inner.list(scope)?;
+        entries.retain(|entry| !self.unlisted.contains(&entry.key));
         if self.hide_timestamps {
             entries.iter_mut().for_each(|entry| entry.timestamp = None);
         }

@@ -165,6 +165,30 @@ pub(crate) fn fill_in(store: &dyn Store, catalog: &mut Catalog, target: Target) 
     Ok(())
 }
 
+/// Asks by name for slots that a listing does not show, from the newest file down to the oldest slot that it does: a slot
+/// may say that an image of level 9 does not count, and the listing may show that image alone (R60). Slots are removed from
+/// the oldest on, so the first name that is not there ends a hole, and a listing that does not lag costs no question.
+pub(crate) fn fill_holes(store: &dyn Store, catalog: &mut Catalog) -> Result<(), StoreError> {
+    let mut listed: Vec<TxidRange> = catalog.level(Level::SLOTS).iter().map(|slot| slot.range).collect();
+    let (mut next, mut left) = (catalog.newest(), limits::ASK_BY_NAME);
+    while let Some(txid) = next.filter(|_| left > 0) {
+        let below = listed.last().copied();
+        next = match below.filter(|range| TxidRange::max(*range) >= txid) {
+            Some(range) => {
+                listed.pop();
+                range.min().previous().filter(|_| !listed.is_empty())
+            }
+            None => {
+                left -= 1;
+                let found = slot(store, txid)?;
+                found.into_iter().for_each(|file| catalog.insert(file));
+                found.map_or(below.map(|range| range.max()), |_| txid.previous())
+            }
+        };
+    }
+    Ok(())
+}
+
 /// Asks for slots by name past the newest file that a listing shows. What was written after this began is nobody's
 /// promise: without that bound, an owner that writes as fast as we ask would keep us here for ever.
 pub(crate) fn read_ahead(store: &dyn Store, catalog: &mut Catalog) -> Result<(), StoreError> {
@@ -184,10 +208,18 @@ pub(crate) fn read_ahead(store: &dyn Store, catalog: &mut Catalog) -> Result<(),
 }
 
 fn slot(store: &dyn Store, txid: Txid) -> Result<Option<LtxFile>, StoreError> {
-    let range = TxidRange::single(txid);
-    match store.head(&Key::Ltx(Level::SLOTS, range)) {
+    by_name(store, Level::SLOTS, TxidRange::single(txid))
+}
+
+/// What the store has under a name, whatever listings show; `None` if nothing.
+pub(crate) fn by_name(
+    store: &dyn Store,
+    level: Level,
+    range: TxidRange,
+) -> Result<Option<LtxFile>, StoreError> {
+    match store.head(&Key::Ltx(level, range)) {
         Ok(head) => Ok(Some(LtxFile {
-            level: Level::SLOTS,
+            level,
             range,
             size: head.size,
             modified: head.modified,

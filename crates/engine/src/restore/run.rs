@@ -1,7 +1,7 @@
 //! One restore from beginning to end.
 
 use super::apply::{Applied, ApplyError, Flaw, apply, key};
-use super::ending::ended;
+use super::ending::{ended, find_image};
 use super::fetch::Budget;
 use super::look::{self, Look};
 use super::output::{self, Draft};
@@ -45,8 +45,16 @@ pub fn restore(
             return Err(RestoreError::OutputExists(standing.occupied));
         }
     }
-    let mut run =
-        Run { env, options, progress, notes: Vec::new(), bad: Vec::new(), passed: Vec::new(), needed: None };
+    let mut run = Run {
+        env,
+        options,
+        progress,
+        notes: Vec::new(),
+        bad: Vec::new(),
+        passed: Vec::new(),
+        unlisted: Vec::new(),
+        needed: None,
+    };
     match run.go(started) {
         Ok(outcome) => Ok(outcome),
         // Files in another layout are a doubt: whoever starts afresh here has a backup that he does not see (R50).
@@ -69,6 +77,8 @@ struct Run<'a> {
     bad: Vec<(LtxFile, Flaw)>,
     /// Slots that are no states: they announce an image that was never finished, or go on without it.
     passed: Vec<(Level, TxidRange)>,
+    /// Images that were announced, and are there, and no listing shows (R60).
+    unlisted: Vec<LtxFile>,
     /// Bytes of the database, once a file has told.
     needed: Option<u64>,
 }
@@ -151,6 +161,8 @@ impl Run<'_> {
         // Before "nothing is there" is believed, the first slot is asked for by name.
         let nothing = look.catalog.is_empty() && self.options.generation.is_none();
         look::fill_in(self.store(), &mut look.catalog, self.options.target)?;
+        look::fill_holes(self.store(), &mut look.catalog)?;
+        self.unlisted.iter().for_each(|file| look.catalog.insert(*file));
         let bare = |file: &LtxFile| file.level == Level::SLOTS && file.size <= core_limits::BARE_BYTES;
         let newest = look.catalog.newest();
         // Whether an announcement counts, the slot behind it says.
@@ -367,6 +379,9 @@ impl Run<'_> {
             ApplyError::Bad { file, what: Flaw::ContentElsewhere } if self.was_passed(way, &file)? => {
                 Ok(Attempt::Again(format!("{}: an image that was never finished", key(&file))))
             }
+            ApplyError::Bad { file, what: Flaw::ContentElsewhere } if self.finds_image(&file)? => {
+                Ok(Attempt::Again(format!("{}: its image is not listed yet", key(&file))))
+            }
             ApplyError::Bad { file, what } => {
                 let text = format!("{}: {what}", key(&file));
                 self.notes.push(Note::WentAround(text.clone()));
@@ -411,6 +426,14 @@ impl Run<'_> {
             self.passed.append(&mut run);
         }
         Ok(passed)
+    }
+
+    /// Whether what this slot announces is there all the same, and was not laid under it.
+    fn finds_image(&mut self, file: &LtxFile) -> Result<bool, RestoreError> {
+        let found = find_image(self.store(), file.range.max())?;
+        let news = found.filter(|image| self.unlisted.iter().all(|known| known.id() != image.id()));
+        self.unlisted.extend(news);
+        Ok(news.is_some())
     }
 
     /// The objects are whole and do not make a sound database.

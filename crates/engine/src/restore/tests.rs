@@ -729,6 +729,66 @@ fn an_image_that_was_announced_and_never_finished_is_passed_over() {
     }
 }
 
+/// What a restore, a start, a follower and a verification make of a replica whose listings do not show some of it.
+fn made_of(chain: &Chain, unlisted: &[Key]) -> Result<(Vec<u8>, String), RestoreError> {
+    let store: Arc<dyn Store> = Arc::new(Meddler::new(chain.store.clone()).without(unlisted.to_vec()));
+    let bench = Bench::new();
+    let restored = bench.run_on(chain, Arc::clone(&store))?;
+    // Where the chain ends is what a start fences behind, and what a follower jumps to.
+    let seen = crate::survey::survey(&*store).expect("looked at");
+    let end = (restored.txid(), seen.tip.map(|tip| tip.txid), seen.unfinished, seen.hole);
+    let clock: Arc<dyn Clock> = chain.clock.clone();
+    let policy = litekeep_core::retain::Policy { window: Duration::from_secs(86_400), slots: None };
+    let options = crate::inspect::Options { parallelism: 1, policy };
+    let verified = crate::inspect::verify(store, &clock, &options, &mut |_, _| {})?;
+    let kinds: Vec<_> = verified.issues.iter().map(|issue| issue.kind).collect();
+    Ok((bench.output(), format!("{end:?}, verified to {:?}, {kinds:?}", verified.restorable)))
+}
+
+#[test]
+fn r60_whatever_a_listing_does_not_show_yet_of_an_announced_image_it_counts_or_not_as_before() {
+    let confirmed = |more| {
+        let mut chain = announced(4, &[true], false);
+        chain.put_slot(&[], Marks::NONE);
+        chain.run(more);
+        chain
+    };
+    let passed = || {
+        let mut chain = announced(4, &[true], true);
+        chain.image(6, &[(1, 7), (2, 7), (3, 7), (4, 7), (5, 7), (6, 7)]);
+        chain.snapshot();
+        chain
+    };
+    let rows = [
+        ("nothing was said of it", announced(4, &[true], false)),
+        ("nor of the one after it", announced(4, &[true, true], false)),
+        ("somebody went on without it", announced(4, &[true], true)),
+        ("and has an image of his own", passed()),
+        ("it counts", confirmed(0)),
+        ("and slots are on it", confirmed(2)),
+        ("nothing was said of the very first", announced(0, &[true], false)),
+    ];
+    let mut wrong = Vec::new();
+    for (name, chain) in rows {
+        let all = chain.store.list(&litekeep_store::Scope::From(Level::SLOTS)).expect("listed");
+        let newer = |key: &Key| matches!(key, Key::Ltx(_, range) if litekeep_formats::TxidRange::max(*range) >= txid(4));
+        let young: Vec<Key> =
+            all.iter().map(|entry| entry.key).filter(|key| newer(key) || all.len() < 4).collect();
+        let right = made_of(&chain, &[]);
+        for shown in 0..1_u32 << young.len() {
+            let hidden = young.iter().enumerate().filter(|(at, _)| shown >> at & 1 == 0);
+            let unlisted: Vec<Key> = hidden.map(|(_, key)| *key).collect();
+            let same = match (&right, made_of(&chain, &unlisted)) {
+                (Ok(right), Ok(made)) if *right == made => None,
+                (Err(RestoreError::Empty(_)), Err(RestoreError::Empty(_))) => None,
+                (_, made) => Some(made.map(|made| made.1)),
+            };
+            wrong.extend(same.map(|made| format!("{name}, without {unlisted:?}: {made:?}")));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn what_follows_an_unfinished_image_is_a_whole_one() {
     let mut chain = announced(4, &[true], true);
