@@ -1,9 +1,11 @@
 //! Which of a chain's last slots count.
 //!
 //! An image that is too large for a slot is announced by a slot without pages, and goes to level 9 behind that. Whoever
-//! announces may die on the way, so an announced image counts only once a slot without a mark stands behind its
-//! announcement and states the same database: its writer creates that when level 9 has the image, and whoever goes on
-//! without it creates one that states what he goes on from. Creating that name decides which of the two it was.
+//! announces may die on the way, so an announced image counts only once the slot behind its announcement says so: one
+//! without pages that states the same database, or one whose pages are laid over the image. Its writer creates that when
+//! level 9 has the image. Whoever goes on without it creates one without pages that states what he goes on from, or
+//! nothing, or an image of his own, or the announcement of one. Creating that name decides which of the two it was.
+//! What is here is about the slots without pages at the end of a chain.
 
 use litekeep_formats::{Checksum, Txid};
 

@@ -331,8 +331,10 @@ impl Follower {
             let (next, now) = (self.at().txid.next(), self.env.clock.boot());
             // After a long sleep the name may have been used, freed and taken by something late (DESIGN §4, rule 9).
             if self.pace.is_stale(now) && self.covered(next)? {
-                let target = self.counted()?.filter(|target| *target >= next);
-                return self.jump(target);
+                return match self.counted()?.filter(|target| *target >= next) {
+                    None => self.listed_tip(now),
+                    target => self.jump(target),
+                };
             }
             let (found, sent) = self.find(next)?;
             match found {
@@ -359,10 +361,10 @@ impl Follower {
                     // It may have come between the two looks.
                     let (found, sent) = self.find(here.next())?;
                     return match found {
-                        Found::Nothing => {
-                            let target = self.counted()?.filter(|txid| *txid > here);
-                            self.jump(target)
-                        }
+                        Found::Nothing => match self.counted()?.filter(|txid| *txid > here) {
+                            None => self.listed_tip(sent),
+                            target => self.jump(target),
+                        },
                         Found::Slot(ready) => {
                             self.ready = Some(*ready);
                             self.pace.progress(sent);
@@ -375,6 +377,12 @@ impl Follower {
                 Listed::Newest(_) => self.pace.listed(sent),
             }
         }
+        self.at_tip(sent)
+    }
+
+    /// What is listed past our state does not count, or not yet.
+    fn listed_tip(&mut self, sent: Duration) -> Result<Followed, KeepError> {
+        self.pace.listed(sent);
         self.at_tip(sent)
     }
 

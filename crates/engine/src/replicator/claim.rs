@@ -100,7 +100,7 @@ impl Replicator {
             return Ok(());
         }
         tracing::warn!(db = %self.path.display(), at = %state.txid, behind = %txid,
-            "what was built behind the replica's last transaction was never finished there; a whole image goes up");
+            "what was built behind the replica's last transaction is not to be had any more; a whole image goes up");
         let is_tip = |tip: &RemoteTip| tip.txid == state.txid && pages(*tip);
         let state = match self.tip.filter(|tip| !is_tip(tip)) {
             // A fence stands on the tip; one that states what was announced would make that count.
@@ -275,7 +275,7 @@ impl Replicator {
     /// Level 9 has the image that the newest slot announces, and nothing was built behind that: the next slot says so. What
     /// is pending stays pending.
     pub(super) fn confirm_image(&mut self) -> Result<(), KeepError> {
-        let state = self.state.clone().filter(|state| Some(state.txid) == self.chain.announced);
+        let state = self.state.clone().filter(|state| Some(state.txid) == self.chain.announced());
         match state.filter(|_| self.staged.is_empty()) {
             Some(state) => self.stage_bare(self.chain.epoch, &state),
             None => Ok(()),

@@ -183,9 +183,9 @@ impl Replicator {
                 self.image.take_if(|image| image.txid() == txid);
                 tracing::info!(db = %self.path.display(), %txid, size = file.size, "snapshot complete");
                 self.chain.catalog.insert(file);
-                let streamed = self.staged.front().is_some_and(|slot| slot.elsewhere);
-                if waiting && streamed && self.env.decisions.confirm_images {
-                    self.chain.announced = Some(txid);
+                let announces = self.staged.front().filter(|slot| waiting && slot.elsewhere);
+                if self.env.decisions.confirm_images {
+                    self.chain.announced = announces.copied().or(self.chain.announced);
                 }
                 if waiting { self.front_is_durable() } else { Ok(()) }
             }

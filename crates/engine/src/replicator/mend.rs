@@ -162,8 +162,13 @@ impl Replicator {
             return self.local.clear().map_err(self.io("begin anew in"));
         };
         let tail = self.env.random.next_u64();
+        // Of an image that is yet to be confirmed everything is known, and that slot has to say it.
+        let announced = self.chain.announced.filter(|announced| announced.built.txid == before);
         let Some(state) = &mut self.state else { return Ok(()) };
         (state.txid, state.slot, state.database, state.sums) = (before, slot.predecessor, None, None);
+        if let Some(announced) = announced {
+            (state.commit, state.database) = (announced.commit, announced.database);
+        }
         self.give_up_position(tail);
         Ok(())
     }

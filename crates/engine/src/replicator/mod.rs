@@ -141,9 +141,15 @@ struct Chain {
     /// The newest name behind which ours begin, where an image was announced and not finished; until ours count.
     unfinished: Option<Unfinished>,
     /// The newest transaction is an image that level 9 has. It counts once a slot stands behind its announcement.
-    announced: Option<Txid>,
+    announced: Option<Staged>,
     /// Whether the epoch's `open` record is written (or being written).
     opened: bool,
+}
+
+impl Chain {
+    fn announced(&self) -> Option<Txid> {
+        self.announced.map(|slot| slot.built.txid)
+    }
 }
 
 /// A request to stop.

@@ -43,7 +43,7 @@ impl Replicator {
         self.sending(built.txid);
         let (env, path, create_only) =
             (self.env.clone(), self.local.slot(built.txid), self.chain.create_only);
-        let announced = self.chain.announced.filter(|announced| announced.next() == built.txid);
+        let announced = self.chain.announced().filter(|announced| announced.next() == built.txid);
         if !self.env.decisions.durable_after_put {
             self.mark_durable(built);
         }
@@ -157,7 +157,7 @@ impl Replicator {
 
     fn mark_durable(&mut self, built: Built) {
         self.chain.durable = self.chain.durable.max(Some(built.txid));
-        self.chain.announced.take_if(|announced| *announced < built.txid);
+        self.chain.announced.take_if(|announced| announced.built.txid < built.txid);
         if self.chain.announced.is_none()
             && let Some(last) = self.chain.unfinished.take_if(|last| last.txid < built.txid)
         {
@@ -296,7 +296,7 @@ impl Replicator {
 
     /// The newest transaction that nobody can go on without any more.
     pub(super) fn counted(&self) -> Option<Txid> {
-        match self.chain.announced {
+        match self.chain.announced() {
             Some(announced) if self.chain.durable == Some(announced) => announced.previous(),
             _ => self.chain.durable,
         }
@@ -438,7 +438,12 @@ pub(super) fn put(
     let key = Key::Ltx(Level::SLOTS, TxidRange::single(built.txid));
     let read = |error| KeepError::Io { what: "read the staged slot", path: path.to_owned(), error };
     let file = files.open(path, Open::Read).map_err(read)?;
-    whole(&*file, &built).map_err(read)?;
+    match whole(&*file, &built) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return unless_there(store, built, read(error));
+        }
+        other => other.map_err(read)?,
+    }
     let slot = Slot { len: built.size, file };
     if !create_only {
         let mut upload = store.upload(&key, built.timestamp)?;
@@ -452,9 +457,20 @@ pub(super) fn put(
         return Ok(PutOutcome::Durable);
     }
     let source: Arc<dyn Source> = Arc::new(slot);
-    match store.create_from(&key, &source, built.timestamp)? {
-        Created::Yes => Ok(PutOutcome::Durable),
-        Created::Exists => whose(store, built),
+    match store.create_from(&key, &source, built.timestamp) {
+        Ok(Created::Yes) => Ok(PutOutcome::Durable),
+        Ok(Created::Exists) => whose(store, built),
+        Err(error) if error.kind() == ErrorKind::TooLarge => unless_there(store, built, error.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The slot can't be sent, for this reason. It may be there all the same: by an earlier put, whose answer was lost.
+fn unless_there(store: &dyn Store, built: Built, why: KeepError) -> Result<PutOutcome, KeepError> {
+    match store.head(&Key::Ltx(Level::SLOTS, TxidRange::single(built.txid))) {
+        Ok(_) => whose(store, built),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(why),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::merge::went_on_without;
 use crate::survey::{read_range, read_tip};
 use litekeep_core::limits;
 use litekeep_core::restore::{self as core, Bare, Catalog, LtxFile};
+use litekeep_core::retain;
 use litekeep_formats::ltx::{Header, Trailer};
 use litekeep_formats::{Checksum, Epoch, Level, Txid, TxidRange};
 use litekeep_store::{ErrorKind, Key, Store, StoreError};
@@ -17,7 +18,8 @@ pub(crate) struct Ended {
     pub(crate) at: Option<Txid>,
     /// The newest name past it, where an image was announced there and not finished.
     pub(crate) unfinished: Option<Unfinished>,
-    /// Something that counts is not there: what the announcement was made behind, or what the last slots state.
+    /// Something that counts is not there: what the announcement was made behind, or what the last slots state. Nothing is
+    /// cut off then.
     pub(crate) missing: bool,
 }
 
@@ -67,11 +69,18 @@ pub(crate) fn ended(store: &dyn Store, catalog: &Catalog, parallelism: usize) ->
     });
     let below = catalog.up_to(at);
     if below.newest() != at {
-        // Numbers have no holes: what stood there was lost.
-        return Ok(Ended { unfinished, missing: true, ..ended(store, &below, parallelism)? });
+        // A merged file may go on over that, and says more than what is left of the slots that it was made of. Else it was
+        // lost, since numbers have no holes, and it counted: nobody may take what is below for the newest.
+        let spans = |file: &LtxFile| {
+            file.level != Level::SNAPSHOTS && Some(file.range.min()) <= at && Some(file.range.max()) > at
+        };
+        return Ok(counts(!catalog.files().any(spans)));
     }
+    // A state that was written without its checksum says nothing against what was stated of it.
     if let (Some(at), Some(stated)) = (at, stated)
-        && read_tip(store, &below, at)?.and_then(|tip| tip.database) != Some(stated)
+        && read_tip(store, &below, at)?
+            .and_then(|tip| tip.database)
+            .is_some_and(|database| database != stated)
     {
         return Ok(counts(true));
     }
@@ -105,6 +114,8 @@ pub(crate) fn doubtful(catalog: &Catalog) -> Vec<Txid> {
         .filter(|pair| pair[0].range.max().next() == pair[1].range.min());
     pairs
         .filter(|pair| pair[0].size <= limits::BARE_BYTES && whole(pair[0].range.max()))
+        // One that came into a name which had been freed announces nothing of this chain.
+        .filter(|pair| !retain::came_late(catalog, &pair[0]))
         .map(|pair| pair[0].range.max())
         .collect()
 }

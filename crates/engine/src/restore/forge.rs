@@ -66,6 +66,8 @@ pub(crate) struct Chain {
     pub(crate) clock: Arc<StillClock>,
     pub(crate) page_size: PageSize,
     pub(crate) epoch: Option<u64>,
+    /// Whether seals state the database's checksum.
+    pub(crate) states_database: bool,
     pub(crate) pages: BTreeMap<u32, Vec<u8>>,
     pub(crate) commit: u32,
     pub(crate) txid: u64,
@@ -83,6 +85,7 @@ impl Chain {
             clock,
             page_size: PageSize::new(512).expect("a page size"),
             epoch: Some(1),
+            states_database: true,
             pages: BTreeMap::new(),
             commit: 0,
             txid: 0,
@@ -122,7 +125,8 @@ impl Chain {
             reserved: [0; 20],
         };
         if let Some(epoch) = self.epoch.and_then(Epoch::new) {
-            let seal = Seal { epoch, database: Some(self.database()), predecessor: self.last, marks };
+            let database = self.states_database.then(|| self.database());
+            let seal = Seal { epoch, database, predecessor: self.last, marks };
             header.set_seal(&seal);
         }
         header

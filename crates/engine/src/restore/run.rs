@@ -1,7 +1,8 @@
 //! One restore from beginning to end.
 
+mod unfinished;
+
 use super::apply::{Applied, ApplyError, Flaw, apply, key};
-use super::ending::{ended, find_image};
 use super::fetch::Budget;
 use super::look::{self, Look};
 use super::output::{self, Draft};
@@ -12,7 +13,6 @@ use super::{
     Restored, Skipped, Source, limits,
 };
 use crate::files::{self, File, Open};
-use crate::merge::is_whole;
 use litekeep_core::limits as core_limits;
 use litekeep_core::restore::{
     self as core, Catalog, Choice, LtxFile, NoPlan, Plan, Sides, Target, choose, nearest, plan_latest,
@@ -172,6 +172,9 @@ impl Run<'_> {
         }
         look.catalog = look.catalog.without(&self.passed);
         self.leave_unfinished(&mut look)?;
+        if self.options.target != Target::Latest {
+            self.leave_passed(&mut look)?;
+        }
         if look.catalog.is_empty() && self.options.generation.is_none() {
             self.refuse_nothing(&look)?;
         }
@@ -209,18 +212,6 @@ impl Run<'_> {
             Ok(plan) => Ok(Way::Ltx(plan, look.catalog)),
             Err(error) => Err(self.no_way(&look.catalog, error)),
         }
-    }
-
-    /// An image that was announced and not finished is no state, and nothing of it was confirmed.
-    fn leave_unfinished(&mut self, look: &mut Look) -> Result<(), RestoreError> {
-        let ended = ended(self.store(), &look.catalog, self.options.parallelism)?;
-        self.notes.retain(|note| !matches!(note, Note::Unfinished(_)));
-        // Where something is missing below, an older state is not passed off as the newest.
-        if let Some(last) = ended.unfinished.filter(|_| !ended.missing) {
-            self.notes.push(Note::Unfinished(last.txid));
-            look.catalog = look.catalog.up_to(ended.at);
-        }
-        Ok(())
     }
 
     /// Nothing in any level: empty, wiped, or a v0.3 backup alone.
@@ -397,43 +388,6 @@ impl Run<'_> {
                 cause,
             }),
         }
-    }
-
-    /// Whether what this slot announces was never finished. It is no state then, nor are the slots without pages behind it.
-    fn was_passed(&mut self, way: &Way, file: &LtxFile) -> Result<bool, RestoreError> {
-        let Way::Ltx(_, catalog) = way else { return Ok(false) };
-        let behind = |slot: &&LtxFile| slot.range.min() > file.range.max();
-        let mut last = file.range.max();
-        let mut run = vec![file.id()];
-        for slot in catalog.level(Level::SLOTS).iter().filter(behind) {
-            let follows = slot.range == TxidRange::single(last.next());
-            let Some(header) = look::header(self.store(), slot)?.filter(|_| follows) else { break };
-            let bare = slot.size <= core_limits::BARE_BYTES && !header.content_is_elsewhere();
-            if !bare {
-                // Pages right behind it are laid over it, unless they are all there are.
-                let over = run.len() == 1 && !header.content_is_elsewhere() && !is_whole(&header);
-                if over {
-                    return Ok(false);
-                }
-                break;
-            }
-            last = slot.range.max();
-            run.push(slot.id());
-        }
-        let ended = ended(self.store(), &catalog.up_to(Some(last)), self.options.parallelism)?;
-        let passed = ended.at.is_none_or(|at| at < file.range.max());
-        if passed {
-            self.passed.append(&mut run);
-        }
-        Ok(passed)
-    }
-
-    /// Whether what this slot announces is there all the same, and was not laid under it.
-    fn finds_image(&mut self, file: &LtxFile) -> Result<bool, RestoreError> {
-        let found = find_image(self.store(), file.range.max())?;
-        let news = found.filter(|image| self.unlisted.iter().all(|known| known.id() != image.id()));
-        self.unlisted.extend(news);
-        Ok(news.is_some())
     }
 
     /// The objects are whole and do not make a sound database.

@@ -806,7 +806,77 @@ fn what_was_lost_below_an_announcement_is_a_gap_and_no_older_state() {
         chain.remove(&[slot_key(4)]);
         let error = Bench::new().run(&chain).expect_err("slot 4 was acknowledged");
         assert!(matches!(error, RestoreError::Gap { .. } | RestoreError::Damaged { .. }), "{error:?}");
+        // Nor for a start, a follower or a status.
+        let seen = crate::survey::survey(&chain.store).expect("looked at");
+        let held = crate::inspect::held(&chain.store).expect("looked at");
+        let newest = Some(txid(if passed { 6 } else { 5 }));
+        assert_eq!((seen.tip.map(|tip| tip.txid), seen.hole), (newest, true), "passed: {passed}");
+        assert_eq!((held.newest, held.restorable), (newest, Some(txid(3))), "passed: {passed}");
     }
+}
+
+#[test]
+fn what_was_merged_over_an_unfinished_image_is_no_loss_when_the_slots_below_are_gone() {
+    let chain = announced(4, &[true], true);
+    let header = chain.header(range(1, 6), Marks::NONE);
+    let pages: Vec<u32> = chain.pages.keys().copied().collect();
+    let (bytes, _) = chain.file(&header, &pages);
+    chain.put(level_key(1, 1, 6), bytes);
+    chain.remove(&(1..=4).map(slot_key).collect::<Vec<_>>());
+    let seen = crate::survey::survey(&chain.store).expect("looked at");
+    assert_eq!((seen.tip.map(|tip| tip.txid), seen.hole), (Some(txid(6)), false));
+    let bench = Bench::new();
+    bench.run(&chain).expect("restored");
+    assert!(bench.output() == chain.states[&4]);
+}
+
+#[test]
+fn a_state_whose_seal_says_nothing_of_the_database_is_gone_on_from_all_the_same() {
+    let mut chain = Chain::new();
+    chain.run(3);
+    chain.states_database = false;
+    chain.run(1);
+    chain.states_database = true;
+    let (pages, commit) = (chain.pages.clone(), chain.commit);
+    chain.change(6, &[(1, 9), (2, 9), (3, 9), (4, 9), (5, 9), (6, 9)]);
+    chain.put_slot(&[], Marks::CONTENT_IN_LEVEL_9);
+    (chain.pages, chain.commit, chain.epoch) = (pages, commit, Some(2));
+    chain.put_slot(&[], Marks::NONE);
+    let seen = crate::survey::survey(&chain.store).expect("looked at");
+    let last = seen.unfinished.map(|last| last.txid);
+    assert_eq!((seen.tip.map(|tip| tip.txid), last, seen.hole), (Some(txid(4)), Some(txid(6)), false));
+}
+
+#[test]
+fn an_image_that_others_went_on_without_is_nobodys_choice_while_it_lies_there() {
+    let mut chain = announced(4, &[true], true);
+    chain.image(6, &[(1, 7), (2, 7), (3, 7), (4, 7), (5, 7), (6, 7)]);
+    for wanted in [5, 6] {
+        let error = Bench::new().target(Target::Txid(txid(wanted))).run(&chain).expect_err("no state");
+        assert!(matches!(error, RestoreError::NotAvailable { .. }), "{wanted}: {error:?}");
+        let at = Target::Timestamp(time_of(&chain, wanted));
+        let bench = Bench::new().target(at);
+        bench.run(&chain).expect("restored");
+        assert!(bench.output() == chain.states[&4], "{wanted}");
+    }
+    let bench = Bench::new();
+    bench.run(&chain).expect("restored");
+    assert!(bench.output() == chain.states[&7]);
+}
+
+#[test]
+fn a_time_among_many_images_that_died_on_their_way_is_the_state_before_them() {
+    let mut chain = announced(4, &[false; 12], true);
+    let time = time_of(&chain, chain.txid);
+    chain.image(6, &[(1, 7), (2, 7), (3, 7), (4, 7), (5, 7), (6, 7)]);
+    let bench = Bench::new().target(Target::Timestamp(time));
+    bench.run(&chain).expect("restored");
+    assert!(bench.output() == chain.states[&4]);
+}
+
+/// When a slot was made.
+fn time_of(chain: &Chain, slot: u64) -> TimestampMs {
+    litekeep_formats::ltx::Header::parse(&chain.object(&slot_key(slot))).expect("a header").timestamp
 }
 
 #[test]

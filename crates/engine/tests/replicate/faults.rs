@@ -8,7 +8,8 @@ use litekeep::files::{File, FileId, Files, Open, RealFiles};
 use litekeep::keeper::Keeper;
 use litekeep::replicator::{Health, Status};
 use litekeep_core::env::Clock as _;
-use litekeep_formats::{Level, TimestampMs, Txid};
+use litekeep_formats::ltx::Header;
+use litekeep_formats::{Level, TimestampMs, Txid, TxidRange};
 use litekeep_store::{
     Chunk, Created, Entry, ErrorKind, Failure, Head, Key, Limits, Scope, Source, Store, StoreError, Upload,
 };
@@ -27,6 +28,8 @@ const THROTTLES: u32 = 3;
 /// A proxy before the store takes less than the store does.
 pub(crate) const NARROW: u32 = 4;
 const NARROW_BYTES: u64 = 1 << 20;
+/// It becomes so once an answer is lost.
+const LOSES_AND_NARROWS: u32 = 5;
 
 /// A store that fails on request.
 struct Moody {
@@ -102,8 +105,9 @@ impl Store for Moody {
             return Err(StoreError::new(ErrorKind::TooLarge, "create", "moody", cause));
         }
         let created = self.inner.create_from(key, source, timestamp)?;
-        let lost = self.mood.compare_exchange(LOSES_ANSWERS, FINE, Ordering::SeqCst, Ordering::SeqCst);
-        if lost.is_ok() {
+        let then =
+            |mood, next| self.mood.compare_exchange(mood, next, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        if then(LOSES_ANSWERS, FINE) || then(LOSES_AND_NARROWS, NARROW) {
             return Err(StoreError::new(
                 ErrorKind::Retry,
                 "create",
@@ -504,6 +508,25 @@ fn r07_r08_an_image_that_goes_up_slowly_is_one_state_whatever_is_written_and_che
 
 #[test]
 fn slots_that_were_built_behind_a_stream_that_fails_leave_no_hole_in_the_numbers() {
+    what_is_built_behind_a_stream_and(DOWN);
+}
+
+#[test]
+fn an_image_that_is_there_is_confirmed_with_what_it_stated_when_the_slot_behind_it_is_refused() {
+    let rig = what_is_built_behind_a_stream_and(NARROW);
+    let store = &*rig.store;
+    let header = |n| {
+        let key = Key::Ltx(Level::SLOTS, TxidRange::single(Txid::new(n).unwrap()));
+        Header::parse(&store.read(&key, Some(0..Header::LEN as u64)).unwrap().bytes).unwrap()
+    };
+    let (announced, confirmed) = (header(1), header(2));
+    let of = |header: &Header| (header.commit, header.seal().and_then(|seal| seal.database));
+    assert!(of(&announced).1.is_some());
+    assert_eq!(of(&confirmed), of(&announced));
+}
+
+/// Slots wait behind an image that goes up as a stream, and then the store is like this.
+fn what_is_built_behind_a_stream_and(trouble: u32) -> Rig {
     let rig = Rig::new();
     let fill = |app: &rusqlite::Connection, mebibytes: u32| {
         for _ in 0..mebibytes {
@@ -532,9 +555,9 @@ fn slots_that_were_built_behind_a_stream_that_fails_leave_no_hole_in_the_numbers
     // More than is kept pending: it is built behind the announcement.
     fill(&app, 70);
     wait_for(&keeper, "slots are built behind it", || keeper.status().built > Some(Txid::FIRST));
-    mood.store(DOWN, Ordering::SeqCst);
+    mood.store(trouble, Ordering::SeqCst);
     goes_on.store(1, Ordering::SeqCst);
-    wait_for(&keeper, "the stream has failed", || keeper.status().health == Health::Troubled);
+    wait_for(&keeper, "the stream or the slot has failed", || keeper.status().health == Health::Troubled);
     mood.store(FINE, Ordering::SeqCst);
     let last = synced(&keeper);
     stopped(keeper);
@@ -548,6 +571,23 @@ fn slots_that_were_built_behind_a_stream_that_fails_leave_no_hole_in_the_numbers
         })
         .collect();
     assert_eq!(names, (1..=last.get()).collect::<Vec<_>>());
+    rig
+}
+
+#[test]
+fn a_slot_that_is_refused_as_too_large_may_be_there_by_a_put_whose_answer_was_lost() {
+    let (rig, mood) = moody();
+    let app = rig.app();
+    insert(&app, 10);
+    let keeper = rig.keep();
+    let last = synced(&keeper);
+    mood.store(LOSES_AND_NARROWS, Ordering::SeqCst);
+    app.execute("INSERT INTO t (v) VALUES (randomblob(3000000))", []).unwrap();
+    assert_eq!(synced(&keeper), last.next(), "no image was needed");
+    insert(&app, 1);
+    synced(&keeper);
+    stopped(keeper);
+    rig.assert_restores();
 }
 
 #[test]

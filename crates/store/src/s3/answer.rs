@@ -48,7 +48,7 @@ impl NoAnswer {
             Self::Setup(text) => Setback::new(ErrorKind::FixConfig, text),
             Self::LeftAlone(LeftAlone { left, said }) => Setback {
                 after: Some(left),
-                ..Setback::new(ErrorKind::Wait, format!("not asked, the bucket's last answer was {said}"))
+                ..Setback::new(ErrorKind::Wait, format!("not asked, since the bucket answered {said}"))
             },
         }
     }
