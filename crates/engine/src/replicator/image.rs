@@ -36,6 +36,13 @@ impl Image {
     }
 }
 
+impl super::Chain {
+    /// The number of the image that is yet to be confirmed.
+    pub(super) fn announced(&self) -> Option<Txid> {
+        self.announced.map(|slot| slot.built.txid)
+    }
+}
+
 impl Replicator {
     /// Builds the slot of an image; its content goes up with it, or behind it as a stream.
     pub(super) fn build_image(&mut self, reason: BreakReason) -> Result<(), KeepError> {
@@ -82,7 +89,7 @@ impl Replicator {
     }
 
     /// A new checksum array of everything that the scan shows; returns the database checksum.
-    fn write_sums(&self, scan: &Scan, txid: Txid, commit: u32) -> Result<Checksum, KeepError> {
+    pub(super) fn write_sums(&self, scan: &Scan, txid: Txid, commit: u32) -> Result<Checksum, KeepError> {
         let io = self.io("write the page checksums in");
         let mut writer = SumsWriter::create(&*self.env.files, self.local.dir(), txid).map_err(&io)?;
         scan.for_each(|page, data| Ok::<_, BuildError>(writer.page(page, page_checksum(page, data))?))

@@ -4,6 +4,7 @@
 //! is straight: facts about the WAL -> verdict -> pending pages -> slot on the local disk -> create-only put ->
 //! durable. Whatever breaks the chain of frames leads to one and the same answer: compare pages, ship what differs.
 
+mod anew;
 mod aside;
 mod away;
 mod capture;
@@ -144,12 +145,6 @@ struct Chain {
     announced: Option<Staged>,
     /// Whether the epoch's `open` record is written (or being written).
     opened: bool,
-}
-
-impl Chain {
-    fn announced(&self) -> Option<Txid> {
-        self.announced.map(|slot| slot.built.txid)
-    }
 }
 
 /// A request to stop.

@@ -90,7 +90,8 @@ impl Replicator {
     /// Turns everything pending into the next slot.
     fn build_slot(&mut self) -> Result<(), KeepError> {
         self.settle_state()?;
-        if !self.fill_growth()? {
+        let look = self.look_for_sums()?;
+        if self.broken.is_some() || !self.fill_growth()? {
             return Ok(());
         }
         let txid = self.state().txid.next();
@@ -101,10 +102,11 @@ impl Replicator {
         let span = slot::wal_span(&state.position, pending.position());
         let failed = self.build_failed(txid);
         let sums = self.sums_of(&pages, page_size).map_err(&failed)?;
+        let anew = look.and_then(|look| self.sums_anew(&look, txid));
         let database = match &self.sums {
+            None => anew.as_ref().map(|anew| anew.database),
             Some(known) => slot::database_after(known, self.state().database, commit, &sums)
                 .map_err(self.io("read the page checksums in"))?,
-            None => None,
         };
         let head = SlotHead {
             txid,
@@ -127,9 +129,15 @@ impl Replicator {
             built => built.map_err(&failed)?,
         };
         let position = *self.pending().position();
-        self.slot_built(head, built, position, None)?;
-        if let Some(known) = &mut self.sums {
-            known.push(txid, commit, sums);
+        self.slot_built(head, built, position, anew.as_ref().map(|anew| anew.record))?;
+        match (&mut self.sums, anew) {
+            (Some(known), _) => known.push(txid, commit, sums),
+            (None, Some(anew)) => {
+                tracing::info!(db = %self.path.display(), %txid, "the page checksums were made anew");
+                self.sums = Some(anew.sums);
+                self.local.tidy(self.state()).map_err(self.io("remove old checksums in"))?;
+            }
+            (None, None) => {}
         }
         Ok(())
     }

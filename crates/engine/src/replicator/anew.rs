@@ -1,0 +1,63 @@
+//! The page checksums, made anew where a crash or a full disk took them: with the next slot, from a read transaction that
+//! shows exactly what this slot leads to. Until that succeeds, seals say nothing of the database.
+//!
+//! A slot never fails for want of them.
+
+use super::Replicator;
+use super::start::position_of;
+use crate::driver::Turn;
+use crate::error::KeepError;
+use crate::local::SumsRecord;
+use crate::sqlite::Scan;
+use crate::sums::Sums;
+use litekeep_formats::{Checksum, Txid};
+use std::time::Duration;
+
+/// After a try that went through the database in vain.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// What a database is read for.
+pub(super) struct Look {
+    scan: Scan,
+    _turn: Turn,
+}
+
+/// Checksums of every page after a slot.
+pub(super) struct Anew {
+    pub(super) database: Checksum,
+    pub(super) record: SumsRecord,
+    pub(super) sums: Sums,
+}
+
+impl Replicator {
+    /// Begins to read the database, if its checksums are lacking; what it shows is taken into the next slot. `None` if
+    /// there is no need, or not now. Taking may find the chain broken.
+    pub(super) fn look_for_sums(&mut self) -> Result<Option<Look>, KeepError> {
+        if self.sums.is_some() || self.env.clock.boot() < self.timing.sums_not_before {
+            return Ok(None);
+        }
+        let Some(turn) = self.turn_for_all()? else { return Ok(None) };
+        let Some(scan) = self.scan()? else { return Ok(None) };
+        let facts = *scan.facts();
+        while self.take_once(&facts)? {}
+        Ok(Some(Look { scan, _turn: turn }))
+    }
+
+    /// The checksums of what slot `txid` leads to; `None` if what was looked at is not that, or they could not be kept.
+    pub(super) fn sums_anew(&mut self, look: &Look, txid: Txid) -> Option<Anew> {
+        if position_of(look.scan.facts()) != *self.pending().position() {
+            return None;
+        }
+        let commit = self.pending().commit();
+        let made = self.write_sums(&look.scan, txid, commit).and_then(|database| {
+            let record = SumsRecord { begun: txid, flushed: txid, commit };
+            let sums = Sums::open(&*self.env.files, self.local.dir(), &record, look.scan.page_size());
+            sums.map(|sums| Anew { database, record, sums }).map_err(self.io("read the page checksums in"))
+        });
+        if let Err(error) = &made {
+            tracing::warn!(db = %self.path.display(), %error, "the page checksums could not be made anew");
+            self.timing.sums_not_before = self.env.clock.boot() + PAUSE;
+        }
+        made.ok()
+    }
+}
