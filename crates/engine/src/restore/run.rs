@@ -16,7 +16,7 @@ use crate::files::{self, File, Open};
 use litekeep_core::limits as core_limits;
 use litekeep_core::restore::{
     self as core, Catalog, Choice, LtxFile, NoPlan, Plan, Sides, Target, choose, nearest, plan_latest,
-    plan_point, plan_txid, points, v3,
+    plan_point, plan_txid, v3,
 };
 use litekeep_formats::{Checksum, Level, PageSize, TimestampMs, TxidRange};
 use litekeep_store::{ErrorKind, Key, Scope, Store, StoreError, V3Generation};
@@ -172,9 +172,6 @@ impl Run<'_> {
         }
         look.catalog = look.catalog.without(&self.passed);
         self.leave_unfinished(&mut look)?;
-        if self.options.target != Target::Latest {
-            self.leave_passed(&mut look)?;
-        }
         if look.catalog.is_empty() && self.options.generation.is_none() {
             self.refuse_nothing(&look)?;
         }
@@ -182,7 +179,8 @@ impl Run<'_> {
         let bad: Vec<(Level, TxidRange)> = self.bad.iter().map(|(file, _)| file.id()).collect();
         look.catalog = look.catalog.without(&bad);
         let generations = self.generations(&look, !listed.is_empty())?;
-        let found = self.found_by_time(&listed)?;
+        let passed = self.passed_images(&listed)?;
+        let found = self.found_by_time(&passed.points(&listed))?;
         if let Some(generations) = generations
             && self.choose_v3(&look, &generations, found.as_ref())?
         {
@@ -198,13 +196,18 @@ impl Run<'_> {
                 }),
                 _ => Ok(plan),
             }),
-            Target::Txid(wanted) if self.passed.contains(&(Level::SLOTS, TxidRange::single(wanted))) => {
+            Target::Txid(wanted)
+                if self.passed.contains(&(Level::SLOTS, TxidRange::single(wanted)))
+                    || passed.is_no_state(&look.catalog, wanted) =>
+            {
                 Err(NoPlan::TxidNotAvailable { wanted, nearest: nearest(&look.catalog, wanted) })
             }
-            Target::Txid(txid) => plan_txid(&look.catalog, txid),
+            Target::Txid(txid) => plan_txid(&passed.left_for(&look.catalog, txid), txid),
             Target::Timestamp(_) => match found {
                 // Found among all files, so that a bad one does not silently give an older state.
-                Some(point) if point.restorable => plan_txid(&look.catalog, point.txid),
+                Some(point) if point.restorable => {
+                    plan_txid(&passed.left_for(&look.catalog, point.txid), point.txid)
+                }
                 found => plan_point(&listed, found.as_ref()),
             },
         };
@@ -252,10 +255,9 @@ impl Run<'_> {
         Ok(Some(look::generations(self.store(), &look.v3_snapshots, only, self.options.parallelism)?))
     }
 
-    fn found_by_time(&self, catalog: &Catalog) -> Result<Option<core::Point>, RestoreError> {
+    fn found_by_time(&self, points: &[core::Point]) -> Result<Option<core::Point>, RestoreError> {
         let Target::Timestamp(wanted) = self.options.target else { return Ok(None) };
-        let points = points(catalog);
-        let found = look::search(self.store(), &points, wanted, self.options.parallelism)?;
+        let found = look::search(self.store(), points, wanted, self.options.parallelism)?;
         Ok(found.map(|at| points[at]))
     }
 

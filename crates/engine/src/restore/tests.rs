@@ -865,6 +865,21 @@ fn an_image_that_others_went_on_without_is_nobodys_choice_while_it_lies_there() 
 }
 
 #[test]
+fn a_state_behind_an_image_that_others_went_on_without_is_reached_across_it() {
+    // Nothing but slots: the next owner's image is in none of the higher levels yet, and nothing was ever below.
+    for states in [0, 4] {
+        let mut chain = announced(states, &[true], false);
+        let newest = chain.image(6, &[(1, 7), (2, 7), (3, 7), (4, 7), (5, 7), (6, 7)]);
+        let bench = Bench::new().target(Target::Txid(txid(newest)));
+        bench.run(&chain).expect("restored");
+        assert!(bench.output() == chain.states[&newest], "{states}");
+        let last = Bench::new().target(Target::Timestamp(TimestampMs(i64::MAX)));
+        last.run(&chain).expect("restored");
+        assert!(last.output() == chain.states[&newest], "{states}");
+    }
+}
+
+#[test]
 fn a_time_among_many_images_that_died_on_their_way_is_the_state_before_them() {
     let mut chain = announced(4, &[false; 12], true);
     let time = time_of(&chain, chain.txid);

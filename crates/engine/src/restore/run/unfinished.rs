@@ -7,9 +7,46 @@ use crate::restore::ending::{doubtful, ended, find_image, image, passed};
 use crate::restore::look::{self, Look};
 use crate::restore::{Note, RestoreError};
 use litekeep_core::limits;
-use litekeep_core::restore::{Catalog, LtxFile};
+use litekeep_core::restore::{Catalog, LtxFile, Point, Target, points};
 use litekeep_formats::ltx::Header;
 use litekeep_formats::{Level, Txid, TxidRange};
+
+/// Images that others went on without, as long as they lie there.
+#[derive(Debug, Default)]
+pub(super) struct Passed {
+    /// From each one's announcement to the last of the slots without pages behind it.
+    runs: Vec<TxidRange>,
+    /// These slots, and the images.
+    files: Vec<(Level, TxidRange)>,
+}
+
+impl Passed {
+    fn holds(&self, txid: Txid) -> bool {
+        self.runs.iter().any(|&run| run.min() <= txid && txid <= run.max())
+    }
+
+    /// Whether nothing but these files ends there.
+    pub(super) fn is_no_state(&self, catalog: &Catalog, txid: Txid) -> bool {
+        self.holds(txid) && self.left_for(catalog, txid).files().all(|file| file.range.max() != txid)
+    }
+
+    /// What a state can be made of. What follows such an image begins with another one, and is planned right across it.
+    pub(super) fn left_for(&self, catalog: &Catalog, txid: Txid) -> Catalog {
+        if self.holds(txid) { catalog.without(&self.files) } else { catalog.clone() }
+    }
+
+    /// All candidates of a search by time. Among these slots a state is only what was merged without the image.
+    pub(super) fn points(&self, catalog: &Catalog) -> Vec<Point> {
+        let mut found = points(catalog);
+        if !self.runs.is_empty() {
+            let merged = points(&catalog.without(&self.files)).into_iter();
+            found.retain(|point| !self.holds(point.txid));
+            found.extend(merged.filter(|point| point.restorable && self.holds(point.txid)));
+            found.sort_by_key(|point| point.txid);
+        }
+        found
+    }
+}
 
 impl Run<'_> {
     /// An image that was announced and not finished is no state, and nothing of it was confirmed.
@@ -23,17 +60,21 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// An image that others went on without may still lie there, until their owner removes it. Neither it nor the slots
-    /// without pages behind it are what a person chose.
-    pub(super) fn leave_passed(&mut self, look: &mut Look) -> Result<(), RestoreError> {
-        for txid in passed(self.store(), &doubtful(&look.catalog))? {
-            let (last, _) = self.run_behind(&look.catalog, txid)?;
-            let run = |slot: &&LtxFile| slot.range.max() >= txid && slot.range.max() <= last;
-            self.passed.extend(look.catalog.level(Level::SLOTS).iter().filter(run).map(LtxFile::id));
-            self.passed.extend(image(txid).map(|range| (Level::SNAPSHOTS, range)));
+    /// An image that others went on without may still lie there, until their owner removes it.
+    pub(super) fn passed_images(&self, catalog: &Catalog) -> Result<Passed, RestoreError> {
+        let mut all = Passed::default();
+        if self.options.target == Target::Latest {
+            return Ok(all);
         }
-        look.catalog = look.catalog.without(&self.passed);
-        Ok(())
+        for txid in passed(self.store(), &doubtful(catalog))? {
+            let (last, _) = self.run_behind(catalog, txid)?;
+            all.runs.extend(TxidRange::new(txid, last));
+            all.files.extend(image(txid).map(|range| (Level::SNAPSHOTS, range)));
+        }
+        let in_run = |slot: &&LtxFile| all.holds(slot.range.max());
+        all.files
+            .extend(catalog.level(Level::SLOTS).iter().filter(in_run).map(LtxFile::id).collect::<Vec<_>>());
+        Ok(all)
     }
 
     /// Whether what this slot announces was never finished. It is no state then, nor are the slots without pages behind it.
