@@ -8,6 +8,7 @@ use crate::jobs::Threads;
 use crate::keeper::Keeper;
 use crate::local::{directory, record_restored};
 use crate::replicator::Env;
+use crate::restore::forge::Meddler;
 use crate::restore::{Options, Outcome, RestoreEnv, restore};
 use crate::settings::Settings;
 use litekeep_core::decisions::Decisions;
@@ -145,6 +146,33 @@ fn a_slot_that_may_still_be_staged_is_not_taken_for_the_chains() {
     assert!(meets(), "nothing is staged: it was confirmed");
     std::fs::write(directory(&paths[0], None).join(format!("slot-{ours}")), b"its bytes").expect("staged");
     assert!(!meets());
+}
+
+#[test]
+fn r60_an_image_that_the_listing_shows_without_its_announcement_is_no_state_to_jump_to() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let memory = MemoryStore::new(Arc::new(SystemClock));
+    let store: Arc<dyn Store> = Arc::new(memory.clone());
+    let settings = Settings { max_slot_bytes: 100_000, ..Settings::default() };
+    let (live, copy) = (dir.path().join("live.db"), dir.path().join("copy.db"));
+    let app = Connection::open(&live).expect("opened");
+    app.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t (v)").expect("made");
+    let keeper = Keeper::start(env(&store), settings.clone(), &live).expect("started");
+    let from = keeper.sync(LONG).expect("synced").expect("a slot");
+    restored(&store, &copy);
+    app.execute_batch("INSERT INTO t VALUES (randomblob(300000))").expect("written");
+    let counts = keeper.sync(LONG).expect("synced").expect("a slot");
+    keeper.stop(LONG).expect("stopped");
+    let slot = |txid| Key::Ltx(Level::SLOTS, TxidRange::single(txid));
+    assert_eq!(counts, from.next().next(), "the announcement, and what says that the image is there");
+    store.delete(&[slot(counts)]).expect("deleted");
+    for unlisted in [vec![slot(from.next())], vec![slot(from.next()), slot(from)]] {
+        let lags: Arc<dyn Store> = Arc::new(Meddler::new(memory.clone()).without(unlisted.clone()));
+        let mut follower = Follower::open(env(&lags), &settings, Manner::default(), &copy).expect("opened");
+        for _ in 0..3 {
+            assert_eq!(follower.step().expect("a step"), Followed::AtTip, "without {unlisted:?}");
+        }
+    }
 }
 
 /// A clock that moves when told.

@@ -45,16 +45,8 @@ pub fn restore(
             return Err(RestoreError::OutputExists(standing.occupied));
         }
     }
-    let mut run = Run {
-        env,
-        options,
-        progress,
-        notes: Vec::new(),
-        bad: Vec::new(),
-        passed: Vec::new(),
-        unlisted: Vec::new(),
-        needed: None,
-    };
+    let (notes, bad, passed, unlisted) = Default::default();
+    let mut run = Run { env, options, progress, notes, bad, passed, unlisted, needed: None };
     match run.go(started) {
         Ok(outcome) => Ok(outcome),
         // Files in another layout are a doubt: whoever starts afresh here has a backup that he does not see (R50).
@@ -369,11 +361,10 @@ impl Run<'_> {
             }
             ApplyError::Fetch(super::FetchError::Store(error)) => Err(error.into()),
             ApplyError::Fetch(error) => Err(RestoreError::Unsettled { attempts: 1, last: error.to_string() }),
-            ApplyError::Bad { file, what: Flaw::ContentElsewhere } if self.was_passed(way, &file)? => {
-                Ok(Attempt::Again(format!("{}: an image that was never finished", key(&file))))
-            }
-            ApplyError::Bad { file, what: Flaw::ContentElsewhere } if self.finds_image(&file)? => {
-                Ok(Attempt::Again(format!("{}: its image is not listed yet", key(&file))))
+            ApplyError::Bad { file, what: Flaw::ContentElsewhere }
+                if self.was_passed(way, &file)? || self.finds_image(&file)? =>
+            {
+                Ok(Attempt::Again(format!("{}: an image that was not finished, or not listed", key(&file))))
             }
             ApplyError::Bad { file, what } => {
                 let text = format!("{}: {what}", key(&file));
