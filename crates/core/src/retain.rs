@@ -34,6 +34,8 @@ pub enum Reason {
     /// The same, and the store got it only after level 1 held its number: it came late, into a name that had been freed
     /// (DESIGN §4, rule 9).
     CameLate,
+    /// An image that others went on without: it never counted.
+    NeverCounted,
 }
 
 /// One deletion.

@@ -3,9 +3,10 @@
 //! Runs only while the caller owns the replica (DESIGN §4, rule 8). Ages are by the store's clock; without one, and
 //! without a proof, nothing is deleted.
 
-use crate::restore::catalog;
+use crate::restore::{catalog, doubtful, image, passed};
 use litekeep_core::restore::Catalog;
-use litekeep_core::retain::{Lost, Plan, Policy, plan, prove};
+use litekeep_core::retain::{Deletion, Lost, Plan, Policy, Reason, plan, prove};
+use litekeep_formats::{Level, TxidRange};
 use litekeep_store::{Key, Store, StoreError};
 
 /// How many objects go with one request (S3's limit).
@@ -34,8 +35,14 @@ pub fn due(store: &dyn Store, known: &Catalog, policy: &Policy) -> Plan {
 pub fn look(store: &dyn Store, policy: &Policy) -> Result<(Plan, Catalog), PruneError> {
     let listed = catalog(store)?;
     let Some(now) = store.server_time() else { return Ok((Plan::default(), listed)) };
-    let plan = plan(&listed, policy, now);
-    prove(&listed, &plan)?;
+    // The slots that tell may be about to go.
+    let passed = passed(store, &doubtful(&listed))?.into_iter().filter_map(image);
+    let passed: Vec<(Level, TxidRange)> = passed.map(|range| (Level::SNAPSHOTS, range)).collect();
+    let counts = listed.without(&passed);
+    let mut plan = plan(&counts, policy, now);
+    prove(&counts, &plan)?;
+    let never = listed.files().filter(|file| passed.contains(&file.id()));
+    plan.deletions.splice(0..0, never.map(|file| Deletion { file: *file, reason: Reason::NeverCounted }));
     Ok((plan, listed))
 }
 

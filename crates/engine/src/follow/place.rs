@@ -241,7 +241,7 @@ impl Follower {
     /// Whether the recorded state is in the replica.
     pub(super) fn meet(&mut self) -> Result<bool, KeepError> {
         let Some(state) = self.state.as_ref() else { return Ok(false) };
-        let (txid, ours) = (state.txid, state.slot);
+        let (txid, ours, state_database) = (state.txid, state.slot, state.database);
         let file = LtxFile {
             level: Level::SLOTS,
             range: TxidRange::single(txid),
@@ -265,6 +265,11 @@ impl Follower {
                     if went_on || self.counted()?.is_none_or(|end| end < txid) {
                         self.passed = went_on || self.unfinished.is_some_and(|last| last.txid > txid);
                         return Ok(false);
+                    }
+                    let states = header.seal().and_then(|seal| seal.database);
+                    if states.is_some() && state_database.is_some() && states != state_database {
+                        // The record was to go on without that image, which counted after all: the file is the state before.
+                        self.place = Place::Unsure;
                     }
                 }
                 self.epoch = self.epoch.max(header.seal().map(|seal| seal.epoch));

@@ -5,9 +5,10 @@ use crate::restore::forge::{Chain, Meddler, slot_key, txid};
 use crate::restore::{Options, Outcome, RestoreEnv, restore};
 use crate::snapshot::snapshot;
 use litekeep_core::compact::Limits;
+use litekeep_core::env::Clock as _;
 use litekeep_core::restore::Target;
 use litekeep_core::retain::Deletion;
-use litekeep_formats::ltx::PageEncoding;
+use litekeep_formats::ltx::{Marks, PageEncoding};
 use litekeep_formats::{Level, Txid};
 use litekeep_store::ErrorKind;
 use std::sync::Arc;
@@ -146,4 +147,29 @@ fn slots_younger_than_three_minutes_stay_whatever_is_asked() {
         .expect("old ones go");
     // One slot a second, and those of one level 1 file (30) go together.
     assert!((chain.txid - 180 - 30..=chain.txid - 180).contains(&newest), "{newest} of {}", chain.txid);
+}
+
+#[test]
+fn an_image_that_others_went_on_without_goes_before_the_slots_that_tell() {
+    let mut chain = Chain::new();
+    chain.run(2);
+    let before = (chain.pages.clone(), chain.commit);
+    chain.change(6, &[(1, 9), (2, 9), (3, 9), (4, 9), (5, 9), (6, 9)]);
+    chain.put_slot(&[], Marks::CONTENT_IN_LEVEL_9);
+    chain.snapshot();
+    (chain.pages, chain.commit) = before;
+    chain.epoch = Some(2);
+    chain.image(6, &[(1, 7), (2, 7), (3, 7), (4, 7), (5, 7), (6, 7)]);
+    chain.snapshot();
+    chain.run(2);
+    // By the snapshots that end with them, the slots may go.
+    chain.clock.sleep(Duration::from_secs(300));
+    let (plan, _) = look(&chain.store, &POLICY).expect("a proven plan");
+    let (first, reason) = (plan.deletions[0].file.id(), plan.deletions[0].reason);
+    let image = TxidRange::new(Txid::FIRST, txid(3)).expect("a range");
+    assert_eq!((first, reason), ((Level::SNAPSHOTS, image), Reason::NeverCounted));
+    carry_out(&chain.store, &plan).expect("deleted");
+    let left = catalog(&chain.store).expect("listed");
+    assert!(!left.contains(Level::SNAPSHOTS, image));
+    assert!(restored(&chain, Target::Latest) == chain.states[&6]);
 }
