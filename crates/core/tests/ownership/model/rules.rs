@@ -69,6 +69,8 @@ pub(crate) struct Bounds {
     pub(crate) atomic_look: bool,
     /// The reuse horizon, in ticks; a slot's least age is three of them.
     pub(crate) horizon: u8,
+    /// How long a claim has to open, and a newcomer waits for closing records, in ticks.
+    pub(crate) hand_over: u8,
 }
 
 impl Bounds {
@@ -83,5 +85,6 @@ impl Bounds {
         sleeps_from: None,
         atomic_look: true,
         horizon: 1,
+        hand_over: 1,
     };
 }
