@@ -237,7 +237,11 @@ fn nobody_claims_before_the_newest_claim_has_had_its_tenure() {
     for (name, records, next) in [
         ("nobody was here", vec![], Do::Claim(epoch(1))),
         ("young, and not open", vec![claim(1, 9_000)], wait(1_000)),
-        ("past its tenure, and not open: it may have to wait for others first", vec![claim(1, 8_000)], wait(100)),
+        (
+            "past its tenure, and not open: it may have to wait for others first",
+            vec![claim(1, 8_000)],
+            wait(100),
+        ),
         ("nearly past the hand-over time as well", vec![claim(1, 3_001)], wait(1)),
         ("young, and open", vec![Claimed { at: Some(TimestampMs(8_001)), ..open(1) }], wait(1)),
         (

@@ -29,22 +29,29 @@ pub(crate) enum Wrong {
     OneClock,
 }
 
+const TWICE: &str = "is acknowledged twice";
+const OTHER: &str = "was acknowledged with another content";
+
 impl Wrong {
-    /// The smallest worlds known in which the rule matters. Where a name is used again, three ticks must pass for the slot
-    /// and two for the claims before it.
-    pub(crate) const ALL: [(Self, Bounds); 12] = [
-        (Self::AckBeforeCreate, Bounds { slots: 1, time: 0, ..Bounds::BASE }),
-        (Self::RefusedIsMine, Bounds { slots: 1, time: 2, ..Bounds::BASE }),
-        (Self::KeepLowerClaim, Bounds { time: 2, ..Bounds::BASE }),
-        (Self::NoLook, Bounds { slots: 1, ..Bounds::BASE }),
-        (Self::NoHorizon, Bounds { slots: 1, time: 5, ..Bounds::BASE }),
-        (Self::JudgedWhenSent, Bounds { slots: 1, time: 5, ..Bounds::BASE }),
-        (Self::DatedByAnswer, Bounds { slots: 1, time: 5, ..Bounds::BASE }),
-        (Self::DeletedAtOnce, Bounds { slots: 1, time: 2, ..Bounds::BASE }),
-        (Self::OldLook, Bounds { slots: 1, time: 5, ..Bounds::BASE }),
-        (Self::EarlyLook, Bounds { slots: 1, time: 5, ..Bounds::BASE }),
-        (Self::LevelsFirst, Bounds { slots: 1, atomic_look: false, ..Bounds::BASE }),
-        (Self::OneClock, Bounds { slots: 1, time: 5, sleeps_from: Some(0), ..Bounds::BASE }),
+    /// The smallest worlds known in which the rule matters, and which property breaks there first. Where a name is used again,
+    /// three ticks must pass for the slot and two for the claims before it.
+    pub(crate) const ALL: [(Self, Bounds, &'static str); 12] = [
+        (
+            Self::AckBeforeCreate,
+            Bounds { slots: 1, time: 0, ..Bounds::BASE },
+            "past slot 0 is not in the chain",
+        ),
+        (Self::RefusedIsMine, Bounds { slots: 1, time: 2, ..Bounds::BASE }, OTHER),
+        (Self::KeepLowerClaim, Bounds { time: 2, ..Bounds::BASE }, "epochs go back"),
+        (Self::NoLook, Bounds { slots: 1, ..Bounds::BASE }, TWICE),
+        (Self::NoHorizon, Bounds { slots: 1, time: 5, ..Bounds::BASE }, TWICE),
+        (Self::JudgedWhenSent, Bounds { slots: 1, time: 5, ..Bounds::BASE }, TWICE),
+        (Self::DatedByAnswer, Bounds { slots: 1, time: 5, ..Bounds::BASE }, OTHER),
+        (Self::DeletedAtOnce, Bounds { slots: 1, time: 2, ..Bounds::BASE }, OTHER),
+        (Self::OldLook, Bounds { slots: 1, time: 5, ..Bounds::BASE }, TWICE),
+        (Self::EarlyLook, Bounds { slots: 1, time: 5, ..Bounds::BASE }, OTHER),
+        (Self::LevelsFirst, Bounds { slots: 1, atomic_look: false, ..Bounds::BASE }, TWICE),
+        (Self::OneClock, Bounds { slots: 1, time: 5, sleeps_from: Some(0), ..Bounds::BASE }, TWICE),
     ];
 }
 
