@@ -10,7 +10,7 @@ use model::search::{Limits, Outcome, search};
 use model::world::Model;
 use std::process::ExitCode;
 
-const LARGE: [(&str, Bounds); 9] = [
+const LARGE: [(&str, Bounds); 12] = [
     ("two instances", Bounds { time: 5, ..Bounds::BASE }),
     ("two instances, a crash", Bounds { crashes: 1, time: 5, ..Bounds::BASE }),
     ("two instances, a lost answer, one slot", Bounds { losses: 1, slots: 1, time: 5, ..Bounds::BASE }),
@@ -31,6 +31,18 @@ const LARGE: [(&str, Bounds); 9] = [
     (
         "three instances, a crash, three ticks",
         Bounds { instances: 3, epochs: 3, crashes: 1, time: 3, ..Bounds::BASE },
+    ),
+    (
+        "two instances, a crash and a lost answer, one slot, three ticks",
+        Bounds { crashes: 1, losses: 1, slots: 1, time: 3, ..Bounds::BASE },
+    ),
+    (
+        "three instances, a crash, one slot, two ticks",
+        Bounds { instances: 3, epochs: 3, crashes: 1, slots: 1, time: 2, ..Bounds::BASE },
+    ),
+    (
+        "three instances, a lost answer, one slot, two ticks",
+        Bounds { instances: 3, epochs: 3, losses: 1, slots: 1, time: 2, ..Bounds::BASE },
     ),
 ];
 
@@ -65,15 +77,15 @@ fn main() -> ExitCode {
             good = false;
         }
     }
-    println!("\n| left out | states | counterexample |\n|---|---|---|");
-    for (wrong, bounds) in Wrong::ALL {
+    println!("\n| left out | states | counterexample | what breaks |\n|---|---|---|---|");
+    for (wrong, bounds, breaks) in Wrong::ALL {
         let model = Model { bounds, wrong: Some(wrong) };
         let outcome = search(&model, Limits { states, every: None });
-        println!("| {wrong:?} | {} | {} steps |", outcome.states, outcome.depth);
-        match outcome.found {
-            Some(found) if trace => println!("{}", found.text(&model)),
-            Some(_) => {}
-            None => good = false,
+        let what = outcome.found.as_ref().map_or("nothing", |found| &found.what);
+        println!("| {wrong:?} | {} | {} steps | {what} |", outcome.states, outcome.depth);
+        good &= what.contains(breaks);
+        if let Some(found) = outcome.found.filter(|_| trace) {
+            println!("{}", found.text(&model));
         }
     }
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }

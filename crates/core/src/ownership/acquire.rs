@@ -7,6 +7,9 @@ use litekeep_formats::{Epoch, Txid};
 /// How often the records are read while a closing record is waited for.
 const POLL: Duration = Duration::from_millis(100);
 
+/// How often a claim that has had its tenure is looked at, at most, in the time that it is given to open.
+const MOST_LOOKS: u32 = 50;
+
 /// What a newcomer does next; what came of it goes to [`Acquire::hear`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Do {
@@ -200,15 +203,12 @@ impl Acquire {
     fn before_claim(&mut self, epochs: &Epochs, now: &Moment) {
         // Whoever closed has left by himself, or for the claim above his.
         let newest = epochs.records.last().filter(|record| !record.gone && record.closed.is_none());
-        // Who has not opened yet may be waiting for closing records; were he overtaken then, everybody would be.
-        let unopened = newest.is_some_and(|record| !record.opened);
-        let tenure = if unopened { self.times.tenure + self.times.hand_over } else { self.times.tenure };
-        if let Some((epoch, at)) = newest.and_then(|record| Some((record.epoch, record.at?))) {
-            let since = self.seen.filter(|(seen, _)| *seen == epoch).map_or(now.boot, |(_, since)| since);
-            self.seen = Some((epoch, since));
-            let age = Moment { boot: since, store: Some(at) }.age(now);
-            if let Some(left) = tenure.checked_sub(age).filter(|left| !left.is_zero()) {
-                self.stage = Stage::Claiming(now.boot + left);
+        if let Some((record, at)) = newest.and_then(|record| Some((record, record.at?))) {
+            let first = self.seen.filter(|(seen, _)| *seen == record.epoch).map_or(now.boot, |(_, at)| at);
+            self.seen = Some((record.epoch, first));
+            let age = Moment { boot: first, store: Some(at) }.age(now);
+            if let Some(pause) = self.not_yet(record.opened, age) {
+                self.stage = Stage::Claiming(now.boot + pause);
                 return;
             }
         }
@@ -217,6 +217,18 @@ impl Acquire {
             NextEpoch::Claim(epoch) => Stage::Creating(epoch),
             NextEpoch::Damaged(epoch) => Stage::Done(Do::Damaged(epoch)),
         };
+    }
+
+    /// When to look again at a claim of this age before another may be made.
+    fn not_yet(&self, opened: bool, age: Duration) -> Option<Duration> {
+        let left = |until: Duration| until.checked_sub(age).filter(|left| !left.is_zero());
+        if let Some(left) = left(self.times.tenure) {
+            return Some(left);
+        }
+        // Who has not opened yet may be waiting for closing records; were he overtaken then, everybody would be. But he may
+        // open at any moment, and his tenure is over: the loser of a hand-over begins to look just before the winner opens.
+        let left = left(self.times.tenure + self.times.hand_over).filter(|_| !opened)?;
+        Some(left.min(POLL.max(self.times.hand_over / MOST_LOOKS)))
     }
 
     fn claimed(&mut self, created: bool, now: &Moment) {

@@ -44,12 +44,10 @@ fn a_failure_of_every_single_call_to_the_disk_loses_nothing_acknowledged() {
         (Call::Remove, "litekeep", Other, 0),
         (Call::SyncDir, "litekeep", Other, 2),
         (Call::Read, "litekeep", Other, 3),
-        (Call::Read, "-wal", Other, 20),
+        (Call::Read, "-wal", Other, 80),
     ] {
         let fault = |skip| disk::Fault { call, path: path.to_owned(), skip, times: 1, error };
-        // Reads are many, and alike.
-        let step = if path == "-wal" { 5 } else { 1 };
-        let scene = |n| Scenario::failing(fault(n * step));
+        let scene = |n| Scenario::failing(fault(n));
         everywhere(&format!("{call:?} of {path:?} fails as {error:?}, call"), least, scene, |report| {
             report.met > 0
         });

@@ -51,7 +51,7 @@ fn seeds_that_once_found_something_pass() {
     const NEVER_SYNCED: &str = "the name of the state directory was never synced";
     const SAME_SNAPSHOT: &str = "a snapshot's put without an answer, made again with other bytes";
     const HALF_RECORDED: &str = "a restore whose record failed, or a birth that was not recorded";
-    let found: [Found; 35] = [
+    let found: [Found; 38] = [
         (Scenario::streams, 53, "images one behind the other, and none was said to be there"),
         (Scenario::streams, 67, "a number was left out behind an image that died before its put"),
         (Scenario::streams, 237, "the first slot passed for an image though it only announces one"),
@@ -83,6 +83,9 @@ fn seeds_that_once_found_something_pass() {
         (Scenario::bulk, 104_741, "an application that does not sync goes back with its file"),
         (Scenario::bulk, 108_160, "an application that does not sync goes back with its file"),
         (Scenario::bulk, 102_787, HALF_RECORDED),
+        (Scenario::bulk, 105_371, HALF_RECORDED),
+        (Scenario::bulk, 105_959, HALF_RECORDED),
+        (Scenario::bulk, 102_321, HALF_RECORDED),
         (Scenario::bulk, 109_895, "not explained"),
         (Scenario::bulk, 102_711, "not explained"),
         (Scenario::bulk, 1_092_259, "a WAL that was restarting hid what had not been taken"),

@@ -236,7 +236,13 @@ fn nobody_claims_before_the_newest_claim_has_had_its_tenure() {
     let wait = |ms| Do::Wait(Duration::from_millis(ms));
     for (name, records, next) in [
         ("nobody was here", vec![], Do::Claim(epoch(1))),
-        ("young, and not open: it may have to wait for others first", vec![claim(1, 9_000)], wait(6_000)),
+        ("young, and not open", vec![claim(1, 9_000)], wait(1_000)),
+        (
+            "past its tenure, and not open: it may have to wait for others first",
+            vec![claim(1, 8_000)],
+            wait(100),
+        ),
+        ("nearly past the hand-over time as well", vec![claim(1, 3_001)], wait(1)),
         ("young, and open", vec![Claimed { at: Some(TimestampMs(8_001)), ..open(1) }], wait(1)),
         (
             "open for its tenure",
@@ -244,9 +250,9 @@ fn nobody_claims_before_the_newest_claim_has_had_its_tenure() {
             Do::Claim(epoch(2)),
         ),
         ("never opened", vec![claim(1, 3_000)], Do::Claim(epoch(2))),
-        ("from the future, as the store's clock was set back", vec![claim(1, 99_000)], wait(7_000)),
+        ("from the future, as the store's clock was set back", vec![claim(1, 99_000)], wait(2_000)),
         ("closed", vec![Claimed { at: Some(TimestampMs(9_999)), ..closed(1, 7) }], Do::Claim(epoch(2))),
-        ("a closed one hides no younger claim", vec![closed(1, 7), claim(2, 9_500)], wait(6_500)),
+        ("a closed one hides no younger claim", vec![closed(1, 7), claim(2, 9_500)], wait(1_500)),
         ("the claim itself is gone", vec![Claimed { at: None, ..open(4) }], Do::Claim(epoch(5))),
         (
             "far above every seal",
@@ -263,6 +269,8 @@ fn nobody_claims_before_the_newest_claim_has_had_its_tenure() {
         vec![
             (10_000, Do::CatchUp, tip(7, 0)),
             (10_000, Do::ListEpochs, listed(&[claim(1, 99_000)])),
+            (12_000, Do::ListEpochs, listed(&[claim(1, 99_000)])),
+            (12_000, Do::Wait(POLL), tip(7, 0)),
             (17_000, Do::ListEpochs, listed(&[claim(1, 99_000)])),
         ],
         (17_000, Do::Claim(epoch(2))),
@@ -275,8 +283,49 @@ fn nobody_claims_before_the_newest_claim_has_had_its_tenure() {
             (10_000, Do::Claim(epoch(2)), Heard::Claimed(false)),
         ],
         vec![(10_100, Do::ListEpochs, listed(&[closed(1, 7), claim(2, 10_000)]))],
-        (10_500, Do::Wait(Duration::from_millis(6_500))),
+        (10_500, Do::Wait(Duration::from_millis(1_500))),
     );
+}
+
+/// From a first look at 10 s, at a claim of that moment: when the next one is made, and after how many looks.
+fn claims(times: Times, opens_at: Option<u64>) -> (u64, usize) {
+    let mut acquire = Acquire::new(times, at(10_000).boot);
+    acquire.stands_at(Txid::new(7));
+    let (mut time, mut looks) = (10_000, 0);
+    loop {
+        let now = at(time);
+        match acquire.next(&now) {
+            Do::Wait(pause) => time += u64::try_from(pause.as_millis()).expect("small"),
+            Do::ListEpochs => {
+                let opened = opens_at.is_some_and(|opens| opens <= time);
+                acquire.hear(listed(&[closed(1, 7), Claimed { opened, ..claim(2, 10_000) }]), now, &now);
+                looks += 1;
+            }
+            next => {
+                assert_eq!(next, Do::Claim(epoch(3)), "after {looks} looks");
+                return (time, looks);
+            }
+        }
+    }
+}
+
+/// The loser of a hand-over begins to look milliseconds before the winner opens; it waited the longer time out then.
+#[test]
+fn who_saw_a_claim_before_it_opened_waits_no_longer_than_its_tenure() {
+    let exec = Times { tenure: Duration::from_secs(30), hand_over: Duration::from_secs(10), ..TIMES };
+    let patient = Times { hand_over: Duration::from_secs(600), ..TIMES };
+    for (name, times, opens_at, claimed) in [
+        ("opened at the first look", TIMES, Some(10_000), (12_000, 2)),
+        ("opens 10 ms after it", TIMES, Some(10_010), (12_000, 2)),
+        ("opens just after its tenure", TIMES, Some(12_001), (12_100, 3)),
+        ("opens long after its tenure", TIMES, Some(14_950), (15_000, 32)),
+        ("never opens", TIMES, None, (17_000, 52)),
+        ("opens at once, where tenure is long", exec, Some(10_010), (40_000, 2)),
+        ("never opens, where tenure is long", exec, None, (50_000, 52)),
+        ("never opens, where much time is given to hand over", patient, None, (612_000, 52)),
+    ] {
+        assert_eq!(claims(times, opens_at), claimed, "{name}");
+    }
 }
 
 #[test]

@@ -89,7 +89,7 @@ impl Bucket {
         self.covered = to;
     }
 
-    /// Two ages past the one that matters are the same: the newest claim's tenure is a tick, a slot's least age ends at `old`.
+    /// Two ages past the one that matters are the same: of claims only the newest one has any, a slot's least age ends at `old`.
     pub(crate) fn forget_ages(&mut self, old: u8) {
         for slot in self.slots.iter_mut().flatten() {
             slot.at = slot.at.max(old);

@@ -29,22 +29,29 @@ pub(crate) enum Wrong {
     OneClock,
 }
 
+const TWICE: &str = "is acknowledged twice";
+const OTHER: &str = "was acknowledged with another content";
+
 impl Wrong {
-    /// The smallest worlds known in which the rule matters. Where a name is used again, three ticks must pass for the slot
-    /// and two for the claims before it.
-    pub(crate) const ALL: [(Self, Bounds); 12] = [
-        (Self::AckBeforeCreate, Bounds { slots: 1, time: 0, ..Bounds::BASE }),
-        (Self::RefusedIsMine, Bounds { slots: 1, time: 2, ..Bounds::BASE }),
-        (Self::KeepLowerClaim, Bounds { time: 2, ..Bounds::BASE }),
-        (Self::NoLook, Bounds { slots: 1, ..Bounds::BASE }),
-        (Self::NoHorizon, Bounds { slots: 1, time: 5, ..Bounds::BASE }),
-        (Self::JudgedWhenSent, Bounds { slots: 1, time: 5, ..Bounds::BASE }),
-        (Self::DatedByAnswer, Bounds { slots: 1, time: 5, ..Bounds::BASE }),
-        (Self::DeletedAtOnce, Bounds { slots: 1, time: 2, ..Bounds::BASE }),
-        (Self::OldLook, Bounds { slots: 1, time: 5, ..Bounds::BASE }),
-        (Self::EarlyLook, Bounds { slots: 1, time: 5, ..Bounds::BASE }),
-        (Self::LevelsFirst, Bounds { slots: 1, atomic_look: false, ..Bounds::BASE }),
-        (Self::OneClock, Bounds { slots: 1, time: 5, sleeps_from: Some(0), ..Bounds::BASE }),
+    /// The smallest worlds known in which the rule matters, and which property breaks there first. Where a name is used again,
+    /// three ticks must pass for the slot and two for the claims before it.
+    pub(crate) const ALL: [(Self, Bounds, &'static str); 12] = [
+        (
+            Self::AckBeforeCreate,
+            Bounds { slots: 1, time: 0, ..Bounds::BASE },
+            "past slot 0 is not in the chain",
+        ),
+        (Self::RefusedIsMine, Bounds { slots: 1, time: 2, ..Bounds::BASE }, OTHER),
+        (Self::KeepLowerClaim, Bounds { time: 2, ..Bounds::BASE }, "epochs go back"),
+        (Self::NoLook, Bounds { slots: 1, ..Bounds::BASE }, TWICE),
+        (Self::NoHorizon, Bounds { slots: 1, time: 5, ..Bounds::BASE }, TWICE),
+        (Self::JudgedWhenSent, Bounds { slots: 1, time: 5, ..Bounds::BASE }, TWICE),
+        (Self::DatedByAnswer, Bounds { slots: 1, time: 5, ..Bounds::BASE }, OTHER),
+        (Self::DeletedAtOnce, Bounds { slots: 1, time: 2, ..Bounds::BASE }, OTHER),
+        (Self::OldLook, Bounds { slots: 1, time: 5, ..Bounds::BASE }, TWICE),
+        (Self::EarlyLook, Bounds { slots: 1, time: 5, ..Bounds::BASE }, OTHER),
+        (Self::LevelsFirst, Bounds { slots: 1, atomic_look: false, ..Bounds::BASE }, TWICE),
+        (Self::OneClock, Bounds { slots: 1, time: 5, sleeps_from: Some(0), ..Bounds::BASE }, TWICE),
     ];
 }
 
@@ -69,6 +76,8 @@ pub(crate) struct Bounds {
     pub(crate) atomic_look: bool,
     /// The reuse horizon, in ticks; a slot's least age is three of them.
     pub(crate) horizon: u8,
+    /// How long a claim has to open, and a newcomer waits for closing records, in ticks.
+    pub(crate) hand_over: u8,
 }
 
 impl Bounds {
@@ -83,5 +92,6 @@ impl Bounds {
         sleeps_from: None,
         atomic_look: true,
         horizon: 1,
+        hand_over: 1,
     };
 }

@@ -101,8 +101,8 @@ fn small(n: u64) -> u8 {
 impl Model {
     fn times(&self) -> Times {
         let horizon = if self.is(Wrong::NoHorizon) { Duration::MAX } else { ticks(self.bounds.horizon) };
-        // A claim that has not opened has both: one tick. More, and the small worlds end before anything happens.
-        Times { tenure: ticks(0), hand_over: ticks(1), horizon }
+        // A claim that has not opened has both, mostly one tick. More, and the small worlds end before anything happens.
+        Times { tenure: ticks(0), hand_over: ticks(self.bounds.hand_over), horizon }
     }
 
     fn is(&self, wrong: Wrong) -> bool {
