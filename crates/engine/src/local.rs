@@ -25,6 +25,9 @@ const LOCK: &str = "lock";
 const OWNER: &str = "owner";
 const TAIL: &str = "tail";
 
+/// The newest slot that the replica was heard to have: its number and its file checksum.
+const HELD: &str = "held";
+
 /// The machine's life in which an engine last worked on the file and did not leave it at rest.
 const AT_WORK: &str = "at-work";
 
@@ -103,6 +106,16 @@ impl State {
     pub(crate) fn stands_at(&mut self, position: Position) {
         (self.position, self.captured) = (position, None);
     }
+}
+
+/// The newest slot that was built from the file or restored into it, as it is recorded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Newest {
+    pub(crate) txid: Txid,
+    pub(crate) slot: Option<Checksum>,
+    pub(crate) database: Option<Checksum>,
+    /// It was built here, and nobody heard that the replica has it.
+    pub(crate) unheard: bool,
 }
 
 /// The directory and its lock.
@@ -341,6 +354,34 @@ impl Local {
         Ok(names.iter().filter_map(|name| Txid::parse_hex(name.strip_prefix("slot-")?)).collect())
     }
 
+    /// The slot that the state speaks of.
+    pub(crate) fn newest(&self) -> io::Result<Option<Newest>> {
+        let Some(State { txid, slot, database, .. }) = peek(&*self.files, &self.dir)? else {
+            return Ok(None);
+        };
+        Ok(Some(Newest { txid, slot, database, unheard: self.is_unheard(txid, slot)? }))
+    }
+
+    /// Whether a slot was built here, is still kept, and was never heard to be in the replica.
+    pub(crate) fn is_unheard(&self, txid: Txid, slot: Option<Checksum>) -> io::Result<bool> {
+        if self.files.id(&self.slot(txid))?.is_none() {
+            return Ok(false);
+        }
+        let held = files::read_small(&*self.files, &self.dir.join(HELD), limits::STATE_BYTES);
+        match held {
+            Ok(held) => Ok(slot.is_none_or(|slot| held.as_deref() != Some(held_text(txid, slot).as_bytes()))),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Notes that the replica was heard to have a slot. Not synced: a note that is lost, or half of one, only says less,
+    /// and a slot is put many times a second.
+    pub(crate) fn note_held(&self, txid: Txid, slot: Checksum) -> io::Result<()> {
+        let file = self.files.open(&self.dir.join(HELD), Open::CreateOrKeep)?;
+        file.write_at(held_text(txid, slot).as_bytes(), 0)
+    }
+
     /// Removes all staged slots.
     pub(crate) fn forget_slots(&self) -> io::Result<()> {
         self.staged()?.into_iter().try_for_each(|txid| self.files.remove(&self.slot(txid)))
@@ -372,6 +413,11 @@ impl Local {
         }
         Ok(())
     }
+}
+
+/// Always as long, so that each takes the place of the one before.
+fn held_text(txid: Txid, slot: Checksum) -> String {
+    format!("{txid} {:016x}\n", slot.get())
 }
 
 /// Bytes of page 1 that SQLite writes anew by itself when a transaction touches that page: the change counter, and

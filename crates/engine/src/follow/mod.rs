@@ -277,6 +277,12 @@ impl Follower {
         self.passed || (self.fell_back && self.settings.durability == Durability::Replicated)
     }
 
+    /// Whether the replica is past the recorded state: what a file that is [`Followed::Ahead`] holds can never follow that.
+    pub(crate) fn is_passed(&mut self) -> Result<bool, KeepError> {
+        let Some(here) = self.state.as_ref().map(|state| state.txid) else { return Ok(false) };
+        Ok(self.counted()?.is_some_and(|newest| newest > here))
+    }
+
     /// The local state that [`Follower::settle`] left. The file is not looked at again: no connection has been open since,
     /// so that SQLite would read the WAL anew, up to whatever frames it finds valid by now.
     pub(crate) fn settled(self) -> Local {

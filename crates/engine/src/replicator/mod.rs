@@ -41,7 +41,7 @@ use litekeep_core::assess::BreakReason;
 use litekeep_core::decisions::Decisions;
 use litekeep_core::env::{Clock, Random};
 use litekeep_core::limits;
-use litekeep_core::lineage::RemoteTip;
+use litekeep_core::lineage::{Fate, RemoteTip};
 use litekeep_core::ownership::{EpochFacts, Look, Moment, Tenancy};
 use litekeep_core::restore::{Catalog, LtxFile};
 use litekeep_formats::{Epoch, TimestampMs, Txid};
@@ -133,6 +133,8 @@ enum Phase {
 struct Chain {
     catalog: Catalog,
     epochs: EpochFacts,
+    /// What the last look told of the newest slot that was built here.
+    fate: Fate,
     /// The newest transaction that the replica holds.
     durable: Option<Txid>,
     epoch: Option<Epoch>,
@@ -241,6 +243,7 @@ impl Replicator {
             chain: Chain {
                 catalog: Catalog::default(),
                 epochs: EpochFacts::default(),
+                fate: Fate::Held,
                 durable: None,
                 epoch: None,
                 create_only: true,
