@@ -3,7 +3,7 @@
 //! application that goes on writing is undone by the engine; it shows by never owning again.
 
 use super::Scenario;
-use crate::sim::BucketFlaw;
+use crate::sim::{BucketFlaw, FilesFlaw};
 use litekeep_core::decisions::Decisions;
 use std::time::Duration;
 
@@ -106,6 +106,14 @@ pub fn variants() -> Vec<Variant> {
             },
         },
         counts_what_is_announced(),
+        Variant {
+            name: "drops-asides",
+            why: "makes its file the chain's state and keeps nothing of what the chain lacks",
+            seeds: 20,
+            expects: &["dropped in silence"],
+            scene: busy,
+            spoil: |scenario| scenario.files = FilesFlaw::DropsAsides,
+        },
         Variant {
             name: "reuses-freed-names",
             why: "believes that a name is the chain's next however old its proof is: it was used, and freed by retention",
