@@ -148,7 +148,7 @@ impl Follower {
     /// [`KeepError::Local`] when another engine has this database, or the directory cannot be made.
     pub fn open(env: Env, settings: &Settings, manner: Manner, database: &Path) -> Result<Self, KeepError> {
         let dir = local::directory(database, settings.meta_path.as_deref());
-        let local = Local::open(&env.files, dir)?;
+        let local = Local::open(&env.files, database, dir)?;
         Self::with_local(env, settings, manner, database, local)
     }
 

@@ -220,7 +220,7 @@ impl Replicator {
     /// [`KeepError::Local`] when another engine has this database, or the directory cannot be made.
     pub fn open(env: Env, settings: Settings, database: &Path) -> Result<Self, KeepError> {
         let dir = crate::local::directory(database, settings.meta_path.as_deref());
-        let local = Local::open(&env.files, dir)?;
+        let local = Local::open(&env.files, database, dir)?;
         let owner = format!("{:016x}", env.random.next_u64());
         Ok(Self::with_local(env, settings, database, local, owner))
     }
