@@ -20,10 +20,29 @@ pub struct LocalRecord {
     pub oldest_staged: Option<Txid>,
     /// The file checksum that the oldest staged slot's seal names as its predecessor's.
     pub staged_predecessor: Option<Checksum>,
+    /// The file checksum of the slot that was built here under the tip's number, where that lies below `txid` and the
+    /// slot is still kept.
+    pub slot_at_tip: Option<Checksum>,
+    /// The rolling database checksum after that slot.
+    pub database_at_tip: Option<Checksum>,
+    /// What became of slot `txid`, where the chain has gone on past it.
+    pub fate: Fate,
     /// The file may hold commits past `txid`.
     pub ahead: bool,
     /// An earlier state was restored into it on purpose, when this was the replica's newest.
     pub rewound_from: Option<Txid>,
+}
+
+/// What became of the newest slot that the record speaks of. A number says nothing of whose slot it is: what was staged
+/// here and never put, or refused, has the number of somebody else's slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// The chain holds it: it is there, or its put was answered, or what it was merged into shows it.
+    Held,
+    /// Another slot stands under its number.
+    Other,
+    /// It may never have been put, and nothing shows that the chain holds it.
+    Unknown,
 }
 
 /// The bucket's newest state.
@@ -110,6 +129,9 @@ fn compare_both(local: &LocalRecord, tip: &RemoteTip) -> Lineage {
                 Lineage::Continue
             }
         }
+        Less if differ(local.slot_at_tip, tip.slot) || differ(local.database_at_tip, tip.database) => {
+            Lineage::Beside(BesideReason::OtherSlot)
+        }
         Less => match local.oldest_staged {
             Some(staged) if staged == tip.txid.next() && differ(local.staged_predecessor, tip.slot) => {
                 Lineage::Beside(BesideReason::OtherSlot)
@@ -118,7 +140,10 @@ fn compare_both(local: &LocalRecord, tip: &RemoteTip) -> Lineage {
             _ => Lineage::Mend,
         },
         Greater if local.rewound_from == Some(tip.txid) => Lineage::Rewind,
-        Greater if local.ahead || local.oldest_staged.is_some() => Lineage::Beside(BesideReason::BothWentOn),
+        Greater if local.fate == Fate::Other => Lineage::Beside(BesideReason::OtherSlot),
+        Greater if local.ahead || local.fate == Fate::Unknown || local.oldest_staged.is_some() => {
+            Lineage::Beside(BesideReason::BothWentOn)
+        }
         Greater => Lineage::Ancestor,
     }
 }
@@ -143,6 +168,9 @@ mod tests {
             database: None,
             oldest_staged: staged.map(txid),
             staged_predecessor: Some(Checksum::from_crc(2)),
+            slot_at_tip: None,
+            database_at_tip: None,
+            fate: Fate::Held,
             ahead,
             rewound_from: None,
         }
@@ -150,6 +178,18 @@ mod tests {
 
     fn rewound(from: u64) -> LocalRecord {
         LocalRecord { rewound_from: Some(txid(from)), ..local(5, 1, None, true) }
+    }
+
+    fn met(fate: Fate) -> LocalRecord {
+        LocalRecord { fate, ..local(5, 1, None, false) }
+    }
+
+    fn kept_at_tip(slot: u64, database: u64) -> LocalRecord {
+        LocalRecord {
+            slot_at_tip: Some(Checksum::from_crc(slot)),
+            database_at_tip: Some(Checksum::from_crc(database)),
+            ..local(9, 1, None, true)
+        }
     }
 
     fn tip(n: u64, slot: u64) -> RemoteTip {
@@ -196,6 +236,33 @@ mod tests {
             ("R22: a stale file with changes", Some(local(5, 1, None, true)), Some(tip(7, 2)), {
                 Lineage::Beside(BesideReason::BothWentOn)
             }),
+            (
+                "our slot lies in the chain below its tip",
+                Some(met(Fate::Held)),
+                Some(tip(7, 2)),
+                Lineage::Ancestor,
+            ),
+            ("R24: our number below the tip, their slot", Some(met(Fate::Other)), Some(tip(7, 2)), {
+                Lineage::Beside(BesideReason::OtherSlot)
+            }),
+            ("R23: never put perhaps, its name freed since", Some(met(Fate::Unknown)), Some(tip(7, 2)), {
+                Lineage::Beside(BesideReason::BothWentOn)
+            }),
+            (
+                "a hole among the staged, above our own",
+                Some(kept_at_tip(2, 3)),
+                Some(tip(7, 2)),
+                Lineage::Mend,
+            ),
+            ("R24: a hole among the staged, above theirs", Some(kept_at_tip(4, 3)), Some(tip(7, 2)), {
+                Lineage::Beside(BesideReason::OtherSlot)
+            }),
+            (
+                "R24: the same, and their slot's name was freed",
+                Some(kept_at_tip(2, 3)),
+                Some(RemoteTip { slot: None, database: Some(Checksum::from_crc(4)), ..tip(7, 2) }),
+                Lineage::Beside(BesideReason::OtherSlot),
+            ),
             ("R21: an earlier state was chosen", Some(rewound(7)), Some(tip(7, 2)), Lineage::Rewind),
             ("R21: chosen, but the chain went on since", Some(rewound(6)), Some(tip(7, 2)), {
                 Lineage::Beside(BesideReason::BothWentOn)

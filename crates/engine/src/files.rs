@@ -95,6 +95,11 @@ pub trait Files: Send + Sync {
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// The names in a directory, ascending; empty if it is not there.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
+    /// The same path without links in it, where that can be told; its last name need not be there, the directory above
+    /// must.
+    fn real_path(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.to_owned())
+    }
     /// Makes the directory's names durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// The machine's life: what was written and not synced may be gone once this is another one. `None` where that
@@ -302,6 +307,13 @@ impl Files for RealFiles {
         }
         names.sort();
         Ok(names)
+    }
+
+    fn real_path(&self, path: &Path) -> io::Result<PathBuf> {
+        match found(fs::canonicalize(path))? {
+            Some(path) => Ok(path),
+            None => Ok(fs::canonicalize(parent(path))?.join(path.file_name().unwrap_or_default())),
+        }
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {

@@ -25,6 +25,9 @@ const LOCK: &str = "lock";
 const OWNER: &str = "owner";
 const TAIL: &str = "tail";
 
+/// The newest slot that the replica was heard to have: its number and its file checksum.
+const HELD: &str = "held";
+
 /// The machine's life in which an engine last worked on the file and did not leave it at rest.
 const AT_WORK: &str = "at-work";
 
@@ -105,6 +108,16 @@ impl State {
     }
 }
 
+/// The newest slot that was built from the file or restored into it, as it is recorded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Newest {
+    pub(crate) txid: Txid,
+    pub(crate) slot: Option<Checksum>,
+    pub(crate) database: Option<Checksum>,
+    /// It was built here, and nobody heard that the replica has it.
+    pub(crate) unheard: bool,
+}
+
 /// The directory and its lock.
 pub(crate) struct Local {
     files: Arc<dyn Files>,
@@ -118,6 +131,8 @@ pub(crate) struct Local {
     doubt: Cell<bool>,
     /// Held for as long as this engine runs: two engines on one file would undo each other's work.
     _lock: Arc<dyn File>,
+    /// The same for the file by its real name, where the state lies elsewhere.
+    _guard: Option<Arc<dyn File>>,
 }
 
 /// Why the local directory could not be taken.
@@ -173,23 +188,16 @@ fn read_state(files: &dyn Files, path: &Path) -> io::Result<Option<State>> {
 }
 
 impl Local {
-    /// Makes the directory (0700) and takes its lock.
-    pub(crate) fn open(files: &Arc<dyn Files>, dir: PathBuf) -> Result<Self, LocalError> {
-        let at = |path: &Path| {
-            let path = path.to_owned();
-            move |error| LocalError::Io { path, error }
-        };
+    /// Makes the directory (0700) and takes its lock; and the database's own, if that is another one.
+    pub(crate) fn open(files: &Arc<dyn Files>, database: &Path, dir: PathBuf) -> Result<Self, LocalError> {
         files.create_dir(&dir).map_err(at(&dir))?;
         // Its name as well must outlive the power, or everything in it does not. A directory above that cannot be synced
         // is no reason not to replicate.
         if let Err(error) = files.sync_dir(files::parent(&dir)) {
             tracing::warn!(path = %dir.display(), %error, "the state directory's name could not be made durable");
         }
-        let path = dir.join(LOCK);
-        let lock = files.open(&path, Open::CreateOrKeep).map_err(at(&path))?;
-        if !lock.try_lock().map_err(at(&path))? {
-            return Err(LocalError::Locked(path));
-        }
+        let lock = take_lock(&**files, &dir)?;
+        let guard = guard(&**files, database, &dir)?;
         let owner = dir.join(OWNER);
         let former = match files::read_small(&**files, &owner, limits::STATE_BYTES) {
             Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(at(&owner)(error)),
@@ -205,7 +213,15 @@ impl Local {
             _ => false,
         };
         let power_lost = Cell::new(power_lost);
-        Ok(Self { files: Arc::clone(files), dir, former, power_lost, doubt: Cell::new(false), _lock: lock })
+        Ok(Self {
+            files: Arc::clone(files),
+            dir,
+            former,
+            power_lost,
+            doubt: Cell::new(false),
+            _lock: lock,
+            _guard: guard,
+        })
     }
 
     /// See the field.
@@ -341,6 +357,34 @@ impl Local {
         Ok(names.iter().filter_map(|name| Txid::parse_hex(name.strip_prefix("slot-")?)).collect())
     }
 
+    /// The slot that the state speaks of.
+    pub(crate) fn newest(&self) -> io::Result<Option<Newest>> {
+        let Some(State { txid, slot, database, .. }) = peek(&*self.files, &self.dir)? else {
+            return Ok(None);
+        };
+        Ok(Some(Newest { txid, slot, database, unheard: self.is_unheard(txid, slot)? }))
+    }
+
+    /// Whether a slot was built here, is still kept, and was never heard to be in the replica.
+    pub(crate) fn is_unheard(&self, txid: Txid, slot: Option<Checksum>) -> io::Result<bool> {
+        if self.files.id(&self.slot(txid))?.is_none() {
+            return Ok(false);
+        }
+        let held = files::read_small(&*self.files, &self.dir.join(HELD), limits::STATE_BYTES);
+        match held {
+            Ok(held) => Ok(slot.is_none_or(|slot| held.as_deref() != Some(held_text(txid, slot).as_bytes()))),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Notes that the replica was heard to have a slot. Not synced: a note that is lost, or half of one, only says less,
+    /// and a slot is put many times a second.
+    pub(crate) fn note_held(&self, txid: Txid, slot: Checksum) -> io::Result<()> {
+        let file = self.files.open(&self.dir.join(HELD), Open::CreateOrKeep)?;
+        file.write_at(held_text(txid, slot).as_bytes(), 0)
+    }
+
     /// Removes all staged slots.
     pub(crate) fn forget_slots(&self) -> io::Result<()> {
         self.staged()?.into_iter().try_for_each(|txid| self.files.remove(&self.slot(txid)))
@@ -372,6 +416,47 @@ impl Local {
         }
         Ok(())
     }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> LocalError + use<> {
+    let path = path.to_owned();
+    move |error| LocalError::Io { path, error }
+}
+
+fn take_lock(files: &dyn Files, dir: &Path) -> Result<Arc<dyn File>, LocalError> {
+    let path = dir.join(LOCK);
+    let lock = files.open(&path, Open::CreateOrKeep).map_err(at(&path))?;
+    if lock.try_lock().map_err(at(&path))? { Ok(lock) } else { Err(LocalError::Locked(path)) }
+}
+
+/// The lock in the usual directory beside the database's real name, whatever name it was given by and wherever its state
+/// lies: two engines on one file would else not meet (R19). The database file itself is never opened for it: closing it
+/// would end SQLite's locks in this process. `None` where `dir` is that directory, or where none can be made: that is no
+/// reason not to replicate.
+fn guard(files: &dyn Files, database: &Path, dir: &Path) -> Result<Option<Arc<dyn File>>, LocalError> {
+    let usual = match files.real_path(database) {
+        Ok(real) => directory(&real, None),
+        // The directory above is not there yet, and is not ours to make.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(at(database)(error)),
+    };
+    if usual == dir {
+        return Ok(None);
+    }
+    if let Err(error) = files.create_dir(&usual) {
+        tracing::warn!(path = %usual.display(), %error, "no lock can be put beside the database: a second litekeep \
+            with another state directory would not be noticed");
+        return Ok(None);
+    }
+    if files.id(&usual).map_err(at(&usual))? == files.id(dir).map_err(at(dir))? {
+        return Ok(None);
+    }
+    take_lock(files, &usual).map(Some)
+}
+
+/// Always as long, so that each takes the place of the one before.
+fn held_text(txid: Txid, slot: Checksum) -> String {
+    format!("{txid} {:016x}\n", slot.get())
 }
 
 /// Bytes of page 1 that SQLite writes anew by itself when a transaction touches that page: the change counter, and
@@ -427,7 +512,7 @@ pub fn record_restored(
     record: &RestoredRecord,
 ) -> Result<(), LocalError> {
     let dir = directory(database, meta);
-    let local = Local::open(files, dir.clone())?;
+    let local = Local::open(files, database, dir.clone())?;
     let record = || {
         // What they say is about the file that stood here before.
         files.remove(&dir.join(STATE))?;
@@ -511,7 +596,8 @@ mod tests {
     fn a_state_comes_back_as_it_was_and_damage_is_no_record() {
         let root = tempfile::tempdir().expect("a directory");
         let files: Arc<dyn Files> = Arc::new(RealFiles);
-        let local = Local::open(&files, root.path().join("meta")).expect("opened");
+        let local =
+            Local::open(&files, &root.path().join("app.db"), root.path().join("meta")).expect("opened");
         assert_eq!(local.load().expect("read"), None);
         local.save(&state()).expect("saved");
         assert_eq!(local.load().expect("read"), Some(state()));
@@ -527,17 +613,61 @@ mod tests {
         let files: Arc<dyn Files> = Arc::new(RealFiles);
         let dir = directory(&root.path().join("app.db"), None);
         assert_eq!(dir, root.path().join(".app.db-litekeep"));
-        let first = Local::open(&files, dir.clone()).expect("opened");
-        assert!(matches!(Local::open(&files, dir.clone()), Err(LocalError::Locked(_))));
+        let first = Local::open(&files, &root.path().join("app.db"), dir.clone()).expect("opened");
+        let second = Local::open(&files, &root.path().join("app.db"), dir.clone());
+        assert!(matches!(second, Err(LocalError::Locked(_))));
         drop(first);
-        Local::open(&files, dir).expect("free again");
+        Local::open(&files, &root.path().join("app.db"), dir).expect("free again");
+    }
+
+    #[test]
+    fn r19_whatever_name_a_file_has_and_wherever_its_state_lies_a_second_engine_is_refused() {
+        let root = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| root.path().join(name);
+        std::os::unix::fs::symlink(at("app.db"), at("link.db")).expect("linked");
+        std::os::unix::fs::symlink(root.path(), at("here")).expect("linked");
+        let files: Arc<dyn Files> = Arc::new(RealFiles);
+        let open = |(name, meta): (&str, Option<&str>)| {
+            let meta = meta.map(at);
+            Local::open(&files, &at(name), directory(&at(name), meta.as_deref()))
+        };
+        let ways = [
+            ("app.db", None),
+            ("app.db", Some("meta")),
+            ("app.db", Some("other-meta")),
+            // The usual one by name.
+            ("app.db", Some(".app.db-litekeep")),
+            ("app.db", Some("here/.app.db-litekeep")),
+            ("here/app.db", None),
+            ("here/app.db", Some("meta")),
+            ("link.db", None),
+            ("link.db", Some("third-meta")),
+        ];
+        // It need not be there yet; a link to nothing has a name of its own until then.
+        for (there, ways) in [(false, &ways[..7]), (true, &ways[..])] {
+            if there {
+                std::fs::write(at("app.db"), "").expect("written");
+            }
+            for first in ways {
+                let held = open(*first).expect("free");
+                for second in ways {
+                    let refused = open(*second);
+                    assert!(matches!(refused, Err(LocalError::Locked(_))), "{first:?}, {second:?}, {there}");
+                }
+                drop(held);
+            }
+        }
+        let held = open(("app.db", Some("meta"))).expect("free");
+        open(("other.db", Some("other-meta"))).expect("another database");
+        drop(held);
     }
 
     #[test]
     fn tidying_removes_only_what_the_state_does_not_speak_of() {
         let root = tempfile::tempdir().expect("a directory");
         let files: Arc<dyn Files> = Arc::new(RealFiles);
-        let local = Local::open(&files, root.path().to_owned()).expect("opened");
+        let dir = root.path().join(".app.db-litekeep");
+        let local = Local::open(&files, &root.path().join("app.db"), dir.clone()).expect("opened");
         let one = Txid::FIRST;
         for path in [
             local.slot(one),
@@ -548,10 +678,10 @@ mod tests {
         ] {
             std::fs::write(path, "").expect("written");
         }
-        std::fs::write(root.path().join("somebody-elses"), "").expect("written");
+        std::fs::write(dir.join("somebody-elses"), "").expect("written");
         local.tidy(&state()).expect("tidied");
         assert_eq!(
-            files.list(root.path()).expect("listed"),
+            files.list(&dir).expect("listed"),
             ["lock", "slot-0000000000000001", "somebody-elses", "sums-0000000000000001", "tail"]
         );
         assert_eq!(local.staged().expect("listed"), [one]);

@@ -361,7 +361,8 @@ mod tests {
         fn new() -> Self {
             let root = tempfile::tempdir().expect("a directory");
             let files: Arc<dyn Files> = Arc::new(RealFiles);
-            let local = Local::open(&files, root.path().join("meta")).expect("opened");
+            let local =
+                Local::open(&files, &root.path().join("app.db"), root.path().join("meta")).expect("opened");
             Self { _root: root, files, local }
         }
 

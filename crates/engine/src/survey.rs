@@ -1,13 +1,15 @@
 //! Looks at a replica before anything is written to it: what lies in every level, how its chain ends, who claimed it.
 
 use crate::error::KeepError;
+use crate::local::Newest;
 use crate::restore::{self, Unfinished};
 use litekeep_core::limits;
-use litekeep_core::lineage::RemoteTip;
+use litekeep_core::lineage::{Fate, RemoteTip};
 use litekeep_core::ownership::EpochFacts;
 use litekeep_core::restore::{Catalog, LtxFile, Target, plan_latest};
+use litekeep_core::retain;
 use litekeep_formats::ltx::{Header, Trailer, WalSpan};
-use litekeep_formats::{Epoch, Level, Txid};
+use litekeep_formats::{Epoch, Level, TimestampMs, Txid, TxidRange};
 use litekeep_store::{Chunk, EpochRecord, ErrorKind, Failure, Key, Scope, Store, StoreError};
 use std::ops::Range;
 
@@ -22,6 +24,8 @@ pub(crate) struct Survey {
     pub(crate) epochs: EpochFacts,
     /// The newest state cannot be restored: an object is missing (R32).
     pub(crate) hole: bool,
+    /// What became of the newest slot that was built here: [`fate`].
+    pub(crate) fate: Fate,
 }
 
 /// Lists everything and reads the ends of the newest files.
@@ -52,7 +56,56 @@ pub(crate) fn survey(store: &dyn Store) -> Result<Survey, KeepError> {
     let without = tip.filter(bare).map(|tip| restore::has_image(store, tip.txid)).transpose()? == Some(false);
     let plan = plan_latest(&catalog.up_to(ended.at));
     let hole = ended.missing || without || (plan.is_err() && ended.at.is_some());
-    Ok(Survey { catalog, tip, unfinished: ended.unfinished, epochs, hole })
+    Ok(Survey { catalog, tip, unfinished: ended.unfinished, epochs, hole, fate: Fate::Held })
+}
+
+/// What became of the newest slot that was built here, where the chain has gone on past it.
+pub(crate) fn fate(store: &dyn Store, survey: &Survey, newest: Option<&Newest>) -> Result<Fate, KeepError> {
+    let passed = |newest: &&Newest| survey.tip.is_some_and(|tip| tip.txid > newest.txid);
+    let Some(newest) = newest.filter(passed) else { return Ok(Fate::Held) };
+    let range = TxidRange::single(newest.txid);
+    let listed = survey.catalog.level(Level::SLOTS).iter().find(|slot| slot.range == range);
+    // One that came into a freed name is no part of the chain, whoever sent it (DESIGN §4, rule 9).
+    let late = listed.is_some_and(|slot| retain::came_late(&survey.catalog, slot));
+    if !late && let Some((header, trailer)) = read_ends(store, &slot_file(newest.txid))? {
+        if newest.slot.is_some_and(|ours| ours != trailer.file) {
+            return Ok(Fate::Other);
+        }
+        // An image of our own that was announced, never finished, and passed.
+        let alone = header.content_is_elsewhere() && !restore::passed(store, &[newest.txid])?.is_empty();
+        return Ok(if alone { Fate::Unknown } else { Fate::Held });
+    }
+    if newest.unheard && !is_merged(store, &survey.catalog, newest)? {
+        return Ok(Fate::Unknown);
+    }
+    Ok(Fate::Held)
+}
+
+/// Whether a file that was merged shows that it was made with this slot: it ends with it, and in the same state; or it
+/// begins behind it, and names it. Of what is merged in the middle nothing is left that tells.
+fn is_merged(store: &dyn Store, catalog: &Catalog, newest: &Newest) -> Result<bool, StoreError> {
+    for file in catalog.files().filter(|file| file.level != Level::SLOTS) {
+        let ends = file.range.max() == newest.txid && newest.database.is_some();
+        let follows = file.range.min() == newest.txid.next() && newest.slot.is_some();
+        if (ends || follows)
+            && let Some(seal) = read_ends(store, file)?.and_then(|(header, _)| header.seal())
+            && ((ends && seal.database == newest.database) || (follows && seal.predecessor == newest.slot))
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A slot, as far as its name tells.
+pub(crate) fn slot_file(txid: Txid) -> LtxFile {
+    LtxFile {
+        level: Level::SLOTS,
+        range: TxidRange::single(txid),
+        size: 0,
+        modified: TimestampMs(0),
+        timestamp: None,
+    }
 }
 
 /// What was listed went on while it was read.
@@ -162,14 +215,7 @@ pub(crate) fn read_ends(store: &dyn Store, file: &LtxFile) -> Result<Option<(Hea
 
 /// Who wrote a slot, as far as the bucket tells.
 pub(crate) fn who_wrote(store: &dyn Store, txid: Txid) -> String {
-    let file = LtxFile {
-        level: Level::SLOTS,
-        range: litekeep_formats::TxidRange::single(txid),
-        size: 0,
-        modified: litekeep_formats::TimestampMs(0),
-        timestamp: None,
-    };
-    match read_ends(store, &file) {
+    match read_ends(store, &slot_file(txid)) {
         Ok(Some((header, _))) => match header.seal() {
             Some(seal) => format!("epoch {}, {}", seal.epoch, owner(store, seal.epoch)),
             None => "a file without a seal, as Litestream writes it".to_owned(),

@@ -11,8 +11,7 @@ use crate::slot::BuildError;
 use crate::sums::Sums;
 use crate::survey;
 use litekeep_core::assess::Position;
-use litekeep_core::restore::LtxFile;
-use litekeep_formats::{Checksum, Level, PageSize, TimestampMs, Txid, TxidRange};
+use litekeep_formats::{Checksum, PageSize, Txid};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -77,7 +76,7 @@ impl Follower {
         let mut own = u64::from(in_none);
         for txid in staged.into_iter().rev() {
             let ours = self.staged_checksum(txid).map_err(self.io("read a slot in"))?;
-            let theirs = survey::read_ends(&*self.env.store, &slot_file(txid))?;
+            let theirs = survey::read_ends(&*self.env.store, &survey::slot_file(txid))?;
             if theirs.is_some_and(|(_, trailer)| Some(trailer.file.get()) == ours) {
                 break;
             }
@@ -173,7 +172,8 @@ impl Follower {
     pub(super) fn jump_to_image(&mut self, announced: Txid, sent: Duration) -> Result<Followed, KeepError> {
         let known = self.unfinished.map(|last| last.txid).filter(|last| *last >= announced);
         let next = known.unwrap_or(announced).next();
-        let news = known.is_none() || survey::read_ends(&*self.env.store, &slot_file(next))?.is_some();
+        let news =
+            known.is_none() || survey::read_ends(&*self.env.store, &survey::slot_file(next))?.is_some();
         if news || self.pace.must_list(sent) {
             let here = self.at().txid;
             self.pace.listed(sent);
@@ -342,16 +342,5 @@ impl Follower {
         self.epoch = self.epoch.max(seal.map(|seal| seal.epoch));
         self.state = Some(state);
         Ok(Followed::Jumped(target))
-    }
-}
-
-/// A slot, as far as its name tells.
-fn slot_file(txid: Txid) -> LtxFile {
-    LtxFile {
-        level: Level::SLOTS,
-        range: TxidRange::single(txid),
-        size: 0,
-        modified: TimestampMs(0),
-        timestamp: None,
     }
 }

@@ -148,7 +148,7 @@ impl Follower {
     /// [`KeepError::Local`] when another engine has this database, or the directory cannot be made.
     pub fn open(env: Env, settings: &Settings, manner: Manner, database: &Path) -> Result<Self, KeepError> {
         let dir = local::directory(database, settings.meta_path.as_deref());
-        let local = Local::open(&env.files, dir)?;
+        let local = Local::open(&env.files, database, dir)?;
         Self::with_local(env, settings, manner, database, local)
     }
 
@@ -275,6 +275,12 @@ impl Follower {
     /// the replica may hold and whose writer was told so (`Durability::Replicated`), or the chain went on without it.
     pub(crate) fn must_return(&self) -> bool {
         self.passed || (self.fell_back && self.settings.durability == Durability::Replicated)
+    }
+
+    /// Whether the replica is past the recorded state: what a file that is [`Followed::Ahead`] holds can never follow that.
+    pub(crate) fn is_passed(&mut self) -> Result<bool, KeepError> {
+        let Some(here) = self.state.as_ref().map(|state| state.txid) else { return Ok(false) };
+        Ok(self.counted()?.is_some_and(|newest| newest > here))
     }
 
     /// The local state that [`Follower::settle`] left. The file is not looked at again: no connection has been open since,

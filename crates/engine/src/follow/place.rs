@@ -13,11 +13,10 @@ use crate::sqlite::{Edge, Scan, is_busy};
 use crate::sums::{Sums, SumsWriter};
 use crate::survey;
 use litekeep_core::assess::{self, Advance, Facts, Position, Resume};
-use litekeep_core::restore::LtxFile;
 use litekeep_core::retain;
 use litekeep_formats::crc::page_checksum;
 use litekeep_formats::wal::frame_len;
-use litekeep_formats::{Checksum, Level, PageNo, TimestampMs, Txid, TxidRange};
+use litekeep_formats::{Checksum, Level, PageNo, Txid, TxidRange};
 use std::sync::Arc;
 
 /// What one reading of the whole file gave.
@@ -242,20 +241,15 @@ impl Follower {
     pub(super) fn meet(&mut self) -> Result<bool, KeepError> {
         let Some(state) = self.state.as_ref() else { return Ok(false) };
         let (txid, ours, state_database) = (state.txid, state.slot, state.database);
-        let file = LtxFile {
-            level: Level::SLOTS,
-            range: TxidRange::single(txid),
-            size: 0,
-            modified: TimestampMs(0),
-            timestamp: None,
-        };
-        match survey::read_ends(&*self.env.store, &file)? {
+        match survey::read_ends(&*self.env.store, &survey::slot_file(txid))? {
             Some((header, trailer)) => {
                 if ours.is_some_and(|ours| ours != trailer.file) {
+                    // Refused, or never put: the chain went on from the one before with somebody else's.
+                    self.passed = true;
                     return Ok(false);
                 }
                 // Only what may have been sent late can have arrived late: a plain start need not list for it.
-                if self.may_be_staged(txid)? && self.came_late(txid)? {
+                if self.is_unheard()? && self.came_late(txid)? {
                     self.passed = true;
                     return Ok(false);
                 }
@@ -280,7 +274,7 @@ impl Follower {
             None => {
                 // Compacted and deleted, or never there: a slot of our own that may still be staged is not known to be
                 // in the chain, and what it holds is not to be written over without a word.
-                let staged = self.may_be_staged(txid)?;
+                let staged = self.is_unheard()?;
                 match self.listed(txid)? {
                     super::Listed::Behind => return Ok(false),
                     super::Listed::Newest(newest) if staged => {
@@ -295,9 +289,10 @@ impl Follower {
         Ok(true)
     }
 
-    /// Whether the slot was built here, and its file is still kept: nobody may have confirmed it.
-    fn may_be_staged(&self, txid: Txid) -> Result<bool, KeepError> {
-        Ok(self.local.staged().map_err(self.io("list the slots in"))?.contains(&txid))
+    /// Whether the slot of the recorded state was built here, and its put was never answered.
+    fn is_unheard(&self) -> Result<bool, KeepError> {
+        let Some(state) = &self.state else { return Ok(false) };
+        self.local.is_unheard(state.txid, state.slot).map_err(self.io("list the slots in"))
     }
 
     /// Whether the slot came into a name that had been freed: one that was sent before this machine slept, say. It is

@@ -144,7 +144,10 @@ fn a_slot_that_may_still_be_staged_is_not_taken_for_the_chains() {
         follower.meet().expect("asked")
     };
     assert!(meets(), "nothing is staged: it was confirmed");
-    std::fs::write(directory(&paths[0], None).join(format!("slot-{ours}")), b"its bytes").expect("staged");
+    let meta = directory(&paths[0], None);
+    std::fs::write(meta.join(format!("slot-{ours}")), b"its bytes").expect("staged");
+    assert!(meets(), "its put was answered");
+    std::fs::remove_file(meta.join("held")).expect("no answer was heard");
     assert!(!meets());
 }
 

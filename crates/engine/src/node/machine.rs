@@ -308,16 +308,7 @@ impl Machine {
             return Ok((Stage::Following(follower), self.next_look - now));
         }
         match self.look(&mut follower)? {
-            Looked::Ahead if follower.must_return() => {
-                self.role(Role::Returning);
-                Ok((Stage::Returning(follower), Duration::ZERO))
-            }
-            Looked::Ahead => {
-                // Commits of a former life that the replica lacks; whether they can still go there, the replicator finds out.
-                let from_chain = follower.tip().is_some();
-                drop(follower);
-                Ok((self.begin_alone(from_chain)?, Duration::ZERO))
-            }
+            Looked::Ahead => self.is_ahead(follower),
             Looked::Later(wait) => Ok((Stage::Following(follower), wait)),
             Looked::Further => {
                 // A busy owner may never let it see the very end; where the end was at the start is enough.
@@ -332,6 +323,31 @@ impl Machine {
                 self.next_look = self.env.clock.boot() + self.settings.look_every;
                 let wait = if self.wishes_to_own() { Duration::ZERO } else { self.settings.look_every };
                 Ok((Stage::Following(follower), wait))
+            }
+        }
+    }
+
+    /// The file holds what the replica lacks: commits of a former life. Where the chain went on without them nobody's
+    /// ownership is taken for them.
+    fn is_ahead(&mut self, mut follower: Box<Follower>) -> Result<(Stage, Duration), KeepError> {
+        let must_return = match follower.must_return() {
+            true => Ok(true),
+            false => follower.is_passed(),
+        };
+        match must_return {
+            Ok(true) => {
+                self.role(Role::Returning);
+                Ok((Stage::Returning(follower), Duration::ZERO))
+            }
+            // Whether they can still go there, the replicator finds out.
+            Ok(false) => {
+                let from_chain = follower.tip().is_some();
+                drop(follower);
+                Ok((self.begin_alone(from_chain)?, Duration::ZERO))
+            }
+            Err(error) => {
+                let pause = self.pause(error)?;
+                Ok((Stage::Following(follower), pause))
             }
         }
     }

@@ -41,7 +41,7 @@ use litekeep_core::assess::BreakReason;
 use litekeep_core::decisions::Decisions;
 use litekeep_core::env::{Clock, Random};
 use litekeep_core::limits;
-use litekeep_core::lineage::RemoteTip;
+use litekeep_core::lineage::{Fate, RemoteTip};
 use litekeep_core::ownership::{EpochFacts, Look, Moment, Tenancy};
 use litekeep_core::restore::{Catalog, LtxFile};
 use litekeep_formats::{Epoch, TimestampMs, Txid};
@@ -133,6 +133,8 @@ enum Phase {
 struct Chain {
     catalog: Catalog,
     epochs: EpochFacts,
+    /// What the last look told of the newest slot that was built here.
+    fate: Fate,
     /// The newest transaction that the replica holds.
     durable: Option<Txid>,
     epoch: Option<Epoch>,
@@ -218,7 +220,7 @@ impl Replicator {
     /// [`KeepError::Local`] when another engine has this database, or the directory cannot be made.
     pub fn open(env: Env, settings: Settings, database: &Path) -> Result<Self, KeepError> {
         let dir = crate::local::directory(database, settings.meta_path.as_deref());
-        let local = Local::open(&env.files, dir)?;
+        let local = Local::open(&env.files, database, dir)?;
         let owner = format!("{:016x}", env.random.next_u64());
         Ok(Self::with_local(env, settings, database, local, owner))
     }
@@ -241,6 +243,7 @@ impl Replicator {
             chain: Chain {
                 catalog: Catalog::default(),
                 epochs: EpochFacts::default(),
+                fate: Fate::Held,
                 durable: None,
                 epoch: None,
                 create_only: true,

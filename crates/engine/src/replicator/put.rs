@@ -158,6 +158,12 @@ impl Replicator {
     fn mark_durable(&mut self, built: Built) {
         self.chain.durable = self.chain.durable.max(Some(built.txid));
         self.chain.announced.take_if(|announced| announced.built.txid < built.txid);
+        // An image that is only announced does not count yet.
+        if self.chain.announced() != Some(built.txid)
+            && let Err(error) = self.local.note_held(built.txid, built.file)
+        {
+            tracing::debug!(db = %self.path.display(), %error, "what the replica has could not be noted");
+        }
         if self.chain.announced.is_none()
             && let Some(last) = self.chain.unfinished.take_if(|last| last.txid < built.txid)
         {

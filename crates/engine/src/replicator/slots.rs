@@ -360,6 +360,17 @@ impl Replicator {
         self.chain.durable.is_some_and(|durable| txid <= durable)
     }
 
+    /// A slot that was built here, if it is still kept and is whole.
+    pub(super) fn kept_slot(&self, txid: Txid) -> Result<Option<Staged>, KeepError> {
+        match self.load_slot(txid) {
+            Ok((slot, _)) => Ok(Some(slot)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::NotFound) => {
+                Ok(None)
+            }
+            Err(error) => Err(self.io("read a slot in")(error)),
+        }
+    }
+
     /// Staged slots that cannot go up are as good as lost: the start compares what the replica holds with the state.
     fn drop_staged(&mut self, why: &str) -> io::Result<()> {
         tracing::warn!(db = %self.path.display(), why, "the staged slots are not usable");

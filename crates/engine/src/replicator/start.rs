@@ -30,9 +30,16 @@ impl Replicator {
         }
         self.phase = Phase::Looking;
         let store = Arc::clone(&self.env.store);
+        let newest = self.local.newest().map_err(self.io("read the state in"))?;
         self.spawn(
             "survey",
-            move |reporter| reporter.report(Report::Surveyed(survey::survey(&*store))),
+            move |reporter| {
+                let survey = survey::survey(&*store).and_then(|survey| {
+                    let fate = survey::fate(&*store, &survey, newest.as_ref())?;
+                    Ok(Survey { fate, ..survey })
+                });
+                reporter.report(Report::Surveyed(survey));
+            },
             Report::Surveyed(Err(KeepError::JobLost("survey"))),
         );
         Ok(JOB_WAIT)
@@ -82,6 +89,7 @@ impl Replicator {
             return Ok(());
         }
         self.tip = survey.tip;
+        self.chain.fate = survey.fate;
         self.meet(survey.tip)
     }
 
@@ -314,12 +322,19 @@ impl Replicator {
             Some(tip) if tip.txid > state.txid => self.has_changes(&facts, resume)?,
             _ => true,
         };
+        let at_tip = match tip {
+            Some(tip) if tip.txid < state.txid => self.kept_slot(tip.txid)?,
+            _ => None,
+        };
         Ok(Some(LocalRecord {
             txid: state.txid,
             slot: state.slot,
             database: state.database,
             oldest_staged: self.staged.front().map(|slot| slot.built.txid),
             staged_predecessor: self.staged.front().and_then(|slot| slot.predecessor),
+            slot_at_tip: at_tip.map(|slot| slot.built.file),
+            database_at_tip: at_tip.and_then(|slot| slot.database),
+            fate: self.chain.fate,
             ahead,
             rewound_from: state.rewound_from,
         }))

@@ -23,7 +23,7 @@ use std::time::Duration;
 /// What the store does with the next writes.
 pub(crate) const FINE: u32 = 0;
 pub(crate) const DOWN: u32 = 1;
-const LOSES_ANSWERS: u32 = 2;
+pub(crate) const LOSES_ANSWERS: u32 = 2;
 const THROTTLES: u32 = 3;
 /// A proxy before the store takes less than the store does.
 pub(crate) const NARROW: u32 = 4;

@@ -11,6 +11,7 @@ mod idle;
 mod locked;
 mod node;
 mod parking;
+mod passed;
 mod replica;
 mod rig;
 mod single_faults;

@@ -91,16 +91,14 @@ impl Member {
         }
         let application = Arc::new(App::default());
         application.state.lock().unwrap().path = rig.path();
-        let settings = NodeSettings {
-            replication: Settings { sync_interval: Duration::from_millis(5), ..Settings::default() },
-            times: TIMES,
-            look_every: Duration::from_millis(50),
-            fresh,
-            ..NodeSettings::default()
-        };
-        let path = rig.path();
-        let node = Node::start(rig.env(), settings, &path, Arc::clone(&application) as Arc<dyn Application>);
-        Self { rig, app: application, node: Some(node.unwrap()) }
+        let node = Some(start(&rig, &application, fresh));
+        Self { rig, app: application, node }
+    }
+
+    /// The same machine starts again, with what is on its disk.
+    fn start_again(&mut self) {
+        self.node = None;
+        self.node = Some(start(&self.rig, &self.app, false));
     }
 
     fn node(&self) -> &Node {
@@ -159,6 +157,18 @@ impl Member {
     }
 }
 
+fn start(rig: &Rig, application: &Arc<App>, fresh: bool) -> Node {
+    let settings = NodeSettings {
+        replication: Settings { sync_interval: Duration::from_millis(5), ..Settings::default() },
+        times: TIMES,
+        look_every: Duration::from_millis(50),
+        fresh,
+        ..NodeSettings::default()
+    };
+    let application = Arc::clone(application) as Arc<dyn Application>;
+    Node::start(rig.env(), settings, &rig.path(), application).unwrap()
+}
+
 fn rows(path: &std::path::Path) -> Vec<String> {
     let connection = Connection::open(path).unwrap();
     let mut rows = connection.prepare("SELECT v FROM t ORDER BY v").unwrap();
@@ -215,6 +225,37 @@ fn r25_an_owner_that_was_fenced_answers_truthfully_keeps_aside_what_is_lost_and_
     assert!(first.write("again"), "it may own again");
     second.wait_for(Role::Standby);
     assert_eq!(second.rows(), ["after", "again", "kept"]);
+}
+
+#[test]
+fn r25_an_owner_that_ended_before_it_knew_of_its_loss_keeps_it_aside_when_it_starts_again() {
+    for leaves in [false, true] {
+        let store = Rig::new().store;
+        let (way, mood, _) = moody_way(&store);
+        let mut first = Member::join(&way);
+        assert!(first.write("kept"));
+        mood.store(DOWN, Ordering::SeqCst);
+        first.commit("lost");
+        first.node().begin_stop(Duration::from_millis(300));
+        assert!(first.node().when_ended()().is_some(), "its row cannot go up");
+        mood.store(FINE, Ordering::SeqCst);
+        let second = Member::join(&store);
+        assert!(second.write("after"));
+        assert!(second.write("and more"));
+        if leaves {
+            second.node().begin_stop(LONG);
+            assert!(second.node().when_ended()().is_none());
+        }
+        let left = second.app.state.lock().unwrap().left.clone();
+        first.start_again();
+        first.wait_for(Role::Standby);
+        let aside = first.node().status().aside;
+        assert_eq!(aside.len(), 1, "{leaves}: {aside:?}");
+        assert_eq!(rows(&aside[0]), ["kept", "lost"], "{leaves}");
+        assert_eq!(first.rows(), ["after", "and more", "kept"], "{leaves}");
+        assert_eq!(first.node().status().role, Role::Standby, "{leaves}: nobody asked it to own");
+        assert_eq!(second.app.state.lock().unwrap().left, left, "{leaves}: the owner stays");
+    }
 }
 
 #[test]

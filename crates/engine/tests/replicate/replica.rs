@@ -13,12 +13,12 @@ use litekeep_store::memory::MemoryStore;
 use litekeep_store::{Key, Scope};
 use std::sync::Arc;
 
-fn slot(txid: u64) -> Key {
+pub(crate) fn slot(txid: u64) -> Key {
     Key::Ltx(Level::SLOTS, TxidRange::single(Txid::new(txid).unwrap()))
 }
 
 /// Starts, waits for the end by an error, and gives it.
-fn refused(rig: &Rig) -> std::sync::Arc<KeepError> {
+pub(crate) fn refused(rig: &Rig) -> std::sync::Arc<KeepError> {
     let keeper = rig.keep();
     let _ = keeper.sync(LONG);
     let Status { health, failure, .. } = keeper.status();
@@ -218,14 +218,14 @@ fn r22_a_stale_file_without_changes_of_its_own_is_brought_forward() {
 }
 
 /// What a machine's disk holds of a database.
-struct Disk {
+pub(crate) struct Disk {
     database: Vec<u8>,
     wal: Option<Vec<u8>>,
     meta: std::path::PathBuf,
 }
 
 impl Disk {
-    fn of(rig: &Rig, name: &str) -> Self {
+    pub(crate) fn of(rig: &Rig, name: &str) -> Self {
         let meta = rig.dir.path().join(name);
         copy_dir(&rig.meta(), &meta);
         let wal = std::fs::read(litekeep::files::with_suffix(&rig.path(), "-wal")).ok();
@@ -233,7 +233,7 @@ impl Disk {
     }
 
     /// The file stays the one that the state speaks of.
-    fn put_back(&self, rig: &Rig) {
+    pub(crate) fn put_back(&self, rig: &Rig) {
         std::fs::write(rig.path(), &self.database).unwrap();
         for suffix in ["-wal", "-shm"] {
             let _ = std::fs::remove_file(litekeep::files::with_suffix(&rig.path(), suffix));

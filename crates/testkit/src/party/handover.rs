@@ -7,7 +7,6 @@ use crate::disk;
 use crate::disk::Trap;
 use crate::disk::vfs::SeededSqlite;
 use crate::faulty::{Fault, Plan, Verb, Weather};
-use crate::history::fold;
 use crate::sim::Finding;
 use litekeep::node::Role;
 use litekeep_core::decisions::Decisions;
@@ -169,8 +168,8 @@ impl World {
         let seed = self.random.below(u64::MAX);
         let member = &mut self.members[at];
         member.kill();
-        member.past = fold(member.past, &member.disk.history().to_le_bytes());
-        member.disk = if wiped { empty_disk(&member.clock, seed) } else { member.disk.power_loss(seed) };
+        let disk = if wiped { empty_disk(&member.clock, seed) } else { member.disk.power_loss(seed) };
+        member.replace_disk(disk);
         true
     }
 }

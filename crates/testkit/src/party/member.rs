@@ -5,8 +5,9 @@ use crate::clock::SimClock;
 use crate::disk::vfs::Vfs;
 use crate::disk::{Disk, Process};
 use crate::faulty::FaultyStore;
+use crate::history::fold;
 use crate::random::SeededRandom;
-use crate::sim::{BucketFlaw, bucket};
+use crate::sim::{BucketFlaw, FilesFlaw, bucket, files};
 use litekeep::error::KeepError;
 use litekeep::jobs::{Job, Spawner};
 use litekeep::node::{Application, Left, Machine, NodeSettings, NodeStatus, Role};
@@ -14,6 +15,7 @@ use litekeep::replicator::Env;
 use litekeep_core::decisions::Decisions;
 use litekeep_formats::Epoch;
 use rusqlite::Connection;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -117,6 +119,8 @@ pub(super) struct Member {
     pub(super) store: FaultyStore,
     pub(super) desk: SharedDesk,
     pub(super) running: Option<Running>,
+    /// The rows that were committed here, and that neither a wiped disk nor the power took.
+    pub(super) own: BTreeSet<i64>,
     /// Whether the file was made to begin the chain, and nothing of it was acknowledged since.
     pub(super) to_begin: bool,
     /// Turns for which nothing happens here.
@@ -135,6 +139,7 @@ pub(super) struct Start<'a> {
     pub(super) settings: NodeSettings,
     pub(super) decisions: Decisions,
     pub(super) bucket: BucketFlaw,
+    pub(super) files: FilesFlaw,
     pub(super) writes_on: bool,
     pub(super) believes_all: bool,
 }
@@ -153,7 +158,7 @@ impl Member {
         let env = Env {
             clock: Arc::new(self.clock.clone()),
             random: Arc::new(start.random.fork("node")),
-            files: Arc::new(process.clone()),
+            files: files(process.clone(), start.files),
             vfs: Some(vfs.name().to_owned()),
             store: bucket(Arc::new(self.store.clone()), start.bucket, Arc::new(self.clock.clone())),
             spawner: Arc::new(queue.clone()),
@@ -171,6 +176,30 @@ impl Member {
             running.process.kill();
         }
         self.running = None;
+    }
+
+    /// The machine goes on with this disk, and what was committed on the former one is no longer its own.
+    pub(super) fn replace_disk(&mut self, disk: Disk) {
+        self.past = fold(self.past, &self.disk.history().to_le_bytes());
+        self.own.clear();
+        self.disk = disk;
+    }
+
+    /// The rows that lie beside its database.
+    pub(super) fn kept_aside(&self) -> Result<BTreeSet<i64>, String> {
+        let tree = self.disk.tree().into_iter().map(|(path, _)| path);
+        let beside = format!("{DATABASE}-aside-");
+        let is_aside = |path: &String| {
+            path.starts_with(&beside)
+                && !["-wal", "-shm", "-journal"].iter().any(|suffix| path.ends_with(suffix))
+        };
+        let vfs = Vfs::new(&self.disk.process());
+        let mut rows = BTreeSet::new();
+        for path in tree.filter(is_aside) {
+            let connection = vfs.open(&path).map_err(|error| format!("{path}: {error}"))?;
+            rows.extend(judge::read(&connection).map_err(|what| format!("{path}: {what}"))?.ids);
+        }
+        Ok(rows)
     }
 
     pub(super) fn status(&self) -> Option<NodeStatus> {

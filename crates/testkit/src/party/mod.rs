@@ -3,7 +3,8 @@
 //! sent, also after their sender's death.
 //!
 //! The judge knows nothing of the protocol. Every row carries the digest of the row before it, so what a restore gives is one
-//! line of history or is found out to be a mix; every row that was acknowledged must be in it, and none twice.
+//! line of history or is found out to be a mix; every row that was acknowledged must be in it, and none twice. A row that
+//! was not, and that the history lacks at the end, must lie aside on the machine that committed it.
 
 pub mod handover;
 mod judge;
@@ -16,7 +17,7 @@ pub mod wrong;
 use crate::disk::vfs::SeededSqlite;
 use crate::faulty::Weather;
 use crate::random::SeededRandom;
-use crate::sim::{BucketFlaw, Finding};
+use crate::sim::{BucketFlaw, FilesFlaw, Finding};
 use litekeep_core::decisions::Decisions;
 use std::fmt;
 use std::time::Duration;
@@ -64,6 +65,8 @@ pub struct Scenario {
     pub decisions: Decisions,
     /// How it takes the bucket.
     pub bucket: BucketFlaw,
+    /// How it takes the local disk.
+    pub files: FilesFlaw,
     /// Whether an application goes on writing when it is told to stop: a wrong one.
     pub writes_on: bool,
     /// Whether everything committed counts as acknowledged when an epoch ends, however it ends: a wrong one.
@@ -152,6 +155,7 @@ impl Scenario {
             horizon: None,
             decisions: Decisions::RIGHT,
             bucket: BucketFlaw::None,
+            files: FilesFlaw::None,
             writes_on: false,
             believes_all: false,
         }
@@ -189,6 +193,8 @@ pub struct Report {
     pub power_losses: u64,
     /// Idle times in which nothing but looks was asked.
     pub idle: u64,
+    /// Rows that the history lacks and that lie aside.
+    pub asides: u64,
     /// Planned troubles of a script that were met.
     pub met: u64,
 }
@@ -209,6 +215,7 @@ impl Report {
         self.troubles += other.troubles;
         self.power_losses += other.power_losses;
         self.idle += other.idle;
+        self.asides += other.asides;
     }
 }
 
@@ -220,8 +227,11 @@ impl fmt::Display for Report {
             "commits={commits} acknowledgements={acknowledged} terms={terms} closed={closed} lost={lost} "
         )?;
         write!(f, "deaths={deaths} late={late} freed={freed} restores={restores} ")?;
-        let Self { points, troubles, power_losses, idle, .. } = self;
-        write!(f, "points={points} troubles={troubles} power_losses={power_losses} idle={idle}")
+        let Self { points, troubles, power_losses, idle, asides, .. } = self;
+        write!(
+            f,
+            "points={points} troubles={troubles} power_losses={power_losses} idle={idle} asides={asides}"
+        )
     }
 }
 

@@ -10,6 +10,7 @@ use litekeep::node::Role;
 use litekeep::restore::catalog;
 use litekeep_core::env::Clock;
 use litekeep_core::restore::Target;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long every chore takes that is due: levels of at most 90 s together, slots that live three minutes and one more, and
@@ -69,9 +70,31 @@ impl World {
                 return Err(format!("member {at} holds {:?}, the replica {:?}", line.ids, all.ids));
             }
         }
+        self.check_asides(&all)?;
         let disks = self.members.iter().flat_map(|member| member.disk.violations());
         let broken: Vec<_> = disks.chain(self.bucket.violations()).collect();
         if broken.is_empty() { Ok(()) } else { Err(broken.join("; ")) }
+    }
+
+    /// No file is a mix, and each is a part of the one history: what a member committed and that history lacks was overwritten
+    /// there, and was kept aside before.
+    fn check_asides(&mut self, all: &Line) -> Turn {
+        for (at, member) in self.members.iter().enumerate() {
+            let lost: BTreeSet<i64> = member.own.iter().filter(|id| !all.ids.contains(id)).copied().collect();
+            if lost.is_empty() {
+                continue;
+            }
+            let kept = member.kept_aside().map_err(|what| format!("member {at}: {what}"))?;
+            let dropped: Vec<_> = lost.difference(&kept).collect();
+            if !dropped.is_empty() {
+                return Err(format!(
+                    "member {at} committed {dropped:?}, the replica has {:?}: dropped in silence, aside lie {kept:?}",
+                    all.ids
+                ));
+            }
+            self.report.asides += lost.len() as u64;
+        }
+        Ok(())
     }
 
     /// Nobody writes for so long that every chore that is due was done; from then on an owner and a standby ask for what

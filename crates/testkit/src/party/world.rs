@@ -63,6 +63,7 @@ impl World {
                 clock: own,
                 desk: SharedDesk::default(),
                 running: None,
+                own: BTreeSet::new(),
                 to_begin: false,
                 asleep: 0,
                 cut_off: 0,
@@ -210,8 +211,7 @@ impl World {
         let member = &mut self.members[at];
         member.kill();
         if wiped {
-            member.past = fold(member.past, &member.disk.history().to_le_bytes());
-            member.disk = empty_disk(&member.clock, seed);
+            member.replace_disk(empty_disk(&member.clock, seed));
         }
     }
 
@@ -252,6 +252,7 @@ impl World {
             Ok(true) => {
                 self.next_id += 1;
                 self.report.commits += 1;
+                member.own.insert(id);
                 self.note(format!("member {at} commits {id}"));
             }
             Err(error) => {
@@ -344,8 +345,7 @@ impl World {
         }
         let seed = self.random.below(u64::MAX);
         let member = &mut self.members[at];
-        member.past = fold(member.past, &member.disk.history().to_le_bytes());
-        member.disk = empty_disk(&member.clock, seed);
+        member.replace_disk(empty_disk(&member.clock, seed));
         self.note(format!("member {at} came too late to begin, and begins again"));
         Ok(())
     }
@@ -359,8 +359,7 @@ impl World {
         self.note(format!("member {at} is to begin again, since its disk failed"));
         let seed = self.random.below(u64::MAX);
         let member = &mut self.members[at];
-        member.past = fold(member.past, &member.disk.history().to_le_bytes());
-        member.disk = empty_disk(&member.clock, seed);
+        member.replace_disk(empty_disk(&member.clock, seed));
         true
     }
 
@@ -399,6 +398,7 @@ impl World {
             settings: NodeSettings { fresh, ..self.settings.clone() },
             decisions: self.scenario.decisions,
             bucket: self.scenario.bucket,
+            files: self.scenario.files,
             writes_on: self.scenario.writes_on,
             believes_all: self.scenario.believes_all,
         };

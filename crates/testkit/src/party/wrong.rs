@@ -3,7 +3,7 @@
 //! application that goes on writing is undone by the engine; it shows by never owning again.
 
 use super::Scenario;
-use crate::sim::BucketFlaw;
+use crate::sim::{BucketFlaw, FilesFlaw};
 use litekeep_core::decisions::Decisions;
 use std::time::Duration;
 
@@ -59,6 +59,18 @@ fn counts_what_is_announced() -> Variant {
     }
 }
 
+/// Gives up what it committed.
+fn drops_asides() -> Variant {
+    Variant {
+        name: "drops-asides",
+        why: "makes its file the chain's state and keeps nothing of what the chain lacks",
+        seeds: 20,
+        expects: &["dropped in silence"],
+        scene: busy,
+        spoil: |scenario| scenario.files = FilesFlaw::DropsAsides,
+    }
+}
+
 /// All of them.
 pub fn variants() -> Vec<Variant> {
     vec![
@@ -106,6 +118,7 @@ pub fn variants() -> Vec<Variant> {
             },
         },
         counts_what_is_announced(),
+        drops_asides(),
         Variant {
             name: "reuses-freed-names",
             why: "believes that a name is the chain's next however old its proof is: it was used, and freed by retention",

@@ -15,8 +15,8 @@ mod trouble;
 mod world;
 pub mod wrong;
 
-pub(crate) use flaws::bucket;
 pub use flaws::{BucketFlaw, FilesFlaw, Flaws, PromiseFlaw};
+pub(crate) use flaws::{bucket, files};
 pub(crate) use trouble::fail_one;
 
 use crate::disk;

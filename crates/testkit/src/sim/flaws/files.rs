@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A process's files with a mistake in front of them.
-pub(in crate::sim) fn files(process: Process, flaw: FilesFlaw) -> Arc<dyn Files> {
+pub(crate) fn files(process: Process, flaw: FilesFlaw) -> Arc<dyn Files> {
     match flaw {
         FilesFlaw::None => Arc::new(process),
         flaw => Arc::new(Mistaken { process, flaw, frames: Arc::default() }),
@@ -149,7 +149,11 @@ impl Files for Mistaken {
         self.process.len(path)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.process.rename(from, to)
+        self.process.rename(from, to)?;
+        match self.flaw {
+            FilesFlaw::DropsAsides if to.to_string_lossy().contains("-aside-") => self.process.remove(to),
+            _ => Ok(()),
+        }
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.process.remove(path)

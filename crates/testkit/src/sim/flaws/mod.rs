@@ -8,7 +8,7 @@ mod bucket;
 mod files;
 
 pub(crate) use bucket::bucket;
-pub(super) use files::files;
+pub(crate) use files::files;
 
 use litekeep_core::decisions::Decisions;
 
@@ -48,6 +48,8 @@ pub enum FilesFlaw {
     NeverSyncs,
     /// Takes a full disk's refusal for a success.
     FullIsWritten,
+    /// Drops what it keeps aside.
+    DropsAsides,
 }
 
 /// A mistake about the bucket.
