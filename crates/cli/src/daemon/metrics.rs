@@ -3,8 +3,9 @@
 //! Everything is read when it is asked for, from the engine's status and from the books; nothing is asked of a replica.
 
 use super::book::{BOUNDS, Book, Operation, Slots, Tally};
-use super::fleet::{Fleet, Member, View};
+use super::fleet::Fleet;
 use super::health;
+use super::member::{Member, View};
 use super::page::{Family, Kind, Page, float};
 use litekeep::files::{Files as _, RealFiles};
 use litekeep::replicator::Work;

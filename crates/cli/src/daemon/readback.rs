@@ -3,7 +3,8 @@
 //! something was found missing, only a listing of all levels takes that back. Only where somebody reads the result.
 
 use super::book::{Book, ReadBack};
-use super::fleet::{Fleet, Member};
+use super::fleet::Fleet;
+use super::member::Member;
 use crate::trouble::Trouble;
 use crate::verbs::replicate::thread;
 use litekeep_core::env::Clock;
