@@ -64,7 +64,7 @@ families! {
     READ_BACK_TXID = Gauge "litekeep_read_back_txid" ["db"] "Which transaction that was";
     SNAPSHOT = Gauge "litekeep_last_snapshot_timestamp_seconds" ["db"] "Time of the newest snapshot; 0 if there is none; not there while stopped or standby";
     VERIFIED = Gauge "litekeep_last_verified_restore_timestamp_seconds" ["db"]
-        "When a restore from the replica was last verified (validation: interval, or a restore before the start); 0 if none was; not there while stopped or standby";
+        "When a restore from the replica was last verified (validation: interval, or a restore before the start or by the node itself); 0 if none was; not there while stopped or standby";
     OLDEST = Gauge "litekeep_restorable_oldest_timestamp_seconds" ["db"] "Time of the oldest state that can be restored";
     NEWEST = Gauge "litekeep_restorable_newest_timestamp_seconds" ["db"] "Time of the newest state that can be restored";
     OBJECTS = Gauge "litekeep_replica_objects" ["db,level"] "Objects of a level of the replica";

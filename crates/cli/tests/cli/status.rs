@@ -1,7 +1,7 @@
 //! `litekeep status`: what this machine knows, and what the replicas hold.
 
 use crate::daemon::{ask, denied, end, everything, insert, served, started, wait_for};
-use crate::restore::make_database;
+use crate::restore::{make_database, url};
 use crate::scrape::Scrape;
 use crate::util::{Dir, Seen};
 use s3test::{ACCESS_KEY, BUCKET, Fault, Profile, REGION, Rule, SECRET_KEY, Server};
@@ -228,4 +228,37 @@ fn the_databases_of_a_directory_are_shown_whether_a_daemon_runs_or_not() {
     end(running);
     assert_eq!(shown(), rows(&[("own.db", "ok", true), ("a.db", "ok", true)]));
     assert_eq!(row(&dir, &["d/c.db"])["status"], "no database");
+}
+
+#[test]
+fn a_restore_that_a_node_makes_by_itself_counts_as_the_last_verified_one() {
+    for exec in ["", "exec: sleep 600\n"] {
+        let dir = Dir::new();
+        make_database(&dir.path("a.db"));
+        let replica = url(&dir.path("r"));
+        let socket = "addr: 127.0.0.1:0\nsocket:\n  enabled: true\n  path: l.sock\n";
+        dir.write("l.yml", format!("{exec}{socket}dbs:\n  - path: a.db\n    replica:\n      path: r\n"));
+        dir.litekeep(["replicate", "-once", "a.db", &replica]).exits(0);
+        // Another machine goes on, and its slots are merged.
+        dir.litekeep(["restore", "-o", "b.db", &replica]).exits(0);
+        insert(&dir.path("b.db"), 2);
+        dir.litekeep(["replicate", "-once", "-force-snapshot", "b.db", &replica]).exits(0);
+        let slots = dir.files("r").into_iter().filter(|name| name.starts_with("ltx/0/"));
+        assert!(slots.map(|name| fs::remove_file(dir.path("r").join(name)).expect("removed")).count() > 1);
+        assert_eq!(row(&dir, &[])["verified_at"], Value::Null);
+        let (running, addr) = started(&dir);
+        wait_for("an owner", || {
+            (ask(&dir, &["list"])["databases"][0]["status"] == "replicating").then_some(())
+        });
+        let path = dir.path("a.db").display().to_string();
+        let series = format!("litekeep_last_verified_restore_timestamp_seconds{{db=\"{path}\"}}");
+        wait_for("a verified restore", || (Scrape::of(&addr).value(&series) > 1e9).then_some(()));
+        end(running);
+        let shown = row(&dir, &[]);
+        let txid = shown["verified_txid"].as_str().unwrap_or_else(|| panic!("{shown}"));
+        assert!(txid > "0000000000000001" && shown["local_txid"].as_str() >= Some(txid), "{shown}");
+        assert!(shown["verified_at"].as_str().is_some_and(|at| at.starts_with("20")), "{shown}");
+        dir.litekeep(["reset", "a.db"]).exits(0);
+        assert_eq!(dir.files(".a.db-litekeep").iter().filter(|name| *name == "restored").count(), 0);
+    }
 }
