@@ -6,10 +6,23 @@ use litekeep_core::limits;
 use litekeep_core::lineage::RemoteTip;
 use litekeep_core::ownership::EpochFacts;
 use litekeep_core::restore::{Catalog, LtxFile, Target, plan_latest};
+use litekeep_core::retain;
 use litekeep_formats::ltx::{Header, Trailer, WalSpan};
-use litekeep_formats::{Epoch, Level, Txid};
+use litekeep_formats::{Checksum, Epoch, Level, TimestampMs, Txid, TxidRange};
 use litekeep_store::{Chunk, EpochRecord, ErrorKind, Failure, Key, Scope, Store, StoreError};
 use std::ops::Range;
+
+/// How the chain stands to the newest transaction of a file that it has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Ours {
+    /// It holds it, or nobody asked.
+    #[default]
+    Held,
+    /// Something else stands under its number, or it does not count.
+    Other,
+    /// Nothing stands there any more: it was merged, or never came.
+    Gone,
+}
 
 /// What was found.
 #[derive(Debug, Clone)]
@@ -22,10 +35,12 @@ pub(crate) struct Survey {
     pub(crate) epochs: EpochFacts,
     /// The newest state cannot be restored: an object is missing (R32).
     pub(crate) hole: bool,
+    /// What became of the transaction that was asked for.
+    pub(crate) ours: Ours,
 }
 
-/// Lists everything and reads the ends of the newest files.
-pub(crate) fn survey(store: &dyn Store) -> Result<Survey, KeepError> {
+/// Lists everything and reads the ends of the newest files; `ours` is the file's newest transaction and its slot.
+pub(crate) fn survey(store: &dyn Store, ours: Option<(Txid, Checksum)>) -> Result<Survey, KeepError> {
     let catalog = list_all(store)?;
     let mut epochs = epoch_facts(store)?;
     let ended = restore::ended(store, &catalog, 1)?;
@@ -52,7 +67,22 @@ pub(crate) fn survey(store: &dyn Store) -> Result<Survey, KeepError> {
     let without = tip.filter(bare).map(|tip| restore::has_image(store, tip.txid)).transpose()? == Some(false);
     let plan = plan_latest(&catalog.up_to(ended.at));
     let hole = ended.missing || without || (plan.is_err() && ended.at.is_some());
-    Ok(Survey { catalog, tip, unfinished: ended.unfinished, epochs, hole })
+    let passed = ours.filter(|(txid, _)| tip.is_some_and(|tip| tip.txid > *txid));
+    let ours =
+        passed.map(|(txid, slot)| look_for(store, &catalog, txid, slot)).transpose()?.unwrap_or_default();
+    Ok(Survey { catalog, tip, unfinished: ended.unfinished, epochs, hole, ours })
+}
+
+/// What became of a slot that was built here, where the chain went on past it (R24).
+fn look_for(store: &dyn Store, catalog: &Catalog, txid: Txid, slot: Checksum) -> Result<Ours, KeepError> {
+    let range = TxidRange::single(txid);
+    let listed = catalog.level(Level::SLOTS).iter().find(|file| file.range == range);
+    let file = LtxFile { level: Level::SLOTS, range, size: 0, modified: TimestampMs(0), timestamp: None };
+    let Some((header, trailer)) = read_ends(store, &file)? else { return Ok(Ours::Gone) };
+    let late = listed.is_some_and(|file| retain::came_late(catalog, file));
+    let passed = || Ok::<_, KeepError>(!restore::passed(store, &[txid])?.is_empty());
+    let counts = trailer.file == slot && !late && !(header.content_is_elsewhere() && passed()?);
+    Ok(if counts { Ours::Held } else { Ours::Other })
 }
 
 /// What was listed went on while it was read.

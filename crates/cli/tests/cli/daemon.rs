@@ -360,7 +360,7 @@ pub(crate) fn started(dir: &Dir) -> (Running, String) {
 }
 
 /// Where the pages are served, from the log.
-fn address(running: &Running) -> String {
+pub(crate) fn address(running: &Running) -> String {
     let line = running.seen().lines().find(|line| line.contains("serving metrics on")).expect("the line");
     let addr = line.split("addr=").nth(1).and_then(|rest| rest.split(' ').next()).expect("an address");
     addr.to_owned()

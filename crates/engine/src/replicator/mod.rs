@@ -35,6 +35,7 @@ use crate::restore::Unfinished;
 use crate::settings::Settings;
 use crate::sqlite::Edge;
 use crate::sums::Sums;
+use crate::survey::Ours;
 use crate::wal::Wal;
 use litekeep_core::assess::BreakReason;
 use litekeep_core::decisions::Decisions;
@@ -138,6 +139,8 @@ struct Chain {
     create_only: bool,
     /// The newest state cannot be restored; the next slot must be a whole image.
     hole: bool,
+    /// What became of the newest transaction that was built here, if the chain has passed it.
+    ours: Ours,
     /// The newest name behind which ours begin, where an image was announced and not finished; until ours count.
     unfinished: Option<Unfinished>,
     /// The newest transaction is an image that level 9 has. It counts once a slot stands behind its announcement.
@@ -245,6 +248,7 @@ impl Replicator {
                 create_only: true,
                 opened: false,
                 hole: false,
+                ours: Ours::Held,
                 unfinished: None,
                 announced: None,
             },

@@ -8,7 +8,7 @@ use crate::local::State;
 use crate::pending::Pending;
 use crate::sqlite::{Edge, Scan, is_busy};
 use crate::sums::Sums;
-use crate::survey::{self, Survey};
+use crate::survey::{self, Ours, Survey};
 use litekeep_core::assess::{Advance, BreakReason, Facts, Position, Resume};
 use litekeep_core::lineage::{self, BesideReason, Lineage, LocalRecord, RemoteTip};
 use litekeep_core::ownership::is_wiped;
@@ -30,9 +30,12 @@ impl Replicator {
         }
         self.phase = Phase::Looking;
         let store = Arc::clone(&self.env.store);
+        let recorded =
+            crate::local::peek(&*self.env.files, self.local.dir()).map_err(self.io("read the state in"))?;
+        let ours = recorded.and_then(|state| Some((state.txid, state.slot?)));
         self.spawn(
             "survey",
-            move |reporter| reporter.report(Report::Surveyed(survey::survey(&*store))),
+            move |reporter| reporter.report(Report::Surveyed(survey::survey(&*store, ours))),
             Report::Surveyed(Err(KeepError::JobLost("survey"))),
         );
         Ok(JOB_WAIT)
@@ -74,6 +77,7 @@ impl Replicator {
         self.chain.catalog = survey.catalog;
         self.chain.epochs = survey.epochs;
         self.chain.hole = survey.hole;
+        self.chain.ours = survey.ours;
         self.chain.unfinished = survey.unfinished;
         self.broken = None;
         if !self.database_is_there()? {
@@ -334,12 +338,24 @@ impl Replicator {
         Ok((facts, (self.env.decisions.resume)(&facts, frame, &position)))
     }
 
+    /// Whether the newest transaction that was built here is not in the chain, which went on without it: it is a change of
+    /// this file's own, and the file no older state. One that is kept and was merged away may have been refused: nobody knows.
+    fn was_passed(&self) -> Result<bool, KeepError> {
+        Ok(match self.chain.ours {
+            Ours::Held => false,
+            Ours::Other => true,
+            Ours::Gone => {
+                self.local.staged().map_err(self.io("list the slots in"))?.contains(&self.state().txid)
+            }
+        })
+    }
+
     fn has_changes(&mut self, facts: &Facts, resume: Resume) -> Result<bool, KeepError> {
         let state = self.state();
         if (state.content.is_some() || !state.forward.is_empty()) && self.was_brought_forward()? {
             return Ok(false);
         }
-        if self.has_changes_pending() {
+        if self.has_changes_pending() || self.was_passed()? {
             return Ok(true);
         }
         if resume == Resume::Intact {
