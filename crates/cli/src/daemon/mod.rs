@@ -13,6 +13,7 @@ mod health;
 mod heartbeat;
 mod http;
 mod member;
+mod memory;
 mod meter;
 mod metrics;
 mod once;
@@ -106,6 +107,7 @@ fn attend(
     fleet: &Arc<Fleet>,
 ) -> (Option<Bound>, Option<Verifier>) {
     let verifier = show(config, fleet, folders.folders.iter().any(Folder::is_verified));
+    told(memory::start(fleet));
     for folder in folders.folders.into_iter().filter(Folder::is_unsettled) {
         told(folder.watch(fleet));
     }
