@@ -141,35 +141,3 @@ fn a_watched_directory_is_handed_over_database_by_database_as_restored_copies_co
     assert!(two.ends_anyhow().err_has("Error: ").err().contains("two/"), "it says which");
     assert_eq!(pair.held("a.db"), [1, 2, 3, 4]);
 }
-
-#[test]
-fn of_databases_that_appear_in_two_watched_directories_at_once_each_has_one_owner() {
-    let pair = Pair::new();
-    let (mut one, _) = pair.start("one");
-    let (mut two, _) = pair.start("two");
-    let names: Vec<String> = (0..8).map(|number| format!("{number}.db")).collect();
-    for name in &names {
-        for (place, value) in [("one", 1), ("two", 2)] {
-            pair.put(&format!("{place}/{name}"), value);
-        }
-    }
-    let settled = |place: &str| {
-        let list = pair.list(place);
-        let owned: Vec<bool> = list.iter().map(|(_, state)| state == "replicating").collect();
-        (owned.len() == names.len()).then_some(owned)
-    };
-    let owners = wait_for("one owner of each", || {
-        let (one, two) = (settled("one")?, settled("two")?);
-        one.iter().zip(&two).all(|(one, two)| one != two).then_some(one)
-    });
-    for (name, in_one) in names.iter().zip(owners) {
-        let (place, value) = if in_one { ("one", 1) } else { ("two", 2) };
-        insert(&pair.dir.path(place).join(name), 10 + value);
-        pair.sync(place, &format!("{place}/{name}"));
-        assert_eq!(pair.held(name), [value, 10 + value], "{name} of {place}");
-    }
-    for daemon in [&mut one, &mut two] {
-        daemon.signal(Signal::TERM);
-    }
-    let _ = (one.ends_anyhow(), two.ends_anyhow());
-}
