@@ -12,6 +12,7 @@ pub mod inspect;
 pub mod jobs;
 pub mod keeper;
 pub mod local;
+pub mod memory;
 pub mod merge;
 pub mod node;
 pub mod noted;

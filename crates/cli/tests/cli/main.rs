@@ -10,6 +10,7 @@ mod guide;
 mod limits;
 mod listing;
 mod many;
+mod pair;
 mod replicate;
 mod reset;
 mod restore;

@@ -82,6 +82,50 @@ fn r24_a_second_writer_is_stopped_by_the_slot_that_is_taken_and_told_by_whom() {
     assert!(failure.to_string().contains("owner"), "{failure}");
 }
 
+/// It ended with a slot that stands nowhere: a change of its own, whether the name still shows whose it is or not.
+#[test]
+fn r24_what_a_fenced_owner_had_built_is_not_overwritten_by_its_next_start() {
+    for merged_away in [false, true] {
+        let (one, app) = owned();
+        let keeper = one.keep();
+        let last = synced(&keeper);
+        let two = Rig::on(Arc::clone(&one.store));
+        std::fs::copy(one.restored().0, two.path()).unwrap();
+        let successor = two.keep();
+        synced(&successor);
+        insert(&app, 1);
+        let _ = keeper.sync(LONG);
+        assert_eq!(keeper.status().failure.unwrap().kind(), KeepErrorKind::Fenced);
+        assert!(keeper.status().built > Some(last));
+        drop(keeper);
+        let theirs = two.app();
+        while synced(&successor) < last.next().next() {
+            insert(&theirs, 1);
+        }
+        successor.snapshot();
+        while one.objects(Scope::Level(Level::SNAPSHOTS)).len() < 2 {
+            insert(&theirs, 1);
+            synced(&successor);
+        }
+        stopped(successor);
+        if merged_away {
+            one.store.delete(&[slot(last.next().get())]).unwrap();
+        }
+        let count = || -> u32 { app.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap() };
+        let before = count();
+        let error = refused(&one);
+        assert!(matches!(*error, KeepError::Beside { .. }), "{error}");
+        assert_eq!((before, count()), (11, 11));
+    }
+}
+
+fn owned() -> (Rig, rusqlite::Connection) {
+    let rig = Rig::new();
+    let app = rig.app();
+    insert(&app, 10);
+    (rig, app)
+}
+
 #[test]
 fn r32_a_replica_that_lost_a_confirmed_object_is_mended_by_an_image() {
     for lost in [2, 3] {
