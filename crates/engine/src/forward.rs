@@ -6,8 +6,9 @@
 use crate::error::KeepError;
 use crate::files::{self, Files, Open};
 use crate::local::{RestoredRecord, content};
+use crate::noted;
 use crate::replicator::Env;
-use crate::restore::{Options, Outcome, RestoreEnv, RestoreError, Restored, restore};
+use crate::restore::{Integrity, Options, Outcome, RestoreEnv, RestoreError, Restored, restore};
 use crate::slot::BuildError;
 use crate::sqlite::{Edge, Scan};
 use litekeep_core::restore::Target;
@@ -135,7 +136,10 @@ pub(crate) fn restore_state(env: &Env, txid: Txid, options: &Options) -> Result<
     };
     let options = &Options { is_whole: env.decisions.is_whole, ..options.clone() };
     match restore(&restore_env, options, &mut |_| {}) {
-        Ok(Outcome::Restored(restored)) => Ok(Newer { restored, path: options.output.clone() }),
+        Ok(Outcome::Restored(restored)) => {
+            note(env, options.state_dir.as_deref(), &restored)?;
+            Ok(Newer { restored, path: options.output.clone() })
+        }
         Ok(_) => Err(fail(ErrorKind::DataDamaged, "nothing was there".to_owned())),
         Err(RestoreError::Unreachable(error)) => Err((*error).into()),
         Err(RestoreError::Local { operation: what, path, cause: error, .. }) => {
@@ -152,4 +156,19 @@ pub(crate) fn restore_state(env: &Env, txid: Txid, options: &Options) -> Result<
         }
         Err(error) => Err(fail(ErrorKind::DataDamaged, error.to_string())),
     }
+}
+
+/// For people: this state was restored from the replica, and is good. A disk that does not take that is heard of: what is
+/// made of the state is written to the same directory.
+fn note(env: &Env, state_dir: Option<&Path>, restored: &Restored) -> Result<(), KeepError> {
+    let (Some(dir), Some(txid)) = (state_dir, restored.txid()) else { return Ok(()) };
+    if restored.integrity == Integrity::Unchecked {
+        return Ok(());
+    }
+    let (replica, at) = (env.store.location(), env.clock.wall());
+    noted::note_restored(&*env.files, dir, &replica, (txid, at)).map_err(|error| KeepError::Io {
+        what: "note a restore in",
+        path: dir.to_owned(),
+        error,
+    })
 }

@@ -272,6 +272,13 @@ impl Book {
         (pages.verdict, pages.not_verified) = (Some(verdict), None);
     }
 
+    /// Notes a restore from this replica that was good, which the engine made by itself.
+    pub(super) fn restored(&self, replica: &str, restored: (Txid, TimestampMs)) {
+        let mut pages = self.pages();
+        let before = pages.verdict.take().unwrap_or_else(|| Verdict::none(replica));
+        pages.verdict = Some(before.with(restored));
+    }
+
     /// Counts one that was carried out by this process.
     pub(super) fn count_verdict(&self, well: bool) {
         let counts = &mut self.pages().verifications;

@@ -3,8 +3,9 @@
 //! Who may open the socket may stop backups and read any file that litekeep can read: its mode is its only protection, and
 //! it has that mode from its first moment on.
 
-use super::fleet::{Done, Fleet, Member, Refused, SyncFailed};
+use super::fleet::{Done, Fleet, Refused};
 use super::http::{self, Listens, Request, Response};
+use super::member::{Member, SyncFailed};
 use super::phase::Phase;
 use crate::config::{Database, Socket};
 use crate::text::time;
@@ -240,6 +241,7 @@ fn refused(why: Refused, unknown: u16) -> Response {
         Refused::Unknown => failed(unknown, "database not found", None),
         Refused::NotOpen => failed(409, "database is not open: it was stopped", None),
         Refused::Differs(text) => failed(409, text, None),
+        Refused::Unheard => failed(500, "nobody waits for this answer", None),
         Refused::Failed(trouble) => {
             let (what, why) = trouble.parts();
             failed(500, what, why)
@@ -262,10 +264,12 @@ impl Control {
             ("GET", "/txid") => self.txid(request),
             ("GET", "/debug/sync-status") => self.phases(request),
             ("POST", "/start") => self.with_body(request, |asked, path| self.start(asked, path, listens)),
-            ("POST", "/stop") => self.with_body(request, |asked, path| self.stop(asked, path)),
+            ("POST", "/stop") => self.with_body(request, |asked, path| self.stop(asked, path, listens)),
             ("POST", "/sync") => self.with_body(request, |asked, path| self.sync(asked, path, listens)),
             ("POST", "/register") => self.with_body(request, |asked, path| self.register(asked, path)),
-            ("POST", "/unregister") => self.with_body(request, |asked, path| self.unregister(asked, path)),
+            ("POST", "/unregister") => {
+                self.with_body(request, |asked, path| self.unregister(asked, path, listens))
+            }
             (
                 _,
                 "/info" | "/list" | "/txid" | "/debug/sync-status" | "/start" | "/stop" | "/sync"
@@ -360,8 +364,8 @@ impl Control {
         changed(if done == Done::Now { "started" } else { "already_running" }, path, txid)
     }
 
-    fn stop(&self, asked: &Asked, path: &Path) -> Response {
-        match self.fleet.stop(path, Some(seconds(asked.timeout))) {
+    fn stop(&self, asked: &Asked, path: &Path, listens: Listens<'_>) -> Response {
+        match self.fleet.stop(path, seconds(asked.timeout), listens) {
             Ok((Done::Now, txid)) => changed("stopped", path, txid),
             Ok((Done::Before, txid)) => changed("already_stopped", path, txid),
             Err(why) => refused(why, 500),
@@ -424,10 +428,10 @@ impl Control {
         }
     }
 
-    fn unregister(&self, asked: &Asked, path: &Path) -> Response {
+    fn unregister(&self, asked: &Asked, path: &Path, listens: Listens<'_>) -> Response {
         // Before it goes: else a look at its directory in between would take it up again.
         (self.dismiss)(path);
-        match self.fleet.remove(path, Some(seconds(asked.timeout))) {
+        match self.fleet.remove(path, seconds(asked.timeout), listens) {
             Ok((Done::Now, txid)) => changed("unregistered", path, txid),
             Ok((Done::Before, _)) => changed("already_unregistered", path, None),
             Err(why) => refused(why, 500),

@@ -5,21 +5,20 @@
 //! nothing here ends the process.
 
 use super::book::Book;
-use super::guest::Guest;
+use super::member::{Member, View, Wait};
 use super::meter::Metered;
 use super::verdict::{self, Verdict};
 use super::verifier;
 use crate::config::{Database, same_place};
 use crate::trouble::Trouble;
 use crate::verbs;
-use crate::verbs::replicate::{ONE_TRY, keep_trouble, replicating_to};
+use crate::verbs::replicate::{keep_trouble, replicating_to};
 use crate::world::World;
 use litekeep::driver::Driver;
 use litekeep::error::KeepError;
 use litekeep::files::{FileId, Files, RealFiles};
 use litekeep::jobs::Pool;
-use litekeep::keeper::Keeper;
-use litekeep::replicator::{Env, Health, Status};
+use litekeep::replicator::Env;
 use litekeep::settings::Settings;
 use litekeep_core::decisions::Decisions;
 use litekeep_core::env::Clock;
@@ -29,8 +28,8 @@ use litekeep_store::Store;
 use litekeep_store::location::Settings as Replica;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// What an answer may take longer than the last sync that it waits for.
@@ -44,180 +43,8 @@ pub(crate) struct Ended {
     pub(crate) why: Option<Arc<KeepError>>,
     /// Somebody had asked for it.
     pub(crate) asked: bool,
-}
-
-/// One database.
-pub(crate) struct Member {
-    /// As it was configured.
-    pub(crate) database: Database,
-    /// Its replica; every answer is in the book.
-    pub(crate) store: Arc<dyn Store>,
-    /// What the replica answered.
-    pub(crate) book: Arc<Book>,
-    life: Mutex<Life>,
-    changed: Condvar,
-    /// It was let go: its file is gone, and nobody waits for its last changes.
-    gone: AtomicBool,
-}
-
-/// Why a sync was not done.
-pub(crate) enum SyncFailed {
-    /// Nobody replicates it now.
-    NotOpen,
-    /// The engine's word.
-    Keep(KeepError),
-}
-
-/// Whether a database is replicated.
-enum Life {
-    Running {
-        keeper: Arc<Keeper>,
-        stopping: bool,
-    },
-    Stopped {
-        last: Box<Status>,
-        asked: bool,
-    },
-    /// Somebody else replicates it; it is only shown here.
-    Guest(Arc<dyn Guest>),
-}
-
-/// How a member is doing.
-#[derive(Debug, Clone)]
-pub(crate) struct View {
-    /// The engine's own words; of one that is stopped, the last.
-    pub(crate) status: Status,
-    /// It has a keeper.
-    pub(crate) running: bool,
-    /// It has none because somebody asked for that, and its last changes are in the replica.
-    pub(crate) stopped: bool,
-    /// Another instance has the replica to itself.
-    pub(crate) standby: bool,
-    /// For how long the replica has lacked something that was committed; `None` where nobody wants it to be there.
-    pub(crate) lag: Option<Duration>,
-}
-
-impl View {
-    /// As Litestream calls it.
-    pub(crate) fn state(&self) -> &'static str {
-        match (self.running, self.status.health) {
-            _ if self.standby => "standby",
-            (false, _) => "stopped",
-            (true, Health::Waiting) => "open",
-            (true, _) => "replicating",
-        }
-    }
-}
-
-impl Member {
-    fn life(&self) -> MutexGuard<'_, Life> {
-        self.life.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How it is now.
-    pub(crate) fn view(&self, clock: &dyn Clock) -> View {
-        let mut standby = false;
-        let (status, running, stopped) = match &*self.life() {
-            Life::Running { keeper, .. } => (keeper.status(), true, false),
-            Life::Stopped { last, asked } => {
-                ((**last).clone(), false, *asked && (last.failure.is_none() || self.is_gone()))
-            }
-            Life::Guest(guest) => {
-                let shown = guest.shown();
-                standby = shown.standby;
-                let running = shown.status.health != Health::Ended;
-                (shown.status, running, false)
-            }
-        };
-        // What another instance replicates is its business.
-        let since = status.behind_since.filter(|_| !standby);
-        let lag =
-            (!stopped).then(|| since.map_or(Duration::ZERO, |since| clock.boot().saturating_sub(since)));
-        View { status, running, stopped, standby, lag }
-    }
-
-    /// The keeper, while there is one.
-    pub(crate) fn keeper(&self) -> Option<Arc<Keeper>> {
-        match &*self.life() {
-            Life::Running { keeper, .. } => Some(Arc::clone(keeper)),
-            Life::Stopped { .. } | Life::Guest(_) => None,
-        }
-    }
-
-    /// Begins the last sync, if it runs; a second call with a shorter limit ends it sooner.
-    pub(crate) fn begin_stop(&self, limit: Duration) {
-        if let Life::Running { keeper, stopping } = &mut *self.life() {
-            *stopping = true;
-            keeper.begin_stop(limit);
-        }
-    }
-
-    /// How long its last sync may take.
-    pub(crate) fn last_sync(&self) -> Duration {
-        let limit = self.database.shutdown_timeout;
-        if limit.is_zero() { ONE_TRY } else { limit }
-    }
-
-    /// From now on it is somebody else's.
-    pub(crate) fn entrust(&self, guest: impl Guest + 'static) {
-        *self.life() = Life::Guest(Arc::new(guest));
-    }
-
-    /// Waits until everything that was committed before is in the replica, for as long as that is wanted.
-    pub(crate) fn sync_while(
-        &self,
-        limit: Duration,
-        wanted: &dyn Fn() -> bool,
-    ) -> Result<Option<Txid>, SyncFailed> {
-        enum Who {
-            Keeper(Arc<Keeper>),
-            Guest(Arc<dyn Guest>),
-        }
-        let who = match &*self.life() {
-            Life::Running { keeper, .. } => Who::Keeper(Arc::clone(keeper)),
-            Life::Guest(guest) => Who::Guest(Arc::clone(guest)),
-            Life::Stopped { .. } => return Err(SyncFailed::NotOpen),
-        };
-        match who {
-            Who::Keeper(keeper) => keeper.sync_while(limit, wanted),
-            Who::Guest(guest) => guest.sync_while(limit, wanted),
-        }
-        .map_err(SyncFailed::Keep)
-    }
-
-    /// Whether it was let go.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::SeqCst)
-    }
-
-    fn is_guest(&self) -> bool {
-        matches!(&*self.life(), Life::Guest(_))
-    }
-
-    /// Its keeper is gone: now, on the boot clock.
-    fn ended(&self, now: Duration) -> bool {
-        let mut life = self.life();
-        let Life::Running { keeper, stopping } = &*life else { return true };
-        let (mut last, asked) = (Box::new(keeper.status()), *stopping);
-        if !asked {
-            // Nobody takes from here on what is committed.
-            last.behind_since.get_or_insert(now);
-        }
-        *life = Life::Stopped { last, asked };
-        drop(life);
-        self.changed.notify_all();
-        asked
-    }
-
-    /// Waits until it does not run any more; `false` if it still does.
-    fn wait_stopped(&self, limit: Duration) -> bool {
-        let running = |life: &mut Life| matches!(life, Life::Running { .. });
-        let (life, _) = self
-            .changed
-            .wait_timeout_while(self.life(), limit, running)
-            .unwrap_or_else(PoisonError::into_inner);
-        !matches!(&*life, Life::Running { .. })
-    }
+    /// Who wanted it off the list did not wait for that.
+    pub(crate) leaves: bool,
 }
 
 /// What was done, or that there was nothing to do.
@@ -238,6 +65,8 @@ pub(crate) enum Refused {
     NotOpen,
     /// It is there, and it is something else.
     Differs(String),
+    /// Whoever asked is gone; what was asked for goes on.
+    Unheard,
     /// It failed.
     Failed(Trouble),
 }
@@ -357,16 +186,7 @@ impl Fleet {
         {
             book.verified(Verdict { failure: None, ..known });
         }
-        let never = Life::Stopped { last: Box::default(), asked: true };
-        let life = Mutex::new(never);
-        Ok(Arc::new(Member {
-            database,
-            store,
-            book,
-            life,
-            changed: Condvar::new(),
-            gone: AtomicBool::new(false),
-        }))
+        Ok(Arc::new(Member::new(database, store, book)))
     }
 
     /// Takes in a database that somebody else replicates over this member's store; [`Member::show`] tells how it is.
@@ -387,20 +207,32 @@ impl Fleet {
         Ok(Done::Now)
     }
 
-    /// Makes the last sync and stops; the database stays in the list.
-    pub(crate) fn stop(&self, path: &Path, limit: Option<Duration>) -> Result<(Done, Option<Txid>), Refused> {
+    /// Makes the last sync, within its time, and stops; the database stays in the list. All goes on if nobody wants to know
+    /// any more.
+    pub(crate) fn stop(
+        &self,
+        path: &Path,
+        limit: Duration,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<(Done, Option<Txid>), Refused> {
         let member = self.find(path)?;
-        self.halt(&member, limit)
+        self.halt(&member, limit, wanted)
     }
 
-    /// Stops a database and takes it off the list, which keeps it if its last changes did not get into the replica.
+    /// The same, and takes it off the list, which keeps it if its last changes did not get into the replica.
     pub(crate) fn remove(
         &self,
         path: &Path,
-        limit: Option<Duration>,
+        limit: Duration,
+        wanted: &dyn Fn() -> bool,
     ) -> Result<(Done, Option<Txid>), Refused> {
         let Ok(member) = self.find(path) else { return Ok((Done::Before, None)) };
-        let (_, txid) = self.halt(&member, limit)?;
+        let halted = match self.halt(&member, limit, wanted) {
+            // Unless it ended just now.
+            Err(Refused::Unheard) if !member.let_leave() => self.halted(&member),
+            other => other,
+        };
+        let (_, txid) = halted?;
         if self.take_off(&member) {
             Ok((Done::Now, txid))
         } else {
@@ -410,9 +242,9 @@ impl Fleet {
 
     /// Takes this one off the list, not another that has come to its place; `false` if it has a keeper. Only who is on the
     /// list is stopped when the process ends.
-    fn take_off(&self, member: &Arc<Member>) -> bool {
+    pub(super) fn take_off(&self, member: &Arc<Member>) -> bool {
         let _changes = self.changes();
-        let stopped = matches!(&*member.life(), Life::Stopped { .. });
+        let stopped = member.is_stopped();
         if stopped && self.has(member) {
             self.map().remove(&member.database.path);
         }
@@ -428,9 +260,7 @@ impl Fleet {
         if !running {
             return self.take_off(&member);
         }
-        if (status.built == status.durable || clock.boot() >= until)
-            && !member.gone.swap(true, Ordering::SeqCst)
-        {
+        if (status.built == status.durable || clock.boot() >= until) && member.let_go() {
             if status.behind_since.is_some() {
                 tracing::error!(db = %path.display(), "the last changes of a database that is gone are not in the replica");
             }
@@ -444,7 +274,12 @@ impl Fleet {
         self.map().get(&member.database.path).is_some_and(|known| Arc::ptr_eq(known, member))
     }
 
-    fn halt(&self, member: &Member, limit: Option<Duration>) -> Result<(Done, Option<Txid>), Refused> {
+    fn halt(
+        &self,
+        member: &Member,
+        limit: Duration,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<(Done, Option<Txid>), Refused> {
         let clock = self.clock();
         if member.is_guest() {
             let path = member.database.path.display();
@@ -453,17 +288,26 @@ impl Fleet {
         if member.keeper().is_none() {
             return Ok((Done::Before, member.view(&**clock).status.durable));
         }
-        let limit = limit.unwrap_or_else(|| member.last_sync());
         member.begin_stop(limit);
         let path = member.database.path.display();
-        if !member.wait_stopped(limit + GRACE) {
-            let trouble = Trouble::new(format!("{path} has not stopped yet"));
-            return Err(trouble.hint("its last sync is under way").into());
+        match member.wait_stopped(limit + GRACE, wanted) {
+            Wait::Stopped => {}
+            Wait::GivenUp => return Err(Refused::Unheard),
+            Wait::TooLong => {
+                let trouble = Trouble::new(format!("{path} has not stopped yet"));
+                return Err(trouble.hint("its last sync is under way").into());
+            }
         }
-        let status = member.view(&**clock).status;
+        self.halted(member)
+    }
+
+    /// How the end of one that was stopped came out.
+    fn halted(&self, member: &Member) -> Result<(Done, Option<Txid>), Refused> {
+        let status = member.view(&**self.clock()).status;
         match status.failure {
             None => Ok((Done::Now, status.durable)),
             Some(error) => {
+                let path = member.database.path.display();
                 Err(keep_trouble(&format!("the last changes of {path} are not in the replica"), &error)
                     .into())
             }
@@ -518,13 +362,12 @@ impl Fleet {
             self.driver(&what)?.keep(env, settings, path).map_err(|error| keep_trouble(&what, &error))?;
         replicating_to(&member.database);
         let keeper = Arc::new(keeper);
-        member.gone.store(false, Ordering::SeqCst);
-        *member.life() = Life::Running { keeper: Arc::clone(&keeper), stopping: false };
+        member.begin(Arc::clone(&keeper));
         self.launches.fetch_add(1, Ordering::SeqCst);
         let (fleet, watched) = (Arc::clone(self), Arc::clone(member));
         keeper.when_ended(move |why| {
-            let asked = watched.ended(fleet.clock().boot());
-            (fleet.tell)(Ended { member: watched, why, asked });
+            let (asked, leaves) = watched.ended(fleet.clock().boot());
+            (fleet.tell)(Ended { member: watched, why, asked, leaves });
         });
         Ok(())
     }
@@ -555,6 +398,7 @@ fn place(replica: &Replica) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verbs::replicate::ONE_TRY;
     use crate::world::tests::world;
     use std::sync::mpsc;
 
@@ -567,19 +411,20 @@ mod tests {
             drop(tell.send(ended.member.database.path.clone()))
         });
         let database = || Database::of(path.clone(), Replica::Directory(dir.path().join("r")));
+        let stop = |path| fleet.stop(path, ONE_TRY, &|| true);
         assert_eq!(fleet.add(database()).expect("added"), Done::Now);
         let first = fleet.find(&path).expect("on the list");
         // Whoever asked for its end is late: somebody has started it once more.
-        fleet.stop(&path, None).expect("stopped");
+        stop(&path).expect("stopped");
         fleet.start(&path).expect("started");
         assert!(!fleet.take_off(&first) && fleet.has(&first));
-        fleet.stop(&path, None).expect("stopped");
+        stop(&path).expect("stopped");
         assert!(fleet.take_off(&first) && fleet.members().is_empty());
         // Late again: another one has come.
         fleet.add(database()).expect("added");
         let second = fleet.find(&path).expect("on the list");
         assert!(fleet.take_off(&first) && fleet.has(&second));
-        fleet.remove(&path, None).expect("removed");
+        fleet.remove(&path, ONE_TRY, &|| true).expect("removed");
         assert!(fleet.members().is_empty());
         // Every keeper's end was told: whoever waits for them all is not kept waiting.
         assert_eq!(ends.iter().take(fleet.launches()).count(), 3);

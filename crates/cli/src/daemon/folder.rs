@@ -150,6 +150,20 @@ impl Folder {
         Ok(databases)
     }
 
+    /// The databases that it holds now, and what cannot be looked into. For a process that has none of them open: a descriptor
+    /// that is closed would take SQLite's locks with it.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub(crate) fn held(&mut self) -> Result<Vec<Database>, Trouble> {
+        let mut found = self.all()?;
+        found.retain(|path| match is_database(path) {
+            Ok(is_one) => is_one,
+            Err(error) => error.kind() != io::ErrorKind::NotFound, // gone meanwhile
+        });
+        Ok(found.iter().filter_map(|path| database_at(&self.directory, path)).collect())
+    }
+
     fn all(&mut self) -> Result<Vec<PathBuf>, Trouble> {
         self.candidates().map_err(|error| {
             Trouble::new(format!("can't read the directory {}", self.directory.path.display()))
@@ -304,7 +318,7 @@ impl Folder {
             Err(why) => Err(Failed::Unkept(match why {
                 Refused::Failed(trouble) => trouble,
                 Refused::Differs(text) => cannot(path).cause(text),
-                Refused::Unknown | Refused::NotOpen => cannot(path),
+                Refused::Unknown | Refused::NotOpen | Refused::Unheard => cannot(path),
             })),
         }
     }

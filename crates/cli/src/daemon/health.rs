@@ -1,8 +1,9 @@
 //! Whether the replicas are as they should be: by what their stores have and have answered, never by what was tried.
 
 use super::book::Operation;
-use super::fleet::{Fleet, Member, View};
+use super::fleet::Fleet;
 use super::http::{Request, Response};
+use super::member::{Member, View};
 use super::readback;
 use crate::text::{duration, time};
 use litekeep::error::KeepErrorKind;

@@ -1,7 +1,8 @@
 //! `heartbeat-url`: told that all is well for as long as it is. Silence is the alarm.
 
-use super::fleet::{Fleet, Member};
+use super::fleet::Fleet;
 use super::health;
+use super::member::Member;
 use crate::config::Heartbeat;
 use crate::trouble::Trouble;
 use crate::verbs::replicate::thread;

@@ -3,8 +3,9 @@
 //! Everything is read when it is asked for, from the engine's status and from the books; nothing is asked of a replica.
 
 use super::book::{BOUNDS, Book, Operation, Slots, Tally};
-use super::fleet::{Fleet, Member, View};
+use super::fleet::Fleet;
 use super::health;
+use super::member::{Member, View};
 use super::page::{Family, Kind, Page, float};
 use litekeep::files::{Files as _, RealFiles};
 use litekeep::replicator::Work;
@@ -63,7 +64,7 @@ families! {
     READ_BACK_TXID = Gauge "litekeep_read_back_txid" ["db"] "Which transaction that was";
     SNAPSHOT = Gauge "litekeep_last_snapshot_timestamp_seconds" ["db"] "Time of the newest snapshot; 0 if there is none; not there while stopped or standby";
     VERIFIED = Gauge "litekeep_last_verified_restore_timestamp_seconds" ["db"]
-        "When a restore from the replica was last verified (validation: interval, or a restore before the start); 0 if none was; not there while stopped or standby";
+        "When a restore from the replica was last verified (validation: interval, or a restore before the start or by the node itself); 0 if none was; not there while stopped or standby";
     OLDEST = Gauge "litekeep_restorable_oldest_timestamp_seconds" ["db"] "Time of the oldest state that can be restored";
     NEWEST = Gauge "litekeep_restorable_newest_timestamp_seconds" ["db"] "Time of the newest state that can be restored";
     OBJECTS = Gauge "litekeep_replica_objects" ["db,level"] "Objects of a level of the replica";

@@ -12,6 +12,7 @@ pub(crate) mod guest;
 mod health;
 mod heartbeat;
 mod http;
+mod member;
 mod meter;
 mod metrics;
 mod once;
@@ -261,7 +262,9 @@ impl Run {
             Ok(_) => Ok(()),
             Err(Refused::Failed(trouble)) => Err(trouble),
             Err(Refused::Differs(why)) => Err(Trouble::new(format!("can't replicate {path}")).cause(why)),
-            Err(Refused::Unknown | Refused::NotOpen) => Err(Trouble::new(format!("can't replicate {path}"))),
+            Err(Refused::Unknown | Refused::NotOpen | Refused::Unheard) => {
+                Err(Trouble::new(format!("can't replicate {path}")))
+            }
         }
     }
 
@@ -278,6 +281,9 @@ impl Run {
                 Event::Ended(ended) => {
                     let asked = ended.asked;
                     self.ended(&ended);
+                    if ended.leaves && ended.why.is_none() && self.fleet.take_off(&ended.member) {
+                        tracing::info!(db = %ended.member.database.path.display(), "unregistered");
+                    }
                     if !asked && !self.watches && self.all_failed() {
                         return;
                     }

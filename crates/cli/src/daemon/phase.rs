@@ -2,7 +2,7 @@
 //! nobody.
 
 use super::control::number;
-use super::fleet::View;
+use super::member::View;
 use crate::text::time;
 use litekeep::replicator::Act;
 use litekeep_core::env::Clock;

@@ -1,11 +1,16 @@
 //! Looks whether the replicas still hold what they took (R66): a HEAD of the newest object, soon after it was put and once
 //! a minute while nothing happens, and whether the newest state can be restored from what the replica has listed. Once
-//! something was found missing, only a listing of all levels takes that back. Only where somebody reads the result.
+//! something was found missing, only a listing of all levels takes that back. A restore that the engine made meanwhile and
+//! noted is taken up as well. Only where somebody reads the result.
 
 use super::book::{Book, ReadBack};
-use super::fleet::{Fleet, Member};
+use super::fleet::Fleet;
+use super::member::Member;
+use super::verifier::state_dir;
 use crate::trouble::Trouble;
 use crate::verbs::replicate::thread;
+use litekeep::files::RealFiles;
+use litekeep::noted;
 use litekeep_core::env::Clock;
 use litekeep_formats::{Level, Txid, TxidRange};
 use litekeep_store::{ErrorKind, Key, Scope, Store, StoreError};
@@ -111,6 +116,10 @@ impl Looks {
         let (tell, clock) = (self.tell.clone(), Arc::clone(self.fleet.clock()));
         let told = path.clone();
         let begun = thread("look", move || {
+            let replica = member.store.location();
+            if let Some(restored) = noted::restored(&RealFiles, &state_dir(&member.database), &replica) {
+                member.book.restored(&replica, restored);
+            }
             // An error is in the member's book.
             let looked = look(&*member.store, &member.book, durable, &*clock);
             if let Ok(Some(missing)) = &looked {

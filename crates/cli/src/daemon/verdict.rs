@@ -3,6 +3,7 @@
 
 use crate::text::time;
 use litekeep::files::{self, RealFiles};
+use litekeep::noted;
 use litekeep_formats::{TimestampMs, Txid};
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -26,6 +27,19 @@ pub(crate) struct Verdict {
     pub(crate) good: Option<(Txid, TimestampMs)>,
 }
 
+impl Verdict {
+    /// Nothing is known.
+    pub(super) fn none(replica: &str) -> Self {
+        Self { replica: replica.to_owned(), at: None, failure: None, good: None }
+    }
+
+    /// The same with a restore that was good, if it is newer.
+    pub(super) fn with(self, restored: (Txid, TimestampMs)) -> Self {
+        let good = self.good.filter(|(_, at)| *at >= restored.1).or(Some(restored));
+        Self { good, ..self }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Spelled {
     replica: String,
@@ -35,8 +49,16 @@ struct Spelled {
     verified_at: Option<String>,
 }
 
-/// Reads the last verdict on this replica; `None` where there is none, or none that is understood.
+/// The last verdict on this replica, and the newest good restore, be it one that the engine made by itself; `None` where
+/// there is none, or none that is understood.
 pub(crate) fn read(state_dir: &Path, replica: &str) -> Option<Verdict> {
+    let (written, noted) = (written(state_dir, replica), noted::restored(&RealFiles, state_dir, replica));
+    let Some(noted) = noted else { return written };
+    let before = written.unwrap_or_else(|| Verdict::none(replica));
+    Some(before.with(noted))
+}
+
+fn written(state_dir: &Path, replica: &str) -> Option<Verdict> {
     let text = files::read_small(&RealFiles, &state_dir.join(FILE), LIMIT).ok().flatten()?;
     let spelled: Spelled = serde_json::from_slice(&text).ok()?;
     let good = spelled.verified_txid.as_deref().and_then(Txid::parse_hex);
@@ -72,9 +94,8 @@ pub(crate) fn write(state_dir: &Path, verdict: &Verdict) -> io::Result<()> {
 /// # Errors
 /// The file system's.
 pub(crate) fn restored(state_dir: &Path, replica: &str, txid: Txid, at: TimestampMs) -> io::Result<()> {
-    let before = read(state_dir, replica);
-    let none = || Verdict { replica: replica.to_owned(), at: None, failure: None, good: None };
-    write(state_dir, &Verdict { good: Some((txid, at)), ..before.unwrap_or_else(none) })
+    let before = written(state_dir, replica).unwrap_or_else(|| Verdict::none(replica));
+    write(state_dir, &Verdict { good: Some((txid, at)), ..before })
 }
 
 #[cfg(test)]

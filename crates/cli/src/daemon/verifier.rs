@@ -5,7 +5,8 @@
 //! One replica at a time, on one thread, with few requests under way; it reads the database in short transactions, and
 //! takes no room that the disk would miss.
 
-use super::fleet::{Fleet, Member};
+use super::fleet::Fleet;
+use super::member::Member;
 use super::verdict::{self, Verdict};
 use crate::config::Database;
 use crate::trouble::Trouble;

@@ -312,7 +312,8 @@ pub(crate) static VERBS: &[Verb] = &[
         operands: &[""],
         max_operands: 0,
         summary: "list the databases of the configuration file",
-        doc: "Lists the databases of the configuration file.",
+        doc: "Lists the databases of the configuration file. Of a directory (dir) these are what it holds now, and what a\n\
+              running litekeep has of it besides, which is asked where the configuration enables its socket.",
         flags: &[&JSON, &CONFIG, &NO_EXPAND_ENV, &FIRST_REPLICA],
         run: verbs::databases::run,
     },
@@ -338,7 +339,8 @@ pub(crate) static VERBS: &[Verb] = &[
         doc: "Shows what this machine knows of the databases, and what each replica holds now: the newest transaction\n\
               that a restore from it would reach, and when that was seen. What was tried, or held once, does not count.\n\n\
               The replicas are listed, with a few requests each, all at the same time; one that does not answer in time\n\
-              is told as unknown, with the reason. No running litekeep is asked, and no database is opened.",
+              is told as unknown, with the reason. Of a directory (dir) the databases are those that `litekeep databases` lists. No\n\
+              database is opened; of a directory's files the first bytes are read.",
         flags: &[&LOCAL, &REPLICA_TIMEOUT, &JSON, &CONFIG, &NO_EXPAND_ENV, &FIRST_REPLICA],
         run: verbs::status::run,
     },

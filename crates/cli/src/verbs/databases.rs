@@ -1,6 +1,6 @@
-//! `litekeep databases`: what the configuration lists.
+//! `litekeep databases`: what the configuration lists, and what its directories hold.
 
-use super::warn;
+use super::{found, warn};
 use crate::config;
 use crate::flags::{self, Parsed};
 use crate::output;
@@ -19,8 +19,7 @@ struct Row {
 pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     let config = config::load(world, parsed)?;
     warn(&config);
-    let rows: Vec<Row> = config
-        .databases
+    let rows: Vec<Row> = found::databases(&config)
         .iter()
         .map(|database| Row { path: database.path.display().to_string(), replica: database.replica_type() })
         .collect();

@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 mod door;
 mod exec;
 pub(crate) mod follow;
+mod found;
 mod held;
 mod input;
 mod interrupt;
@@ -117,9 +118,7 @@ pub(crate) fn named(world: &World, parsed: &Parsed) -> Result<Named, Trouble> {
     let path = world.path(operand);
     let known = config.databases.len();
     let wanted = parsed.given(&flags::REPLICA);
-    let in_directory =
-        || config.directories.iter().find_map(|it| crate::daemon::folder::database_at(it, &path));
-    match config.databases.iter().find(|database| database.path == path).cloned().or_else(in_directory) {
+    match found::at(&config, &path) {
         Some(database) if wanted.is_some_and(|name| name != database.replica_name) => {
             let name = wanted.unwrap_or_default();
             let what = format!("replica \"{name}\" not found for database \"{}\"", path.display());

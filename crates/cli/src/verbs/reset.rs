@@ -87,7 +87,7 @@ fn place(world: &World, parsed: &Parsed) -> Result<(PathBuf, PathBuf), Trouble> 
 /// gone, whatever becomes of the state.
 fn ours(directory: &Path) -> std::io::Result<Vec<String>> {
     let made = |name: &str| {
-        matches!(name, STATE | "tail" | "next" | noted::CREATE_ONLY | verdict::FILE)
+        matches!(name, STATE | "tail" | "next" | noted::CREATE_ONLY | noted::RESTORED | verdict::FILE)
             || ["slot-", "sums-"].iter().any(|prefix| name.starts_with(prefix))
             || name.ends_with(".tmp")
     };

@@ -1,8 +1,9 @@
 //! `litekeep status`: what this machine knows of the databases, and what their replicas hold as far as they say so now,
-//! never what was tried (R66). Asks no running litekeep and opens no database file, so it disturbs nobody.
+//! never what was tried (R66). Asks no running litekeep but for the names of its databases and opens none with SQLite, so it
+//! disturbs nobody.
 
 use super::held::{self, Answer};
-use super::{timeout, warn};
+use super::{found, timeout, warn};
 use crate::config::{self, Database};
 use crate::daemon::verdict;
 use crate::flags::{self, Parsed};
@@ -58,17 +59,15 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     warn(&config);
     let limit = Duration::from_secs(timeout(parsed, &flags::REPLICA_TIMEOUT)?);
     let wanted = parsed.operands.first().map(|path| world.path(path));
-    let databases: Vec<&Database> = config
-        .databases
-        .iter()
-        .filter(|database| wanted.as_ref().is_none_or(|path| *path == database.path))
-        .collect();
-    if let (Some(path), []) = (wanted, &databases[..]) {
-        return Err(Trouble::new(format!("database not found in config: {}", path.display()))
-            .hint("`litekeep databases` lists them"));
-    }
+    let databases = match wanted {
+        None => found::databases(&config),
+        Some(path) => vec![found::at(&config, &path).ok_or_else(|| {
+            Trouble::new(format!("database not found in config: {}", path.display()))
+                .hint("`litekeep databases` lists them")
+        })?],
+    };
     // Before the replicas are asked: what is taken meanwhile is not held against them.
-    let mut rows: Vec<(Row, Option<Txid>)> = databases.iter().map(|database| look(database)).collect();
+    let mut rows: Vec<(Row, Option<Txid>)> = databases.iter().map(look).collect();
     if !parsed.on(&flags::LOCAL) {
         let replicas = databases.iter().map(|database| database.replica.clone()).collect();
         for ((row, local), answer) in rows.iter_mut().zip(held::ask(world, replicas, limit)?) {

@@ -1,10 +1,10 @@
 //! `litekeep status`: what this machine knows, and what the replicas hold.
 
 use crate::daemon::{ask, denied, end, everything, insert, served, started, wait_for};
-use crate::restore::make_database;
+use crate::restore::{make_database, url};
 use crate::scrape::Scrape;
 use crate::util::{Dir, Seen};
-use s3test::{ACCESS_KEY, Fault, Profile, Rule, SECRET_KEY, Server};
+use s3test::{ACCESS_KEY, BUCKET, Fault, Profile, REGION, Rule, SECRET_KEY, Server};
 use serde_json::Value;
 use std::fs;
 use std::net::TcpListener;
@@ -155,4 +155,110 @@ fn a_restore_before_the_start_counts_as_the_last_verified_one() {
     assert_eq!(restored["verified_txid"], "0000000000000001", "{restored}");
     assert!(restored["verified_at"].as_str().is_some_and(|at| at.starts_with("20")), "{restored}");
     assert_eq!(restored["verification_error"], Value::Null);
+}
+
+#[test]
+fn the_databases_of_a_directory_are_shown_whether_a_daemon_runs_or_not() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let dir = Dir::new();
+    let endpoint = server.endpoint();
+    let replica = |path: &str| {
+        format!(
+            "replica:\n      url: s3://{BUCKET}/{path}\n      endpoint: {endpoint}\n      region: {REGION}\n"
+        )
+    };
+    dir.write(
+        "l.yml",
+        format!(
+            "addr: 127.0.0.1:0\nsocket:\n  enabled: true\n  path: l.sock\ndbs:\n  - path: d/own.db\n    {}  - dir: d\n    \
+             pattern: '*.db'\n    watch: true\n    {}  - dir: gone\n    pattern: '*.db'\n    watch: true\n    {}",
+            replica("own"), replica("d"), replica("gone"),
+        ),
+    );
+    dir.write("d/text.db", "no database at all");
+    dir.write("d/a.txt", "SQLite format 3\0");
+    make_database(&dir.path("d/own.db"));
+    make_database(&dir.path("d/a.db"));
+    // Each with its state, and whether its replica has all of it.
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let name = |path: &Value| text(path).rsplit_once('/').expect("a path").1.to_owned();
+    let shown = || -> Vec<(String, String, bool)> {
+        let seen = status(&dir, &["-json"]).err_has("can't read the directory");
+        let rows: Vec<Value> = serde_json::from_str(&seen.out()).expect("JSON");
+        let row = |row: &Value| {
+            (name(&row["database"]), text(&row["status"]), row["replica_behind"].as_u64() == Some(0))
+        };
+        rows.iter().map(row).collect()
+    };
+    let listed = || -> Vec<String> {
+        let listed = dir.litekeep(["databases", "-json", "-config", "l.yml"]);
+        let listed = listed.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+        let rows: Vec<Value> = serde_json::from_str(&listed.exits(0).out()).expect("JSON");
+        rows.iter().map(|row| name(&row["path"])).collect()
+    };
+    let rows = |rows: &[(&str, &str, bool)]| -> Vec<(String, String, bool)> {
+        rows.iter().map(|(name, status, all)| ((*name).to_owned(), (*status).to_owned(), *all)).collect()
+    };
+    let becomes = |wanted: &[(&str, &str, bool)]| {
+        let wanted = rows(wanted);
+        wait_for(&format!("{wanted:?}"), || (shown() == wanted).then_some(()));
+    };
+    assert_eq!(shown(), rows(&[("own.db", "not initialized", false), ("a.db", "not initialized", false)]));
+    assert_eq!(listed(), ["own.db", "a.db"]);
+    dir.write("gone/none.txt", "");
+    let (running, _) = started(&dir);
+    fs::remove_dir_all(dir.path("gone")).expect("removed");
+    make_database(&dir.path("d/b.db"));
+    becomes(&[("own.db", "ok", true), ("a.db", "ok", true), ("b.db", "ok", true)]);
+
+    // Its file is gone, and its last change is not in the replica yet.
+    server.add_rule(Rule::always("PUT", "/b.db/", Fault::ResetBefore));
+    insert(&dir.path("d/b.db"), 2);
+    wait_for("a change on its way", || {
+        let row = row(&dir, &["d/b.db"]);
+        (row["replica_behind"] == 1).then_some(())
+    });
+    for file in ["d/b.db", "d/b.db-wal", "d/b.db-shm"] {
+        fs::remove_file(dir.path(file)).expect("removed");
+    }
+    assert_eq!(shown()[2..], rows(&[("b.db", "no database", false)]));
+    assert_eq!(listed(), ["own.db", "a.db", "b.db"]);
+    server.clear_rules();
+    becomes(&[("own.db", "ok", true), ("a.db", "ok", true)]);
+    end(running);
+    assert_eq!(shown(), rows(&[("own.db", "ok", true), ("a.db", "ok", true)]));
+    assert_eq!(row(&dir, &["d/c.db"])["status"], "no database");
+}
+
+#[test]
+fn a_restore_that_a_node_makes_by_itself_counts_as_the_last_verified_one() {
+    for exec in ["", "exec: sleep 600\n"] {
+        let dir = Dir::new();
+        make_database(&dir.path("a.db"));
+        let replica = url(&dir.path("r"));
+        let socket = "addr: 127.0.0.1:0\nsocket:\n  enabled: true\n  path: l.sock\n";
+        dir.write("l.yml", format!("{exec}{socket}dbs:\n  - path: a.db\n    replica:\n      path: r\n"));
+        dir.litekeep(["replicate", "-once", "a.db", &replica]).exits(0);
+        // Another machine goes on, and its slots are merged.
+        dir.litekeep(["restore", "-o", "b.db", &replica]).exits(0);
+        insert(&dir.path("b.db"), 2);
+        dir.litekeep(["replicate", "-once", "-force-snapshot", "b.db", &replica]).exits(0);
+        let slots = dir.files("r").into_iter().filter(|name| name.starts_with("ltx/0/"));
+        assert!(slots.map(|name| fs::remove_file(dir.path("r").join(name)).expect("removed")).count() > 1);
+        assert_eq!(row(&dir, &[])["verified_at"], Value::Null);
+        let (running, addr) = started(&dir);
+        wait_for("an owner", || {
+            (ask(&dir, &["list"])["databases"][0]["status"] == "replicating").then_some(())
+        });
+        let path = dir.path("a.db").display().to_string();
+        let series = format!("litekeep_last_verified_restore_timestamp_seconds{{db=\"{path}\"}}");
+        wait_for("a verified restore", || (Scrape::of(&addr).value(&series) > 1e9).then_some(()));
+        end(running);
+        let shown = row(&dir, &[]);
+        let txid = shown["verified_txid"].as_str().unwrap_or_else(|| panic!("{shown}"));
+        assert!(txid > "0000000000000001" && shown["local_txid"].as_str() >= Some(txid), "{shown}");
+        assert!(shown["verified_at"].as_str().is_some_and(|at| at.starts_with("20")), "{shown}");
+        dir.litekeep(["reset", "a.db"]).exits(0);
+        assert_eq!(dir.files(".a.db-litekeep").iter().filter(|name| *name == "restored").count(), 0);
+    }
 }

@@ -3,13 +3,12 @@
 use rustix::process::{Pid, Signal};
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Whom tests run as that root starts, where what root may do is no answer.
@@ -149,44 +148,72 @@ impl TestCommand {
         let command = format!("{:?}", self.0);
         self.0.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.0.spawn().expect("started");
-        let stderr = child.stderr.take().expect("a pipe");
-        let stderr = std::thread::spawn(move || std::io::read_to_string(stderr).unwrap_or_default());
-        let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
-        let (tell, lines) = mpsc::channel();
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
-        Running { command, child, lines, seen: String::new(), stderr: Some(stderr) }
+        let (lines, errors) =
+            (lines_of(child.stdout.take().expect("a pipe")), lines_of(child.stderr.take().expect("a pipe")));
+        Running { command, child, lines, seen: String::new(), errors, ended: false }
     }
 }
 
-/// A run that goes on.
+/// What comes out of a pipe, until nobody holds its other end any more.
+fn lines_of(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (tell, lines) = mpsc::channel();
+    let pipe = BufReader::new(pipe);
+    std::thread::spawn(move || {
+        pipe.lines().map_while(Result::ok).try_for_each(|line| tell.send(line + "\n"))
+    });
+    lines
+}
+
+/// A run that goes on; dropped, it is killed with all that it started.
 pub(crate) struct Running {
     command: String,
     child: Child,
     lines: mpsc::Receiver<String>,
     seen: String,
-    stderr: Option<JoinHandle<String>>,
+    errors: mpsc::Receiver<String>,
+    ended: bool,
 }
 
 impl Running {
     /// Waits for a line on stdout that holds this.
     #[track_caller]
     pub(crate) fn until(&mut self, part: &str) -> &mut Self {
-        loop {
-            match self.lines.recv_timeout(Duration::from_secs(60)) {
-                Ok(line) => {
-                    self.seen.push_str(&line);
-                    self.seen.push('\n');
-                    if line.contains(part) {
-                        return self;
-                    }
-                }
-                Err(_) => {
-                    let _ = self.child.kill();
-                    let stderr = self.stderr.take().map(JoinHandle::join);
-                    panic!("no line with {part:?}\n$ {}\n{}\n{stderr:?}", self.command, self.seen);
-                }
+        self.until_within(part, Duration::from_secs(60))
+    }
+
+    /// The same, with at most this long from each line to the next.
+    #[track_caller]
+    fn until_within(&mut self, part: &str, patience: Duration) -> &mut Self {
+        while let Ok(line) = self.lines.recv_timeout(patience) {
+            self.seen.push_str(&line);
+            if line.contains(part) {
+                return self;
             }
         }
+        self.kill();
+        // What is in the pipes still; somebody may hold them whom we did not find.
+        let rest = |pipe: &mpsc::Receiver<String>| -> String {
+            std::iter::from_fn(|| pipe.recv_timeout(Duration::from_secs(5)).ok()).collect()
+        };
+        self.seen.push_str(&rest(&self.lines));
+        let errors = rest(&self.errors);
+        panic!("no line with {part:?}\n$ {}\nstdout:\n{}\nstderr:\n{errors}", self.command, self.seen);
+    }
+
+    /// Ends it and all that it started: a command (`-exec`) has a group of its own, outlives it, and holds the pipes.
+    fn kill(&mut self) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        let pid = Pid::from_child(&self.child);
+        // It starts nobody any more while its descendants are looked for.
+        let _ = rustix::process::kill_process(pid, Signal::STOP);
+        for descendant in descendants(pid.as_raw_pid()) {
+            let _ = rustix::process::kill_process(descendant, Signal::KILL);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// What it has said on stdout so far, as far as somebody waited for it.
@@ -211,11 +238,61 @@ impl Running {
     /// Waits for its end.
     pub(crate) fn ends_anyhow(mut self) -> Seen {
         let status = self.child.wait().expect("a status");
-        self.lines.iter().for_each(|line| self.seen.push_str(&format!("{line}\n")));
-        let stderr = self.stderr.take().and_then(|stderr| stderr.join().ok()).unwrap_or_default();
-        let output = Output { status, stdout: self.seen.into_bytes(), stderr: stderr.into_bytes() };
-        Seen { command: self.command, output }
+        self.ended = true;
+        self.lines.iter().for_each(|line| self.seen.push_str(&line));
+        let stderr: String = self.errors.iter().collect();
+        let stdout = std::mem::take(&mut self.seen);
+        let output = Output { status, stdout: stdout.into_bytes(), stderr: stderr.into_bytes() };
+        Seen { command: std::mem::take(&mut self.command), output }
     }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Who was started by this process, and by those in turn, as far as the system has it in `/proc`.
+fn descendants(of: i32) -> Vec<Pid> {
+    let parent = |pid: i32| -> Option<i32> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name before it, in parentheses, may hold anything.
+        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+    };
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let all: Vec<(i32, i32)> = pids.filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    let mut family = vec![of];
+    let mut at = 0;
+    while let Some(&parent) = family.get(at) {
+        family.extend(all.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        at += 1;
+    }
+    family.into_iter().skip(1).filter_map(Pid::from_raw).collect()
+}
+
+#[test]
+fn a_wait_in_vain_says_what_was_seen_and_leaves_nobody_behind() {
+    let dir = Dir::new();
+    let pipe = dir.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("run").success());
+    crate::restore::make_database(&dir.path("a.db"));
+    // Two generations, which ignore a polite end; both hold what litekeep writes to, and the pipe.
+    let command = "sh -c 'trap : TERM; echo told >&2; echo ready; exec 3>pipe; sleep 600 & wait; wait'";
+    let mut running =
+        dir.litekeep(["replicate", "-exec", command, "a.db", &crate::restore::url(&dir.path("r"))]).starts();
+    running.until("ready");
+    let mut held = fs::File::open(&pipe).expect("opened by the command");
+    let wait = || {
+        running.until_within("never said", Duration::from_millis(100));
+    };
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(wait)).expect_err("in vain");
+    let said = panic.downcast_ref::<String>().expect("a message");
+    for part in ["no line with \"never said\"", "replicating to", "ready\n", "stderr:\ntold\n"] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
+    held.read_to_end(&mut Vec::new()).expect("read until nobody holds it");
 }
 
 /// What a run left behind.

@@ -1,0 +1,52 @@
+//! The databases of a configuration, those of its directories (`dir`) among them: what the directories hold now, and what a
+//! running litekeep has of them besides, such as one whose file is gone and whose last changes are on their way. It only
+//! looks, and never waits for a daemon that hangs.
+
+use crate::config::{Config, Database};
+use crate::daemon::control::{self, List};
+use crate::daemon::folder::{Dismissed, Folder, database_at};
+use crate::output;
+use serde_json::json;
+use std::path::Path;
+use std::time::Duration;
+
+/// A daemon that is well answers in milliseconds.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// All of them, by path those of directories. A directory that cannot be read is told on stderr.
+pub(super) fn databases(config: &Config) -> Vec<Database> {
+    let mut all = config.databases.clone();
+    // What a `path` names has its own settings.
+    let mut add = |database: Database| {
+        if all.iter().all(|other| other.path != database.path) {
+            all.push(database);
+        }
+    };
+    let running = running(config);
+    for directory in &config.directories {
+        let held = Folder::new(directory.clone(), &Dismissed::default()).and_then(|mut it| it.held());
+        let mut found = held.unwrap_or_else(|trouble| {
+            output::talk(&format!("Warning: {trouble}"));
+            Vec::new()
+        });
+        found.extend(running.iter().filter_map(|path| database_at(directory, Path::new(path))));
+        found.sort_by(|one, other| one.path.cmp(&other.path));
+        found.into_iter().for_each(&mut add);
+    }
+    all
+}
+
+/// The one of a path, though it may not be there.
+pub(super) fn at(config: &Config, path: &Path) -> Option<Database> {
+    let named = config.databases.iter().find(|database| database.path == path).cloned();
+    named.or_else(|| config.directories.iter().find_map(|directory| database_at(directory, path)))
+}
+
+/// What a running litekeep has, if there is one to be asked.
+fn running(config: &Config) -> Vec<String> {
+    if !config.socket.enabled || config.directories.is_empty() {
+        return Vec::new();
+    }
+    let list = control::ask::<List>(&config.socket.path, "list", "GET", &json!({}), LIMIT);
+    list.map_or_else(|_| Vec::new(), |list| list.databases.into_iter().map(|it| it.path).collect())
+}
