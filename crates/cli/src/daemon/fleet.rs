@@ -60,7 +60,7 @@ pub(crate) enum Done {
 #[derive(Debug)]
 pub(crate) enum Refused {
     /// There is no such database.
-    Unknown,
+    Unknown(PathBuf),
     /// It has no keeper.
     NotOpen,
     /// It is there, and it is something else.
@@ -129,7 +129,7 @@ impl Fleet {
 
     /// The database of a path.
     pub(crate) fn find(&self, path: &Path) -> Result<Arc<Member>, Refused> {
-        self.map().get(path).cloned().ok_or(Refused::Unknown)
+        self.map().get(path).cloned().ok_or_else(|| Refused::Unknown(path.to_owned()))
     }
 
     /// What is to be replicated and could not be taken up so far, and why.
@@ -167,6 +167,7 @@ impl Fleet {
             let (location, path) = (place(&database.replica), other.database.path.display());
             return Err(Refused::Differs(format!("{location} is the replica of {path} already")));
         }
+        self.must_be_one_file(&database.path)?;
         let member = self.open(database)?;
         // Before its first keeper, whose end may be told at once.
         let path = member.database.path.clone();
@@ -189,8 +190,22 @@ impl Fleet {
         Ok(Arc::new(Member::new(database, store, book)))
     }
 
+    /// Refuses a second name of a file that one of its databases has: two that replicate one file undo each other's work.
+    fn must_be_one_file(&self, path: &Path) -> Result<(), Trouble> {
+        let id = |path: &Path| -> Option<FileId> { RealFiles.id(path).ok().flatten() };
+        let Some(file) = id(path) else { return Ok(()) };
+        let Some(same) = self.members().into_iter().find(|it| id(&it.database.path) == Some(file)) else {
+            return Ok(());
+        };
+        let (path, other) = (path.display(), same.database.path.display());
+        Err(Trouble::new(format!("can't replicate {path}"))
+            .cause(format!("it is the same file as {other}, which is replicated already"))
+            .hint("list each file once, by one name"))
+    }
+
     /// Takes in a database that somebody else replicates over this member's store; [`Member::show`] tells how it is.
     pub(crate) fn guest(&self, database: Database) -> Result<Arc<Member>, Trouble> {
+        self.must_be_one_file(&database.path)?;
         let member = self.open(database)?;
         self.map().insert(member.database.path.clone(), Arc::clone(&member));
         Ok(member)
