@@ -57,7 +57,13 @@ impl Line {
     ) -> Result<A, Trouble> {
         // A look is answered at once; the others wait for the database, on the other side.
         let grace = if method == "GET" { Duration::ZERO } else { GRACE };
-        control::ask(&self.socket, verb, method, body, Patience { limit: Duration::from_secs(self.timeout), grace })
+        control::ask(
+            &self.socket,
+            verb,
+            method,
+            body,
+            Patience { limit: Duration::from_secs(self.timeout), grace },
+        )
     }
 
     /// Prints rows of a name and a value, or the same as JSON.

@@ -47,6 +47,12 @@ fn running(config: &Config) -> Vec<String> {
     if !config.socket.enabled || config.directories.is_empty() {
         return Vec::new();
     }
-    let list = control::ask::<List>(&config.socket.path, "list", "GET", &json!({}), Patience { limit: LIMIT, grace: Duration::ZERO });
+    let list = control::ask::<List>(
+        &config.socket.path,
+        "list",
+        "GET",
+        &json!({}),
+        Patience { limit: LIMIT, grace: Duration::ZERO },
+    );
     list.map_or_else(|_| Vec::new(), |list| list.databases.into_iter().map(|it| it.path).collect())
 }

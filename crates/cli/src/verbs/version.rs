@@ -14,7 +14,9 @@ pub(crate) fn run(_: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     let text = if parsed.on(&flags::VERBOSE) {
         let (sqlite, commit) = (litekeep::sqlite_version(), COMMIT.unwrap_or("unknown"));
         let platform = format!("{}/{}", os(std::env::consts::OS), arch(std::env::consts::ARCH));
-        format!("Version:     {version}\nSQLite:      {sqlite}\nGit Commit:  {commit}\nOS/Arch:     {platform}\n")
+        format!(
+            "Version:     {version}\nSQLite:      {sqlite}\nGit Commit:  {commit}\nOS/Arch:     {platform}\n"
+        )
     } else {
         format!("{version}\n")
     };
@@ -43,7 +45,9 @@ mod tests {
 
     #[test]
     fn platforms_have_the_names_that_go_gives_them() {
-        for (name, wanted) in [("x86_64", "amd64"), ("aarch64", "arm64"), ("x86", "386"), ("riscv64", "riscv64")] {
+        for (name, wanted) in
+            [("x86_64", "amd64"), ("aarch64", "arm64"), ("x86", "386"), ("riscv64", "riscv64")]
+        {
             assert_eq!(arch(name), wanted);
         }
         assert_eq!((os("linux"), os("macos")), ("linux", "darwin"));

@@ -329,6 +329,35 @@ fn a_command_that_dies_of_a_signal_that_was_not_to_end_it_has_failed() {
 }
 
 #[test]
+fn a_configuration_of_no_database_is_an_error_unless_some_may_come() {
+    let dir = Dir::new();
+    dir.write("l.yml", "dbs: []\n");
+    dir.litekeep(["replicate", "-config", "l.yml"]).exits(1).err_has("there is no database to replicate");
+    dir.write("l.yml", "socket:\n  enabled: true\n  path: l.sock\ndbs: []\n");
+    let mut running = dir.litekeep(["replicate", "-config", "l.yml"]).starts();
+    running.until("control socket listening").signal(Signal::TERM);
+    running.ends(0);
+}
+
+#[test]
+fn one_file_that_is_listed_twice_is_told_by_both_its_names() {
+    let dir = with_database();
+    std::os::unix::fs::symlink(dir.path("a.db"), dir.path("link.db")).expect("linked");
+    fs::hard_link(dir.path("a.db"), dir.path("hard.db")).expect("linked");
+    for other in ["link.db", "hard.db"] {
+        let of = |path: &str| format!("  - path: {path}\n    replica:\n      path: r/{path}\n");
+        dir.write("l.yml", format!("dbs:\n{}{}", of("a.db"), of(other)));
+        for more in [&["-once"][..], &[], &["-exec", "touch ran"]] {
+            dir.litekeep(["replicate", "-config", "l.yml"].iter().chain(more))
+                .exits(1)
+                .err_has(&format!("can't replicate {}: it is the same file as ", dir.path(other).display()))
+                .err_has("list each file once");
+        }
+    }
+    assert!(!dir.path("ran").exists());
+}
+
+#[test]
 fn a_command_that_cannot_be_started_is_an_error() {
     let dir = with_database();
     dir.litekeep(["replicate", "-exec", "/no/such/program", "a.db", &url(&dir.path("r"))])

@@ -146,7 +146,10 @@ fn a_replica_without_a_transaction_is_told_apart_from_an_empty_one_also_without_
         (v3, "a v0.3 backup, and no transaction since".into()),
         (dir.path("r/empty"), Value::Null),
     ] {
-        dir.write("l.yml", format!("dbs:\n  - path: a.db\n    replica:\n      path: {}\n", replica.display()));
+        dir.write(
+            "l.yml",
+            format!("dbs:\n  - path: a.db\n    replica:\n      path: {}\n", replica.display()),
+        );
         let row = row(&dir, &[]);
         let seen = (&row["status"], &row["replica_txid"], &row["replica_problem"]);
         assert_eq!(seen, (&"not initialized".into(), &Value::Null, &problem), "{}", replica.display());
