@@ -220,7 +220,7 @@ mod tests {
             (held(5, 0), 5, None, Some(5), Some("nothing can be restored")),
             (held(0, 0), 5, None, Some(5), Some("holds no transaction")),
             (held(0, 0), 0, None, None, None),
-            (instead(1, false), 0, None, None, Some("wiped: epoch 1 was opened and no data is left")),
+            (instead(1, false), 0, None, None, Some("wiped: epoch 00000001 was opened and no data is left")),
             (instead(3, true), 5, None, Some(5), Some("no data is left; a v0.3 backup lies beside it")),
             (instead(0, true), 0, None, None, Some("a v0.3 backup")),
             (held(2, 2), 0, Some("0000000000000002"), None, None),

@@ -349,6 +349,9 @@ fn a_daemon_that_does_not_answer_is_told_with_the_time_that_it_had() {
 fn the_counters_of_a_database_go_on_when_it_is_stopped_and_started() {
     let server = Server::start(Profile::Aws).expect("a server");
     let (dir, running, addr) = served(&server, "");
+    // The first one goes up as an image.
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    insert(&dir.path("a.db"), 2);
     ask(&dir, &["sync", "-wait", "a.db"]);
     let db = dir.path("a.db").display().to_string();
     let counters = || {

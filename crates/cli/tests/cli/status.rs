@@ -140,7 +140,7 @@ fn a_replica_without_a_transaction_is_told_apart_from_an_empty_one_also_without_
     make_database(&dir.path("a.db"));
     dir.write("r/wiped/epochs/00000001.json", "{}");
     dir.write("r/wiped/epochs/00000001.open.json", "{}");
-    let wiped = "wiped: epoch 1 was opened and no data is left".into();
+    let wiped = "wiped: epoch 00000001 was opened and no data is left".into();
     for (replica, problem) in [
         (dir.path("r/wiped"), wiped),
         (v3, "a v0.3 backup, and no transaction since".into()),
