@@ -167,7 +167,9 @@ impl Fleet {
             let (location, path) = (place(&database.replica), other.database.path.display());
             return Err(Refused::Differs(format!("{location} is the replica of {path} already")));
         }
-        self.must_be_one_file(&database.path)?;
+        if let Some(why) = self.same_file(&database.path) {
+            return Err(Refused::Differs(why));
+        }
         let member = self.open(database)?;
         // Before its first keeper, whose end may be told at once.
         let path = member.database.path.clone();
@@ -190,22 +192,23 @@ impl Fleet {
         Ok(Arc::new(Member::new(database, store, book)))
     }
 
-    /// Refuses a second name of a file that one of its databases has: two that replicate one file undo each other's work.
-    fn must_be_one_file(&self, path: &Path) -> Result<(), Trouble> {
+    /// Why a database can't be taken in beside those that are here: two that replicate one file undo each other's work.
+    fn same_file(&self, path: &Path) -> Option<String> {
         let id = |path: &Path| -> Option<FileId> { RealFiles.id(path).ok().flatten() };
-        let Some(file) = id(path) else { return Ok(()) };
-        let Some(same) = self.members().into_iter().find(|it| id(&it.database.path) == Some(file)) else {
-            return Ok(());
-        };
-        let (path, other) = (path.display(), same.database.path.display());
-        Err(Trouble::new(format!("can't replicate {path}"))
-            .cause(format!("it is the same file as {other}, which is replicated already"))
-            .hint("list each file once, by one name"))
+        let file = id(path)?;
+        let same = self.members().into_iter().find(|it| id(&it.database.path) == Some(file))?;
+        let other = same.database.path.display();
+        Some(format!(
+            "it is the same file as {other}, which is replicated already; list each file once, by one name"
+        ))
     }
 
     /// Takes in a database that somebody else replicates over this member's store; [`Member::show`] tells how it is.
     pub(crate) fn guest(&self, database: Database) -> Result<Arc<Member>, Trouble> {
-        self.must_be_one_file(&database.path)?;
+        if let Some(why) = self.same_file(&database.path) {
+            let what = format!("can't replicate {}", database.path.display());
+            return Err(Trouble::new(what).cause(why));
+        }
         let member = self.open(database)?;
         self.map().insert(member.database.path.clone(), Arc::clone(&member));
         Ok(member)

@@ -319,6 +319,10 @@ fn what_can_be_no_database_is_not_registered_and_one_that_cannot_be_sent_is_answ
         ("same.db", "it is the same file as "),
     ] {
         dir.litekeep(["register", "-replica", &replica, path, "-socket", "l.sock"]).exits(1).err_has(why);
+        let (path, wanted) =
+            (dir.path(path).display().to_string(), if path == "same.db" { 409 } else { 400 });
+        let body = serde_json::json!({"path": path, "replica_url": replica}).to_string();
+        assert_eq!(post(&dir, "/register", &body).0, wanted, "{path}");
     }
     let (path, q) = (dir.path("late.db").display().to_string(), &replica);
     let (status, answer) =
