@@ -116,7 +116,8 @@ fn a_running_daemon_tells_who_it_is_and_what_it_has() {
         ["  PID:        ", "  Uptime:     ", "  Started at: ", "  Databases:  "],
         "{text}"
     );
-    assert!(labels[0].1 == info["pid"].to_string() && labels[3].1 == "1", "{text}");
+    let pid = info["pid"].to_string();
+    assert_eq!((labels[0].1, labels[3].1), (pid.as_str(), "1"), "{text}");
     assert!(labels[1].1.ends_with('s') && labels[2].1.len() == "2026-11-26T14:18:49Z".len(), "{text}");
     make_database(&dir.path("never.db"));
     ask(&dir, &["sync", "-wait", "a.db"]);
