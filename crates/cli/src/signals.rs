@@ -1,27 +1,72 @@
-//! SIGINT and SIGTERM as messages.
+//! Signals as messages: those that end litekeep, and those that are for a command alone. SIGKILL and what the system sends
+//! for a fault are nobody's to take.
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::Signals;
 use std::io;
 
-/// Calls `tell` with each SIGINT and SIGTERM from now on, on a thread of its own, until the process ends.
+/// A terminal that goes away, and whoever wants a dump, ends litekeep in order too: dead at once it would leave its last
+/// changes behind, and a command without its backup.
+const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+
+/// These mean what a command makes of them; without one they mean nothing, as in Litestream.
+const FOR_A_COMMAND: [i32; 3] = [SIGUSR1, SIGUSR2, SIGWINCH];
+
+/// Calls `tell` with each signal that ends litekeep from now on, on a thread of its own, until the process ends. The others
+/// are taken, and nothing happens.
 ///
 /// # Errors
 /// The operating system's, when it takes no handler.
 pub(crate) fn listen(tell: impl Fn(i32) + Send + 'static) -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    listen_to_all(move |signal| {
+        if ends(signal) {
+            tell(signal);
+        }
+    })
+}
+
+/// The same, with the signals that are for a command.
+///
+/// # Errors
+/// See [`listen`].
+pub(crate) fn listen_to_all(tell: impl Fn(i32) + Send + 'static) -> io::Result<()> {
+    // `nohup` has it ignored: then it stays so.
+    let hang_up = !is_ignored(SIGHUP);
+    let wanted = ENDING.into_iter().chain(FOR_A_COMMAND).filter(|signal| *signal != SIGHUP || hang_up);
+    let mut signals = Signals::new(wanted)?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let mut ending = false;
         for signal in signals.forever() {
+            // A terminal that goes away says so more than once, and systemd says it behind SIGTERM: nobody is impatient.
+            if signal == SIGHUP && ending {
+                continue;
+            }
+            ending |= ends(signal);
             tell(signal);
         }
     })?;
     Ok(())
 }
 
-/// The name of one of the two.
+/// Whether a signal ends litekeep.
+pub(crate) fn ends(signal: i32) -> bool {
+    ENDING.contains(&signal)
+}
+
+/// Whether this process was started with a signal ignored. Linux tells; elsewhere it is taken for not ignored.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 == 1
+}
+
+/// The name of one of those that end litekeep.
 pub(crate) fn name(signal: i32) -> &'static str {
     match signal {
+        SIGHUP => "SIGHUP",
         SIGINT => "SIGINT",
+        SIGQUIT => "SIGQUIT",
         SIGTERM => "SIGTERM",
         _ => "signal",
     }

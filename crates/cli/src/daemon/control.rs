@@ -238,7 +238,7 @@ fn failed(status: u16, error: impl Into<String>, details: Option<String>) -> Res
 
 fn refused(why: Refused, unknown: u16) -> Response {
     match why {
-        Refused::Unknown => failed(unknown, "database not found", None),
+        Refused::Unknown(path) => failed(unknown, format!("database not found: {}", path.display()), None),
         Refused::NotOpen => failed(409, "database is not open: it was stopped", None),
         Refused::Differs(text) => failed(409, text, None),
         Refused::Unheard => failed(500, "nobody waits for this answer", None),
@@ -419,6 +419,11 @@ impl Control {
                 return failed(400, what, why);
             }
         };
+        // What is open here already was looked at before; closing it once more would give its locks up.
+        if let Some(Err(trouble)) = self.fleet.look_into(path, verbs::input::check) {
+            let (what, why) = trouble.parts();
+            return failed(400, what, why);
+        }
         let mut database = Database::of(path.to_owned(), replica);
         database.settings.outlast_refusal = true;
         match self.fleet.add(database) {
@@ -455,6 +460,28 @@ fn seconds(timeout: Option<u64>) -> Duration {
     Duration::from_secs(timeout.filter(|seconds| *seconds > 0).unwrap_or(TIMEOUT).min(LONGEST))
 }
 
+/// How long an answer is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// What the other side was told to take, or may take.
+    pub(crate) limit: Duration,
+    /// What it needs on top, to say that it was not enough.
+    pub(crate) grace: Duration,
+}
+
+impl Patience {
+    /// What came of it.
+    fn in_vain(self) -> Trouble {
+        let Self { limit, grace } = self;
+        let more = if grace.is_zero() {
+            String::new()
+        } else {
+            format!(", nor in the {} s that it may take to say so", grace.as_secs())
+        };
+        Trouble::new(format!("no answer within {} s{more}", limit.as_secs()))
+    }
+}
+
 /// Asks the daemon behind a socket.
 ///
 /// # Errors
@@ -464,7 +491,7 @@ pub(crate) fn ask<A: for<'de> Deserialize<'de>>(
     verb: &str,
     method: &str,
     body: &impl Serialize,
-    limit: Duration,
+    patience: Patience,
 ) -> Result<A, Trouble> {
     let failed_to = |error: &io::Error| {
         let what = format!("failed to connect to control socket {}", socket.display());
@@ -477,15 +504,21 @@ pub(crate) fn ask<A: for<'de> Deserialize<'de>>(
             io::ErrorKind::PermissionDenied => {
                 trouble.hint("run this as the user that runs litekeep, or set `socket: permissions`")
             }
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => trouble.hint("give it more time by -timeout"),
             _ => trouble.hint("-socket names the socket of the `litekeep replicate` that is meant"),
         }
     };
     let body = serde_json::to_vec(body)
         .map_err(|error| Trouble::new("can't spell the request as JSON").because(&error))?;
     let stream = UnixStream::connect(socket).map_err(|error| failed_to(&error))?;
-    let (status, answer) =
-        http::ask(stream, method, &format!("/{verb}"), &body, limit).map_err(|error| failed_to(&error))?;
+    let limit = patience.limit.saturating_add(patience.grace);
+    let asked = http::ask(stream, method, &format!("/{verb}"), &body, limit);
+    let (status, answer) = asked.map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => patience.in_vain().hint(format!(
+            "whoever listens at {} is busy, stopped, or hangs; -timeout gives it more time",
+            socket.display()
+        )),
+        _ => failed_to(&error),
+    })?;
     if status == 200 {
         return serde_json::from_slice(&answer)
             .map_err(|error| Trouble::new(format!("{verb}: the answer can't be read")).because(&error));

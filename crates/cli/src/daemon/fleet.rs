@@ -60,7 +60,7 @@ pub(crate) enum Done {
 #[derive(Debug)]
 pub(crate) enum Refused {
     /// There is no such database.
-    Unknown,
+    Unknown(PathBuf),
     /// It has no keeper.
     NotOpen,
     /// It is there, and it is something else.
@@ -129,7 +129,7 @@ impl Fleet {
 
     /// The database of a path.
     pub(crate) fn find(&self, path: &Path) -> Result<Arc<Member>, Refused> {
-        self.map().get(path).cloned().ok_or(Refused::Unknown)
+        self.map().get(path).cloned().ok_or_else(|| Refused::Unknown(path.to_owned()))
     }
 
     /// What is to be replicated and could not be taken up so far, and why.
@@ -167,6 +167,9 @@ impl Fleet {
             let (location, path) = (place(&database.replica), other.database.path.display());
             return Err(Refused::Differs(format!("{location} is the replica of {path} already")));
         }
+        if let Some(why) = self.same_file(&database.path) {
+            return Err(Refused::Differs(why));
+        }
         let member = self.open(database)?;
         // Before its first keeper, whose end may be told at once.
         let path = member.database.path.clone();
@@ -189,8 +192,23 @@ impl Fleet {
         Ok(Arc::new(Member::new(database, store, book)))
     }
 
+    /// Why a database can't be taken in beside those that are here: two that replicate one file undo each other's work.
+    fn same_file(&self, path: &Path) -> Option<String> {
+        let id = |path: &Path| -> Option<FileId> { RealFiles.id(path).ok().flatten() };
+        let file = id(path)?;
+        let same = self.members().into_iter().find(|it| id(&it.database.path) == Some(file))?;
+        let other = same.database.path.display();
+        Some(format!(
+            "it is the same file as {other}, which is replicated already; list each file once, by one name"
+        ))
+    }
+
     /// Takes in a database that somebody else replicates over this member's store; [`Member::show`] tells how it is.
     pub(crate) fn guest(&self, database: Database) -> Result<Arc<Member>, Trouble> {
+        if let Some(why) = self.same_file(&database.path) {
+            let what = format!("can't replicate {}", database.path.display());
+            return Err(Trouble::new(what).cause(why));
+        }
         let member = self.open(database)?;
         self.map().insert(member.database.path.clone(), Arc::clone(&member));
         Ok(member)

@@ -318,7 +318,7 @@ impl Folder {
             Err(why) => Err(Failed::Unkept(match why {
                 Refused::Failed(trouble) => trouble,
                 Refused::Differs(text) => cannot(path).cause(text),
-                Refused::Unknown | Refused::NotOpen | Refused::Unheard => cannot(path),
+                Refused::Unknown(_) | Refused::NotOpen | Refused::Unheard => cannot(path),
             })),
         }
     }

@@ -182,7 +182,7 @@ impl Drop for Place {
 fn refuse<S: Stream>(mut stream: S, clock: &dyn Clock) {
     let busy = Response::text(503, "too many connections\n");
     let until = clock.boot() + BREATH;
-    let _ = write(&mut stream, &busy, until, clock).and_then(|()| leave(&mut stream, until, clock));
+    let _ = write(&mut stream, &busy, true, until, clock).and_then(|()| leave(&mut stream, until, clock));
 }
 
 /// A connection that is closed over unread bytes is reset, and the answer with it: they are read first, for a while.
@@ -206,14 +206,18 @@ fn left(until: Duration, clock: &dyn Clock) -> io::Result<Duration> {
 /// Reads a request and answers it.
 fn converse<S: Stream>(mut stream: S, handler: &Answer, clock: &dyn Clock) -> io::Result<()> {
     match read(&mut stream, clock.boot() + PATIENCE, clock) {
-        Ok(request) => {
+        Ok(mut request) => {
+            let whole = request.method != "HEAD";
+            if !whole {
+                request.method = "GET".to_owned();
+            }
             let response = handler(&request, &|| listens(&stream));
-            write(&mut stream, &response, clock.boot() + PATIENCE, clock)
+            write(&mut stream, &response, whole, clock.boot() + PATIENCE, clock)
         }
         Err(Unread::Gone) => Ok(()),
         Err(Unread::Bad(status, why)) => {
             let answer = Response::text(status, format!("{why}\n"));
-            write(&mut stream, &answer, clock.boot() + PATIENCE, clock)?;
+            write(&mut stream, &answer, true, clock.boot() + PATIENCE, clock)?;
             leave(&mut stream, clock.boot() + 10 * BREATH, clock)
         }
     }
@@ -361,6 +365,7 @@ fn reason(status: u16) -> &'static str {
 fn write<S: Stream>(
     stream: &mut S,
     response: &Response,
+    whole: bool,
     until: Duration,
     clock: &dyn Clock,
 ) -> io::Result<()> {
@@ -370,6 +375,7 @@ fn write<S: Stream>(
         reason(*status),
         body.len()
     );
+    let body = if whole { body } else { &[][..] };
     for part in [head.as_bytes(), body] {
         let mut rest = part;
         while !rest.is_empty() {
@@ -445,6 +451,15 @@ mod tests {
         };
         assert!(out.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/plain"), "{out}");
         assert!(out.ends_with(&format!("\r\n\r\n{request:?}")), "{out}");
+    }
+
+    #[test]
+    fn who_asks_for_the_head_alone_gets_what_a_get_gets_without_its_body() {
+        let of = |method: &str| served(format!("{method} /health?a=b HTTP/1.1\r\n\r\n").as_bytes());
+        let got = of("GET");
+        let (head, body) = got.split_once("\r\n\r\n").expect("a head");
+        assert!(!body.is_empty(), "{got}");
+        assert_eq!(of("HEAD"), format!("{head}\r\n\r\n"));
     }
 
     #[test]

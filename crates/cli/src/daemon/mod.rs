@@ -264,7 +264,7 @@ impl Run {
             Ok(_) => Ok(()),
             Err(Refused::Failed(trouble)) => Err(trouble),
             Err(Refused::Differs(why)) => Err(Trouble::new(format!("can't replicate {path}")).cause(why)),
-            Err(Refused::Unknown | Refused::NotOpen | Refused::Unheard) => {
+            Err(Refused::Unknown(_) | Refused::NotOpen | Refused::Unheard) => {
                 Err(Trouble::new(format!("can't replicate {path}")))
             }
         }

@@ -1,10 +1,10 @@
 //! `litekeep info`, `list`, `start`, `stop`, `sync`, `register`, `unregister`: what a running `litekeep replicate` is asked
 //! over its control socket. They touch no database and no replica themselves.
 
-use crate::daemon::control::{self, Changed, Info, List, Synced};
+use crate::daemon::control::{self, Changed, Info, List, Patience, Summary, Synced};
 use crate::flags::{self, Parsed};
 use crate::output;
-use crate::text::table;
+use crate::text::time;
 use crate::trouble::{Exit, Trouble, without_secrets};
 use crate::world::World;
 use serde::{Deserialize, Serialize};
@@ -55,8 +55,15 @@ impl Line {
         method: &str,
         body: &impl Serialize,
     ) -> Result<A, Trouble> {
-        let limit = Duration::from_secs(self.timeout).saturating_add(GRACE);
-        control::ask(&self.socket, verb, method, body, limit)
+        // A look is answered at once; the others wait for the database, on the other side.
+        let grace = if method == "GET" { Duration::ZERO } else { GRACE };
+        control::ask(
+            &self.socket,
+            verb,
+            method,
+            body,
+            Patience { limit: Duration::from_secs(self.timeout), grace },
+        )
     }
 
     /// Prints rows of a name and a value, or the same as JSON.
@@ -75,14 +82,31 @@ impl Line {
 pub(crate) fn info(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     let line = Line::of(world, parsed, &flags::SHORT_TIMEOUT)?;
     let info: Info = line.ask("info", "GET", &json!({}))?;
-    let rows = [
-        ("version", info.version.clone()),
-        ("pid", info.pid.to_string()),
-        ("uptime_seconds", info.uptime_seconds.to_string()),
-        ("started_at", info.started_at.clone()),
-        ("database_count", info.database_count.to_string()),
-    ];
-    line.print(&info, &rows)
+    if line.json {
+        output::json(&info)?;
+        return Ok(Exit::OK);
+    }
+    let Info { version, pid, uptime_seconds, started_at, database_count } = &info;
+    let (uptime, started) = (go_seconds(*uptime_seconds), whole_seconds(started_at));
+    output::text(&format!(
+        "litekeep {version}\n  PID:        {pid}\n  Uptime:     {uptime}\n  Started at: {started}\n  \
+         Databases:  {database_count}\n"
+    ))?;
+    Ok(Exit::OK)
+}
+
+/// A time of the daemon's JSON, as Litestream's texts have it.
+fn whole_seconds(at: &str) -> String {
+    time::parse(at).map_or_else(|| at.to_owned(), time::seconds)
+}
+
+/// Seconds as Go writes a duration: `1h0m5s`.
+fn go_seconds(all: u64) -> String {
+    match (all / 3600, all / 60 % 60, all % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
+        (hours, minutes, seconds) => format!("{hours}h{minutes}m{seconds}s"),
+    }
 }
 
 /// Lists the daemon's databases.
@@ -93,11 +117,13 @@ pub(crate) fn list(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
         output::json(&list)?;
         return Ok(Exit::OK);
     }
-    let head = ["path", "status", "last_sync_at"].map(str::to_owned);
-    let rows = list.databases.into_iter().map(|database| {
-        [database.path, database.status, database.last_sync_at.unwrap_or_else(|| "-".to_owned())]
-    });
-    output::text(&table::columns(&std::iter::once(head).chain(rows).collect::<Vec<_>>()))?;
+    if list.databases.is_empty() {
+        output::text("No databases configured\n")?;
+    }
+    for Summary { path, status, last_sync_at } in list.databases {
+        let last = last_sync_at.map_or_else(|| "never".to_owned(), |at| whole_seconds(&at));
+        output::text(&format!("{path} [{status}] (last sync: {last})\n"))?;
+    }
     Ok(Exit::OK)
 }
 
@@ -130,7 +156,7 @@ fn change(line: &Line, verb: &str, state: &str) -> Result<Exit, Trouble> {
     let Changed { status, path, txid } = line.ask(verb, "POST", &body)?;
     let value = State { status: &status, db_path: &path, state, txid, socket: &line.shown };
     let rows = [
-        ("status", status.replace('_', " ")),
+        ("status", status.clone()),
         ("db_path", path.clone()),
         ("state", state.to_owned()),
         ("txid", txid.to_string()),
@@ -205,8 +231,9 @@ pub(crate) fn unregister(world: &World, parsed: &Parsed) -> Result<Exit, Trouble
     if parsed.on(&flags::UNREGISTER_DRY_RUN) {
         let Line { path, shown, timeout, .. } = &line;
         output::text(&format!(
-            "Dry run: nothing is asked of the daemon.\n  database: {path}\n  socket: {shown}\n  \
-             final sync: made before the command ends, within {timeout}s\n"
+            "Dry run: unregister request preview\n  database: {path}\n  socket: {shown}\n  \
+             replicas: the one that the daemon has for it\n  final sync: made before the command ends\n  \
+             timeout: {timeout}s\nNo unregister request was sent.\n"
         ))?;
         return Ok(Exit::OK);
     }
@@ -214,10 +241,22 @@ pub(crate) fn unregister(world: &World, parsed: &Parsed) -> Result<Exit, Trouble
     let Changed { status, path, txid } = line.ask("unregister", "POST", &body)?;
     let value = Unregistered { status: &status, db_path: &path, final_txid: txid, socket: &line.shown };
     let rows = [
-        ("status", status.replace('_', " ")),
+        ("status", status.clone()),
         ("db_path", path.clone()),
         ("final_txid", txid.to_string()),
         ("socket", line.shown.clone()),
     ];
     line.print(&value, &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_told_as_go_tells_a_duration() {
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (60, "1m0s"), (3605, "1h0m5s"), (90_061, "25h1m1s")] {
+            assert_eq!(go_seconds(seconds), text);
+        }
+    }
 }

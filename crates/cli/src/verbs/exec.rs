@@ -145,7 +145,7 @@ struct House {
 pub(super) fn run(world: &World, config: &Config, command: Command) -> Result<Exit, Trouble> {
     let (tell, told) = mpsc::channel();
     let signal = tell.clone();
-    signals::listen(move |number| drop(signal.send(Event::Signal(number))))
+    signals::listen_to_all(move |number| drop(signal.send(Event::Signal(number))))
         .map_err(|error| Trouble::new("can't listen for signals").because(&error))?;
     let fleet = Fleet::new(Arc::new(world.clone()), |_| {});
     let (databases, lookout) = Lookout::begin(config, &fleet)?;
@@ -476,6 +476,11 @@ impl House {
     }
 
     fn signalled(&mut self, signal: i32) {
+        if !signals::ends(signal) {
+            // Not noted as passed on: a command that knows nothing of it, and dies of it, did not do as it was told.
+            self.child.iter().for_each(|child| child.signal(signal));
+            return;
+        }
         self.signals += 1;
         let name = signals::name(signal);
         match (self.stage == Stage::Ending, self.child.is_some()) {

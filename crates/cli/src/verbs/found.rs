@@ -3,7 +3,7 @@
 //! looks, and never waits for a daemon that hangs.
 
 use crate::config::{Config, Database};
-use crate::daemon::control::{self, List};
+use crate::daemon::control::{self, List, Patience};
 use crate::daemon::folder::{Dismissed, Folder, database_at};
 use crate::output;
 use serde_json::json;
@@ -47,6 +47,12 @@ fn running(config: &Config) -> Vec<String> {
     if !config.socket.enabled || config.directories.is_empty() {
         return Vec::new();
     }
-    let list = control::ask::<List>(&config.socket.path, "list", "GET", &json!({}), LIMIT);
+    let list = control::ask::<List>(
+        &config.socket.path,
+        "list",
+        "GET",
+        &json!({}),
+        Patience { limit: LIMIT, grace: Duration::ZERO },
+    );
     list.map_or_else(|_| Vec::new(), |list| list.databases.into_iter().map(|it| it.path).collect())
 }

@@ -5,7 +5,8 @@ use super::replicate::thread;
 use crate::trouble::Trouble;
 use crate::world::World;
 use litekeep::inspect::{Held, held};
-use litekeep_formats::TimestampMs;
+use litekeep::restore::look;
+use litekeep_formats::{Epoch, TimestampMs};
 use litekeep_store::StoreError;
 use litekeep_store::location::{self, Settings};
 use litekeep_store::retry::Policy;
@@ -15,8 +16,27 @@ use std::time::Duration;
 /// Replicas that are asked at the same time.
 const AT_ONCE: usize = 16;
 
-/// What one holds, and when it said so by this machine's clock; or why nobody knows.
-pub(super) type Answer = Result<(Held, TimestampMs), String>;
+/// What one holds, or why nobody knows.
+pub(super) type Answer = Result<Told, String>;
+
+/// What one holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told {
+    pub(super) held: Held,
+    /// Looked for where it holds no transaction.
+    pub(super) instead: Instead,
+    /// When it said so, by this machine's clock.
+    pub(super) at: TimestampMs,
+}
+
+/// What tells an empty replica from one that is not.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Instead {
+    /// The newest epoch that was opened: there was data.
+    pub(super) opened: Option<Epoch>,
+    /// A v0.3 backup.
+    pub(super) v3: bool,
+}
 
 /// Asks, and waits no longer than `limit` in all; answers come in the order of the replicas.
 ///
@@ -35,7 +55,7 @@ pub(super) fn ask(world: &World, replicas: Vec<Settings>, limit: Duration) -> Re
         thread("look", move || {
             let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
             while let Some((at, replica)) = next() {
-                let answer = look(&world, &replica, until).map_err(|error| error.to_string());
+                let answer = ask_one(&world, &replica, until).map_err(|error| error.to_string());
                 if tell.send((at, answer)).is_err() {
                     return;
                 }
@@ -50,12 +70,18 @@ pub(super) fn ask(world: &World, replicas: Vec<Settings>, limit: Duration) -> Re
 }
 
 /// Asks one. Half of the time is for trying again: why it does not answer is then known in the other half.
-fn look(world: &World, replica: &Settings, until: Duration) -> Result<(Held, TimestampMs), StoreError> {
+fn ask_one(world: &World, replica: &Settings, until: Duration) -> Result<Told, StoreError> {
     let left = until.saturating_sub(world.clock.boot()).max(Duration::from_millis(1));
     let policy =
         Policy { longest: Duration::from_secs(1), total: left / 2, answer: left, ..Policy::default() };
     let (clock, random) = (Arc::clone(&world.clock), Arc::clone(&world.random));
     let store = location::open_with(replica, policy, clock, random)?;
     let held = held(&*store)?;
-    Ok((held, world.clock.wall()))
+    let instead = if held.newest.is_none() {
+        let look = look(&*store, 1)?;
+        Instead { opened: look.opened, v3: !look.v3_snapshots.is_empty() }
+    } else {
+        Instead::default()
+    };
+    Ok(Told { held, instead, at: world.clock.wall() })
 }

@@ -16,7 +16,7 @@ const WRITE_VERSION: (usize, u8) = (18, 2);
 ///
 /// # Errors
 /// It is there, and no database, or none that may be read and written.
-pub(super) fn check(database: &Path) -> Result<(), Trouble> {
+pub(crate) fn check(database: &Path) -> Result<(), Trouble> {
     let path = database.display();
     let metadata = match fs::metadata(database) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

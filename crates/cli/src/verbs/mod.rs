@@ -9,7 +9,7 @@ mod exec;
 pub(crate) mod follow;
 mod found;
 mod held;
-mod input;
+pub(crate) mod input;
 mod interrupt;
 mod lookout;
 pub(crate) mod ltx;

@@ -2,7 +2,7 @@
 //! never what was tried (R66). Asks no running litekeep but for the names of its databases and opens none with SQLite, so it
 //! disturbs nobody.
 
-use super::held::{self, Answer};
+use super::held::{self, Answer, Instead, Told};
 use super::{found, timeout, warn};
 use crate::config::{self, Database};
 use crate::daemon::verdict;
@@ -114,8 +114,8 @@ fn cells(row: Row) -> [String; 9] {
 
 /// What an answer comes to, where the local state is at this transaction.
 fn told(answer: Answer, local: Option<Txid>) -> Replica {
-    let (Held { newest, restorable }, at) = match answer {
-        Ok(answer) => answer,
+    let Told { held: Held { newest, restorable }, instead, at } = match answer {
+        Ok(told) => told,
         Err(why) => {
             return Replica { replica_problem: Some(format!("unknown: {why}")), ..Replica::default() };
         }
@@ -128,8 +128,15 @@ fn told(answer: Answer, local: Option<Txid>) -> Replica {
         (Some(newest), Some(reached)) if reached < newest => {
             Some(format!("objects are missing: {newest} is there, and a restore reaches {reached}"))
         }
-        (None, _) if local.is_some() => Some("the replica holds no transaction".to_owned()),
-        _ => None,
+        (Some(_), Some(_)) => None,
+        (None, _) => match instead {
+            Instead { opened: Some(epoch), v3 } => {
+                let beside = if v3 { "; a v0.3 backup lies beside it" } else { "" };
+                Some(format!("wiped: epoch {epoch} was opened and no data is left{beside}"))
+            }
+            Instead { v3: true, .. } => Some("a v0.3 backup, and no transaction since".to_owned()),
+            _ => local.map(|_| "the replica holds no transaction".to_owned()),
+        },
     };
     Replica {
         replica_txid: restorable.map(|txid| txid.to_string()),
@@ -193,12 +200,17 @@ fn usable(database: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use litekeep_formats::TimestampMs;
+    use litekeep_formats::{Epoch, TimestampMs};
 
     #[test]
     fn r66_only_what_a_restore_reaches_counts_as_held_and_no_answer_as_nothing() {
         let held = |newest, restorable| {
-            Ok((Held { newest: Txid::new(newest), restorable: Txid::new(restorable) }, TimestampMs(0)))
+            let held = Held { newest: Txid::new(newest), restorable: Txid::new(restorable) };
+            Ok(Told { held, instead: Instead::default(), at: TimestampMs(0) })
+        };
+        let instead = |opened, v3| {
+            let instead = Instead { opened: Epoch::new(opened), v3 };
+            Ok(Told { held: Held::default(), instead, at: TimestampMs(0) })
         };
         for (answer, local, txid, behind, problem) in [
             (held(5, 5), 5, Some("0000000000000005"), Some(0), None),
@@ -208,6 +220,9 @@ mod tests {
             (held(5, 0), 5, None, Some(5), Some("nothing can be restored")),
             (held(0, 0), 5, None, Some(5), Some("holds no transaction")),
             (held(0, 0), 0, None, None, None),
+            (instead(1, false), 0, None, None, Some("wiped: epoch 00000001 was opened and no data is left")),
+            (instead(3, true), 5, None, Some(5), Some("no data is left; a v0.3 backup lies beside it")),
+            (instead(0, true), 0, None, None, Some("a v0.3 backup")),
             (held(2, 2), 0, Some("0000000000000002"), None, None),
             (Err("s3://b: gone".to_owned()), 5, None, None, Some("unknown: s3://b: gone")),
         ] {

@@ -84,7 +84,8 @@ fn a_version_is_printed() {
         .exits(0)
         .out_has("Version:     ")
         .out_has("SQLite:      3.")
-        .out_has("OS/Arch:     ");
+        .out_has("Git Commit:  ")
+        .out_has(if cfg!(target_arch = "x86_64") { "/amd64\n" } else { "OS/Arch:     " });
 }
 
 #[test]

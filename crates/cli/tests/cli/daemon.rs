@@ -108,15 +108,35 @@ fn a_running_daemon_tells_who_it_is_and_what_it_has() {
         info["pid"].is_u64() && info["uptime_seconds"].is_u64() && info["started_at"].is_string(),
         "{info}"
     );
-    dir.litekeep(["info", "-socket", "l.sock"]).exits(0).out_has("database_count: 1\n").out_has("pid: ");
+    let text = dir.litekeep(["info", "-socket", "l.sock"]).exits(0).out();
+    let labels: Vec<_> = text.lines().skip(1).map(|line| line.split_at(line.len().min(14))).collect();
+    assert_eq!(text.lines().next(), Some(concat!("litekeep ", env!("CARGO_PKG_VERSION"))), "{text}");
+    assert_eq!(
+        labels.iter().map(|(label, _)| *label).collect::<Vec<_>>(),
+        ["  PID:        ", "  Uptime:     ", "  Started at: ", "  Databases:  "],
+        "{text}"
+    );
+    let pid = info["pid"].to_string();
+    assert_eq!((labels[0].1, labels[3].1), (pid.as_str(), "1"), "{text}");
+    assert!(labels[1].1.ends_with('s') && labels[2].1.len() == "2026-11-26T14:18:49Z".len(), "{text}");
+    make_database(&dir.path("never.db"));
     ask(&dir, &["sync", "-wait", "a.db"]);
     let list = ask(&dir, &["list"]);
     assert_eq!(list["databases"][0]["path"], path.as_str());
     assert_eq!(list["databases"][0]["status"], "replicating");
     assert!(list["databases"][0]["last_sync_at"].is_string(), "{list}");
-    let table = dir.litekeep(["list", "-socket", "l.sock"]).exits(0);
-    assert!(table.out().starts_with("path "), "{}", table.all());
-    table.out_has(&path).out_has(" replicating ");
+    let at = list["databases"][0]["last_sync_at"].as_str().and_then(|at| at.get(..10)).expect("a time");
+    let line = format!("{path} [replicating] (last sync: {at}");
+    let text = dir.litekeep(["list", "-socket", "l.sock"]).exits(0).out_has(&line);
+    assert!(text.out().ends_with("Z)\n"), "{}", text.all());
+    // Nobody listens at the end of it.
+    let dead = url(&dir.path("no/such"));
+    dir.write("no", "");
+    ask(&dir, &["register", "-replica", &dead, "never.db"]);
+    let line = format!("{} [replicating] (last sync: never)\n", dir.path("never.db").display());
+    dir.litekeep(["list", "-socket", "l.sock"]).exits(0).out_has(&line);
+    dir.litekeep(["unregister", "-timeout", "1", "-socket", "l.sock", "never.db"]).exits_not(0);
+    ask(&dir, &["unregister", "never.db"]);
     let mode = fs::metadata(dir.path("l.sock")).expect("a socket").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let target = format!("GET /txid?path={path} HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -175,7 +195,12 @@ fn a_database_is_stopped_and_started_without_the_others() {
     assert_eq!(ask(&dir, &["start", "a.db"])["status"], "already_running");
     ask(&dir, &["sync", "-wait", "a.db"]);
     assert_eq!(restored(&dir, "r"), [1, 2, 3]);
-    dir.litekeep(["stop", "a.db", "-socket", "l.sock"]).exits(0).out_has("status: stopped\ndb_path: ");
+    for (verb, status) in
+        [("start", "already_running"), ("stop", "stopped"), ("stop", "already_stopped"), ("start", "started")]
+    {
+        let seen = dir.litekeep([verb, "a.db", "-socket", "l.sock"]).exits(0);
+        drop(seen.out_has(&format!("status: {status}\ndb_path: ")));
+    }
     end(running);
 }
 
@@ -218,12 +243,17 @@ fn a_database_comes_and_goes_while_the_daemon_runs() {
     register("gopher://x", "c.db").err_has("register failed: ");
     dir.litekeep(["register", "b.db", "-socket", "l.sock"]).exits(1).err_has("-replica is required");
     insert(&dir.path("b.db"), 2);
-    dir.litekeep(["unregister", "-dry-run", "b.db", "-socket", "l.sock"]).exits(0).out_has("Dry run");
+    dir.litekeep(["unregister", "-dry-run", "b.db", "-socket", "l.sock"])
+        .exits(0)
+        .out_has("Dry run: unregister request preview\n")
+        .out_has("No unregister request was sent.\n");
     let gone = ask(&dir, &["unregister", "b.db"]);
     assert_eq!(gone["status"], "unregistered");
     assert!(gone["final_txid"].as_u64() >= Some(1), "{gone}");
     assert_eq!(restored(&dir, "q"), [1, 2]);
     assert_eq!(ask(&dir, &["unregister", "b.db"])["status"], "already_unregistered");
+    let again = dir.litekeep(["unregister", "b.db", "-socket", "l.sock"]).exits(0);
+    drop(again.out_has("status: already_unregistered\n"));
     assert_eq!(ask(&dir, &["info"])["database_count"], 1);
     end(running);
 }
@@ -263,6 +293,8 @@ fn a_request_that_cannot_be_met_is_answered_with_its_status() {
         let (status, answer) = post(&dir, path, body);
         assert_eq!(status, wanted, "{path} {body}: {answer}");
         assert_eq!(answer["error"].is_string(), wanted != 200, "{path} {body}: {answer}");
+        let unknown = ["/start", "/stop", "/sync"].contains(&path) && body.contains("/no.db");
+        assert_eq!(answer["error"] == "database not found: /no.db", unknown, "{path} {body}: {answer}");
     }
     // Nothing was taken from a file that is not there yet.
     ask(&dir, &["register", "-replica", &url(&dir.path("q")), "late.db"]);
@@ -272,6 +304,88 @@ fn a_request_that_cannot_be_met_is_answered_with_its_status() {
     assert!(answer["error"].as_str().is_some_and(|it| it.ends_with("is not open yet")), "{answer}");
     assert_eq!(raw(&dir, "GET /txid?path=/no.db HTTP/1.1\r\n\r\n").0, 404);
     assert_eq!(raw(&dir, "GET /txid HTTP/1.1\r\n\r\n").0, 400);
+    end(running);
+}
+
+#[test]
+fn what_can_be_no_database_is_not_registered_and_one_that_cannot_be_sent_is_answered_in_time() {
+    let (dir, running) = daemon("");
+    fs::create_dir(dir.path("d")).expect("made");
+    dir.write("text", "this is no database, though it is long enough");
+    std::os::unix::fs::symlink(dir.path("a.db"), dir.path("same.db")).expect("linked");
+    let replica = url(&dir.path("q"));
+    for (path, why) in [
+        ("d", "is a directory, not a database"),
+        ("text", "is not an SQLite database"),
+        ("same.db", "it is the same file as "),
+    ] {
+        dir.litekeep(["register", "-replica", &replica, path, "-socket", "l.sock"]).exits(1).err_has(why);
+        let (path, wanted) =
+            (dir.path(path).display().to_string(), if path == "same.db" { 409 } else { 400 });
+        let body = serde_json::json!({"path": path, "replica_url": replica}).to_string();
+        assert_eq!(post(&dir, "/register", &body).0, wanted, "{path}");
+    }
+    let (path, q) = (dir.path("late.db").display().to_string(), &replica);
+    let (status, answer) =
+        post(&dir, "/register", &format!("{{\"path\":\"{path}\",\"replica_url\":\"{q}\"}}"));
+    // Litestream's two, and that nothing of it is in the replica yet.
+    assert_eq!((status, answer), (200, serde_json::json!({"status": "registered", "path": path, "txid": 0})));
+    ask(&dir, &["unregister", "late.db"]);
+    assert_eq!(ask(&dir, &["info"])["database_count"], 1);
+    assert_eq!(dir.files(".").iter().filter(|name| name.contains("d-litekeep")).count(), 0);
+    end(running);
+}
+
+#[test]
+fn a_daemon_that_does_not_answer_is_told_with_the_time_that_it_had() {
+    let dir = Dir::new();
+    // It takes connections, and nobody answers.
+    let _mute = std::os::unix::net::UnixListener::bind(dir.path("l.sock")).expect("bound");
+    for (args, told) in [
+        (&["info"][..], "no answer within 1 s; whoever listens at"),
+        (&["list"], "no answer within 1 s; whoever listens at"),
+        (&["sync", "a.db"], "no answer within 1 s, nor in the 3 s"),
+    ] {
+        dir.litekeep(args.iter().chain(&["-timeout", "1", "-socket", "l.sock"])).exits(1).err_has(told);
+    }
+}
+
+#[test]
+fn the_counters_of_a_database_go_on_when_it_is_stopped_and_started() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let (dir, running, addr) = served(&server, "");
+    // The first one goes up as an image.
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    insert(&dir.path("a.db"), 2);
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    let db = dir.path("a.db").display().to_string();
+    let counters = || {
+        let scrape = Scrape::of(&addr);
+        [
+            "litekeep_images_total",
+            "litestream_total_wal_bytes",
+            "litestream_sync_count",
+            "litestream_sync_seconds",
+        ]
+        .map(|name| scrape.value(&format!("{name}{{db=\"{db}\"}}")))
+    };
+    let mut before = counters();
+    assert!(before.iter().all(|count| *count > 0.0), "{before:?}");
+    for round in 0..2 {
+        for verb in ["stop", "start"] {
+            ask(&dir, &[verb, "a.db"]);
+            let now = counters();
+            assert!(
+                now.iter().zip(before).all(|(now, before)| *now >= before),
+                "{round} {verb}: {before:?} {now:?}"
+            );
+            before = now;
+        }
+        insert(&dir.path("a.db"), 10 + round);
+        ask(&dir, &["sync", "-wait", "a.db"]);
+        let now = counters();
+        assert!(now[1] > before[1] && now[2] > before[2], "{round}: {before:?} {now:?}");
+    }
     end(running);
 }
 
@@ -504,6 +618,16 @@ fn only_two_pages_are_served_and_a_taken_address_stops_no_backup() {
     let (dir, running, addr) = served(&server, "");
     assert_eq!(get(&addr, "/").0, 404);
     assert_eq!(get(&addr, "/health?behind=soon").0, 400);
+    for (path, status) in [("/health", 200), ("/metrics", 200), ("/", 404)] {
+        let mut stream = std::net::TcpStream::connect(&addr).expect("connected");
+        write!(stream, "HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("read");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.ends_with("\r\n\r\n"),
+            "{answer}"
+        );
+    }
     make_database(&dir.path("b.db"));
     dir.write("m.yml", format!("addr: {addr}\ndbs:\n  - path: b.db\n    replica:\n      path: q\n"));
     let mut second = dir.litekeep(["replicate", "-config", "m.yml"]).starts();

@@ -30,17 +30,25 @@ fn with_database() -> Dir {
     dir
 }
 
-/// Not a test but an application, when it is told to be one: says that it is there, waits for SIGTERM if asked to,
-/// inserts a row and ends with the exit code it was told.
+/// Not a test but an application, when it is told to be one: says that it is there, waits for a signal to end if asked to,
+/// and tells the others that came; inserts a row and ends with the exit code it was told.
 #[test]
 #[allow(clippy::disallowed_methods, reason = "a program of its own, told by its environment what to do")]
 fn application() {
     let Ok(orders) = std::env::var("LITEKEEP_TEST_APPLICATION") else { return };
     let [database, value, wait, code] = orders.split(',').collect::<Vec<_>>()[..] else { panic!("{orders}") };
-    let mut signals = signal_hook::iterator::Signals::new([15]).expect("a handler");
+    let ending = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM].map(Signal::as_raw);
+    let others = [Signal::USR1, Signal::USR2, Signal::WINCH].map(Signal::as_raw);
+    let mut signals =
+        signal_hook::iterator::Signals::new(ending.into_iter().chain(others)).expect("a handler");
     println!("application is there");
     if wait == "wait" {
-        signals.forever().next();
+        for signal in signals.forever() {
+            println!("application was sent {signal}");
+            if ending.contains(&signal) {
+                break;
+            }
+        }
     }
     if value == "make" {
         make_database(Path::new(database));
@@ -226,12 +234,13 @@ fn snapshots_compactions_and_uploads_are_told_at_their_levels() {
 
 #[test]
 fn a_signal_ends_it_with_everything_in_the_replica() {
-    for signal in [Signal::TERM, Signal::INT] {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
         let dir = with_database();
         let mut running = dir.litekeep(["replicate", "a.db", &url(&dir.path("r"))]).starts();
         running.until("initialized db");
         insert(&dir.path("a.db"), 2);
-        running.signal(signal);
+        // These are for a command, and there is none.
+        running.signal(Signal::USR1).signal(Signal::USR2).signal(Signal::WINCH).signal(signal);
         running.ends(0).out_has("signal received, litekeep shutting down").out_has("litekeep shut down");
         assert_eq!(restored(&dir), [1, 2]);
     }
@@ -274,6 +283,78 @@ fn a_command_that_ends_by_the_signal_it_was_passed_is_no_failure() {
     running.until("ready").signal(Signal::TERM);
     running.ends(0);
     assert_eq!(restored(&dir), [1]);
+}
+
+#[test]
+fn whatever_signal_comes_reaches_the_command_and_leaves_no_command_without_its_backup() {
+    for signal in [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM] {
+        let dir = with_database();
+        let mut running = with_application(&dir, "2", "wait", 0).starts();
+        running.until("application is there");
+        for other in [Signal::USR1, Signal::USR2, Signal::WINCH] {
+            running.signal(other).until(&format!("application was sent {}", other.as_raw()));
+        }
+        running.signal(signal).until(&format!("application was sent {}", signal.as_raw()));
+        running.ends(0).out_has("signal received, litekeep shutting down");
+        assert_eq!(restored(&dir), [1, 2], "{signal:?}");
+    }
+}
+
+#[test]
+fn a_hang_up_is_no_second_signal_and_none_at_all_where_it_is_ignored() {
+    let dir = with_database();
+    let mut running = cut_off(&dir, "1s");
+    running.signal(Signal::TERM).until("signal received").signal(Signal::HUP).signal(Signal::HUP);
+    let seen = running.ends(20).never_says("second signal");
+    drop(seen.err_has("the last changes of "));
+    let dir = with_database();
+    let line = format!(
+        "trap '' HUP; exec {} replicate a.db {}",
+        env!("CARGO_BIN_EXE_litekeep"),
+        url(&dir.path("r"))
+    );
+    let mut running = dir.run("/bin/sh", ["-c", &line]).starts();
+    running.until("initialized db").signal(Signal::HUP).signal(Signal::TERM);
+    running.ends(0).never_says("SIGHUP").out_has("signal=SIGTERM");
+}
+
+#[test]
+fn a_command_that_dies_of_a_signal_that_was_not_to_end_it_has_failed() {
+    let dir = with_database();
+    let command = "sh -c 'echo ready; exec sleep 600'";
+    let mut running = dir.litekeep(["replicate", "-exec", command, "a.db", &url(&dir.path("r"))]).starts();
+    running.until("ready").signal(Signal::USR1);
+    running.ends(128 + Signal::USR1.as_raw());
+    assert_eq!(restored(&dir), [1]);
+}
+
+#[test]
+fn a_configuration_of_no_database_is_an_error_unless_some_may_come() {
+    let dir = Dir::new();
+    dir.write("l.yml", "dbs: []\n");
+    dir.litekeep(["replicate", "-config", "l.yml"]).exits(1).err_has("there is no database to replicate");
+    dir.write("l.yml", "socket:\n  enabled: true\n  path: l.sock\ndbs: []\n");
+    let mut running = dir.litekeep(["replicate", "-config", "l.yml"]).starts();
+    running.until("control socket listening").signal(Signal::TERM);
+    running.ends(0);
+}
+
+#[test]
+fn one_file_that_is_listed_twice_is_told_by_both_its_names() {
+    let dir = with_database();
+    std::os::unix::fs::symlink(dir.path("a.db"), dir.path("link.db")).expect("linked");
+    fs::hard_link(dir.path("a.db"), dir.path("hard.db")).expect("linked");
+    for other in ["link.db", "hard.db"] {
+        let of = |path: &str| format!("  - path: {path}\n    replica:\n      path: r/{path}\n");
+        dir.write("l.yml", format!("dbs:\n{}{}", of("a.db"), of(other)));
+        for more in [&["-once"][..], &[], &["-exec", "touch ran"]] {
+            dir.litekeep(["replicate", "-config", "l.yml"].iter().chain(more))
+                .exits(1)
+                .err_has(&format!("can't replicate {}: it is the same file as ", dir.path(other).display()))
+                .err_has("list each file once");
+        }
+    }
+    assert!(!dir.path("ran").exists());
 }
 
 #[test]

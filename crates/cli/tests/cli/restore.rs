@@ -145,7 +145,7 @@ fn a_v3_backup_restores_to_the_end_of_each_wal_that_is_named() {
         dir.litekeep(args).exits(1).err_has(why);
     }
     let missing = ["restore", "-generation", "8492e2dddad4a752", "-index", "77", "-o", "x.db", &replica];
-    dir.litekeep(missing).exits_not(0);
+    dir.litekeep(missing).exits_not(0).err_has("`litekeep wal`").never_says("litekeep ltx");
     assert!(!dir.path("x.db").exists());
 }
 
@@ -168,6 +168,15 @@ fn an_empty_replica_is_its_own_outcome() {
 }
 
 #[test]
+fn a_time_that_is_still_to_come_means_the_newest_state() {
+    let dir = Dir::new();
+    let replica = url(&dir.fixture("v5-replicate"));
+    dir.litekeep(["restore", "-o", "newest.db", &replica]).exits(0);
+    dir.litekeep(["restore", "-timestamp", "2999-01-01T00:00:00Z", "-o", "later.db", &replica]).exits(0);
+    assert_eq!(digest(&dir.path("later.db")), digest(&dir.path("newest.db")));
+}
+
+#[test]
 fn an_empty_replica_names_its_neighbours() {
     let dir = Dir::new();
     let replica = dir.fixture("v5-page1024");
@@ -177,6 +186,14 @@ fn an_empty_replica_names_its_neighbours() {
         .exits(10)
         .err_has("a replica lies at")
         .err_has("/replica");
+    // What Litestream keeps beside a database looks like a replica, and is no backup.
+    let dir = Dir::new();
+    let local = dir.path(".p.db-litestream");
+    fs::rename(dir.fixture("v5-page1024"), &local).expect("moved");
+    dir.litekeep(["restore", "-o", "a.db", &url(&dir.path("r"))])
+        .exits(10)
+        .err_has("nothing was ever replicated to this path")
+        .never_says("a replica lies at");
 }
 
 /// Replicas that are anything but confirmed empty, each with how it fails.

@@ -134,6 +134,29 @@ fn a_replica_that_does_not_answer_is_unknown_with_the_reason_and_never_waited_fo
 }
 
 #[test]
+fn a_replica_without_a_transaction_is_told_apart_from_an_empty_one_also_without_a_local_state() {
+    let dir = Dir::new();
+    let v3 = dir.fixture("v3-basic");
+    make_database(&dir.path("a.db"));
+    dir.write("r/wiped/epochs/00000001.json", "{}");
+    dir.write("r/wiped/epochs/00000001.open.json", "{}");
+    let wiped = "wiped: epoch 00000001 was opened and no data is left".into();
+    for (replica, problem) in [
+        (dir.path("r/wiped"), wiped),
+        (v3, "a v0.3 backup, and no transaction since".into()),
+        (dir.path("r/empty"), Value::Null),
+    ] {
+        dir.write(
+            "l.yml",
+            format!("dbs:\n  - path: a.db\n    replica:\n      path: {}\n", replica.display()),
+        );
+        let row = row(&dir, &[]);
+        let seen = (&row["status"], &row["replica_txid"], &row["replica_problem"]);
+        assert_eq!(seen, (&"not initialized".into(), &Value::Null, &problem), "{}", replica.display());
+    }
+}
+
+#[test]
 fn a_restore_before_the_start_counts_as_the_last_verified_one() {
     let dir = Dir::new();
     make_database(&dir.path("a.db"));

@@ -67,6 +67,8 @@ pub enum RestoreError {
         location: String,
         /// Why, and where one can go instead.
         why: String,
+        /// It was looked for in a v0.3 backup, whose files another command lists.
+        v3: bool,
     },
     /// The store did not answer, or refused.
     Unreachable(Box<StoreError>),
@@ -137,6 +139,7 @@ impl RestoreError {
                     .into()
             }
             Self::Gap { nearest, .. } | Self::Damaged { nearest, .. } => nearest.to_string(),
+            Self::NotAvailable { v3: true, .. } => "list what there is with `litekeep wal`".into(),
             Self::NotAvailable { .. } => "list what there is with `litekeep ltx -level all`".into(),
             Self::Unreachable(error) => match error.kind() {
                 litekeep_store::ErrorKind::FixConfig => {
@@ -180,7 +183,7 @@ impl RestoreError {
             },
             plan::NoPlan::Empty => Self::Empty(Empty { location, ..Empty::default() }),
             plan::NoPlan::TxidNotAvailable { .. } | plan::NoPlan::TimeNotAvailable { .. } => {
-                Self::NotAvailable { location, why: error.to_string() }
+                Self::NotAvailable { location, why: error.to_string(), v3: false }
             }
         }
     }
@@ -189,7 +192,7 @@ impl RestoreError {
         if error.is_gap() {
             Self::Gap { location, missing: error.to_string(), nearest: Nearest::default() }
         } else {
-            Self::NotAvailable { location, why: error.to_string() }
+            Self::NotAvailable { location, why: error.to_string(), v3: true }
         }
     }
 }
@@ -227,7 +230,7 @@ impl fmt::Display for RestoreError {
                 write!(f, "the replica at {location} has a gap: {missing}")
             }
             Self::Damaged { location, what, .. } => write!(f, "the replica at {location} is damaged: {what}"),
-            Self::NotAvailable { location, why } => write!(f, "{location}: {why}"),
+            Self::NotAvailable { location, why, .. } => write!(f, "{location}: {why}"),
             Self::Unreachable(error) => write!(f, "the replica cannot be reached: {error}"),
             Self::Unsettled { attempts, last } => {
                 write!(f, "the replica changed under {attempts} attempts, last: {last}")

@@ -223,7 +223,7 @@ impl Run<'_> {
         let other = look::each(self.options.parallelism, &scopes, |scope| store.list(scope))?;
         Err(RestoreError::Empty(Empty {
             location: self.location(),
-            neighbours: self.store().neighbours()?,
+            neighbours: self.store().neighbours()?.into_iter().filter(|it| !is_local_state(it)).collect(),
             other_layout: other.iter().map(Vec::len).sum(),
             claimed: look.claimed,
         }))
@@ -546,4 +546,10 @@ impl Run<'_> {
             }
         }
     }
+}
+
+/// Whether a neighbour is what Litestream keeps beside a database: it looks like a replica, and is a cache of a few files.
+fn is_local_state(location: &str) -> bool {
+    let name = location.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    name.starts_with('.') && name.ends_with("-litestream")
 }
