@@ -28,7 +28,7 @@ const THROTTLES: u32 = 3;
 /// A proxy before the store takes less than the store does.
 pub(crate) const NARROW: u32 = 4;
 const NARROW_BYTES: u64 = 1 << 20;
-/// It becomes so once an answer is lost.
+/// It becomes so once the answer to something that large is lost.
 const LOSES_AND_NARROWS: u32 = 5;
 
 /// A store that fails on request.
@@ -107,7 +107,7 @@ impl Store for Moody {
         let created = self.inner.create_from(key, source, timestamp)?;
         let then =
             |mood, next| self.mood.compare_exchange(mood, next, Ordering::SeqCst, Ordering::SeqCst).is_ok();
-        if then(LOSES_ANSWERS, FINE) || then(LOSES_AND_NARROWS, NARROW) {
+        if then(LOSES_ANSWERS, FINE) || (source.len() > NARROW_BYTES && then(LOSES_AND_NARROWS, NARROW)) {
             return Err(StoreError::new(
                 ErrorKind::Retry,
                 "create",
