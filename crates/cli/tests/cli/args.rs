@@ -12,7 +12,7 @@ fn no_arguments_are_answered_with_the_usage_and_exit_code_1() {
 #[test]
 fn help_is_no_error() {
     let dir = Dir::new();
-    for args in [&["help"] as &[&str], &["-h"], &["--help"], &["-help"]] {
+    for args in [&["help"] as &[&str], &["-h"], &["--help"], &["-help"], &["help", "help"]] {
         dir.litekeep(args).exits(0).out_has("Commands:");
     }
     for args in
@@ -20,6 +20,7 @@ fn help_is_no_error() {
     {
         dir.litekeep(args).exits(0).out_has("-if-replica-exists").out_has("-txid HEX");
     }
+    dir.litekeep(["help", "config", "check"]).exits(0).out_has("litekeep config [flags] check");
     dir.litekeep(["help", "replicate"]).exits(0).out_has("-exec COMMAND");
     dir.litekeep(["wal", "-h"]).exits(0).out_has("litekeep wal [flags] DB_PATH");
 }
@@ -116,7 +117,27 @@ fn what_a_command_cannot_do_without_is_asked_for() {
             "both",
         ),
         (&["restore", "-o", "x", "-integrity-check", "some", "file:///r"], "auto, none, quick or full"),
-        (&["restore", "-o", "x", "-parallelism", "0", "file:///r"], "-parallelism"),
+        (
+            &["restore", "-o", "x", "-parallelism", "many", "file:///r"],
+            "-parallelism: `many` is not a number",
+        ),
+        (&["restore", "-o", "x", "-parallelism", "", "file:///r"], "-parallelism: `` is not a number"),
+        (
+            &["restore", "-o", "x", "-parallelism", "010", "file:///r"],
+            "-parallelism: `010` is 8 to Litestream",
+        ),
+        (&["restore", "-o", "s3://b/p", "file:///r"], "-o: a path belongs here, not a URL"),
+        (&["restore", "-o", "file:///x", "file:///r"], "-o: a path belongs here, not a URL: write /x"),
+        (
+            &["restore", "-o", "x", "s3:/b/p"],
+            "two slashes stand behind the scheme of a replica URL: s3://b/p",
+        ),
+        (
+            &["replicate", "x.db", "s3:/test/x"],
+            "two slashes stand behind the scheme of a replica URL: s3://test/x",
+        ),
+        (&["replicate", "s3:/test/x", "x.db"], "the database's path comes first"),
+        (&["man", "config", "mend"], "litekeep config mend: unknown command"),
         (&["restore", "-o", "x", "-generation", "zz", "file:///r"], "16 hex digits"),
         (&["ltx"], "database path or replica URL required"),
         (&["ltx", "-level", "10", "file:///r"], "no level"),
@@ -303,6 +324,34 @@ fn the_other_shells_have_completions_too() {
     let dir = Dir::new();
     dir.litekeep(["completion", "zsh"]).exits(0).out_has("#compdef litekeep").out_has("-if-replica-exists[");
     dir.litekeep(["completion", "fish"]).exits(0).out_has("-o if-replica-exists -l if-replica-exists");
+}
+
+#[test]
+fn a_program_that_is_called_litestream_is_completed_too() {
+    let dir = Dir::new();
+    for (shell, line) in [
+        ("bash", "complete -o filenames -F _litekeep litekeep litestream\n"),
+        ("zsh", "#compdef litekeep litestream\n"),
+        ("zsh", "else compdef _litekeep litekeep litestream; fi\n"),
+        ("fish", "complete -c litestream -w litekeep\n"),
+    ] {
+        dir.litekeep(["completion", shell]).exits(0).out_has(line);
+    }
+    let script = dir.write("litekeep.bash", dir.litekeep(["completion", "bash"]).exits(0).out());
+    let seen = dir.run("bash", ["--norc", "-c", "source \"$1\"; complete -p litestream", "bash"]).arg(script);
+    seen.exits(0).out_has("-F _litekeep litestream");
+}
+
+#[test]
+fn a_manual_page_is_found_by_the_words_of_its_command() {
+    let dir = Dir::new();
+    for (args, page) in [
+        (&["man", "config", "check"] as &[&str], &["man", "config"] as &[&str]),
+        (&["man", "help"], &["man"]),
+        (&["help", "help"], &["help"]),
+    ] {
+        assert_eq!(dir.litekeep(args).exits(0).out(), dir.litekeep(page).exits(0).out(), "{args:?}");
+    }
 }
 
 #[test]
