@@ -73,10 +73,10 @@ fn top(world: &World, file: &File, notes: &mut Notes) -> Config {
     config.socket = socket(world, file, origins, notes);
     config.heartbeat = heartbeat(file, notes);
     config.addr = said(file.addr.as_ref());
-    if let (Some(addr), Some(field)) = (&config.addr, &file.addr) {
-        if let Some(why) = no_address(addr) {
-            notes.problem(Place::of(field), format!("addr: `{addr}` {why}: write :9090 or 127.0.0.1:9090"));
-        }
+    if let (Some(addr), Some(field)) = (&config.addr, &file.addr)
+        && let Some(why) = no_address(addr)
+    {
+        notes.problem(Place::of(field), format!("addr: `{addr}` {why}: write :9090 or 127.0.0.1:9090"));
     }
     notes.switch("verify-compaction", file.verify_compaction.as_ref());
     config

@@ -817,6 +817,11 @@ fn a_url_where_a_path_or_a_name_belongs_is_never_a_directory() {
         assert!(reason.contains(shown) && !reason.contains("hush"), "{text}: {reason}");
         assert_eq!(reason.lines().count(), 1, "{text}: {reason}");
     }
+}
+
+#[test]
+fn what_only_resembles_a_url_is_a_path_or_a_bucket() {
+    let file = |db: &str| format!("dbs:\n  - {db}\n");
     for (text, path, replica) in [
         (file("{path: 'sqlite:///a.db', replica: {path: './s3:/x'}}"), "/a.db", "file:///work/s3:/x"),
         (file("{path: 'a:b.db', replica: {path: /r}}"), "/work/a:b.db", "file:///r"),
