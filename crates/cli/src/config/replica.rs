@@ -102,9 +102,9 @@ pub(super) fn locate(
         only_for_s3(&replica.value.settings, notes);
     }
     let (url, field) = (&replica.value.url, replica.value.path.as_ref());
-    let path = match (replica_path(field), field) {
-        (Ok(path), _) => path,
-        (Err(why), field) => {
+    let path = match replica_path(field) {
+        Ok(path) => path,
+        Err(why) => {
             notes.problem(field.map_or(Place::of(replica), Place::of), why);
             return None;
         }
