@@ -4,17 +4,20 @@
 //! Litestream had, and whatever asks for a protection that is not there, is an error; a key without effect is a warning;
 //! a key of 0.3 that goes by another name today is mapped, and that is told.
 
+mod address;
 mod effective;
 mod expand;
 mod legacy;
 mod notes;
 mod origin;
+mod ready;
 mod remark;
 mod replica;
 mod resolve;
 pub(crate) mod unknown;
 mod yaml;
 
+pub(crate) use address::{address, no_path};
 pub(crate) use effective::{Setting, global_settings, settings_of, settings_of_directory};
 pub(crate) use origin::{Origin, Origins};
 pub(crate) use resolve::same_place;
@@ -205,7 +208,19 @@ pub(crate) struct Judged {
 /// # Errors
 /// The file cannot be read, is not understood, or asks for what litekeep does not do.
 pub(crate) fn load(world: &World, parsed: &Parsed) -> Result<Config, Trouble> {
-    let judged = judge(world, parsed)?;
+    judge(world, parsed).and_then(sound)
+}
+
+/// As [`load`], for `replicate`.
+///
+/// # Errors
+/// See [`load`], and what could not be begun with.
+pub(crate) fn load_to_replicate(world: &World, parsed: &Parsed) -> Result<Config, Trouble> {
+    judge_to_replicate(world, parsed).and_then(sound)
+}
+
+/// What a file means that has no problems.
+fn sound(judged: Judged) -> Result<Config, Trouble> {
     let Some((first, rest)) = judged.problems.split_first() else { return Ok(judged.config) };
     let mut trouble = Trouble::new(first.clone());
     // what is missing is missing most often because a variable is
@@ -232,6 +247,21 @@ pub(crate) fn judge(world: &World, parsed: &Parsed) -> Result<Judged, Trouble> {
         None => Pick::Only,
     };
     Ok(parse(world, &text, &path, !parsed.on(&flags::NO_EXPAND_ENV), pick))
+}
+
+/// Reads and judges the file as `replicate` does before anything starts.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn judge_to_replicate(world: &World, parsed: &Parsed) -> Result<Judged, Trouble> {
+    let mut judged = judge(world, parsed)?;
+    // what a file with problems comes to is not all that is in it
+    if judged.problems.is_empty() {
+        let shown = judged.path.display().to_string();
+        let remarks = ready::judge(&judged.config, parsed.given(&flags::EXEC).is_none());
+        judged.problems = remarks.iter().map(|remark| remark.shown(&shown)).collect();
+    }
+    Ok(judged)
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Trouble {

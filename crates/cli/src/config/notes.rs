@@ -1,8 +1,9 @@
 //! What is found while a file is judged, and the reading of single values, which finds most of it.
 
+use super::address::no_path;
 use super::remark::{Place, Remark};
 use super::yaml::Text;
-use crate::text::{duration, size};
+use crate::text::{duration, size, whole};
 use serde_saphyr::Spanned;
 use std::time::Duration;
 
@@ -70,6 +71,15 @@ impl Notes {
         if let Some(field) = field {
             self.no_effect(key, Place::of(field), why);
         }
+    }
+
+    /// A path as it is written; one that cannot be meant as such is told.
+    pub(super) fn path(&mut self, key: &str, field: Option<&Text>) -> Option<String> {
+        let text = said(field)?;
+        if let (Some(why), Some(field)) = (no_path(&text), field) {
+            self.problem(Place::of(field), format!("{key}: {why}"));
+        }
+        Some(text)
     }
 
     /// Changes every place.
@@ -155,14 +165,23 @@ impl Notes {
     /// A count of something.
     pub(super) fn count(&mut self, key: &str, field: Option<&Text>) -> Option<u32> {
         self.read(key, field, |text| {
-            let plain = text.replace('_', "");
-            plain.parse().map_err(|_| format!("`{text}` is no whole number from 0 to {}", u32::MAX))
+            number(text)?
+                .and_then(|number| number.try_into().ok())
+                .ok_or_else(|| format!("`{text}` is no whole number from 0 to {}", u32::MAX))
         })
     }
 
-    /// A count of bytes.
+    /// A count of bytes that is a text to Litestream, so that a leading 0 says nothing.
     pub(super) fn size(&mut self, key: &str, field: Option<&Text>) -> Option<u64> {
         self.read(key, field, size::parse)
+    }
+
+    /// A count of bytes that is a number to Litestream; here it may have a unit.
+    pub(super) fn bytes(&mut self, key: &str, field: Option<&Text>) -> Option<u64> {
+        self.read(key, field, |text| match number(text)? {
+            Some(bytes) => Ok(bytes),
+            None => size::parse(text),
+        })
     }
 
     /// Yes or no, in the spellings of YAML 1.1.
@@ -177,11 +196,11 @@ impl Notes {
     /// A file's mode: octal with a leading 0, else the decimal number that YAML makes of it.
     pub(super) fn mode(&mut self, key: &str, field: Option<&Text>) -> Option<u32> {
         self.read(key, field, |text| {
-            let octal = text.strip_prefix("0o").or_else(|| text.strip_prefix('0'));
+            let octal = text.strip_prefix('0').filter(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()));
             let mode = match octal {
                 Some("") => Some(0),
                 Some(octal) => u32::from_str_radix(octal, 8).ok(),
-                None => text.parse().ok(),
+                None => number(text)?.and_then(|mode| mode.try_into().ok()),
             };
             mode.filter(|mode| *mode <= 0o777)
                 .ok_or_else(|| format!("`{text}` is no mode: write it with a leading 0, such as 0600"))
@@ -194,6 +213,25 @@ fn time(text: &str) -> Result<Time, String> {
         "off" | "OFF" | "Off" => Ok(Time::Off),
         text => duration::parse(text).map(Time::Every),
     }
+}
+
+/// A whole number in the spellings of YAML 1.1, `1e6` among them; `None` if it is none.
+///
+/// # Errors
+/// It has two readings.
+fn number(text: &str) -> Result<Option<u64>, String> {
+    /// The least that is not exact any more.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if let Some(number) = whole::parse(text)? {
+        return Ok(Some(number));
+    }
+    let spelled =
+        text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'_'));
+    let float = text.replace('_', "").parse::<f64>().ok().filter(|float| {
+        spelled && text.contains(['e', 'E']) && float.fract() == 0.0 && (0.0..EXACT).contains(float)
+    });
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole and within both")]
+    Ok(float.map(|float| float as u64))
 }
 
 /// A text that says something.

@@ -1,10 +1,11 @@
 //! Which replica a database has and where it lies. What is asked for and would not be done is refused here, not found
 //! out after the first upload.
 
+use super::address::{address, no_bucket, no_path};
 use super::notes::{Notes, said};
 use super::origin::{Origin, Origins};
 use super::remark::Place;
-use super::yaml::{Covered, Db, Replica, ReplicaSettings, Text};
+use super::yaml::{Any, Covered, Db, Replica, ReplicaSettings, Text};
 use super::{Pick, Settings};
 use crate::world::World;
 use litekeep_store::location::{CredentialSource, ReplicaUrl, RoleSource, S3Settings};
@@ -15,7 +16,7 @@ use std::path::PathBuf;
 const MIN_PART: u64 = 5 << 20;
 
 /// What Litestream knows and this program does not, and what to do.
-const NOT_BUILT: [(&str, &str); 10] = [
+pub(super) const NOT_BUILT: [(&str, &str); 10] = [
     ("gs", "its S3 interface works: type s3, endpoint https://storage.googleapis.com"),
     ("gcs", "its S3 interface works: type s3, endpoint https://storage.googleapis.com"),
     ("oss", "its S3 interface works: type s3, endpoint https://s3.oss-REGION.aliyuncs.com"),
@@ -71,7 +72,10 @@ pub(super) fn chosen<'a>(
         (None, [_, second, ..], Pick::Named(wanted)) => {
             let found = several.iter().find(|replica| name(&replica.value) == wanted);
             if found.is_none() {
-                notes.problem(Place::of(second), format!("none of these replicas is called {wanted}"));
+                let names: Vec<_> = several.iter().map(|replica| name(&replica.value)).collect();
+                let text =
+                    format!("none of these replicas is called {wanted}: they are {}", names.join(", "));
+                notes.problem(Place::of(second), text);
             }
             found
         }
@@ -97,7 +101,14 @@ pub(super) fn locate(
     if kind == Kind::File {
         only_for_s3(&replica.value.settings, notes);
     }
-    let (url, path) = (&replica.value.url, said(replica.value.path.as_ref()));
+    let (url, field) = (&replica.value.url, replica.value.path.as_ref());
+    let path = match replica_path(field) {
+        Ok(path) => path,
+        Err(why) => {
+            notes.problem(field.map_or(Place::of(replica), Place::of), why);
+            return None;
+        }
+    };
     let url = url.as_ref().filter(|url| !url.value.0.expose().is_empty());
     let settings = inherited(&replica.value.settings, file);
     let base = match (url, kind) {
@@ -110,7 +121,13 @@ pub(super) fn locate(
             }
         },
         (None, Kind::S3) => match said(settings.bucket.as_ref()) {
-            Some(bucket) => Settings::S3(Box::new(S3Settings::new(bucket, path.unwrap_or_default()))),
+            Some(bucket) => {
+                if let (Some(why), Some(field)) = (no_bucket(&bucket), &settings.bucket) {
+                    notes.problem(Place::of(field), format!("bucket: {why}"));
+                    return None;
+                }
+                Settings::S3(Box::new(S3Settings::new(bucket, path.unwrap_or_default())))
+            }
             None => {
                 notes.problem(Place::of(replica), "a replica of type s3 needs a `bucket` or a `url`");
                 return None;
@@ -124,6 +141,21 @@ pub(super) fn locate(
             let s3 = s3_settings(*s3, &settings, origins, notes);
             with_environment(world, s3, Place::of(replica), origins, notes)
         }
+    }
+}
+
+/// The `path` of a replica, if there is one.
+///
+/// # Errors
+/// It cannot be meant as a path, and what to write.
+fn replica_path(field: Option<&Text>) -> Result<Option<String>, String> {
+    let Some(path) = said(field) else { return Ok(None) };
+    if let Some(url) = address(&path) {
+        return Err(format!("replica path cannot be a url: write `url: {url}` in its place"));
+    }
+    match no_path(&path) {
+        Some(why) => Err(format!("path: {why}")),
+        None => Ok(Some(path)),
     }
 }
 
@@ -154,15 +186,22 @@ fn kind(replica: &Replica, notes: &mut Notes) -> Option<Kind> {
 fn by_url(replica: &Replica, url: &Covered, path: bool, notes: &mut Notes) -> Option<Settings> {
     let place = Place::of(url);
     let settings = &replica.settings;
-    for (key, given) in
-        [("path", path), ("bucket", settings.bucket.is_some()), ("host", settings.host.is_some())]
-    {
+    for (key, given) in [
+        ("path", path),
+        ("bucket", said(settings.bucket.as_ref()).is_some()),
+        ("host", given(&settings.host).is_some()),
+    ] {
         if given {
             notes.problem(place, format!("give the replica's `url` or its `{key}`, not both"));
             return None;
         }
     }
-    match ReplicaUrl::parse(url.value.0.expose()) {
+    let text = url.value.0.expose();
+    if let Some(right) = address(text).filter(|_| !ReplicaUrl::is_url(text)) {
+        notes.problem(place, format!("url: two slashes stand behind the scheme: write {right}"));
+        return None;
+    }
+    match ReplicaUrl::parse(text) {
         Ok(url) => Some(url.into_settings()),
         Err(error) => {
             notes.problem(place, format!("url: {error}"));
@@ -355,7 +394,7 @@ pub(super) fn foreign(s: &ReplicaSettings, notes: &mut Notes) {
         ("client-cert", &s.client_cert),
         ("client-key", &s.client_key),
     ] {
-        if let Some(field) = field {
+        if let Some(field) = given(field) {
             let text =
                 format!("{key} protects nothing here: neither s3 nor file has such a setting; remove it");
             notes.problem(Place::of(field), text);
@@ -373,8 +412,13 @@ pub(super) fn foreign(s: &ReplicaSettings, notes: &mut Notes) {
         ("reconnect-wait", &s.reconnect_wait),
         ("timeout", &s.timeout),
     ] {
-        notes.in_vain(key, field.as_ref(), "it belongs to a type of replica that is not built in");
+        notes.in_vain(key, given(field), "it belongs to a type of replica that is not built in");
     }
+}
+
+/// What asks for something: `''` and `false` do not, in Litestream either.
+fn given(field: &Option<Spanned<Any>>) -> Option<&Spanned<Any>> {
+    field.as_ref().filter(|field| !field.value.empty)
 }
 
 fn encryption(s: &ReplicaSettings, notes: &mut Notes) {
@@ -383,7 +427,7 @@ fn encryption(s: &ReplicaSettings, notes: &mut Notes) {
         ("sse-customer-key", &s.sse_customer_key),
         ("sse-customer-key-path", &s.sse_customer_key_path),
     ] {
-        if let Some(field) = field {
+        if let Some(field) = given(field) {
             let text = format!(
                 "{key}: keys of your own are not built in: use sse-kms-key-id, or the bucket's encryption"
             );

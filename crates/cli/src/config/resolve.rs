@@ -9,7 +9,9 @@ use super::{
     Socket, legacy, replica, unknown,
 };
 use crate::text::duration;
+use crate::text::glob::Glob;
 use crate::world::World;
+use litekeep::local;
 use litekeep_formats::ltx::PageEncoding;
 use litekeep_store::location::Settings;
 use serde_saphyr::Spanned;
@@ -31,9 +33,10 @@ pub(super) fn resolve(world: &World, file: &File, pick: Pick<'_>, notes: &mut No
     for db in file.dbs.iter().flatten() {
         vain(&db.value, notes);
         let Some(mut database) = database(world, file, &shared, db, pick, notes) else { continue };
-        match (said(db.value.path.as_ref()), said(db.value.dir.as_ref())) {
+        match (notes.path("path", db.value.path.as_ref()), notes.path("dir", db.value.dir.as_ref())) {
             (Some(path), None) => {
                 database.path = world.path(&path);
+                entangled(&database, Place::of(db), notes);
                 config.databases.push(database);
                 places.push(Place::of(db));
             }
@@ -70,15 +73,26 @@ fn top(world: &World, file: &File, notes: &mut Notes) -> Config {
     config.socket = socket(world, file, origins, notes);
     config.heartbeat = heartbeat(file, notes);
     config.addr = said(file.addr.as_ref());
-    if let (Some(addr), Some(field)) = (&config.addr, &file.addr) {
-        let port = addr.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-        if port.is_none() {
-            let text = format!("addr: `{addr}` has no port: write :9090 or 127.0.0.1:9090");
-            notes.problem(Place::of(field), text);
-        }
+    if let (Some(addr), Some(field)) = (&config.addr, &file.addr)
+        && let Some(why) = no_address(addr)
+    {
+        notes.problem(Place::of(field), format!("addr: `{addr}` {why}: write :9090 or 127.0.0.1:9090"));
     }
     notes.switch("verify-compaction", file.verify_compaction.as_ref());
     config
+}
+
+/// Why nothing can listen there, as far as the words tell. An IPv6 address has brackets.
+fn no_address(addr: &str) -> Option<&'static str> {
+    if addr.contains('/') {
+        return Some("is a URL, not an address");
+    }
+    let Some((host, _)) = addr.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()) else {
+        return Some("has no port");
+    };
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    (bare.is_none() && host.contains(':'))
+        .then_some("needs brackets around the IPv6 address, such as [::1]:9090")
 }
 
 fn logging(file: &File, origins: &mut Origins, notes: &mut Notes) -> Logging {
@@ -118,7 +132,8 @@ fn socket(world: &World, file: &File, origins: &mut Origins, notes: &mut Notes) 
     from_file(origins, "socket: permissions", section.permissions.as_ref());
     let enabled = notes.switch("socket: enabled", section.enabled.as_ref());
     socket.enabled = enabled.unwrap_or(socket.enabled);
-    socket.path = said(section.path.as_ref()).map_or(socket.path, |path| world.path(&path));
+    socket.path =
+        notes.path("socket: path", section.path.as_ref()).map_or(socket.path, |path| world.path(&path));
     let mode = notes.mode("socket: permissions", section.permissions.as_ref());
     socket.permissions = mode.unwrap_or(socket.permissions);
     socket
@@ -251,7 +266,7 @@ fn database(
     let restore = db.value.restore_if_db_not_exists.as_ref();
     let (on, key) = (notes.switch("restore-if-db-not-exists", restore), "restore-if-db-not-exists");
     keep(&mut database.restore_if_missing, on, &mut database.origins, key, restore);
-    if let Some(path) = said(db.value.meta_path.as_ref()) {
+    if let Some(path) = notes.path("meta-path", db.value.meta_path.as_ref()) {
         database.settings.meta_path = Some(world.path(&path));
         from_file(&mut database.origins, "meta-path", db.value.meta_path.as_ref());
     }
@@ -285,7 +300,7 @@ fn tune(database: &mut Database, db: &Db, sync: Option<&Text>, encoding: Option<
     }
     keep(&mut engine.min_checkpoint_pages, pages, origins, "min-checkpoint-page-count", field);
     let (key, field) = ("max-sync-wal-bytes", db.max_sync_wal_bytes.as_ref());
-    let most = notes.size(key, field).map(|size| if size == 0 { u64::MAX } else { size });
+    let most = notes.bytes(key, field).map(|size| if size == 0 { u64::MAX } else { size });
     keep(&mut engine.max_sync_wal_bytes, most, origins, key, field);
     // 0 keeps the default: a WAL without any bound is nothing that anybody wants.
     let field = db.truncate_page_n.as_ref();
@@ -372,6 +387,15 @@ fn directory(
         notes.problem(Place::of(db), "a `dir` needs a `pattern`, such as '*.db'");
         return None;
     };
+    if let (Err(why), Some(field)) = (Glob::parse(&pattern), &section.pattern) {
+        notes.problem(Place::of(field), format!("pattern: `{pattern}`: {why}; such as '*.db'"));
+    }
+    let meta_dir = notes.path("meta-dir", section.meta_dir.as_ref()).map(|dir| world.path(&dir));
+    if let (Some(meta), Settings::Directory(replica)) = (&meta_dir, &template.replica)
+        && replica.starts_with(meta)
+    {
+        notes.problem(Place::of(db), "the replica lies in `meta-dir`: give each a directory of its own");
+    }
     for (key, field) in [
         ("dir", &section.dir),
         ("pattern", &section.pattern),
@@ -386,7 +410,7 @@ fn directory(
         pattern,
         recursive: notes.switch("recursive", section.recursive.as_ref()).unwrap_or(false),
         watch: notes.switch("watch", section.watch.as_ref()).unwrap_or(false),
-        meta_dir: said(section.meta_dir.as_ref()).map(|dir| world.path(&dir)),
+        meta_dir,
         template,
     })
 }
@@ -403,6 +427,21 @@ fn vain(db: &Db, notes: &mut Notes) {
     }
     for (key, field) in [("pattern", &db.pattern), ("recursive", &db.recursive), ("watch", &db.watch)] {
         notes.in_vain(key, field.as_ref(), "it belongs to a `dir`");
+    }
+}
+
+/// A replica in a directory where something else of its database has its place.
+fn entangled(database: &Database, place: Place, notes: &mut Notes) {
+    let Settings::Directory(replica) = &database.replica else { return };
+    let state = local::directory(&database.path, database.settings.meta_path.as_deref());
+    if replica.starts_with(&database.path) {
+        notes.problem(place, "the replica's `path` is the database itself: name a directory of its own");
+    } else if replica.starts_with(&state) {
+        let text = format!(
+            "the replica lies in {}, where the local state goes: name a directory of its own",
+            state.display()
+        );
+        notes.problem(place, text);
     }
 }
 

@@ -446,6 +446,48 @@ fn values_of_a_wrong_kind_are_told_with_their_key_and_place() {
 }
 
 #[test]
+fn numbers_are_read_as_litestreams_yaml_reads_them_and_an_octal_one_is_never_taken_for_decimal() {
+    for (text, pages, bytes) in [
+        ("1e6", 1_000_000, 1_000_000),
+        ("1.5E+3", 1500, 1500),
+        ("0x100000", 1 << 20, 1 << 20),
+        ("0o17", 15, 15),
+        ("0b11", 3, 3),
+        ("+5", 5, 5),
+        ("1_000", 1000, 1000),
+        ("08", 8, 8),
+    ] {
+        let lines = format!("    truncate-page-n: {text}\n    max-sync-wal-bytes: {text}\n");
+        let settings = &config(&with("", &lines)).databases[0].settings;
+        assert_eq!((settings.truncate_pages, settings.max_sync_wal_bytes), (pages, bytes), "{text}");
+    }
+    for key in
+        ["truncate-page-n", "min-checkpoint-page-count", "max-checkpoint-page-count", "max-sync-wal-bytes"]
+    {
+        for (text, shown) in [
+            ("0777", "`0777` is 511 to Litestream, which takes a leading 0 for octal, and 777 to others"),
+            ("-5", "`-5` is "),
+            ("1e30", "`1e30` is "),
+            ("1e-1", "`1e-1` is "),
+            ("nan", "`nan` is "),
+        ] {
+            let reason = refused(&with("", &format!("    {key}: {text}\n")));
+            assert!(
+                reason.starts_with(&format!("f:6:{}: {key}: {shown}", key.len() + 7)),
+                "{key} {text}: {reason}"
+            );
+        }
+    }
+    let s3 = |lines: &str| config(&format!("{S3}{lines}")).databases[0].replica.clone();
+    let Settings::S3(s3) = s3("      concurrency: 0x10\n      part-size: 010MiB\n") else { panic!("not s3") };
+    assert_eq!((s3.concurrency, s3.part_size), (Some(16), Some(10 << 20)));
+    for (text, mode) in [("0600", 0o600), ("0o600", 0o600), ("0x180", 0o600), ("384", 0o600), ("0", 0)] {
+        let config = config(&with(&format!("socket:\n  permissions: {text}"), ""));
+        assert_eq!(config.socket.permissions, mode, "{text}");
+    }
+}
+
+#[test]
 fn all_problems_are_told_in_the_files_order() {
     let (_, problems) = judged(KEYS, &with("adr: 1\nmcp-addr: ':1'", "    wal-size: 1\n"), Pick::Only);
     let lines: Vec<_> = problems.iter().map(|problem| problem.split(' ').next().expect("a word")).collect();
@@ -706,6 +748,138 @@ fn replicas_that_are_not_built_in_are_refused_by_type_and_by_url() {
             assert!(problems[0].contains(name) && problems[0].to_lowercase().contains("s3"), "{problems:?}");
             assert!(!problems[0].contains("hush"), "{problems:?}");
         }
+    }
+}
+
+#[test]
+fn a_url_where_a_path_or_a_name_belongs_is_never_a_directory() {
+    let file = |db: &str| format!("dbs:\n  - {db}\n");
+    for (text, shown) in [
+        (
+            file("{path: p.db, replica: {path: s3://test/x}}"),
+            "f:2:34: replica path cannot be a url: write `url: s3://test/x` in its place",
+        ),
+        (
+            file("{path: p.db, replica: {path: 's3:/id:hush@test/x'}}"),
+            "write `url: s3://test/x` in its place",
+        ),
+        (file("{path: p.db, replica: {path: file:///r}}"), "f:2:34: replica path cannot be a url"),
+        (file("{path: p.db, replica: {type: file, path: s3://test/x}}"), "replica path cannot be a url"),
+        (
+            file("{path: p.db, replica: {type: s3, path: s3://test/x}}"),
+            "f:2:44: replica path cannot be a url",
+        ),
+        (
+            file("{path: p.db, replica: {type: s3, bucket: b, path: s3://test/x}}"),
+            "f:2:55: replica path cannot be a url",
+        ),
+        (
+            file("{path: p.db, replica: {url: 's3:/test/x'}}"),
+            "f:2:33: url: two slashes stand behind the scheme: write s3://test/x",
+        ),
+        (
+            file("{path: s3://test/x, replica: {path: r}}"),
+            "f:2:12: path: a path belongs here, not a URL; s3://test/x is a replica's `url`",
+        ),
+        (
+            file("{path: file:///a.db, replica: {path: r}}"),
+            "f:2:12: path: a path belongs here, not a URL: write /a.db",
+        ),
+        (file("{dir: 'file:/d', pattern: x, replica: {path: r}}"), "f:2:11: dir: a path belongs here"),
+        (file("{path: p.db, meta-path: 's3:/b', replica: {path: r}}"), "meta-path: a path belongs here"),
+        (
+            file("{dir: d, pattern: x, meta-dir: file:///m, replica: {path: r}}"),
+            "f:2:36: meta-dir: a path belongs here, not a URL: write /m",
+        ),
+        (
+            format!(
+                "socket: {{path: 'unix:///s', enabled: true}}\n{}",
+                file("{path: p, replica: {path: r}}")
+            ),
+            "f:1:16: socket: path: a path belongs here",
+        ),
+        (
+            file("{path: p.db, replica: {type: s3, bucket: s3://test}}"),
+            "f:2:46: bucket: it is the name alone, without scheme and slash: write test",
+        ),
+        (
+            file("{path: p.db, replica: {type: s3, bucket: test/sub, path: x}}"),
+            "f:2:46: bucket: it is the name alone, without scheme and slash: write test, and sub into the `path`",
+        ),
+        (
+            format!("bucket: s3://test/sub\n{}", file("{path: p.db, replica: {type: s3}}")),
+            "f:1:9: bucket: it is the name alone",
+        ),
+        (file(r#"{path: "p\0.db", replica: {path: r}}"#), "f:2:12: path: no path holds a NUL character"),
+        (file(r#"{path: p.db, replica: {path: "r\0"}}"#), "f:2:34: path: no path holds a NUL character"),
+    ] {
+        let reason = refused(&text);
+        assert!(reason.contains(shown) && !reason.contains("hush"), "{text}: {reason}");
+        assert_eq!(reason.lines().count(), 1, "{text}: {reason}");
+    }
+}
+
+#[test]
+fn what_only_resembles_a_url_is_a_path_or_a_bucket() {
+    let file = |db: &str| format!("dbs:\n  - {db}\n");
+    for (text, path, replica) in [
+        (file("{path: 'sqlite:///a.db', replica: {path: './s3:/x'}}"), "/a.db", "file:///work/s3:/x"),
+        (file("{path: 'a:b.db', replica: {path: /r}}"), "/work/a:b.db", "file:///r"),
+        (
+            file("{path: a.db, replica: {type: s3, bucket: 'arn:aws:s3:eu-1:1:accesspoint/a', path: p}}"),
+            "/work/a.db",
+            "s3://arn:aws:s3:eu-1:1:accesspoint/a/p",
+        ),
+    ] {
+        let database = &config(&text).databases[0];
+        assert_eq!((database.path.as_path(), database.replica.location()), (Path::new(path), replica.into()));
+    }
+}
+
+#[test]
+fn what_replicate_could_never_take_is_told_with_its_place() {
+    for (text, shown) in [
+        (
+            "addr: http://localhost:9090\n",
+            "f:1:7: addr: `http://localhost:9090` is a URL, not an address: write",
+        ),
+        ("addr: ::1:9090\n", "f:1:7: addr: `::1:9090` needs brackets"),
+        ("dbs: [{dir: /d, pattern: '[', replica: {path: /r}}]", "f:1:26: pattern: `[`: "),
+        (
+            "dbs: [{path: /p.db, meta-path: /r, replica: {path: /r}}]",
+            "f:1:7: the replica lies in /r, where the local state goes",
+        ),
+        (
+            "dbs: [{path: /p.db, replica: {path: /.p.db-litekeep/r}}]",
+            "f:1:7: the replica lies in /.p.db-litekeep, where the local state goes",
+        ),
+        (
+            "dbs: [{path: /p.db, replica: {path: /p.db}}]",
+            "f:1:7: the replica's `path` is the database itself",
+        ),
+        (
+            "dbs: [{dir: /d, pattern: x, meta-dir: /r, replica: {path: /r}}]",
+            "f:1:7: the replica lies in `meta-dir`",
+        ),
+    ] {
+        let reason = refused(text);
+        assert!(reason.starts_with(shown), "{text}: {reason}");
+    }
+    let config = config("addr: '[::1]:9090'\n");
+    assert_eq!(config.addr.as_deref(), Some("[::1]:9090"));
+}
+
+#[test]
+fn an_empty_or_false_value_of_a_key_that_is_not_built_in_asks_for_nothing() {
+    for key in ["password", "account-key", "tls", "host", "timeout", "sse-customer-key"] {
+        for value in ["''", "false", "[]", "{}", "~", ""] {
+            let config = config(&with("", &format!("      {key}: {value}\n")));
+            assert_eq!(config.warnings, [""; 0], "{key}: {value}");
+        }
+    }
+    for value in ["x", "0123", "99999999999999999999999999", "true", "1.5", "[1]", "{a: 1}", "'false'"] {
+        let reason = refused(&with("", &format!("      password: {value}\n")));
+        assert!(reason.starts_with("f:6:17: password protects nothing here"), "{value}: {reason}");
     }
 }
 

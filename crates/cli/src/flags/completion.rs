@@ -3,6 +3,9 @@
 use super::{Flag, VERBS, Verb};
 use std::fmt::Write;
 
+/// The names that it is called by: its own, and the one that it has where it stands in for Litestream.
+const CALLED: [&str; 2] = ["litekeep", "litestream"];
+
 /// What completes a value or an operand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Values {
@@ -106,7 +109,8 @@ pub(crate) fn bash() -> String {
              fi\n    \
              case $verb in\n        help) {verbs} ;;\n{operands}    esac\n\
          }}\n\
-         complete -o filenames -F _litekeep litekeep\n"
+         complete -o filenames -F _litekeep {}\n",
+        CALLED.join(" ")
     )
 }
 
@@ -138,7 +142,7 @@ pub(crate) fn zsh() -> String {
     let _ = writeln!(verbs, "        'help:print how a command is used'");
     let _ = writeln!(cases, "        help)\n            _arguments '*:command:({})' ;;", names().join(" "));
     format!(
-        "#compdef litekeep\n\
+        "#compdef {called}\n\
          # zsh completions of litekeep: source <(litekeep completion zsh), or a file _litekeep in $fpath\n\
          _litekeep() {{\n    \
              local -a verbs\n    \
@@ -149,7 +153,8 @@ pub(crate) fn zsh() -> String {
              (( CURRENT-- ))\n    \
              case $verb in\n{cases}    esac\n\
          }}\n\
-         if [[ $funcstack[1] == _litekeep ]]; then _litekeep \"$@\"; else compdef _litekeep litekeep; fi\n"
+         if [[ $funcstack[1] == _litekeep ]]; then _litekeep \"$@\"; else compdef _litekeep {called}; fi\n",
+        called = CALLED.join(" ")
     )
 }
 
@@ -198,6 +203,9 @@ pub(crate) fn fish() -> String {
     );
     let seen = quoted("__fish_seen_subcommand_from help");
     let _ = writeln!(out, "complete -c litekeep -n {seen} -a {}", quoted(&names().join(" ")));
+    for other in &CALLED[1..] {
+        let _ = writeln!(out, "complete -c {other} -w litekeep");
+    }
     out
 }
 

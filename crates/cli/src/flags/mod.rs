@@ -20,17 +20,24 @@ pub(crate) struct Flag {
     pub(crate) value: Option<&'static str>,
     /// What it means when it is not given.
     pub(crate) default: Option<&'static str>,
+    /// `''` is as if it were not given: scripts write `-o "$OUT"`, and Litestream takes it so of these.
+    pub(crate) empty_is_absent: bool,
     /// What it does; no full stop at the end.
     pub(crate) doc: &'static str,
 }
 
 impl Flag {
     const fn switch(name: &'static str, doc: &'static str) -> Self {
-        Self { name, value: None, default: None, doc }
+        Self { name, value: None, default: None, empty_is_absent: false, doc }
     }
 
     const fn taking(name: &'static str, value: &'static str, doc: &'static str) -> Self {
-        Self { name, value: Some(value), default: None, doc }
+        Self { name, value: Some(value), default: None, empty_is_absent: false, doc }
+    }
+
+    /// A text, of which Go's programs can't tell an empty one from none.
+    const fn text(name: &'static str, value: &'static str, doc: &'static str) -> Self {
+        Self { empty_is_absent: true, ..Self::taking(name, value, doc) }
     }
 
     const fn or(self, default: &'static str) -> Self {
@@ -59,7 +66,7 @@ pub(crate) struct Verb {
     pub(crate) run: fn(&World, &Parsed) -> Result<Exit, Trouble>,
 }
 
-pub(crate) static CONFIG: Flag = Flag::taking(
+pub(crate) static CONFIG: Flag = Flag::text(
     "config",
     "PATH",
     "the configuration file; without it $LITESTREAM_CONFIG, else /etc/litestream.yml",
@@ -73,16 +80,16 @@ pub(crate) static FIRST_REPLICA: Flag = Flag::switch(
     "of several `replicas` of a database use the first; without it that is an error",
 );
 pub(crate) static REPLICA: Flag =
-    Flag::taking("replica", "NAME", "of several `replicas` of a database use the one of this name or type");
+    Flag::text("replica", "NAME", "of several `replicas` of a database use the one of this name or type");
 pub(crate) static JSON: Flag = Flag::switch("json", "print JSON on stdout");
 
-pub(crate) static EXEC: Flag = Flag::taking(
+pub(crate) static EXEC: Flag = Flag::text(
     "exec",
     "COMMAND",
     "run a command while replicating and end with it, with its exit code; signals are passed on,\n\
      and the last sync is made whatever the command's end was",
 );
-pub(crate) static READY_URL: Flag = Flag::taking(
+pub(crate) static READY_URL: Flag = Flag::text(
     "ready-url",
     "URL",
     "with -exec: the command is well once this http address answers with a 2xx, not once it has\n\
@@ -110,7 +117,7 @@ pub(crate) static SINGLE_WRITER: Flag = Flag::switch(
 pub(crate) static ONCE: Flag = Flag::switch("once", "replicate what is there and exit");
 pub(crate) static FORCE_SNAPSHOT: Flag =
     Flag::switch("force-snapshot", "with -once: have a snapshot of what is there as well");
-pub(crate) static LOG_LEVEL: Flag = Flag::taking(
+pub(crate) static LOG_LEVEL: Flag = Flag::text(
     "log-level",
     "LEVEL",
     "trace, debug, info, warn or error; goes before $LOG_LEVEL and the file",
@@ -121,7 +128,7 @@ pub(crate) static RESTORE_IF_DB_NOT_EXISTS: Flag = Flag::switch(
      replica is confirmed empty",
 );
 
-pub(crate) static OUTPUT: Flag = Flag::taking(
+pub(crate) static OUTPUT: Flag = Flag::text(
     "o",
     "PATH",
     "where the database goes; needed with a REPLICA_URL, else the database's own path",
@@ -129,7 +136,7 @@ pub(crate) static OUTPUT: Flag = Flag::taking(
 pub(crate) static TXID: Flag =
     Flag::taking("txid", "HEX", "restore up to this transaction id (16 hex digits)");
 pub(crate) static TIMESTAMP: Flag =
-    Flag::taking("timestamp", "TIME", "restore to a point in time (RFC 3339: 2026-11-23T08:00:00Z)");
+    Flag::text("timestamp", "TIME", "restore to a point in time (RFC 3339: 2026-11-23T08:00:00Z)");
 pub(crate) static PARALLELISM: Flag = Flag::taking("parallelism", "N", "downloads at the same time").or("8");
 pub(crate) static IF_DB_NOT_EXISTS: Flag =
     Flag::switch("if-db-not-exists", "succeed without doing anything if the database is there");
@@ -153,7 +160,7 @@ pub(crate) static FOLLOW_INTERVAL: Flag =
     Flag::taking("follow-interval", "DURATION", "with -f: the pause between two looks at the replica")
         .or("1s");
 pub(crate) static GENERATION: Flag =
-    Flag::taking("generation", "HEX", "restore this generation of a v0.3 backup (16 hex digits)");
+    Flag::text("generation", "HEX", "restore this generation of a v0.3 backup (16 hex digits)");
 
 pub(crate) static INDEX: Flag = Flag::taking(
     "index",
@@ -161,7 +168,7 @@ pub(crate) static INDEX: Flag = Flag::taking(
     "restore the v0.3 backup of -generation to the end of this WAL (8 hex digits)",
 );
 pub(crate) static OF_GENERATION: Flag =
-    Flag::taking("generation", "HEX", "list this generation of a v0.3 backup only (16 hex digits)");
+    Flag::text("generation", "HEX", "list this generation of a v0.3 backup only (16 hex digits)");
 pub(crate) static RESET_DRY_RUN: Flag =
     Flag::switch("dry-run", "print what would be removed, remove nothing");
 pub(crate) static RESTORE: Flag = Flag::switch(
@@ -169,7 +176,7 @@ pub(crate) static RESTORE: Flag = Flag::switch(
     "restore to a scratch place as well, have SQLite check the result, and compare it with the database if\n\
      that is there and at the same transaction",
 );
-pub(crate) static SCRATCH: Flag = Flag::taking(
+pub(crate) static SCRATCH: Flag = Flag::text(
     "scratch",
     "DIR",
     "with -restore: where the scratch place is made; else beside the database, or in $TMPDIR for a REPLICA_URL",
@@ -189,7 +196,7 @@ pub(crate) static REPLICA_TIMEOUT: Flag =
     Flag::taking("timeout", "SECONDS", "how long to wait for the replicas, all together").or("5");
 pub(crate) static WAIT: Flag =
     Flag::switch("wait", "wait until the replica has everything that was committed before");
-pub(crate) static REPLICA_URL: Flag = Flag::taking(
+pub(crate) static REPLICA_URL: Flag = Flag::text(
     "replica",
     "URL",
     "where the replica goes, such as s3://bucket/path or file:///backups/db; needed",
@@ -323,9 +330,9 @@ pub(crate) static VERBS: &[Verb] = &[
         operands: &["check"],
         max_operands: 1,
         summary: "check the configuration file and show what it comes to",
-        doc: "Reads the configuration file as replicate would and prints every setting of every database: its value and\n\
-              where it came from (a line of the file, a key of Litestream 0.3 that stands for it, the environment, or the\n\
-              default). Secrets are hidden. Nothing is asked of a replica.\n\n\
+        doc: "Reads the configuration file as replicate would, looks whether the folders in it are such, and prints every\n\
+              setting of every database: its value and where it came from (a line of the file, a key of Litestream 0.3\n\
+              that stands for it, the environment, or the default). Secrets are hidden. Nothing is asked of a replica.\n\n\
               It ends with 0 if replicate would take the file, and with 1 if not; then it lists all that must be mended.",
         flags: &[&JSON, &CONFIG, &NO_EXPAND_ENV, &FIRST_REPLICA],
         run: verbs::config::run,
@@ -449,7 +456,7 @@ pub(crate) static VERBS: &[Verb] = &[
         name: "man",
         aliases: &[],
         operands: &["[COMMAND]"],
-        max_operands: 1,
+        max_operands: 2,
         summary: "print a manual page",
         doc: "Prints the manual page of a command, or of all of them, as roff: litekeep man restore | man -l -",
         flags: &[],
@@ -467,7 +474,7 @@ pub(crate) static VERBS: &[Verb] = &[
               It ends with 0 when litekeep can run safely there, with 13 if the store cannot be reached or does not know\n\
               these keys, with 23 if it lacks something that is needed, 130 or 143 after a signal, and with 1 for\n\
               everything else.",
-        flags: &[&JSON, &CONFIG, &NO_EXPAND_ENV],
+        flags: &[&JSON, &CONFIG, &NO_EXPAND_ENV, &FIRST_REPLICA, &REPLICA],
         run: verbs::doctor::run,
     },
     Verb {
@@ -481,7 +488,7 @@ pub(crate) static VERBS: &[Verb] = &[
               It ends with 0 when everything that is promised is there (warnings included), with 12 if objects are\n\
               missing, damaged or foreign, 10 if nothing was ever replicated there, 11 if the replica was wiped, 13 if it\n\
               cannot be reached, 22 if the database has other pages than its own replica, and 1 for everything else.",
-        flags: &[&RESTORE, &SCRATCH, &PARALLELISM, &JSON, &CONFIG, &NO_EXPAND_ENV],
+        flags: &[&RESTORE, &SCRATCH, &PARALLELISM, &JSON, &CONFIG, &NO_EXPAND_ENV, &FIRST_REPLICA, &REPLICA],
         run: verbs::verify::run,
     },
     Verb {
@@ -495,7 +502,7 @@ pub(crate) static VERBS: &[Verb] = &[
               operand it takes the only database of the configuration; for a REPLICA_URL it counts with the default\n\
               settings.\n\n\
               It ends with 0, with 13 if the replica cannot be reached, and with 1 for everything else.",
-        flags: &[&JSON, &CONFIG, &NO_EXPAND_ENV],
+        flags: &[&JSON, &CONFIG, &NO_EXPAND_ENV, &FIRST_REPLICA, &REPLICA],
         run: verbs::usage::run,
     },
     Verb {

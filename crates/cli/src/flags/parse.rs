@@ -69,7 +69,11 @@ pub(crate) fn parse(verb: &Verb, args: &[String]) -> Result<Line, Trouble> {
                 args.next().cloned().ok_or_else(|| usage(verb, format!("flag -{name} needs its {what}")))?
             }
         };
-        parsed.values.insert(flag.name, value);
+        if flag.empty_is_absent && value.is_empty() {
+            parsed.values.remove(flag.name);
+        } else {
+            parsed.values.insert(flag.name, value);
+        }
     }
     if parsed.operands.len() > verb.max_operands {
         let extra = &parsed.operands[verb.max_operands];
@@ -184,6 +188,32 @@ mod tests {
         assert!(!parsed.on(&flags::FORCE));
         assert_eq!(go(&["-"]).operands, ["-"]);
         assert_eq!(go(&["--", "-force"]).operands, ["-force"]);
+    }
+
+    #[test]
+    fn an_empty_value_is_as_none_where_litestream_cannot_tell_them_apart() {
+        for verb in flags::VERBS {
+            for flag in verb.flags.iter().copied().filter(|flag| flag.value.is_some()) {
+                // numbers, durations, choices and identifiers that Litestream reads itself, and paths with a default
+                let read = ["txid", "integrity-check", "parallelism", "follow-interval", "index", "level"];
+                let ours = ["hand-over", "ready-timeout", "timeout", "socket"];
+                let kept = read.contains(&flag.name) || ours.contains(&flag.name);
+                for spelled in
+                    [vec![format!("-{}", flag.name), String::new()], vec![format!("-{}=", flag.name)]]
+                {
+                    let Ok(Line::Go(parsed)) = parse(verb, &spelled) else { panic!("{spelled:?}") };
+                    assert_eq!(parsed.given(flag), kept.then_some(""), "{} {spelled:?}", verb.name);
+                    let twice = [vec![format!("-{}=x", flag.name)], spelled].concat();
+                    let Ok(Line::Go(parsed)) = parse(verb, &twice) else { panic!("{twice:?}") };
+                    assert_eq!(
+                        parsed.given(flag),
+                        kept.then_some(""),
+                        "the last one counts: {} {twice:?}",
+                        verb.name
+                    );
+                }
+            }
+        }
     }
 
     #[test]

@@ -5,4 +5,5 @@ pub(crate) mod glob;
 pub(crate) mod size;
 pub(crate) mod table;
 pub(crate) mod time;
+pub(crate) mod whole;
 pub(crate) mod words;

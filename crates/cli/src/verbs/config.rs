@@ -38,7 +38,7 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
             return Err(Trouble::new("litekeep config needs a command").hint("`litekeep config check`"));
         }
     }
-    let report = report(config::judge(world, parsed)?);
+    let report = report(config::judge_to_replicate(world, parsed)?);
     let exit = if report.ok { Exit::OK } else { Exit::FAILED };
     if parsed.on(&flags::JSON) {
         return output::json(&report).map(|()| exit);

@@ -3,6 +3,7 @@
 pub(crate) mod config;
 pub(crate) mod control;
 pub(crate) mod databases;
+mod destination;
 pub(crate) mod doctor;
 mod door;
 mod exec;
@@ -26,7 +27,7 @@ pub(crate) mod verify;
 pub(crate) mod version;
 mod watch;
 
-use crate::config::{Config, Database};
+use crate::config::{Config, Database, address};
 use crate::flags::{self, Flag, Line, Parsed, help};
 use crate::output;
 use crate::text::time;
@@ -58,10 +59,10 @@ fn dispatch(world: &World) -> Result<Exit, Trouble> {
         return Ok(Exit::FAILED);
     };
     if matches!(name.as_str(), "help" | "-h" | "-help" | "--h" | "--help") {
-        let text = match rest.first() {
-            Some(name) if name == "exit-codes" => help::exit_codes(),
+        let text = match rest.first().map(String::as_str) {
+            Some("exit-codes") => help::exit_codes(),
+            Some("help") | None => help::overview(),
             Some(name) => help::verb(find(name)?),
-            None => help::overview(),
         };
         output::text(&text)?;
         return Ok(Exit::OK);
@@ -95,6 +96,24 @@ pub(crate) struct Named {
     pub(crate) replica: Settings,
 }
 
+impl Named {
+    fn configured(database: Database) -> Self {
+        Self { replica: database.replica.clone(), database: Some(database) }
+    }
+}
+
+/// The database, unless another replica of it is wanted than the one that it has.
+fn called(database: Database, wanted: Option<&str>) -> Result<Database, Trouble> {
+    match wanted.filter(|name| *name != database.replica_name) {
+        None => Ok(database),
+        Some(name) => {
+            let path = database.path.display();
+            Err(Trouble::new(format!("replica \"{name}\" not found for database \"{path}\""))
+                .hint(format!("its replica is called {}", database.replica_name)))
+        }
+    }
+}
+
 /// Finds the replica that the operand means.
 ///
 /// # Errors
@@ -104,7 +123,7 @@ pub(crate) fn named(world: &World, parsed: &Parsed) -> Result<Named, Trouble> {
         return Err(Trouble::new("database path or replica URL required")
             .hint("name a database that `litekeep databases` lists, or a replica such as s3://BUCKET/PATH"));
     };
-    if ReplicaUrl::is_url(operand) && !operand.starts_with("sqlite") {
+    if address(operand).is_some() && !operand.starts_with("sqlite") {
         for flag in [&flags::CONFIG, &flags::REPLICA] {
             if parsed.given(flag).is_some() {
                 let what = format!("cannot specify a replica URL and the -{} flag", flag.name);
@@ -117,14 +136,8 @@ pub(crate) fn named(world: &World, parsed: &Parsed) -> Result<Named, Trouble> {
     warn(&config);
     let path = world.path(operand);
     let known = config.databases.len();
-    let wanted = parsed.given(&flags::REPLICA);
     match found::at(&config, &path) {
-        Some(database) if wanted.is_some_and(|name| name != database.replica_name) => {
-            let name = wanted.unwrap_or_default();
-            let what = format!("replica \"{name}\" not found for database \"{}\"", path.display());
-            Err(Trouble::new(what).hint(format!("its replica is called {}", database.replica_name)))
-        }
-        Some(database) => Ok(Named { replica: database.replica.clone(), database: Some(database) }),
+        Some(database) => called(database, parsed.given(&flags::REPLICA)).map(Named::configured),
         None => Err(Trouble::new(format!("database not found in config: {}", path.display()))
             .cause(match known {
                 1 => "the configuration lists one database, and this is another".to_owned(),
@@ -146,7 +159,7 @@ pub(crate) fn named_or_only(world: &World, parsed: &Parsed) -> Result<Named, Tro
     warn(&config);
     let mut databases = config.databases;
     match (databases.pop(), databases.len()) {
-        (Some(database), 0) => Ok(Named { replica: database.replica.clone(), database: Some(database) }),
+        (Some(database), 0) => called(database, parsed.given(&flags::REPLICA)).map(Named::configured),
         (None, _) => Err(Trouble::new("the configuration lists no database")
             .hint("list it under `dbs:`, or name a replica such as s3://BUCKET/PATH")),
         (Some(_), others) => Err(Trouble::new("no database is named")
@@ -165,6 +178,10 @@ pub(crate) fn replica_url(world: &World, url: &str) -> Result<Settings, Trouble>
             .because(error)
             .hint("a replica is s3://BUCKET/PATH or file:///PATH; its keys come from the environment")
     };
+    if let Some(right) = address(url).filter(|_| !ReplicaUrl::is_url(url)) {
+        return Err(Trouble::new(format!("two slashes stand behind the scheme of a replica URL: {right}"))
+            .hint("a directory is given by its path: /PATH or ./PATH"));
+    }
     let settings = ReplicaUrl::parse(url).map_err(|error| unusable(&error))?.into_settings();
     let settings = match settings {
         Settings::Directory(path) => Settings::Directory(world.path(&path.to_string_lossy())),

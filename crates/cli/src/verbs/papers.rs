@@ -23,9 +23,13 @@ pub(crate) fn completion(_: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
 
 /// Prints a manual page.
 pub(crate) fn man(_: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
-    let page = match parsed.operands.first() {
-        Some(name) => man::page(find(name)?),
-        None => man::overview(),
+    let page = match &parsed.operands[..] {
+        [] => man::overview(),
+        [name] if name == "help" => man::overview(),
+        [name] => man::page(find(name)?),
+        // the page of `config` is that of `config check`
+        [name, command, ..] if find(name)?.operands.contains(&command.as_str()) => man::page(find(name)?),
+        [name, command, ..] => return find(&format!("{name} {command}")).map(|_| Exit::OK),
     };
     output::text(&page).map(|()| Exit::OK)
 }

@@ -4,7 +4,7 @@
 //! This file reads what is asked for and restores what is missing; the databases themselves are the daemon's business, or
 //! with a command, that of `exec`.
 
-use super::{exec, input, ready, restore};
+use super::{destination, exec, input, ready, restore};
 use crate::config::{self, Config, Database};
 use crate::daemon;
 use crate::flags::{self, Flag, Parsed};
@@ -17,7 +17,7 @@ use litekeep::local;
 use litekeep::restore::{Options, Outcome, Skipped};
 use litekeep_formats::Txid;
 use litekeep_store::ErrorKind;
-use litekeep_store::location::{ReplicaUrl, Settings};
+use litekeep_store::location::Settings;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
 /// What to replicate and what to run meanwhile.
 fn plan(world: &World, parsed: &Parsed) -> Result<(Config, Option<Vec<String>>), Trouble> {
     let config = match &parsed.operands[..] {
-        [] => config::load(world, parsed)?,
+        [] => config::load_to_replicate(world, parsed)?,
         [path] => {
             return Err(Trouble::new(format!("must specify at least one replica URL for {path}")).hint(
                 "litekeep replicate /path/to/db s3://BUCKET/PATH; what is in a configuration needs neither",
@@ -69,7 +69,7 @@ fn plan(world: &World, parsed: &Parsed) -> Result<(Config, Option<Vec<String>>),
                 return Err(Trouble::new("cannot specify a replica URL and the -config flag")
                     .hint("leave one of them away"));
             }
-            if ReplicaUrl::is_url(path) && !path.starts_with("sqlite") {
+            if config::address(path).is_some() && !path.starts_with("sqlite") {
                 return Err(Trouble::new("the database's path comes first, then the replica URL")
                     .hint("litekeep replicate /path/to/db s3://BUCKET/PATH"));
             }
@@ -102,10 +102,6 @@ fn plan(world: &World, parsed: &Parsed) -> Result<(Config, Option<Vec<String>>),
             })
         })
         .transpose()?;
-    let may_come = config.socket.enabled && command.is_none();
-    if config.databases.is_empty() && config.directories.is_empty() && !may_come {
-        return Err(Trouble::new("there is no database to replicate").hint("list them under `dbs:`"));
-    }
     Ok((config, command))
 }
 
@@ -138,12 +134,13 @@ fn restore_first(world: &World, database: &Database) -> Result<(), Trouble> {
         return Ok(());
     }
     tracing::info!(%path, "attempting restore before replication");
-    let state_dir = local::directory(&database.path, database.settings.meta_path.as_deref());
+    let output = destination::of(&database.path)?;
+    let state_dir = local::directory(&output, database.settings.meta_path.as_deref());
     let options = Options {
         if_db_not_exists: true,
         if_replica_exists: true,
         state_dir: Some(state_dir),
-        ..Options::new(&database.path)
+        ..Options::new(output)
     };
     match restore::perform(world, &database.replica, &options)? {
         Outcome::Restored(_) | Outcome::Planned(_) => tracing::info!(%path, "restore completed"),

@@ -2,14 +2,14 @@
 //!
 //! stdout carries what was asked for (`-json`, `-dry-run`), stderr everything else.
 
-use super::{follow, named, open, timestamp};
-use crate::config::replica_type;
+use super::{destination, follow, named, open, timestamp};
+use crate::config::{Database, no_path, replica_type};
 use crate::daemon::verdict;
 use crate::flags::{self, Parsed};
 use crate::log;
 use crate::output;
 use crate::progress::Bar;
-use crate::text::{size, table, time};
+use crate::text::{size, table, time, whole};
 use crate::trouble::{Exit, Trouble, without_secrets};
 use crate::world::World;
 use litekeep::files::{Files, RealFiles};
@@ -32,36 +32,33 @@ pub(crate) const UNREACHABLE: Exit = Exit(engine::exit::UNREACHABLE);
 
 const USAGE: &str = "`litekeep restore -h` lists the flags";
 
-/// How many downloads at a time may be asked for.
+/// How many downloads there are at a time at the most.
 const MAX_PARALLELISM: usize = 64;
 
 /// Does what the flags say.
 pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     let interval = follow::interval(parsed)?;
+    let (downloads, clamped) = parallelism(parsed)?;
     let mut options = options(parsed)?;
+    options.parallelism = downloads;
     let named = named(world, parsed)?;
-    options.output = match (parsed.given(&flags::OUTPUT), &named.database) {
-        (Some(path), _) => world.path(path),
-        (None, Some(database)) => database.path.clone(),
-        (None, None) => {
-            return Err(Trouble::new("-o is required when restoring from a replica URL")
-                .hint("litekeep restore -o /path/to/db s3://BUCKET/PATH"));
-        }
-    };
-    if options.output.is_dir() {
-        return Err(Trouble::new(format!("cannot restore, {} is a directory", options.output.display()))
-            .hint("name the file that the database is to be, with `-o`")
-            .exit(Exit(engine::exit::OUTPUT)));
-    }
+    let asked = output(world, parsed, named.database.as_ref())?;
+    options.output = destination::of(&asked)?;
     let settings = named
         .database
-        .filter(|database| database.path == options.output)
+        .filter(|database| database.path == asked)
         .map(|database| database.settings)
         .unwrap_or_default();
     let meta = settings.meta_path.clone();
     options.state_dir = Some(local::directory(&options.output, meta.as_deref()));
     let level = log::level(world.env.get("LOG_LEVEL").unwrap_or_default());
     log::install(log::Settings { level, json: false, stderr: true, source: false }, Arc::clone(&world.clock));
+    if let Some(count) = parsed.given(&flags::PARALLELISM).filter(|_| clamped) {
+        tracing::warn!(
+            parallelism = options.parallelism,
+            "-parallelism {count} is more than there can be, or none"
+        );
+    }
     if let Some(interval) = interval {
         return follow(world, &named.replica, &options, &settings, interval);
     }
@@ -70,6 +67,33 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     let elapsed = world.clock.boot().saturating_sub(started);
     tell(parsed, &named.replica, &options, outcome, elapsed)?;
     Ok(Exit::OK)
+}
+
+/// Where the database goes, as it was named.
+fn output(world: &World, parsed: &Parsed, database: Option<&Database>) -> Result<PathBuf, Trouble> {
+    match (parsed.given(&flags::OUTPUT), database) {
+        (Some(path), _) => match no_path(path) {
+            None => Ok(world.path(path)),
+            Some(why) => Err(Trouble::new(format!("-o: {why}"))
+                .hint("restore to a file here; another replica is `litekeep replicate`'s to make")),
+        },
+        (None, Some(database)) => Ok(database.path.clone()),
+        (None, None) => Err(Trouble::new("-o is required when restoring from a replica URL")
+            .hint("litekeep restore -o /path/to/db s3://BUCKET/PATH")),
+    }
+}
+
+/// How many downloads at a time, and whether another number was asked for: any number is taken, as in Litestream.
+fn parallelism(parsed: &Parsed) -> Result<(usize, bool), Trouble> {
+    let text = parsed.text(&flags::PARALLELISM).unwrap_or_default();
+    let wrong = |why: String| Trouble::new(format!("-parallelism: {why}")).hint(USAGE);
+    let (negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
+    let number = whole::parse(digits)
+        .map_err(wrong)?
+        .ok_or_else(|| wrong(format!("`{text}` is not a number, such as 8")))?;
+    let asked = if negative { 0 } else { usize::try_from(number).unwrap_or(usize::MAX) };
+    let count = asked.clamp(1, MAX_PARALLELISM);
+    Ok((count, count != asked))
 }
 
 /// Restores, unless the database is known already, and goes on with what is written.
@@ -437,7 +461,6 @@ fn options(parsed: &Parsed) -> Result<Options, Trouble> {
             .hint("give one of them"));
     }
     let v3_index = v3_index(parsed)?;
-    let parallelism = parsed.text(&flags::PARALLELISM).and_then(|text| text.parse().ok());
     let integrity = match parsed.text(&flags::INTEGRITY_CHECK) {
         Some("auto") => IntegrityCheck::Auto,
         Some("none") => IntegrityCheck::None,
@@ -454,9 +477,6 @@ fn options(parsed: &Parsed) -> Result<Options, Trouble> {
         if_replica_exists: parsed.on(&flags::IF_REPLICA_EXISTS),
         dry_run: parsed.on(&flags::DRY_RUN),
         integrity,
-        parallelism: parallelism
-            .filter(|count| (1..=MAX_PARALLELISM).contains(count))
-            .ok_or_else(|| wrong(&flags::PARALLELISM, "a number from 1 to 64"))?,
         ..Options::new(PathBuf::new())
     })
 }

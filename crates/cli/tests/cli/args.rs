@@ -12,7 +12,7 @@ fn no_arguments_are_answered_with_the_usage_and_exit_code_1() {
 #[test]
 fn help_is_no_error() {
     let dir = Dir::new();
-    for args in [&["help"] as &[&str], &["-h"], &["--help"], &["-help"]] {
+    for args in [&["help"] as &[&str], &["-h"], &["--help"], &["-help"], &["help", "help"]] {
         dir.litekeep(args).exits(0).out_has("Commands:");
     }
     for args in
@@ -20,6 +20,7 @@ fn help_is_no_error() {
     {
         dir.litekeep(args).exits(0).out_has("-if-replica-exists").out_has("-txid HEX");
     }
+    dir.litekeep(["help", "config", "check"]).exits(0).out_has("litekeep config [flags] check");
     dir.litekeep(["help", "replicate"]).exits(0).out_has("-exec COMMAND");
     dir.litekeep(["wal", "-h"]).exits(0).out_has("litekeep wal [flags] DB_PATH");
 }
@@ -88,69 +89,80 @@ fn a_version_is_printed() {
         .out_has(if cfg!(target_arch = "x86_64") { "/amd64\n" } else { "OS/Arch:     " });
 }
 
+/// Arguments that are wanting or wrong, and what is said of them.
+const WANTING: &[(&[&str], &str)] = &[
+    (&["restore"], "database path or replica URL required"),
+    (&["restore", "file:///r"], "-o is required when restoring from a replica URL"),
+    (
+        &["restore", "-config", "c.yml", "-o", "x", "file:///r"],
+        "cannot specify a replica URL and the -config flag",
+    ),
+    (&["restore", "-o", "x", "-txid", "12", "file:///r"], "16 hex digits"),
+    (
+        &["restore", "-o", "x", "-timestamp", "yesterday", "file:///r"],
+        "invalid -timestamp, must specify in ISO 8601",
+    ),
+    (
+        &[
+            "restore",
+            "-o",
+            "x",
+            "-txid",
+            "0000000000000001",
+            "-timestamp",
+            "2026-01-01T00:00:00Z",
+            "file:///r",
+        ],
+        "both",
+    ),
+    (&["restore", "-o", "x", "-integrity-check", "some", "file:///r"], "auto, none, quick or full"),
+    (&["restore", "-o", "x", "-parallelism", "many", "file:///r"], "-parallelism: `many` is not a number"),
+    (&["restore", "-o", "x", "-parallelism", "", "file:///r"], "-parallelism: `` is not a number"),
+    (&["restore", "-o", "x", "-parallelism", "010", "file:///r"], "-parallelism: `010` is 8 to Litestream"),
+    (&["restore", "-o", "s3://b/p", "file:///r"], "-o: a path belongs here, not a URL"),
+    (&["restore", "-o", "file:///x", "file:///r"], "-o: a path belongs here, not a URL: write /x"),
+    (&["restore", "-o", "x", "s3:/b/p"], "two slashes stand behind the scheme of a replica URL: s3://b/p"),
+    (
+        &["replicate", "x.db", "s3:/test/x"],
+        "two slashes stand behind the scheme of a replica URL: s3://test/x",
+    ),
+    (&["replicate", "s3:/test/x", "x.db"], "the database's path comes first"),
+    (&["man", "config", "mend"], "litekeep config mend: unknown command"),
+    (&["restore", "-o", "x", "-generation", "zz", "file:///r"], "16 hex digits"),
+    (&["ltx"], "database path or replica URL required"),
+    (&["ltx", "-level", "10", "file:///r"], "no level"),
+    (&["replicate", "x.db"], "must specify at least one replica URL for x.db"),
+    (
+        &["replicate", "x.db", "file:///r", "file:///q"],
+        "multiple replicas on a single database are no longer supported",
+    ),
+    (
+        &["replicate", "-config", "c.yml", "x.db", "file:///r"],
+        "cannot specify a replica URL and the -config flag",
+    ),
+    (&["replicate", "-once", "-exec", "true", "x.db", "file:///r"], "cannot specify -once flag with -exec"),
+    (
+        &["replicate", "-force-snapshot", "x.db", "file:///r"],
+        "cannot specify -force-snapshot flag without -once",
+    ),
+    (&["replicate", "-exec", "a | b", "x.db", "file:///r"], "sh -c"),
+    (&["databases", "x"], "too many arguments"),
+    (&["config"], "litekeep config check"),
+    (&["config", "mend"], "unknown command"),
+    (&["reset"], "database path required"),
+    (&["completion"], "bash, zsh or fish"),
+    (&["completion", "tcsh"], "no completions for tcsh"),
+    (&["man", "frobnicate"], "unknown command"),
+    (&["wal", "-generation", "zz", "file:///r"], "16 hex digits"),
+    (&["generations"], "database path or replica URL required"),
+    (&["snapshots", "-replica", "s3", "file:///r"], "cannot specify a replica URL and the -replica flag"),
+];
+
 #[test]
 fn what_a_command_cannot_do_without_is_asked_for() {
     let dir = Dir::new();
-    for (args, part) in [
-        (&["restore"] as &[&str], "database path or replica URL required"),
-        (&["restore", "file:///r"], "-o is required when restoring from a replica URL"),
-        (
-            &["restore", "-config", "c.yml", "-o", "x", "file:///r"],
-            "cannot specify a replica URL and the -config flag",
-        ),
-        (&["restore", "-o", "x", "-txid", "12", "file:///r"], "16 hex digits"),
-        (
-            &["restore", "-o", "x", "-timestamp", "yesterday", "file:///r"],
-            "invalid -timestamp, must specify in ISO 8601",
-        ),
-        (
-            &[
-                "restore",
-                "-o",
-                "x",
-                "-txid",
-                "0000000000000001",
-                "-timestamp",
-                "2026-01-01T00:00:00Z",
-                "file:///r",
-            ],
-            "both",
-        ),
-        (&["restore", "-o", "x", "-integrity-check", "some", "file:///r"], "auto, none, quick or full"),
-        (&["restore", "-o", "x", "-parallelism", "0", "file:///r"], "-parallelism"),
-        (&["restore", "-o", "x", "-generation", "zz", "file:///r"], "16 hex digits"),
-        (&["ltx"], "database path or replica URL required"),
-        (&["ltx", "-level", "10", "file:///r"], "no level"),
-        (&["replicate", "x.db"], "must specify at least one replica URL for x.db"),
-        (
-            &["replicate", "x.db", "file:///r", "file:///q"],
-            "multiple replicas on a single database are no longer supported",
-        ),
-        (
-            &["replicate", "-config", "c.yml", "x.db", "file:///r"],
-            "cannot specify a replica URL and the -config flag",
-        ),
-        (
-            &["replicate", "-once", "-exec", "true", "x.db", "file:///r"],
-            "cannot specify -once flag with -exec",
-        ),
-        (
-            &["replicate", "-force-snapshot", "x.db", "file:///r"],
-            "cannot specify -force-snapshot flag without -once",
-        ),
-        (&["replicate", "-exec", "a | b", "x.db", "file:///r"], "sh -c"),
-        (&["databases", "x"], "too many arguments"),
-        (&["config"], "litekeep config check"),
-        (&["config", "mend"], "unknown command"),
-        (&["reset"], "database path required"),
-        (&["completion"], "bash, zsh or fish"),
-        (&["completion", "tcsh"], "no completions for tcsh"),
-        (&["man", "frobnicate"], "unknown command"),
-        (&["wal", "-generation", "zz", "file:///r"], "16 hex digits"),
-        (&["generations"], "database path or replica URL required"),
-        (&["snapshots", "-replica", "s3", "file:///r"], "cannot specify a replica URL and the -replica flag"),
-    ] {
-        let seen = dir.litekeep(args).exits(1).err_has(part).silent_out();
+    for (args, part) in WANTING {
+        let seen = dir.litekeep(*args).exits(1).err_has(part).silent_out();
         let line = seen.err();
         assert!(line.starts_with("Error: ") && line.lines().count() == 1, "not one line{}", seen.all());
         assert!(line.contains("; "), "it does not say what to do{}", seen.all());
@@ -304,6 +316,34 @@ fn the_other_shells_have_completions_too() {
     let dir = Dir::new();
     dir.litekeep(["completion", "zsh"]).exits(0).out_has("#compdef litekeep").out_has("-if-replica-exists[");
     dir.litekeep(["completion", "fish"]).exits(0).out_has("-o if-replica-exists -l if-replica-exists");
+}
+
+#[test]
+fn a_program_that_is_called_litestream_is_completed_too() {
+    let dir = Dir::new();
+    for (shell, line) in [
+        ("bash", "complete -o filenames -F _litekeep litekeep litestream\n"),
+        ("zsh", "#compdef litekeep litestream\n"),
+        ("zsh", "else compdef _litekeep litekeep litestream; fi\n"),
+        ("fish", "complete -c litestream -w litekeep\n"),
+    ] {
+        dir.litekeep(["completion", shell]).exits(0).out_has(line);
+    }
+    let script = dir.write("litekeep.bash", dir.litekeep(["completion", "bash"]).exits(0).out());
+    let seen = dir.run("bash", ["--norc", "-c", "source \"$1\"; complete -p litestream", "bash"]).arg(script);
+    seen.exits(0).out_has("-F _litekeep litestream");
+}
+
+#[test]
+fn a_manual_page_is_found_by_the_words_of_its_command() {
+    let dir = Dir::new();
+    for (args, page) in [
+        (&["man", "config", "check"] as &[&str], &["man", "config"] as &[&str]),
+        (&["man", "help"], &["man"]),
+        (&["help", "help"], &["help"]),
+    ] {
+        assert_eq!(dir.litekeep(args).exits(0).out(), dir.litekeep(page).exits(0).out(), "{args:?}");
+    }
 }
 
 #[test]

@@ -135,9 +135,24 @@ fn of_several_replicas_the_first_is_used_only_if_that_is_said() {
     run(&["databases", "-first-replica"]).exits(0).out_has("file");
     run(&["restore", "-first-replica", "-dry-run", "a.db"]).exits(10).err_has("/one");
     run(&["restore", "-replica", "second", "-dry-run", "a.db"]).exits(10).err_has("/two");
-    run(&["ltx", "-replica", "third", "a.db"]).exits(1).err_has("none of these replicas is called third");
+    for verb in [&["verify"] as &[&str], &["usage"], &["doctor"]] {
+        run(verb).exits(1).silent_out().err_has("-first-replica");
+        for operand in [&[] as &[&str], &["a.db"]] {
+            let shown = |flag: &[&str]| run(&[verb, flag, operand].concat()).exits_any().all();
+            let (first, second) = (shown(&["-first-replica"]), shown(&["-replica", "second"]));
+            assert!(first.contains("/one") && !first.contains("/two"), "{first}");
+            assert!(second.contains("/two") && !second.contains("/one"), "{second}");
+        }
+    }
+    for verb in [&["ltx", "a.db"] as &[&str], &["verify"], &["doctor", "a.db"]] {
+        run(&[verb, &["-replica", "third"]].concat())
+            .exits(1)
+            .err_has("none of these replicas is called third: they are file, second");
+    }
     dir.write("l.yml", "dbs:\n  - path: a.db\n    replica:\n      path: one\n");
-    run(&["ltx", "-replica", "s3", "a.db"]).exits(1).err_has("replica \"s3\" not found for database");
+    for verb in [&["ltx", "a.db"] as &[&str], &["usage"], &["usage", "a.db"]] {
+        run(&[verb, &["-replica", "s3"]].concat()).exits(1).err_has("replica \"s3\" not found for database");
+    }
 }
 
 #[test]
@@ -212,4 +227,94 @@ fn replicating_no_database_at_all_is_an_error() {
     dir.write("l.yml", "dbs:\n");
     dir.litekeep(["replicate", "-config", "l.yml", "-exec", "touch ran"]).exits(1).err_has("no database");
     assert_eq!(dir.files("."), ["l.yml"], "a command never runs without its backup");
+}
+
+#[test]
+fn what_replicate_refuses_at_once_a_check_refuses_in_the_same_words() {
+    let dir = Dir::new();
+    dir.write("file", "");
+    dir.write(".q.db-litekeep", "");
+    let db = "dbs: [{path: p.db, replica: {path: r}}]\n";
+    for (text, shown) in [
+        (format!("exec: 'a \"b'\n{db}"), "l.yml:1:7: exec: a \" is never closed"),
+        (format!("exec: app | tee y\n{db}"), "l.yml:1:7: exec: `|` needs a shell: sh -c '...'"),
+        (
+            "dbs: [{dir: nodir, pattern: '*', replica: {path: r}}]".into(),
+            "l.yml:1:13: dir: can't read the directory",
+        ),
+        ("dbs:\n".into(), "l.yml: there is no database to replicate: list them under `dbs:`"),
+        (
+            "dbs: [{path: p.db, meta-path: file, replica: {path: r}}]".into(),
+            "l.yml:1:31: meta-path: the local state goes into",
+        ),
+        ("dbs: [{path: q.db, replica: {path: r}}]".into(), "l.yml:1:14: path: the local state goes into"),
+        (
+            "dbs: [{dir: ., pattern: '*', meta-dir: file, replica: {path: r}}]".into(),
+            "l.yml:1:40: meta-dir: the local state goes into",
+        ),
+        (
+            "dbs: [{path: p.db, replica: {path: 's3://b/p'}}]".into(),
+            "l.yml:1:36: replica path cannot be a url",
+        ),
+    ] {
+        dir.write("l.yml", &text);
+        let check =
+            dir.litekeep(["config", "check", "-config", "l.yml"]).exits(1).silent_out().err_has(shown);
+        let replicate = dir.litekeep(["replicate", "-config", "l.yml"]).exits(1).silent_out();
+        assert_eq!(replicate.err(), check.err(), "{text}");
+    }
+    let left = ["file", "l.yml", ".q.db-litekeep"].map(str::to_owned);
+    assert!(dir.files(".").iter().all(|name| left.contains(name)), "{:?}", dir.files("."));
+}
+
+#[test]
+fn what_only_replicate_minds_is_no_obstacle_to_a_restore() {
+    let dir = Dir::new();
+    dir.fixture("v5-page1024");
+    let db = "dbs: [{path: p.db, replica: {path: v5-page1024/replica}}, {dir: nodir, pattern: '*', replica: {path: r}}]\n";
+    dir.write("l.yml", format!("exec: app | tee y\n{db}"));
+    dir.litekeep(["config", "check", "-config", "l.yml"])
+        .exits(1)
+        .err_has("1:7: exec: ")
+        .err_has("dir: can't read");
+    dir.litekeep(["databases", "-config", "l.yml"]).exits(0);
+    dir.litekeep(["restore", "-config", "l.yml", "p.db"]).exits(0);
+    assert!(dir.path("p.db").exists());
+}
+
+#[test]
+fn a_command_by_flag_goes_before_one_of_the_file_that_cannot_be_run() {
+    let dir = Dir::new();
+    dir.write("l.yml", "exec: app | tee y\ndbs: [{path: p.db, replica: {path: r}}]\n");
+    dir.litekeep(["replicate", "-config", "l.yml", "-exec", "touch ran"]).exits(0);
+    assert!(dir.path("ran").exists());
+}
+
+#[test]
+fn an_empty_value_of_a_flag_is_as_none_where_litestream_takes_it_so() {
+    let dir = Dir::new();
+    let replica = dir.fixture("v5-page1024");
+    let url = crate::restore::url(&replica);
+    let path =
+        dir.write("l.yml", format!("dbs: [{{path: p.db, replica: {{path: {}}}}}]\n", replica.display()));
+    let run = |args: &[&str]| dir.litekeep(args).env("LITESTREAM_CONFIG", path.to_str().expect("UTF-8"));
+    run(&["databases", "-config", ""]).exits(0).out_has("p.db");
+    run(&["restore", "-o", "", "p.db"]).exits(0);
+    assert!(dir.path("p.db").exists());
+    for (name, args) in [
+        ("timestamp", &["-timestamp", "", "p.db"] as &[&str]),
+        ("replica", &["-replica=", "p.db"]),
+        ("generation", &["-generation", "", "p.db"]),
+        ("config", &["-config", "", &url]),
+    ] {
+        let out = format!("{name}.db");
+        run(&[&["restore", "-o", &out], args].concat()).exits(0);
+        assert!(dir.path(&out).exists(), "{name}");
+    }
+    run(&["restore", "-o", "", &url]).exits(1).err_has("-o is required when restoring from a replica URL");
+    for (flag, part) in [("-txid", "16 hex digits"), ("-integrity-check", "auto, none, quick or full")] {
+        run(&["restore", flag, "", "-o", "x.db", "p.db"]).exits(1).err_has(part);
+    }
+    dir.write("once.yml", "dbs: [{path: p.db, replica: {path: r}}]\n");
+    run(&["replicate", "-once", "-exec", "", "-log-level", "", "-config", "once.yml"]).exits(0);
 }

@@ -334,6 +334,108 @@ fn a_database_that_is_there_stays() {
 }
 
 #[test]
+fn a_link_is_followed_to_its_volume_and_stays_a_link() {
+    use std::os::unix::fs::symlink;
+    let want = &manifest()["sets"]["v5-page1024"]["restore"]["latest"]["sha256"];
+    let scene = |target: &str| {
+        let dir = Dir::new();
+        for folder in ["vol", "links"] {
+            fs::create_dir(dir.path(folder)).expect("made");
+        }
+        symlink(target, dir.path("links/app.db")).expect("linked");
+        symlink("links/app.db", dir.path("app.db")).expect("linked");
+        let replica = dir.fixture("v5-page1024");
+        (dir, replica)
+    };
+    let there = |dir: &Dir, name: &str| {
+        for link in ["app.db", "links/app.db"] {
+            assert!(dir.path(link).is_symlink(), "{link} is a link no more");
+        }
+        assert_eq!(digest(&dir.path(name)), *want);
+        assert!(
+            !dir.path(".app.db-litekeep").exists(),
+            "the state lies beside the file, where SQLite has its WAL"
+        );
+    };
+    for old in [false, true] {
+        let (dir, replica) = scene("../vol/real.db");
+        if old {
+            make_database(&dir.path("vol/real.db"));
+            dir.litekeep(["restore", "-o", "app.db", &url(&replica)]).exits(14).err_has("already exists");
+        }
+        let force = if old { &["-force"] as &[&str] } else { &[] };
+        dir.litekeep([&["restore"], force, &["-o", "app.db", &url(&replica)]].concat()).exits(0);
+        there(&dir, "vol/real.db");
+    }
+    let (dir, replica) = scene("../vol/new/real.db");
+    dir.litekeep(["restore", "-o", "app.db", &url(&replica)]).exits(0);
+    there(&dir, "vol/new/real.db");
+
+    let (dir, replica) = scene("../vol/real.db");
+    dir.write("l.yml", format!("dbs: [{{path: app.db, replica: {{path: {}}}}}]", replica.display()));
+    let before = dir.files("v5-page1024/replica/ltx/0");
+    dir.litekeep(["replicate", "-once", "-restore-if-db-not-exists", "-config", "l.yml"])
+        .exits(0)
+        .out_has("restore completed");
+    let connection = rusqlite::Connection::open(dir.path("vol/real.db")).expect("opened");
+    connection.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0)).expect("a database");
+    assert!(dir.path("app.db").is_symlink() && !dir.path(".app.db-litekeep").exists());
+    assert_eq!(dir.files("v5-page1024/replica/ltx/0"), before, "nothing goes up that is there");
+}
+
+#[test]
+fn what_is_no_file_is_never_replaced() {
+    let dir = Dir::new();
+    let replica = url(&dir.fixture("v5-page1024"));
+    fs::create_dir(dir.path("folder")).expect("made");
+    let fifo = |name: &str| {
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, dir.path(name), rustix::fs::FileType::Fifo, mode, 0)
+            .expect("made");
+    };
+    fifo("pipe");
+    let _socket = std::os::unix::net::UnixListener::bind(dir.path("socket")).expect("bound");
+    for (link, target) in
+        [("to-pipe", "pipe"), ("to-folder", "folder"), ("round", "about"), ("about", "round")]
+    {
+        std::os::unix::fs::symlink(target, dir.path(link)).expect("linked");
+    }
+    for (name, said) in [
+        ("pipe", "pipe is a FIFO"),
+        ("to-pipe", "pipe is a FIFO"),
+        ("socket", "socket is a socket"),
+        ("folder", "folder is a directory"),
+        ("to-folder", "folder is a directory"),
+        ("round", "round is a link that leads in a circle"),
+    ] {
+        let kind = |name: &str| fs::symlink_metadata(dir.path(name)).expect("there").file_type();
+        let before = kind(name);
+        for flags in [&[] as &[&str], &["-force"], &["-if-db-not-exists"], &["-if-replica-exists"]] {
+            let args = [&["restore"], flags, &["-o", name, &replica]].concat();
+            dir.litekeep(args).exits(14).silent_out().err_has("cannot restore, ").err_has(said);
+            assert_eq!(kind(name), before, "{name} {flags:?}");
+        }
+    }
+}
+
+#[test]
+fn any_number_of_downloads_may_be_asked_for_and_what_is_made_of_it_is_told() {
+    let dir = Dir::new();
+    let replica = url(&dir.fixture("v5-page1024"));
+    for (text, taken) in
+        [("100", Some(64)), ("0", Some(1)), ("-3", Some(1)), ("0x41", Some(64)), ("0x10", None), ("64", None)]
+    {
+        let flag = format!("-parallelism={text}");
+        let seen = dir.litekeep(["restore", "-force", "-o", "a.db", &flag, &replica]).exits(0);
+        let told = seen.err().lines().filter(|line| line.contains("-parallelism")).count();
+        assert_eq!(told, usize::from(taken.is_some()), "{text}{}", seen.all());
+        if let Some(taken) = taken {
+            seen.err_has(&format!(" parallelism={taken}"));
+        }
+    }
+}
+
+#[test]
 fn r48_side_files_of_another_database_stop_a_restore() {
     for suffix in ["-wal", "-shm", "-journal"] {
         let dir = Dir::new();
