@@ -162,9 +162,9 @@ pub(crate) fn named_or_only(world: &World, parsed: &Parsed) -> Result<Named, Tro
 /// The URL cannot be used, or keys are missing.
 pub(crate) fn replica_url(world: &World, url: &str) -> Result<Settings, Trouble> {
     let unusable = |error: &location::LocationError| {
-        Trouble::new(format!("the replica {} can't be used", without_secrets(url)))
-            .because(error)
-            .hint("a replica is s3://BUCKET/PATH or file:///PATH; its keys come from the environment")
+        let exit = if error.is_about_keys() { restore::UNREACHABLE } else { Exit::FAILED };
+        // What would be right, the error says itself.
+        Trouble::new(format!("the replica {} can't be used", without_secrets(url))).because(error).exit(exit)
     };
     let settings = ReplicaUrl::parse(url).map_err(|error| unusable(&error))?.into_settings();
     let settings = match settings {

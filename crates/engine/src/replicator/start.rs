@@ -29,13 +29,14 @@ impl Replicator {
             return Ok(left.min(at - now));
         }
         self.phase = Phase::Looking;
-        let store = Arc::clone(&self.env.store);
+        let (store, wait) = (Arc::clone(&self.env.store), left.min(JOB_WAIT));
         self.spawn(
             "survey",
             move |reporter| reporter.report(Report::Surveyed(survey::survey(&*store))),
             Report::Surveyed(Err(KeepError::JobLost("survey"))),
         );
-        Ok(JOB_WAIT)
+        // A store that does not answer keeps the job for longer than a stop may take.
+        Ok(wait)
     }
 
     pub(super) fn wait_for_job(&mut self) -> Result<Duration, KeepError> {
@@ -110,12 +111,20 @@ impl Replicator {
 
     /// A file that SQLite has written something to.
     fn database_is_there(&self) -> Result<bool, KeepError> {
-        let len = self.env.files.len(&self.path).map_err(|error| KeepError::Io {
+        Ok(self.file_len()?.is_some_and(|len| len > 0))
+    }
+
+    /// Nothing is left at the path: not even something to look at again.
+    pub(super) fn is_file_gone(&self) -> Result<bool, KeepError> {
+        Ok(self.file_len()?.is_none())
+    }
+
+    fn file_len(&self) -> Result<Option<u64>, KeepError> {
+        self.env.files.len(&self.path).map_err(|error| KeepError::Io {
             what: "look at",
             path: self.path.clone(),
             error,
-        })?;
-        Ok(len.is_some_and(|len| len > 0))
+        })
     }
 
     pub(super) fn wait_for_database(&mut self) -> Result<Duration, KeepError> {

@@ -25,6 +25,8 @@ pub(crate) const FINE: u32 = 0;
 pub(crate) const DOWN: u32 = 1;
 const LOSES_ANSWERS: u32 = 2;
 const THROTTLES: u32 = 3;
+/// It answers once the mood is another one.
+const SILENT: u32 = 6;
 /// A proxy before the store takes less than the store does.
 pub(crate) const NARROW: u32 = 4;
 const NARROW_BYTES: u64 = 1 << 20;
@@ -67,6 +69,9 @@ impl Moody {
 }
 
 fn refuse(mood: &AtomicU32, operation: &'static str) -> Result<(), StoreError> {
+    while mood.load(Ordering::SeqCst) == SILENT {
+        std::thread::yield_now();
+    }
     let kind = match mood.load(Ordering::SeqCst) {
         DOWN => ErrorKind::Retry,
         THROTTLES => ErrorKind::Wait,
@@ -319,6 +324,44 @@ fn r55_a_stop_waits_out_a_store_that_throttles_for_a_while() {
     mood.store(FINE, Ordering::SeqCst);
     assert_eq!(keeper.stop(LONG).unwrap(), Some(last.next()));
     rig.assert_restores();
+}
+
+#[test]
+fn r55_a_stop_ends_in_its_time_while_a_look_at_the_replica_is_under_way() {
+    let (rig, mood) = moody();
+    insert(&rig.app(), 1);
+    mood.store(DOWN, Ordering::SeqCst);
+    let keeper = rig.keep();
+    watch(&keeper, "a look has failed", |status| (status.health == Health::Troubled).then_some(()));
+    mood.store(SILENT, Ordering::SeqCst);
+    let began = SystemClock.boot();
+    let error = keeper.stop(Duration::from_millis(500)).unwrap_err();
+    let took = SystemClock.boot() - began;
+    mood.store(DOWN, Ordering::SeqCst);
+    assert!(matches!(*error, KeepError::Uncaptured { .. }), "{error}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}
+
+#[test]
+fn a_stop_after_the_database_was_removed_says_that_and_waits_for_nothing() {
+    let rig = Rig::new();
+    let app = rig.app();
+    insert(&app, 10);
+    let keeper = rig.keep();
+    let last = synced(&keeper);
+    drop(app);
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(litekeep::files::with_suffix(&rig.path(), suffix));
+    }
+    let began = SystemClock.boot();
+    let error = keeper.stop(LONG).unwrap_err();
+    let took = SystemClock.boot() - began;
+    assert!(matches!(&*error, KeepError::Gone { durable, .. } if *durable == Some(last)), "{error}");
+    assert!(
+        error.to_string().ends_with(&format!("after transaction {last} can't be read any more")),
+        "{error}"
+    );
+    assert!(took < LONG / 2, "{took:?}");
 }
 
 /// A disk on which writing into the local state directory may fail for want of space: with 1 always, with more past
