@@ -298,6 +298,18 @@ mod tests {
     }
 
     #[test]
+    fn what_a_directory_refuses_is_told_in_terms_of_permissions() {
+        use Question::{Delete, List, Read, Write};
+        let no = [List, Read, Write, Delete].map(|question| (question, Answer::No));
+        for (location, allow) in [("s3://b/p", "allow these keys to "), ("file:///r", "let this user ")] {
+            let findings = Findings { location: location.to_owned(), ..findings(&no, None) };
+            let text = text(&findings, &guarantees(&findings, true), false);
+            assert_eq!(text.matches(allow).count(), 4, "{location}: {text}");
+            assert_eq!(text.contains("keys"), location.starts_with("s3"), "{location}: {text}");
+        }
+    }
+
+    #[test]
     fn each_answer_means_something_to_the_user() {
         use Answer::{No, Unknown};
         for (answers, ahead, retention, safe, part) in [

@@ -164,7 +164,7 @@ const ROWS: &[Row] = &[
         },
         &[ONCE, EXEC, RESTORE, VERIFY, USAGE, LTX],
         13,
-        &["/r", "Permission denied", "; check"],
+        &["/r", "Permission denied", ": check owner and permissions"],
     ),
     (
         "directory",
@@ -267,13 +267,13 @@ fn what_a_bucket_refuses_is_one_error_in_the_log_of_a_daemon_which_goes_on_askin
     }
 }
 
-/// All that ask, with arguments: what the environment gives, the words of their one line.
 #[test]
 fn keys_that_are_missing_or_no_keys_are_told_in_one_message_before_anything_is_asked() {
     let (id, secret) = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
     let nobody = ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1");
     let elsewhere = "s3://test/p?endpoint=http://127.0.0.1:1";
-    let rows: [(&str, &[(&str, &str)], i32, &[&str]); 7] = [
+    type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], i32, &'a [&'a str]);
+    let rows: [Row<'_>; 7] = [
         (elsewhere, &[], 13, &["no credentials for s3://test/p: set AWS_ACCESS_KEY_ID and"]),
         ("s3://test/p", &[nobody], 13, &["no keys", "gave none", "; set AWS_ACCESS_KEY_ID and"]),
         (

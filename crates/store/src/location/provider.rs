@@ -237,7 +237,9 @@ impl Endpoint {
             || !bracketed
             || !host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b))
         {
-            return Err(LocationError::new("the endpoint has no host name that can be used"));
+            return Err(LocationError::new(
+                "the endpoint has no host name that can be used; write https://HOST",
+            ));
         }
         if let Some(port) = port_of(host)
             && !port.parse::<u16>().is_ok_and(|port| port > 0)
@@ -327,7 +329,7 @@ impl Address {
         let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
         if bucket.is_empty() || !bucket.bytes().all(legal) {
             return Err(LocationError::new(
-                "the bucket's name is empty or has characters no bucket may have",
+                "the bucket's name is empty or has characters no bucket may have; write s3://BUCKET/PATH",
             ));
         }
         let Some(endpoint) = &settings.endpoint else {
