@@ -27,6 +27,8 @@ const LOSES_ANSWERS: u32 = 2;
 const THROTTLES: u32 = 3;
 /// It answers once the mood is another one.
 const SILENT: u32 = 6;
+/// It refuses one request and is silent to the next.
+const REFUSES_ONE: u32 = 7;
 /// A proxy before the store takes less than the store does.
 pub(crate) const NARROW: u32 = 4;
 const NARROW_BYTES: u64 = 1 << 20;
@@ -72,8 +74,9 @@ fn refuse(mood: &AtomicU32, operation: &'static str) -> Result<(), StoreError> {
     while mood.load(Ordering::SeqCst) == SILENT {
         std::thread::yield_now();
     }
-    let kind = match mood.load(Ordering::SeqCst) {
-        DOWN => ErrorKind::Retry,
+    let one = mood.compare_exchange(REFUSES_ONE, SILENT, Ordering::SeqCst, Ordering::SeqCst);
+    let kind = match one.unwrap_or_else(|other| other) {
+        REFUSES_ONE | DOWN => ErrorKind::Retry,
         THROTTLES => ErrorKind::Wait,
         _ => return Ok(()),
     };
@@ -328,14 +331,17 @@ fn r55_a_stop_waits_out_a_store_that_throttles_for_a_while() {
 
 #[test]
 fn r55_a_stop_ends_in_its_time_while_a_look_at_the_replica_is_under_way() {
-    let (rig, mood) = moody();
+    let (rig, mood, asked) = counted();
     insert(&rig.app(), 1);
-    mood.store(DOWN, Ordering::SeqCst);
-    let keeper = rig.keep();
-    watch(&keeper, "a look has failed", |status| (status.health == Health::Troubled).then_some(()));
     mood.store(SILENT, Ordering::SeqCst);
+    let keeper = rig.keep();
+    wait_for(&keeper, "a look is under way", || asked.load(Ordering::SeqCst) > 0);
     let began = SystemClock.boot();
-    let error = keeper.stop(Duration::from_millis(500)).unwrap_err();
+    keeper.begin_stop(Duration::from_secs(2));
+    // It is heard while that look is under way; the look fails then, and another one begins.
+    let _ = keeper.sync(Duration::from_millis(200));
+    mood.store(REFUSES_ONE, Ordering::SeqCst);
+    let error = keeper.stop(Duration::from_secs(2)).unwrap_err();
     let took = SystemClock.boot() - began;
     mood.store(DOWN, Ordering::SeqCst);
     assert!(matches!(*error, KeepError::Uncaptured { .. }), "{error}");
