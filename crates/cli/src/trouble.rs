@@ -5,7 +5,7 @@
 //! [`without_secrets`].
 
 use litekeep::restore::exit as restore;
-use litekeep_store::ErrorKind;
+use litekeep_store::{ErrorKind, StoreError};
 use std::error::Error;
 use std::fmt;
 
@@ -73,7 +73,8 @@ const fn exit(code: u8, name: &'static str, meaning: &'static str) -> ExitCode {
 }
 
 /// Words by which a store's answer says what to do.
-const STORE_TOLD: [&str; 3] = ["(check ", "clock is off", "get new keys"];
+const STORE_TOLD: [&str; 5] =
+    ["(check ", ": check ", "clock is off", "get new keys", "; set AWS_ACCESS_KEY_ID"];
 
 /// An error on its way to the terminal.
 #[derive(Debug)]
@@ -117,12 +118,23 @@ impl Trouble {
     }
 
     /// Adds what to try about a store, unless it has said so itself: it knows it better.
-    pub(crate) fn about_store(self, kind: ErrorKind) -> Self {
+    pub(crate) fn about_store(self, error: &StoreError) -> Self {
+        self.about_place(error.kind(), error.is_of_directory())
+    }
+
+    /// The same by what kind of trouble it is, and whether in a directory: that has no keys, no endpoint and no network.
+    pub(crate) fn about_place(self, kind: ErrorKind, directory: bool) -> Self {
         let told = |text: &String| STORE_TOLD.iter().any(|words| text.contains(words));
         if self.hint.is_some() || told(&self.what) || self.causes.iter().any(told) {
             return self;
         }
         self.hint(match kind {
+            ErrorKind::FixConfig if directory => {
+                "check the path, and that this user may read and write there"
+            }
+            ErrorKind::Wait | ErrorKind::Retry | ErrorKind::NotFound if directory => {
+                "check the path and its disk, and try again"
+            }
             ErrorKind::FixConfig => "check the replica's URL, the keys and what they are allowed to do",
             ErrorKind::DataDamaged => {
                 "`litekeep verify` tells what is damaged and what can still be restored"
@@ -223,6 +235,36 @@ mod tests {
         }
         let text = Trouble::new("x").because(&Outer(std::io::Error::other("reset"))).to_string();
         assert_eq!(text, "x: list s3://b: reset");
+    }
+
+    #[test]
+    fn what_to_try_about_a_store_fits_the_place_and_is_told_once() {
+        use ErrorKind::{FixConfig, Retry};
+        let none = "no keys: this machine's role gave none; set AWS_ACCESS_KEY_ID and the other";
+        for (kind, object, text, hint) in [
+            (
+                FixConfig,
+                "s3://b/x",
+                "no",
+                Some("check the replica's URL, the keys and what they are allowed to do"),
+            ),
+            (
+                FixConfig,
+                "file:///r/x",
+                "no",
+                Some("check the path, and that this user may read and write there"),
+            ),
+            (Retry, "s3://b/x", "no", Some("check the endpoint and the network, and try again")),
+            (Retry, "file:///r/x", "no", Some("check the path and its disk, and try again")),
+            (FixConfig, "s3://b/x", "403 (check the keys)", None),
+            (FixConfig, "s3://b/x", none, None),
+            (FixConfig, "file:///r/x", "denied: check owner and permissions of the replica directory", None),
+        ] {
+            let error = StoreError::new(kind, "list", object, litekeep_store::Failure::Text(text.to_owned()));
+            let told = Trouble::new("x").because(&error).about_store(&error);
+            let wanted = hint.map_or(String::new(), |hint| format!("; {hint}"));
+            assert_eq!(told.to_string(), format!("x: list {object}: {text}{wanted}"));
+        }
     }
 
     #[test]

@@ -140,6 +140,17 @@ pub enum KeepError {
         /// The last trouble.
         why: String,
     },
+    /// The database was removed before a stop.
+    #[error(
+        "the database {database} is gone; what was committed to it {} can't be read any more",
+        .durable.map_or_else(|| "was never in the replica and".to_owned(), |txid| format!("after transaction {txid}"))
+    )]
+    Gone {
+        /// The database.
+        database: PathBuf,
+        /// The newest transaction in the replica.
+        durable: Option<Txid>,
+    },
     /// It took longer than the caller allowed.
     #[error("not in the bucket after {0:.1} s")]
     Timeout(f64),
@@ -200,6 +211,7 @@ impl KeepError {
             | Self::Sqlite { .. }
             | Self::Unsent { .. }
             | Self::Uncaptured { .. }
+            | Self::Gone { .. }
             | Self::Timeout(_)
             | Self::NotOwner => KeepErrorKind::Retry,
             Self::Beside { .. }
@@ -221,6 +233,14 @@ impl KeepError {
             Self::Sqlite { error, .. } => error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
             Self::Local(LocalError::Io { error, .. }) => is_no_room(error),
             _ => false,
+        }
+    }
+
+    /// What happened, without what differs from one try to the next: the same trouble has the same gist.
+    pub(crate) fn gist(&self) -> String {
+        match self {
+            Self::Store(error) => error.gist(),
+            other => other.to_string(),
         }
     }
 
@@ -246,6 +266,7 @@ impl KeepError {
             Self::NoCreateOnly(_) => {
                 "choose a store that honours If-None-Match (README has a list), or say that there is one writer only"
             }
+            Self::Gone { .. } => "`litekeep restore` brings back what the replica has",
             Self::Local(LocalError::Locked(_)) => "stop the other process first",
             _ => return None,
         })

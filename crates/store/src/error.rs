@@ -49,6 +49,8 @@ pub struct StoreError {
     pub attempts: u32,
     /// From the first try to the answer.
     pub elapsed: Duration,
+    /// How long the store asked to be left alone.
+    pub asked: Option<Duration>,
     /// What went wrong.
     pub cause: Failure,
 }
@@ -56,7 +58,25 @@ pub struct StoreError {
 impl StoreError {
     /// A first-try failure; the retry layer fills in the rest.
     pub fn new(kind: ErrorKind, operation: &'static str, object: impl Into<String>, cause: Failure) -> Self {
-        Self { kind, operation, object: object.into(), attempts: 1, elapsed: Duration::ZERO, cause }
+        Self {
+            kind,
+            operation,
+            object: object.into(),
+            attempts: 1,
+            elapsed: Duration::ZERO,
+            asked: None,
+            cause,
+        }
+    }
+
+    /// What happened to which object, without how often and how long it was tried: the same trouble has the same gist.
+    pub fn gist(&self) -> String {
+        format!("{} {}: {}", self.operation, self.object, self.cause)
+    }
+
+    /// Whether the object lies in a directory: then no keys, endpoint or network are in the way.
+    pub fn is_of_directory(&self) -> bool {
+        self.object.starts_with("file://")
     }
 
     /// See [`ErrorKind`].
@@ -67,7 +87,10 @@ impl StoreError {
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.operation, self.object, self.cause)?;
+        f.write_str(&self.gist())?;
+        if let Some(asked) = self.asked {
+            write!(f, "; the store asked to wait {:.0} s", asked.as_secs_f64())?;
+        }
         if self.attempts > 1 {
             write!(f, " (tried {} times in {:.1} s)", self.attempts, self.elapsed.as_secs_f64())?;
         }

@@ -114,12 +114,8 @@ impl Retrier<'_> {
 }
 
 fn finished(about: About<'_>, setback: Setback, attempts: u32, elapsed: Duration) -> StoreError {
-    let text = match setback.after {
-        Some(after) => format!("{}; the store asked to wait {:.0} s", setback.text, after.as_secs_f64()),
-        None => setback.text,
-    };
-    let error = StoreError::new(setback.kind, about.operation, about.object, Failure::Text(text));
-    StoreError { attempts, elapsed, ..error }
+    let error = StoreError::new(setback.kind, about.operation, about.object, Failure::Text(setback.text));
+    StoreError { attempts, elapsed, asked: setback.after, ..error }
 }
 
 #[cfg(test)]
@@ -186,6 +182,7 @@ mod tests {
         assert!(*world.now.lock().unwrap() <= Policy::default().total);
         assert_eq!((error.kind, error.attempts), (ErrorKind::Retry, 11));
         assert_eq!(error.to_string(), "create s3://b/x: reset (tried 11 times in 26.3 s)");
+        assert_eq!(error.gist(), "create s3://b/x: reset");
     }
 
     #[test]
@@ -202,7 +199,10 @@ mod tests {
         let asked = Setback { after: Some(Duration::from_secs(120)), ..Setback::new(ErrorKind::Wait, "429") };
         let (result, world) = run(0, |_| Err(asked.clone()));
         let error = result.unwrap_err();
-        assert_eq!((error.kind, error.attempts), (ErrorKind::Wait, 1));
+        assert_eq!(
+            (error.kind, error.attempts, error.gist()),
+            (ErrorKind::Wait, 1, "create s3://b/x: 429".into())
+        );
         assert!(error.to_string().contains("asked to wait 120 s"), "{error}");
         assert!(world.slept.lock().unwrap().is_empty());
     }

@@ -23,7 +23,7 @@ pub(crate) use origin::{Origin, Origins};
 pub(crate) use resolve::same_place;
 
 use crate::flags::{self, Parsed};
-use crate::trouble::Trouble;
+use crate::trouble::{Exit, Trouble};
 use crate::world::World;
 use expand::Expanded;
 use litekeep::settings::Settings as EngineSettings;
@@ -199,6 +199,8 @@ pub(crate) struct Judged {
     pub(crate) config: Config,
     /// What must be mended, in the file's order, each as `FILE:LINE:COLUMN: ...`.
     pub(crate) problems: Vec<String>,
+    /// Nothing but keys must be mended.
+    lacks_keys: bool,
     /// Variables that are not set; they are among the warnings too.
     unset: Vec<String>,
 }
@@ -223,6 +225,9 @@ pub(crate) fn load_to_replicate(world: &World, parsed: &Parsed) -> Result<Config
 fn sound(judged: Judged) -> Result<Config, Trouble> {
     let Some((first, rest)) = judged.problems.split_first() else { return Ok(judged.config) };
     let mut trouble = Trouble::new(first.clone());
+    if judged.lacks_keys {
+        trouble = trouble.exit(Exit(litekeep::restore::exit::UNREACHABLE));
+    }
     // what is missing is missing most often because a variable is
     if let Some(unset) = judged.unset.first() {
         trouble = trouble.cause(unset.clone());
@@ -311,7 +316,8 @@ fn parse(world: &World, text: &str, path: &Path, expand_env: bool, pick: Pick<'_
     let say = |remarks: &[Remark]| remarks.iter().map(|remark| remark.shown(&shown)).collect::<Vec<_>>();
     config.warnings = say(&notes.warnings);
     config.mapped = say(&notes.mapped);
-    Judged { path: path.to_owned(), config, problems: say(&notes.problems), unset: say(&unset) }
+    let (lacks_keys, problems) = (notes.lacks_keys(), say(&notes.problems));
+    Judged { path: path.to_owned(), config, problems, lacks_keys, unset: say(&unset) }
 }
 
 /// Makes places in the expanded text places in the file, and adds what is to be said about variables: it is returned too.

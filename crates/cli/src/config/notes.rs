@@ -4,7 +4,9 @@ use super::address::no_path;
 use super::remark::{Place, Remark};
 use super::yaml::Text;
 use crate::text::{duration, size, whole};
+use litekeep_store::location::LocationError;
 use serde_saphyr::Spanned;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What is to be said about a file.
@@ -16,6 +18,8 @@ pub(super) struct Notes {
     pub(super) warnings: Vec<Remark>,
     /// What was taken as something else.
     pub(super) mapped: Vec<Remark>,
+    /// Which of the problems are keys that are missing or can't be used.
+    pub(super) keys: BTreeSet<String>,
 }
 
 /// A duration that may be switched off. Zero is no such thing (R39): what it means is the key's own affair.
@@ -49,6 +53,19 @@ impl Notes {
     /// Something that must be mended.
     pub(super) fn problem(&mut self, place: Place, text: impl Into<String>) {
         self.problems.push(Remark { place: Some(place), text: text.into() });
+    }
+
+    /// A replica that can't be used: whether it is a matter of keys decides what the process ends with.
+    pub(super) fn unusable(&mut self, place: Place, error: &LocationError) {
+        self.problem(place, error.to_string());
+        if error.is_about_keys() {
+            self.keys.insert(error.to_string());
+        }
+    }
+
+    /// Whether nothing but keys is in the way.
+    pub(super) fn lacks_keys(&self) -> bool {
+        !self.problems.is_empty() && self.problems.iter().all(|it| self.keys.contains(&it.text))
     }
 
     /// Something that has no effect, and why.

@@ -302,7 +302,7 @@ fn with_environment(
     let settings = match Settings::S3(Box::new(s3)).with_environment(&lookup) {
         Ok(settings) => settings,
         Err(error) => {
-            notes.problem(place, error.to_string());
+            notes.unusable(place, &error);
             return None;
         }
     };

@@ -329,8 +329,9 @@ fn the_environment_fills_in_before_parsing() {
     let (config, _) = judged(env, text, Pick::Only);
     assert_eq!(config.databases[0].path, Path::new("/data/a.db"));
     assert_eq!(config.databases[0].replica.location(), "s3://b/x-42");
-    let config = parse(&world(env), text, Path::new("f"), false, Pick::Only).config;
-    assert_eq!(config.databases[0].replica.location(), "s3://$BUCKET/x-$PID");
+    let raw = |text: &str| parse(&world(env), text, Path::new("f"), false, Pick::Only);
+    assert_eq!(raw(&text.replace("$BUCKET", "b")).config.databases[0].replica.location(), "s3://b/x-$PID");
+    assert!(raw(text).problems[0].contains("characters no bucket may have"), "no bucket is called $BUCKET");
 }
 
 #[test]

@@ -1,12 +1,13 @@
-//! `-once`: everything into the replicas as it is now, and perhaps a snapshot of each.
+//! `-once`: everything into the replicas as it is now, and perhaps a snapshot of each. Somebody waits for it: it ends within
+//! about the time of one verb's tries where nothing gets through, and at once at a signal.
 
 use super::{Event, Run};
 use crate::trouble::{Exit, Trouble};
-use crate::verbs::replicate::{keep_trouble, thread};
+use crate::verbs::replicate::{ONE_TRY, keep_trouble, thread};
 use crate::verbs::restore;
 use litekeep::error::KeepError;
 use litekeep::keeper::Keeper;
-use litekeep::replicator::Health;
+use litekeep::replicator::{Health, Status};
 use litekeep_core::env::Clock;
 use litekeep_formats::{Level, TxidRange};
 use litekeep_store::{Entry, Key, Scope, Store};
@@ -19,6 +20,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 impl Run {
     /// Waits until every database is in its replica as it is now.
     pub(super) fn sync_once(&mut self, snapshot: bool) {
+        self.wait_once(snapshot);
+        if self.trouble.is_none() {
+            return;
+        }
+        // What did not get through so far is not tried for as long again; others may end in order.
+        for member in self.fleet.members() {
+            let well = member.keeper().is_some_and(|keeper| keeper.status().trouble.is_none());
+            member.begin_stop(if well { member.last_sync().min(ONE_TRY) } else { Duration::ZERO });
+        }
+    }
+
+    fn wait_once(&mut self, snapshot: bool) {
         let members = self.fleet.members();
         let mut waiting = members.len();
         for member in members {
@@ -68,7 +81,7 @@ impl Run {
 /// Waits until all is in the replica; trouble without progress is borne for a while.
 fn synced(keeper: &Keeper) -> Result<(), Arc<KeepError>> {
     const LOOK: Duration = Duration::from_secs(1);
-    let mut borne = Duration::ZERO;
+    let mut patience = Patience::default();
     loop {
         let before = keeper.status();
         match keeper.sync(LOOK) {
@@ -78,13 +91,43 @@ fn synced(keeper: &Keeper) -> Result<(), Arc<KeepError>> {
             Err(error) => return Err(Arc::new(error)),
         }
         let now = keeper.status();
-        let moving = now.built != before.built || now.durable != before.durable;
-        let stuck = matches!(now.health, Health::Troubled | Health::Waiting);
-        borne = if stuck && !moving { borne + LOOK } else { Duration::ZERO };
-        if now.health == Health::Waiting || borne >= PATIENCE {
-            let timeout = Arc::new(KeepError::Timeout(borne.max(LOOK).as_secs_f64()));
-            return Err(now.trouble.unwrap_or(timeout));
+        patience.look(&before, &now, LOOK);
+        if now.health == Health::Waiting || patience.is_over() {
+            let timeout = Arc::new(KeepError::Timeout(patience.borne.max(LOOK).as_secs_f64()));
+            return Err(now.trouble.or(patience.last).unwrap_or(timeout));
         }
+    }
+}
+
+/// How long trouble was borne, without progress between.
+#[derive(Default)]
+struct Patience {
+    borne: Duration,
+    last: Option<Arc<KeepError>>,
+}
+
+impl Patience {
+    /// Takes up what was seen at the two ends of a wait.
+    fn look(&mut self, before: &Status, now: &Status, waited: Duration) {
+        if now.built != before.built || now.durable != before.durable {
+            *self = Self::default();
+            return;
+        }
+        let met = now.troubles != before.troubles;
+        if !met && now.trouble.is_none() {
+            return;
+        }
+        self.borne += waited;
+        let Some(trouble) = now.trouble.as_ref().filter(|_| met) else { return };
+        // The store has borne it for a while before it was told.
+        if let KeepError::Store(error) = &**trouble {
+            self.borne = self.borne.max(error.elapsed);
+        }
+        self.last = Some(Arc::clone(trouble));
+    }
+
+    fn is_over(&self) -> bool {
+        self.borne >= PATIENCE
     }
 }
 
@@ -99,7 +142,7 @@ fn snapshotted(keeper: &Keeper, store: &dyn Store, clock: &dyn Clock) -> Result<
         let snapshots = store.list(&Scope::Level(Level::SNAPSHOTS)).map_err(|error| {
             Trouble::new("can't look for the snapshot")
                 .because(&error)
-                .about_store(error.kind())
+                .about_store(&error)
                 .exit(restore::UNREACHABLE)
         })?;
         let covers =
@@ -115,5 +158,52 @@ fn snapshotted(keeper: &Keeper, store: &dyn Store, clock: &dyn Clock) -> Result<
                 .exit(Exit::NOT_SYNCED));
         }
         clock.sleep(LOOK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use litekeep_formats::Txid;
+    use litekeep_store::{ErrorKind, Failure, StoreError};
+
+    fn trouble(elapsed: u64) -> Option<Arc<KeepError>> {
+        let error =
+            StoreError::new(ErrorKind::Retry, "list", "s3://b/x", Failure::Text("refused".to_owned()));
+        Some(Arc::new(StoreError { elapsed: Duration::from_secs(elapsed), ..error }.into()))
+    }
+
+    #[test]
+    fn trouble_without_progress_is_borne_for_about_as_long_as_one_verb_is_tried() {
+        let second = Duration::from_secs(1);
+        let quiet = Status::default();
+        let after = |tried, troubles| Status { trouble: trouble(tried), troubles, ..Status::default() };
+        // How long the store had tried when it gave up, and how many looks come after that.
+        for (tried, looks) in [(0, 30), (28, 3), (31, 1)] {
+            let mut patience = Patience::default();
+            for _ in 0..100 {
+                patience.look(&quiet, &quiet, second);
+            }
+            assert!(!patience.is_over(), "a start may take its time");
+            patience.look(&quiet, &after(tried, 1), second);
+            let mut seen = 1;
+            while !patience.is_over() {
+                patience.look(&after(tried, 1), &after(tried, 1), second);
+                seen += 1;
+            }
+            assert_eq!(seen, looks, "{tried}");
+            patience.look(&quiet, &Status { durable: Some(Txid::FIRST), ..after(tried, 2) }, second);
+            assert!(!patience.is_over(), "it goes on");
+        }
+        // It flickers where what is asked first succeeds, and then the database cannot be opened: each try counts.
+        let mut patience = Patience::default();
+        for troubles in 0..30 {
+            patience.look(
+                &after(0, troubles),
+                &Status { troubles: troubles + 1, ..Status::default() },
+                second,
+            );
+        }
+        assert!(patience.is_over());
     }
 }

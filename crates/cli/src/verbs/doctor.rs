@@ -95,8 +95,13 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
 fn unreachable(findings: &Findings) -> Trouble {
     Trouble::new(format!("the replica {} can't be reached", findings.location))
         .cause(why_unreached(findings))
-        .about_store(ErrorKind::FixConfig)
+        .about_place(ErrorKind::FixConfig, is_directory(findings))
         .exit(super::restore::UNREACHABLE)
+}
+
+/// What a directory refuses is a matter of its permissions; it has no keys.
+fn is_directory(findings: &Findings) -> bool {
+    findings.location.starts_with("file://")
 }
 
 fn why_unreached(findings: &Findings) -> &str {
@@ -135,25 +140,29 @@ fn needed(findings: &Findings, question: Question, yes: &str, no: &str, say: &mu
 }
 
 fn permissions(findings: &Findings, retention: bool, say: &mut Say<'_>) {
+    let (allow, objects) = match is_directory(findings) {
+        true => ("let this user", "files"),
+        false => ("allow these keys to", "objects"),
+    };
     needed(
         findings,
         Question::List,
         "a restore can find what is there",
-        "a restore cannot see what is there: allow these keys to list",
+        &format!("a restore cannot see what is there: {allow} list"),
         say,
     );
     needed(
         findings,
         Question::Read,
         "a restore can read what is there",
-        "a restore cannot read: allow these keys to read objects",
+        &format!("a restore cannot read: {allow} read {objects}"),
         say,
     );
     needed(
         findings,
         Question::Write,
         "changes can be replicated",
-        "changes cannot be replicated: allow these keys to write objects",
+        &format!("changes cannot be replicated: {allow} write {objects}"),
         say,
     );
     needed(
@@ -168,12 +177,13 @@ fn permissions(findings: &Findings, retention: bool, say: &mut Say<'_>) {
             findings,
             Question::Delete,
             "retention can delete",
-            "retention cannot delete: the replica grows without end; allow these keys to delete objects, or switch \
-             retention off",
+            &format!(
+                "retention cannot delete: the replica grows without end; {allow} delete {objects}, or switch retention off"
+            ),
             say,
         );
     } else if findings.answer(Question::Delete) == Answer::No {
-        say(Standing::Holds, "nothing can be deleted with these keys, and retention is switched off");
+        say(Standing::Holds, "nothing can be deleted here, and retention is switched off");
     }
     if findings.keeps_versions {
         let text = "the bucket keeps older versions: what retention deletes goes on costing until a lifecycle rule \
@@ -284,6 +294,18 @@ mod tests {
             requests: 1,
             left: Vec::new(),
             interrupted: false,
+        }
+    }
+
+    #[test]
+    fn what_a_directory_refuses_is_told_in_terms_of_permissions() {
+        use Question::{Delete, List, Read, Write};
+        let no = [List, Read, Write, Delete].map(|question| (question, Answer::No));
+        for (location, allow) in [("s3://b/p", "allow these keys to "), ("file:///r", "let this user ")] {
+            let findings = Findings { location: location.to_owned(), ..findings(&no, None) };
+            let text = text(&findings, &guarantees(&findings, true), false);
+            assert_eq!(text.matches(allow).count(), 4, "{location}: {text}");
+            assert_eq!(text.contains("keys"), location.starts_with("s3"), "{location}: {text}");
         }
     }
 

@@ -262,8 +262,9 @@ impl House {
                 let path = self.members[index].database.path.display();
                 match how {
                     Left::Closed(_) => tracing::info!(db = %path, "handed over"),
+                    // Why, is told with its end.
                     Left::Lost => {
-                        tracing::warn!(db = %path, "lost to another instance before the last changes were up")
+                        tracing::warn!(db = %path, "left before the last changes were known to be in the replica")
                     }
                 }
             }

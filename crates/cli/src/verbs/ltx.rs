@@ -34,7 +34,7 @@ pub(super) fn list(parsed: &Parsed, store: &dyn Store, replica: &Settings) -> Re
     for level in levels(parsed)? {
         let entries = store.list(&Scope::Level(level)).map_err(|error| {
             let what = format!("can't list the replica {}", replica.location());
-            Trouble::new(what).because(&error).about_store(error.kind()).exit(super::restore::UNREACHABLE)
+            Trouble::new(what).because(&error).about_store(&error).exit(super::restore::UNREACHABLE)
         })?;
         rows.extend(entries.iter().filter_map(|entry| Some((row(entry)?, written(entry)))));
     }

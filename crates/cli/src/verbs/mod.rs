@@ -174,9 +174,9 @@ pub(crate) fn named_or_only(world: &World, parsed: &Parsed) -> Result<Named, Tro
 /// The URL cannot be used, or keys are missing.
 pub(crate) fn replica_url(world: &World, url: &str) -> Result<Settings, Trouble> {
     let unusable = |error: &location::LocationError| {
-        Trouble::new(format!("the replica {} can't be used", without_secrets(url)))
-            .because(error)
-            .hint("a replica is s3://BUCKET/PATH or file:///PATH; its keys come from the environment")
+        let exit = if error.is_about_keys() { restore::UNREACHABLE } else { Exit::FAILED };
+        // What would be right, the error says itself.
+        Trouble::new(format!("the replica {} can't be used", without_secrets(url))).because(error).exit(exit)
     };
     if let Some(right) = address(url).filter(|_| !ReplicaUrl::is_url(url)) {
         return Err(Trouble::new(format!("two slashes stand behind the scheme of a replica URL: {right}"))

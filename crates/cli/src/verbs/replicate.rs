@@ -190,7 +190,10 @@ pub(crate) fn synced(database: &Database, txid: Option<Txid>) {
 /// An error of the engine, for people, with the exit code that tells its kind.
 pub(crate) fn keep_trouble(what: &str, error: &KeepError) -> Trouble {
     let exit = match error {
-        KeepError::Unsent { .. } | KeepError::Uncaptured { .. } | KeepError::Timeout(_) => Exit::NOT_SYNCED,
+        KeepError::Unsent { .. }
+        | KeepError::Uncaptured { .. }
+        | KeepError::Gone { .. }
+        | KeepError::Timeout(_) => Exit::NOT_SYNCED,
         KeepError::Fenced { .. } => Exit::FENCED,
         KeepError::Beside { .. } | KeepError::Behind { .. } | KeepError::PageSize { .. } => Exit::DIVERGED,
         KeepError::Wiped { .. } | KeepError::Emptied { .. } => Exit(litekeep::restore::exit::WIPED),
@@ -208,7 +211,7 @@ pub(crate) fn keep_trouble(what: &str, error: &KeepError) -> Trouble {
              with -single-writer, or with `single-writer: true` in the configuration",
         ),
         (_, Some(hint)) => trouble.hint(hint),
-        (KeepError::Store(error), None) => trouble.about_store(error.kind()),
+        (KeepError::Store(error), None) => trouble.about_store(error),
         (_, None) => match (exit, error.kind()) {
             (Exit::NOT_SYNCED, _) => trouble.hint(
                 "they are in the local database: start it again while that is there, and they go up",

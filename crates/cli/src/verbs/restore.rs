@@ -155,7 +155,7 @@ pub(crate) fn perform(world: &World, replica: &Settings, options: &Options) -> R
 pub(super) fn trouble(error: &RestoreError) -> Trouble {
     let trouble = Trouble::new(error.to_string()).because(error).exit(Exit(error.exit_code()));
     match error {
-        RestoreError::Unreachable(error) => trouble.about_store(error.kind()),
+        RestoreError::Unreachable(error) => trouble.about_store(error),
         _ => trouble.hint(error.hint()),
     }
 }

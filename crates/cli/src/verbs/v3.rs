@@ -138,7 +138,7 @@ impl Opened {
     fn list(&self, scope: &Scope) -> Result<Vec<Entry>, Trouble> {
         self.store.list(scope).map_err(|error| {
             let what = format!("can't list the replica {}", self.location);
-            Trouble::new(what).because(&error).about_store(error.kind()).exit(restore::UNREACHABLE)
+            Trouble::new(what).because(&error).about_store(&error).exit(restore::UNREACHABLE)
         })
     }
 

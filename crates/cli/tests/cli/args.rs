@@ -256,7 +256,7 @@ fn r26b_half_a_pair_of_keys_is_refused_before_anything_else() {
     Dir::new()
         .litekeep(["restore", "-if-replica-exists", "-o", "x", "s3://bucket/path"])
         .env("AWS_ACCESS_KEY_ID", "id")
-        .exits(1)
+        .exits(13)
         .err_has("AWS_SECRET_ACCESS_KEY");
 }
 

@@ -7,6 +7,8 @@ use rustix::process::Signal;
 use s3test::{ACCESS_KEY, BUCKET, Profile, SECRET_KEY, Server};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 
 /// A directory with a database in WAL mode, its configuration, and a bucket.
@@ -162,7 +164,7 @@ const ROWS: &[Row] = &[
         },
         &[ONCE, EXEC, RESTORE, VERIFY, USAGE, LTX],
         13,
-        &["/r", "Permission denied", "; check"],
+        &["/r", "Permission denied", ": check owner and permissions"],
     ),
     (
         "directory",
@@ -263,6 +265,99 @@ fn what_a_bucket_refuses_is_one_error_in_the_log_of_a_daemon_which_goes_on_askin
         assert!(!seen.all().contains("panicked"), "{name}{}", seen.all());
         scene.is_as(&before, &seen);
     }
+}
+
+#[test]
+fn keys_that_are_missing_or_no_keys_are_told_in_one_message_before_anything_is_asked() {
+    let (id, secret) = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
+    let nobody = ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1");
+    let elsewhere = "s3://test/p?endpoint=http://127.0.0.1:1";
+    type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], i32, &'a [&'a str]);
+    let rows: [Row<'_>; 7] = [
+        (elsewhere, &[], 13, &["no credentials for s3://test/p: set AWS_ACCESS_KEY_ID and"]),
+        ("s3://test/p", &[nobody], 13, &["no keys", "gave none", "; set AWS_ACCESS_KEY_ID and"]),
+        (
+            elsewhere,
+            &[(id, "a\n"), (secret, "hush")],
+            13,
+            &["AWS_ACCESS_KEY_ID ends with a line break; store"],
+        ),
+        (
+            elsewhere,
+            &[(id, "a"), (secret, "hush\n")],
+            13,
+            &["AWS_SECRET_ACCESS_KEY ends with a line break; store"],
+        ),
+        (
+            "s3://test/p?region=us%0Aeast",
+            &[(id, "a"), (secret, "hush")],
+            1,
+            &["the region", "write one such as"],
+        ),
+        (
+            "s3://test/p?endpoint=http://127.0.0.1:99999",
+            &[(id, "a"), (secret, "hush")],
+            1,
+            &["the endpoint's port", "write http://HOST:9000"],
+        ),
+        (
+            "s3://test/p?endpoint=http://127.0.0.1:1&forcePathStyle=false",
+            &[(id, "a"), (secret, "hush")],
+            1,
+            &["127.0.0.1:1", "leave forcePathStyle=false"],
+        ),
+    ];
+    let scene = Scene::new();
+    let before = scene.everything();
+    for (url, variables, code, words) in rows {
+        for command in [
+            &["replicate", "-once", "a.db", url][..],
+            &["replicate", "-exec", "touch out/ran", "a.db", url],
+            &["restore", "-o", "out/b.db", url],
+            &["doctor", url],
+            &["ltx", url],
+        ] {
+            let command =
+                variables.iter().fold(scene.dir.litekeep(command), |it, (name, value)| it.env(name, value));
+            let seen = command.of_nobody(&scene.programs).exits(code);
+            says(url, &seen, words);
+            let line = seen.err();
+            assert!(
+                line.matches("; ").count() < 2 || line.contains("no keys"),
+                "two hints in a row{}",
+                seen.all()
+            );
+            scene.is_as(&before, &seen.never_says("hush"));
+        }
+    }
+}
+
+#[test]
+fn a_daemon_without_keys_says_so_once() {
+    let scene = Scene::new();
+    // A machine without a role.
+    let machine = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let endpoint = format!("http://{}", machine.local_addr().expect("an address"));
+    let command = scene.dir.litekeep(["replicate", "a.db", "s3://test/p"]);
+    let mut daemon = command.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", &endpoint).starts();
+    let answer = move || {
+        let (mut asker, _) = machine.accept().expect("asked");
+        let mut asked = [0; 1024];
+        let read = asker.read(&mut asked).expect("read");
+        assert!(read > 0);
+        asker
+            .write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            .expect("told");
+    };
+    (0..4).for_each(|_| answer());
+    std::thread::spawn(move || {
+        loop {
+            answer()
+        }
+    });
+    daemon.until("level=ERROR").signal(Signal::TERM).until("signal received").signal(Signal::TERM);
+    let seen = daemon.ends(20).out_has("; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY");
+    assert_eq!(seen.out().matches("trying again").count(), 1, "{}", seen.all());
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::util::{Dir, TestCommand};
 use rustix::process::Signal;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Inserts a row into `t`.
 fn insert(database: &Path, value: i64) {
@@ -418,6 +419,38 @@ fn r55_the_first_signal_does_not_cut_the_last_sync_short_after_a_command_has_end
     running.until("subprocess exited").signal(Signal::TERM);
     running.until("the last sync is under way").signal(Signal::TERM);
     running.ends(20).out_has("second signal received").err_has("the last changes of ");
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "how long it took")]
+fn a_command_that_removes_its_database_is_told_so_at_once() {
+    let dir = with_database();
+    let command = "sh -c 'until [ -e go ]; do sleep 0.05; done; rm a.db*'";
+    let mut running = dir.litekeep(["replicate", "-exec", command, "a.db", &url(&dir.path("r"))]).starts();
+    running.until("initialized db");
+    while dir.litekeep(["ltx", "-json", &url(&dir.path("r"))]).exits(0).out() == "[]\n" {
+        std::thread::yield_now();
+    }
+    dir.write("go", "");
+    running.until("subprocess exited");
+    let began = Instant::now();
+    let seen = running.ends(20).err_has("a.db is gone").err_has("restore");
+    assert!(began.elapsed() < Duration::from_secs(15), "{}", seen.all());
+    for wrong in ["another instance", "they are in the local database"] {
+        assert!(!seen.all().contains(wrong), "{}", seen.all());
+    }
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "how long it took")]
+fn a_single_sync_that_gets_nowhere_ends_promptly_at_a_signal() {
+    let dir = Dir::new();
+    dir.write("a.db", [b"SQLite format 3\0".as_slice(), &[0x5a; 8176]].concat());
+    let mut running = dir.litekeep(["replicate", "-once", "a.db", &url(&dir.path("r"))]).starts();
+    running.until("trying again").signal(Signal::TERM);
+    let began = Instant::now();
+    let seen = running.ends(20).err_has("a signal came before the sync was done");
+    assert!(began.elapsed() < Duration::from_secs(15), "{}", seen.all());
 }
 
 #[test]

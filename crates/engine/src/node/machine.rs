@@ -246,14 +246,14 @@ impl Machine {
         let pause = Duration::from_millis(50).saturating_mul(1 << self.failures.min(7));
         self.failures = self.failures.saturating_add(1);
         self.not_before = self.env.clock.boot() + pause;
-        let text = error.to_string();
+        let error = Arc::new(error);
         let known = self.shared.update(|inner| {
-            let known = inner.status.trouble.as_ref().is_some_and(|old| old.to_string() == text);
-            inner.status.trouble = Some(Arc::new(error));
+            let known = inner.status.trouble.as_ref().is_some_and(|old| old.gist() == error.gist());
+            inner.status.trouble = Some(Arc::clone(&error));
             known
         });
         if !known {
-            tracing::warn!(db = %self.database.display(), error = %text, "the replica cannot be asked; trying again");
+            tracing::warn!(db = %self.database.display(), %error, "the replica cannot be asked; trying again");
         }
         Ok(pause)
     }

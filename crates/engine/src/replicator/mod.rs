@@ -514,7 +514,10 @@ impl Replicator {
         use crate::error::KeepErrorKind as Kind;
         let Err(error) = result else { return };
         let fatal = match error.kind() {
-            Kind::Retry => matches!(error, KeepError::Unsent { .. } | KeepError::Uncaptured { .. }),
+            Kind::Retry => matches!(
+                error,
+                KeepError::Unsent { .. } | KeepError::Uncaptured { .. } | KeepError::Gone { .. }
+            ),
             // Before anything runs a person is still looking; later, a key that expired may be renewed.
             Kind::FixConfig => self.phase != Phase::Running && !self.outlasts(&error),
             // A truncated answer of the store may be whole next time; only a start must not go on from it.

@@ -347,6 +347,9 @@ impl Replicator {
                     self.close_epoch(deadline)?;
                     return Ok(Duration::ZERO);
                 }
+                if self.staged.is_empty() && self.putting.is_none() && self.is_file_gone()? {
+                    return Err(KeepError::Gone { database: self.path.clone(), durable: self.chain.durable });
+                }
                 if now < deadline {
                     let wait = match (self.putting.is_some(), self.pause.is_zero()) {
                         (true, _) => deadline - now,

@@ -29,7 +29,7 @@ impl Replicator {
             return Ok(left.min(at - now));
         }
         self.phase = Phase::Looking;
-        let store = Arc::clone(&self.env.store);
+        let (store, wait) = (Arc::clone(&self.env.store), left.min(JOB_WAIT));
         let newest = self.local.newest().map_err(self.io("read the state in"))?;
         self.spawn(
             "survey",
@@ -42,7 +42,8 @@ impl Replicator {
             },
             Report::Surveyed(Err(KeepError::JobLost("survey"))),
         );
-        Ok(JOB_WAIT)
+        // A store that does not answer keeps the job for longer than a stop may take.
+        Ok(wait)
     }
 
     pub(super) fn wait_for_job(&mut self) -> Result<Duration, KeepError> {
@@ -118,12 +119,20 @@ impl Replicator {
 
     /// A file that SQLite has written something to.
     fn database_is_there(&self) -> Result<bool, KeepError> {
-        let len = self.env.files.len(&self.path).map_err(|error| KeepError::Io {
+        Ok(self.file_len()?.is_some_and(|len| len > 0))
+    }
+
+    /// Nothing is left at the path: not even something to look at again.
+    pub(super) fn is_file_gone(&self) -> Result<bool, KeepError> {
+        Ok(self.file_len()?.is_none())
+    }
+
+    fn file_len(&self) -> Result<Option<u64>, KeepError> {
+        self.env.files.len(&self.path).map_err(|error| KeepError::Io {
             what: "look at",
             path: self.path.clone(),
             error,
-        })?;
-        Ok(len.is_some_and(|len| len > 0))
+        })
     }
 
     pub(super) fn wait_for_database(&mut self) -> Result<Duration, KeepError> {

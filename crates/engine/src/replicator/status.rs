@@ -4,12 +4,16 @@ use crate::error::KeepError;
 use crate::files::FileId;
 use litekeep_core::assess::BreakReason;
 use litekeep_formats::{Epoch, Txid};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How often somebody who waits is asked whether he still wants to know.
 const STILL_WANTED: Duration = Duration::from_millis(500);
+
+/// How many different troubles are kept apart.
+const MOST_TOLD: usize = 64;
 
 /// How a replicator is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -139,6 +143,8 @@ struct Inner {
     snapshots_asked: u64,
     stop: Option<Duration>,
     confirmed: bool,
+    /// The gist of each trouble that was told since the last time there was none.
+    told: BTreeSet<String>,
 }
 
 /// Shared between a replicator and its handles.
@@ -204,7 +210,9 @@ impl Shared {
     }
 
     pub(crate) fn ask_stop(&self, limit: Duration) {
-        self.inner().stop = Some(limit);
+        let mut inner = self.inner();
+        // One that was not heard yet can only become shorter.
+        inner.stop = Some(inner.stop.map_or(limit, |earlier| earlier.min(limit)));
     }
 
     pub(super) fn take_stop(&self) -> Option<Duration> {
@@ -245,9 +253,19 @@ impl Shared {
     }
 
     pub(super) fn trouble(&self, path: &Path, error: &Arc<KeepError>) {
-        let text = error.to_string();
+        if self.note(error) {
+            tracing::error!(db = %path.display(), %error, "replication is in trouble, trying again");
+        }
+    }
+
+    /// Notes a trouble; whether it is one that was not told yet.
+    fn note(&self, error: &Arc<KeepError>) -> bool {
         let mut inner = self.inner();
-        let known = inner.status.trouble.as_ref().is_some_and(|old| old.to_string() == text);
+        if inner.status.trouble.is_none() || inner.told.len() >= MOST_TOLD {
+            inner.told.clear();
+        }
+        // What is tried in turns fails in turns: each is told once.
+        let new = inner.told.insert(error.gist());
         inner.status.trouble = Some(Arc::clone(error));
         inner.status.troubles += 1;
         if inner.status.health != Health::Ended {
@@ -255,9 +273,7 @@ impl Shared {
         }
         drop(inner);
         self.changed.notify_all();
-        if !known {
-            tracing::error!(db = %path.display(), error = %text, "replication is in trouble, trying again");
-        }
+        new
     }
 
     pub(super) fn is_troubled(&self) -> bool {
@@ -276,5 +292,40 @@ impl Shared {
             status.health = Health::Ended;
             status.failure = error;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use litekeep_store::{ErrorKind, Failure, StoreError};
+
+    #[test]
+    fn a_trouble_is_told_once_however_often_and_long_it_was_tried_and_again_after_it_has_passed() {
+        let failed = |verb, attempts| {
+            let cause = Failure::Text("connection refused".to_owned());
+            let error = StoreError::new(ErrorKind::Retry, verb, "s3://b/x", cause);
+            let elapsed = Duration::from_millis(28_000 + u64::from(attempts));
+            Arc::new(KeepError::from(StoreError { attempts, elapsed, asked: Some(elapsed), ..error }))
+        };
+        let shared = Shared::default();
+        for (verb, attempts, new) in
+            [("list", 14, true), ("list", 15, false), ("create", 3, true), ("list", 16, false)]
+        {
+            assert_eq!(shared.note(&failed(verb, attempts)), new, "{verb} {attempts}");
+        }
+        assert_eq!(shared.status().troubles, 4);
+        shared.passed();
+        assert!(shared.note(&failed("list", 17)), "it is back");
+    }
+
+    #[test]
+    fn a_stop_that_was_not_heard_yet_only_becomes_shorter() {
+        let shared = Shared::default();
+        let seconds = Duration::from_secs;
+        for (asked, left) in [(30, 30), (5, 5), (30, 5), (0, 0)] {
+            shared.ask_stop(seconds(asked));
+            assert_eq!(shared.inner().stop, Some(seconds(left)));
+        }
     }
 }

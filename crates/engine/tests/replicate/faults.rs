@@ -25,6 +25,10 @@ pub(crate) const FINE: u32 = 0;
 pub(crate) const DOWN: u32 = 1;
 pub(crate) const LOSES_ANSWERS: u32 = 2;
 const THROTTLES: u32 = 3;
+/// It answers once the mood is another one.
+const SILENT: u32 = 6;
+/// It refuses one request and is silent to the next.
+const REFUSES_ONE: u32 = 7;
 /// A proxy before the store takes less than the store does.
 pub(crate) const NARROW: u32 = 4;
 const NARROW_BYTES: u64 = 1 << 20;
@@ -67,8 +71,12 @@ impl Moody {
 }
 
 fn refuse(mood: &AtomicU32, operation: &'static str) -> Result<(), StoreError> {
-    let kind = match mood.load(Ordering::SeqCst) {
-        DOWN => ErrorKind::Retry,
+    while mood.load(Ordering::SeqCst) == SILENT {
+        std::thread::yield_now();
+    }
+    let one = mood.compare_exchange(REFUSES_ONE, SILENT, Ordering::SeqCst, Ordering::SeqCst);
+    let kind = match one.unwrap_or_else(|other| other) {
+        REFUSES_ONE | DOWN => ErrorKind::Retry,
         THROTTLES => ErrorKind::Wait,
         _ => return Ok(()),
     };
@@ -319,6 +327,47 @@ fn r55_a_stop_waits_out_a_store_that_throttles_for_a_while() {
     mood.store(FINE, Ordering::SeqCst);
     assert_eq!(keeper.stop(LONG).unwrap(), Some(last.next()));
     rig.assert_restores();
+}
+
+#[test]
+fn r55_a_stop_ends_in_its_time_while_a_look_at_the_replica_is_under_way() {
+    let (rig, mood, asked) = counted();
+    insert(&rig.app(), 1);
+    mood.store(SILENT, Ordering::SeqCst);
+    let keeper = rig.keep();
+    wait_for(&keeper, "a look is under way", || asked.load(Ordering::SeqCst) > 0);
+    let began = SystemClock.boot();
+    keeper.begin_stop(Duration::from_secs(2));
+    // It is heard while that look is under way; the look fails then, and another one begins.
+    let _ = keeper.sync(Duration::from_millis(200));
+    mood.store(REFUSES_ONE, Ordering::SeqCst);
+    let error = keeper.stop(Duration::from_secs(2)).unwrap_err();
+    let took = SystemClock.boot() - began;
+    mood.store(DOWN, Ordering::SeqCst);
+    assert!(matches!(*error, KeepError::Uncaptured { .. }), "{error}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}
+
+#[test]
+fn a_stop_after_the_database_was_removed_says_that_and_waits_for_nothing() {
+    let rig = Rig::new();
+    let app = rig.app();
+    insert(&app, 10);
+    let keeper = rig.keep();
+    let last = synced(&keeper);
+    drop(app);
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(litekeep::files::with_suffix(&rig.path(), suffix));
+    }
+    let began = SystemClock.boot();
+    let error = keeper.stop(LONG).unwrap_err();
+    let took = SystemClock.boot() - began;
+    assert!(matches!(&*error, KeepError::Gone { durable, .. } if *durable == Some(last)), "{error}");
+    assert!(
+        error.to_string().ends_with(&format!("after transaction {last} can't be read any more")),
+        "{error}"
+    );
+    assert!(took < LONG / 2, "{took:?}");
 }
 
 /// A disk on which writing into the local state directory may fail for want of space: with 1 always, with more past

@@ -160,7 +160,9 @@ fn give_up(node: Node) {
 pub(super) fn kept(error: &KeepError) -> Trouble {
     let code = match (error, error.kind()) {
         (KeepError::Ended(Some(inner)), _) => return kept(inner),
-        (KeepError::Unsent { .. } | KeepError::Uncaptured { .. }, _) => exit::NOT_SYNCED,
+        (KeepError::Unsent { .. } | KeepError::Uncaptured { .. } | KeepError::Gone { .. }, _) => {
+            exit::NOT_SYNCED
+        }
         (_, KeepErrorKind::Fenced) => exit::FENCED,
         (KeepError::Wiped { .. }, _) => restore::exit::WIPED,
         (KeepError::Beside { .. } | KeepError::Behind { .. }, _) => exit::BESIDE,

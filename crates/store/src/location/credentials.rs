@@ -1,6 +1,6 @@
 //! Where S3 keys come from, and a type that keeps them out of every output.
 
-use super::provider::{Endpoint, Provider};
+use super::provider::{Address, Endpoint, Provider};
 use super::{Environment, LocationError, S3Settings};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -84,6 +84,10 @@ pub enum RoleSource {
     },
 }
 
+/// What to do where there are no keys.
+pub(crate) const GIVE_KEYS: &str = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or LITESTREAM_ACCESS_KEY_ID and \
+     LITESTREAM_SECRET_ACCESS_KEY), or AWS_PROFILE";
+
 /// The environment, with empty values taken for unset.
 struct Env<'a>(Environment<'a>);
 
@@ -127,6 +131,7 @@ pub(super) fn with_environment(
         let region = env.get("AWS_REGION").or_else(|| env.get("AWS_DEFAULT_REGION"));
         settings.region = region.or_else(|| profile.get("region"));
     }
+    Address::of(&settings, crate::s3::encode_path)?;
     Ok(settings)
 }
 
@@ -144,14 +149,14 @@ fn find(
     let given = pair(
         ("access-key-id", settings.access_key_id.clone()),
         ("secret-access-key", settings.secret_access_key.clone()),
-        settings.session_token.clone(),
+        ("session-token", settings.session_token.clone()),
     )?;
     if given.is_some() {
         return Ok(CredentialSource::Given);
     }
     for prefix in ["AWS", "LITESTREAM"] {
         let (id, secret) = (format!("{prefix}_ACCESS_KEY_ID"), format!("{prefix}_SECRET_ACCESS_KEY"));
-        let token = env.secret("AWS_SESSION_TOKEN");
+        let token = ("AWS_SESSION_TOKEN", env.secret("AWS_SESSION_TOKEN"));
         if let Some(found) = pair((&id, env.get(&id)), (&secret, env.secret(&secret)), token)? {
             return Ok(CredentialSource::Found(found));
         }
@@ -163,11 +168,7 @@ fn find(
         return Ok(CredentialSource::Found(found));
     }
     container(env)?.or_else(|| instance(settings, env)).map(CredentialSource::Role).ok_or_else(|| {
-        LocationError::new(format!(
-            "no credentials for {}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or LITESTREAM_ACCESS_KEY_ID \
-             and LITESTREAM_SECRET_ACCESS_KEY), or AWS_PROFILE",
-            settings.location()
-        ))
+        LocationError::keys(format!("no credentials for {}: {GIVE_KEYS}", settings.location()))
     })
 }
 
@@ -175,17 +176,53 @@ fn find(
 fn pair(
     (id_name, id): (&str, Option<String>),
     (secret_name, secret): (&str, Option<Secret>),
-    session_token: Option<Secret>,
+    (token_name, session_token): (&str, Option<Secret>),
 ) -> Result<Option<Credentials>, LocationError> {
     let half = |there: &str, missing: &str| {
-        LocationError::new(format!("{there} is set but {missing} is not; set both or neither"))
+        LocationError::keys(format!("{there} is set but {missing} is not; set both or neither"))
     };
     match (id.filter(|id| !id.is_empty()), secret.filter(|secret| !secret.expose().is_empty())) {
         (None, None) => Ok(None),
         (Some(_), None) => Err(half(id_name, secret_name)),
         (None, Some(_)) => Err(half(secret_name, id_name)),
         (Some(access_key_id), Some(secret_access_key)) => {
+            let in_header = |c: char| c.is_ascii_graphic();
+            usable(id_name, &access_key_id, in_header)?;
+            // Nobody sees this one, and some services take any text for it.
+            usable(secret_name, secret_access_key.expose(), |c| !c.is_control())?;
+            if let Some(token) = &session_token {
+                usable(token_name, token.expose(), in_header)?;
+            }
             Ok(Some(Credentials { access_key_id, secret_access_key, session_token }))
+        }
+    }
+}
+
+/// What no header takes is in no key: found here, and not when a request is signed. The key itself is not repeated.
+fn usable(name: &str, key: &str, legal: fn(char) -> bool) -> Result<(), LocationError> {
+    let wrong = match key.chars().find(|c| !legal(*c)) {
+        None => return Ok(()),
+        // What `echo` leaves at a file's end, and a secret that is made of the file then has.
+        Some('\n' | '\r') if key.trim_end_matches(['\n', '\r']).chars().all(legal) => {
+            "ends with a line break; store it without (printf %s adds none, echo does)"
+        }
+        Some('\n' | '\r') => "holds a line break; it must be one line",
+        Some(c) if c.is_whitespace() => "holds a space; give it without spaces and quotes",
+        Some(_) => "holds a character that no key has; copy it again",
+    };
+    Err(LocationError::keys(format!("{name} {wrong}")))
+}
+
+impl RoleSource {
+    /// Whose keys are asked for, for people.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::WebIdentity { token_file, role_arn, .. } => {
+                format!("the role {role_arn}, by the token in {token_file} (AWS_WEB_IDENTITY_TOKEN_FILE),")
+            }
+            Self::Task { .. } => "this task's role (AWS_CONTAINER_CREDENTIALS_RELATIVE_URI)".to_owned(),
+            Self::Pod { .. } => "this pod's role (AWS_CONTAINER_CREDENTIALS_FULL_URI)".to_owned(),
+            Self::Instance { .. } => "none are set, and this machine's role".to_owned(),
         }
     }
 }
@@ -199,7 +236,7 @@ impl S3Settings {
             CredentialSource::Given => {
                 let id = ("access-key-id", self.access_key_id.clone());
                 let secret = ("secret-access-key", self.secret_access_key.clone());
-                pair(id, secret, self.session_token.clone())
+                pair(id, secret, ("session-token", self.session_token.clone()))
             }
         }
     }
@@ -214,7 +251,7 @@ fn web_identity(env: &Env<'_>) -> Result<Option<RoleSource>, LocationError> {
             sts_endpoint: env.get("AWS_ENDPOINT_URL_STS"),
         })),
         (Some(_), None) => {
-            Err(LocationError::new("AWS_WEB_IDENTITY_TOKEN_FILE is set but AWS_ROLE_ARN is not"))
+            Err(LocationError::keys("AWS_WEB_IDENTITY_TOKEN_FILE is set but AWS_ROLE_ARN is not"))
         }
         (None, _) => Ok(None),
     }
@@ -227,7 +264,7 @@ fn container(env: &Env<'_>) -> Result<Option<RoleSource>, LocationError> {
     let full_uri = env.get("AWS_CONTAINER_CREDENTIALS_FULL_URI");
     match (full_uri, env.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")) {
         (Some(full_uri), Some(token_file)) => Ok(Some(RoleSource::Pod { full_uri, token_file })),
-        (Some(_), None) => Err(LocationError::new(
+        (Some(_), None) => Err(LocationError::keys(
             "AWS_CONTAINER_CREDENTIALS_FULL_URI is set but AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE is not",
         )),
         (None, _) => Ok(None),
@@ -275,7 +312,7 @@ impl Profile {
             }
         }
         if !found {
-            return Err(LocationError::new(format!(
+            return Err(LocationError::keys(format!(
                 "AWS_PROFILE names the profile {name:?}, which neither the shared credentials nor the config file has"
             )));
         }
@@ -290,12 +327,12 @@ impl Profile {
         let keys = pair(
             ("aws_access_key_id", self.get("aws_access_key_id")),
             ("aws_secret_access_key", self.values.get("aws_secret_access_key").cloned()),
-            self.values.get("aws_session_token").cloned(),
+            ("aws_session_token", self.values.get("aws_session_token").cloned()),
         )
-        .map_err(|error| LocationError::new(format!("in the profile {:?}, {error}", self.name)))?;
+        .map_err(|error| LocationError::keys(format!("in the profile {:?}, {error}", self.name)))?;
         let foreign = ["credential_process", "sso_session", "sso_start_url", "source_profile", "role_arn"];
         match foreign.iter().find(|key| self.values.contains_key(**key)) {
-            Some(key) if keys.is_none() => Err(LocationError::new(format!(
+            Some(key) if keys.is_none() => Err(LocationError::keys(format!(
                 "the profile {:?} gives its keys through {key}, which is not supported; export them as \
                  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN",
                 self.name

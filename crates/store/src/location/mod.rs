@@ -8,6 +8,7 @@ mod credentials;
 mod provider;
 mod url;
 
+pub(crate) use credentials::GIVE_KEYS;
 pub use credentials::{CredentialSource, Credentials, RoleSource, Secret};
 pub(crate) use provider::Address;
 pub use provider::Provider;
@@ -25,18 +26,30 @@ pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// A replica URL or setting that can't be used: whose fault it is and what would be right, without secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct LocationError(pub(crate) String);
+#[error("{text}")]
+pub struct LocationError {
+    text: String,
+    about_keys: bool,
+}
 
 impl LocationError {
     fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self { text: text.into(), about_keys: false }
+    }
+
+    fn keys(text: impl Into<String>) -> Self {
+        Self { text: text.into(), about_keys: true }
+    }
+
+    /// Whether it is the keys that are missing or can't be used: the replica can't be reached then, right as its URL may be.
+    pub fn is_about_keys(&self) -> bool {
+        self.about_keys
     }
 }
 
 impl From<LocationError> for StoreError {
     fn from(error: LocationError) -> Self {
-        Self::new(ErrorKind::FixConfig, "open", "the replica", Failure::Text(error.0))
+        Self::new(ErrorKind::FixConfig, "open", "the replica", Failure::Text(error.text))
     }
 }
 

@@ -229,8 +229,24 @@ impl Endpoint {
                 "the endpoint must be a host and a port, without keys or parameters",
             ));
         }
-        if host.is_empty() || !host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b)) {
-            return Err(LocationError::new("the endpoint has no host name that can be used"));
+        if base.contains(char::is_control) {
+            return Err(LocationError::new("the endpoint holds a line break or another control character"));
+        }
+        let bracketed = host.starts_with('[') == host.contains(']');
+        if host.is_empty()
+            || !bracketed
+            || !host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b))
+        {
+            return Err(LocationError::new(
+                "the endpoint has no host name that can be used; write https://HOST",
+            ));
+        }
+        if let Some(port) = port_of(host)
+            && !port.parse::<u16>().is_ok_and(|port| port > 0)
+        {
+            return Err(LocationError::new(format!(
+                "the endpoint's port {port:?} is no number from 1 to 65535; write http://HOST:9000"
+            )));
         }
         let scheme = match scheme {
             "http" => "http",
@@ -243,6 +259,28 @@ impl Endpoint {
             base => format!("/{base}"),
         };
         Ok(Self { scheme, host: host.to_ascii_lowercase(), base })
+    }
+}
+
+/// What stands behind the host's name; an IPv6 address has colons of its own, and brackets around them.
+fn port_of(host: &str) -> Option<&str> {
+    host.rsplit(']').next().and_then(|rest| rest.split_once(':')).map(|(_, port)| port)
+}
+
+/// A host that is no name: nothing can be put in front of it.
+fn is_ip(host: &str) -> bool {
+    let name = host.split(':').next().unwrap_or(host);
+    host.starts_with('[') || name.parse::<std::net::Ipv4Addr>().is_ok()
+}
+
+/// A region goes into the signature's header and, at AWS, into the host's name.
+fn check_region(region: &str) -> Result<(), LocationError> {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    match region.bytes().all(legal) {
+        true => Ok(()),
+        false => Err(LocationError::new(format!(
+            "the region {region:?} has characters that no region has; write one such as us-east-1"
+        ))),
     }
 }
 
@@ -271,8 +309,19 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// Puts endpoint, bucket and style together.
+    /// Puts endpoint, bucket and style together. What comes out can be asked: requests are signed without looking at it again.
     pub(crate) fn of(settings: &S3Settings, encode: fn(&str) -> String) -> Result<Self, LocationError> {
+        let address = Self::composed(settings, encode)?;
+        address.region.as_deref().map_or(Ok(()), check_region)?;
+        match reqwest::Url::parse(&format!("{}{}/", address.origin, address.prefix)) {
+            Ok(_) => Ok(address),
+            Err(error) => {
+                Err(LocationError::new(format!("no request can go to {}: {error}", address.origin)))
+            }
+        }
+    }
+
+    fn composed(settings: &S3Settings, encode: fn(&str) -> String) -> Result<Self, LocationError> {
         let bucket = settings.bucket.as_str();
         if let Some(address) = Self::access_point(bucket) {
             return address;
@@ -280,7 +329,7 @@ impl Address {
         let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
         if bucket.is_empty() || !bucket.bytes().all(legal) {
             return Err(LocationError::new(
-                "the bucket's name is empty or has characters no bucket may have",
+                "the bucket's name is empty or has characters no bucket may have; write s3://BUCKET/PATH",
             ));
         }
         let Some(endpoint) = &settings.endpoint else {
@@ -295,6 +344,11 @@ impl Address {
             (format!("{scheme}://{host}"), format!("{}/{bucket}", encode(&base)))
         } else if in_host {
             (format!("{scheme}://{host}"), encode(&base))
+        } else if is_ip(&host) {
+            return Err(LocationError::new(format!(
+                "the bucket's name can't stand in front of the address {host}; leave forcePathStyle=false \
+                 (force-path-style) out"
+            )));
         } else {
             (format!("{scheme}://{bucket}.{host}"), encode(&base))
         };
@@ -443,6 +497,14 @@ mod tests {
             ("b", "https://h/x?secret=hunter2", "without keys"),
             ("b", "https://", "no host name"),
             ("b", "https://h h", "no host name"),
+            ("b", "https://h\n", "no host name"),
+            ("b", "https://h/\n", "line break"),
+            ("b", "http://127.0.0.1:99999", "port \"99999\""),
+            ("b", "http://h:0", "port \"0\""),
+            ("b", "http://h:", "port \"\""),
+            ("b", "http://[::1]:x", "port \"x\""),
+            ("b", "http://[::1", "no host name"),
+            ("b", "http://1.2.3.4.5", "no request can go"),
             ("b/c", "https://h", "bucket's name"),
             ("b@hunter2", "", "bucket's name"),
             ("", "", "bucket's name"),
@@ -451,6 +513,23 @@ mod tests {
         for (bucket, endpoint, wanted) in rows {
             let error = address(S3Settings { endpoint: some(endpoint), ..S3Settings::new(bucket, "p") });
             assert!(error.contains(wanted) && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_region_or_a_style_that_no_request_can_have_is_refused_before_any_is_made() {
+        let style = Some(false);
+        for (endpoint, region, force_path_style, wanted) in [
+            ("", "us\neast", None, "region \"us\\neast\""),
+            ("http://h", "us east", None, "region \"us east\""),
+            ("http://127.0.0.1:9000", "", style, "leave forcePathStyle=false"),
+            ("http://[::1]:9000", "", style, "leave forcePathStyle=false"),
+            ("http://minio:9000", "", style, "http://b.minio:9000 us-east-1"),
+        ] {
+            let (endpoint, region) = (some(endpoint), some(region));
+            let settings = S3Settings { endpoint, region, force_path_style, ..S3Settings::new("b", "p") };
+            let said = address(settings);
+            assert!(said.contains(wanted), "{said}");
         }
     }
 }

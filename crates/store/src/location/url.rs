@@ -31,6 +31,9 @@ const NOT_SUPPORTED: [(&str, &str); 10] = [
 const KNOWN_PARAMETERS: &str = "endpoint, region, forcePathStyle, skipVerify, signPayload, requireContentMD5, concurrency, partSize, \
      storageClass, sseKmsKeyId";
 
+/// What there is.
+const WRITE: &str = "write s3://BUCKET/PATH, file:///DIR or a path";
+
 /// A parsed replica URL. Its `Display` is the location only, never a parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplicaUrl {
@@ -46,7 +49,9 @@ impl ReplicaUrl {
     /// Parses `s3://BUCKET/PATH?...`, `file:///DIR` or a path.
     pub fn parse(text: &str) -> Result<Self, LocationError> {
         let settings = match scheme(text) {
-            None if text.is_empty() => return Err(LocationError::new("the replica URL is empty")),
+            None if text.is_empty() => {
+                return Err(LocationError::new(format!("the replica URL is empty; {WRITE}")));
+            }
             None => Settings::Directory(PathBuf::from(text)),
             Some(("file", rest)) => Settings::Directory(parse_file(rest)?),
             Some(("s3", rest)) => Settings::S3(Box::new(parse_s3(rest)?)),
@@ -81,20 +86,21 @@ fn scheme(text: &str) -> Option<(&str, &str)> {
 
 fn not_supported(scheme: &str) -> LocationError {
     match NOT_SUPPORTED.iter().find(|(known, _)| *known == scheme.to_ascii_lowercase()) {
-        Some((_, what)) => LocationError::new(format!("{scheme}:// is not supported: {what}")),
-        None => LocationError::new(format!(
-            "{scheme}:// is no replica this program knows; use s3://BUCKET/PATH, file:///DIR or a path"
-        )),
+        Some((_, what)) if what.contains("s3://") => {
+            LocationError::new(format!("{scheme}:// is not supported: {what}"))
+        }
+        Some((_, what)) => LocationError::new(format!("{scheme}:// is not supported: {what}; {WRITE}")),
+        None => LocationError::new(format!("{scheme}:// is no replica this program knows; {WRITE}")),
     }
 }
 
 fn parse_file(rest: &str) -> Result<PathBuf, LocationError> {
     if rest.contains('?') {
-        return Err(LocationError::new("a file:// replica takes no parameters"));
+        return Err(LocationError::new("a file:// replica takes no parameters; write file:///DIR"));
     }
     let path = clean_path(&decode(rest)?);
     if path.is_empty() {
-        return Err(LocationError::new("file:// needs a directory: file:///DIR"));
+        return Err(LocationError::new("file:// needs a directory; write file:///DIR"));
     }
     Ok(PathBuf::from(format!("/{path}")))
 }
@@ -112,7 +118,7 @@ fn parse_s3(rest: &str) -> Result<S3Settings, LocationError> {
     }
     let host = decode(host)?;
     if host.is_empty() {
-        return Err(LocationError::new("s3:// needs a bucket: s3://BUCKET/PATH"));
+        return Err(LocationError::new("s3:// needs a bucket; write s3://BUCKET/PATH"));
     }
     let mut settings = S3Settings::new("", decode(path)?);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -230,8 +236,11 @@ fn decode_query(text: &str) -> Result<String, LocationError> {
 
 /// Undoes percent-encoding. The text itself is not repeated in an error: it may hold a secret.
 fn decode(text: &str) -> Result<String, LocationError> {
-    let wrong =
-        || LocationError::new("the replica URL has a % that is not followed by two hex digits of UTF-8");
+    let wrong = || {
+        LocationError::new(
+            "the replica URL has a % that is not followed by two hex digits of UTF-8; write %25 for it",
+        )
+    };
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

@@ -27,6 +27,8 @@ pub(crate) enum NoAnswer {
     Lost(String),
     /// It can't be made: keys or configuration.
     Setup(String),
+    /// Nobody knows what became of it: a fault of our own, which is there the next time as well.
+    Died,
     /// It was not sent: the service asked to be left alone.
     LeftAlone(LeftAlone),
 }
@@ -46,6 +48,10 @@ impl NoAnswer {
             Self::NotSent(text) => Setback::new(ErrorKind::Retry, text),
             Self::Lost(text) => Setback { ambiguous: true, ..Setback::new(ErrorKind::Retry, text) },
             Self::Setup(text) => Setback::new(ErrorKind::FixConfig, text),
+            Self::Died => {
+                let text = "the request's task ended without an answer; the process's error output says why";
+                Setback { ambiguous: true, ..Setback::new(ErrorKind::Bug, text) }
+            }
             Self::LeftAlone(LeftAlone { left, said }) => Setback {
                 after: Some(left),
                 ..Setback::new(ErrorKind::Wait, format!("not asked, since the bucket answered {said}"))

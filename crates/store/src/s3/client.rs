@@ -12,7 +12,7 @@ use crate::body::Source;
 use crate::budget::{Budget, Kind, Rates};
 use crate::layout::Layout;
 use crate::location::{Address, LocationError};
-use crate::location::{Credentials, Provider, RoleSource, S3Settings};
+use crate::location::{CredentialSource, Credentials, GIVE_KEYS, Provider, RoleSource, S3Settings};
 use bytes::{Bytes, BytesMut};
 use litekeep_core::env::Clock;
 use litekeep_formats::TimestampMs;
@@ -237,17 +237,16 @@ impl Client {
 
     async fn signed(&self, ask: &Ask) -> Result<reqwest::Request, NoAnswer> {
         let address = self.address();
-        let credential = self
-            .shared
-            .credentials
-            .get_credential()
-            .await
-            .map_err(|error| NoAnswer::Setup(format!("no credentials: {error}")))?;
-        let url = url_of(&address, ask);
+        let credential =
+            self.shared.credentials.get_credential().await.map_err(|error| self.no_keys(&error))?;
+        check(&credential)?;
+        let text = url_of(&address, ask);
+        let url = reqwest::Url::parse(&text)
+            .map_err(|error| NoAnswer::Setup(format!("no request can go to {}: {error}", address.origin)))?;
         let mut request = HttpRequest::new(HttpRequestBody::empty());
         *request.method_mut() = ask.method.clone();
         *request.uri_mut() =
-            url.parse().map_err(|_| NoAnswer::Setup("the object's URL can't be spelled".into()))?;
+            text.parse().map_err(|_| NoAnswer::Setup("the object's URL can't be spelled".into()))?;
         for (name, value) in &ask.headers {
             let value = HeaderValue::from_str(value)
                 .map_err(|_| NoAnswer::Setup(format!("the header {name} can't hold this value")))?;
@@ -263,7 +262,6 @@ impl Client {
             .with_sign_payload(self.shared.settings.sign_payload)
             .try_authorize(&mut request, Some(&ask.digest))
             .map_err(|error| NoAnswer::Setup(format!("the request can't be signed: {error}")))?;
-        let url = reqwest::Url::parse(&url).map_err(|error| NoAnswer::Setup(format!("endpoint: {error}")))?;
         let mut out = reqwest::Request::new(ask.method.clone(), url);
         *out.headers_mut() = std::mem::take(request.headers_mut());
         if ask.method == Method::PUT || ask.method == Method::POST {
@@ -275,6 +273,35 @@ impl Client {
         }
         Ok(out)
     }
+
+    /// Why there are no keys, and what to do. The same each time: what `object_store` says of it holds the time it took.
+    fn no_keys(&self, error: &object_store::Error) -> NoAnswer {
+        let CredentialSource::Role(role) = &self.shared.settings.credentials else {
+            return NoAnswer::Setup(format!("no keys: {}", innermost(error)));
+        };
+        let (role, why) = (role.name(), innermost(error));
+        NoAnswer::Setup(format!("no keys: {role} gave none ({why}); {GIVE_KEYS}"))
+    }
+}
+
+/// The last cause of an error, which alone tells something, in one short line.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string().chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+/// Whether a request can be signed with these keys, which a role may have given.
+fn check(credential: &AwsCredential) -> Result<(), NoAnswer> {
+    let shown = [Some(&credential.key_id), credential.token.as_ref()];
+    match shown.into_iter().flatten().all(|text| text.chars().all(|c| c.is_ascii_graphic())) {
+        true => Ok(()),
+        false => {
+            Err(NoAnswer::Setup("the keys hold a line break, a space or what else no key has".to_owned()))
+        }
+    }
 }
 
 /// A request under way.
@@ -284,7 +311,7 @@ pub(crate) struct Pending {
 
 impl Pending {
     pub(crate) fn wait(self) -> Result<Answer, NoAnswer> {
-        self.receiver.recv().unwrap_or_else(|_| Err(NoAnswer::Lost("the request's task ended early".into())))
+        self.receiver.recv().unwrap_or(Err(NoAnswer::Died))
     }
 }
 
@@ -411,7 +438,7 @@ fn role(
     http: &reqwest::Client,
 ) -> Result<AwsCredentialProvider, NoAnswer> {
     use AmazonS3ConfigKey as Key;
-    let crate::location::CredentialSource::Role(source) = &settings.credentials else {
+    let CredentialSource::Role(source) = &settings.credentials else {
         return Err(NoAnswer::Setup(format!("no credentials for {}", settings.location())));
     };
     let mut builder = AmazonS3Builder::new()
@@ -486,29 +513,99 @@ impl HttpService for Service {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
     use crate::location::Secret;
 
-    struct Still;
+    /// Time goes by only where somebody waits.
+    #[derive(Default)]
+    struct Still(Mutex<Duration>);
 
     impl Clock for Still {
         fn wall(&self) -> TimestampMs {
             TimestampMs(0)
         }
         fn boot(&self) -> Duration {
-            Duration::ZERO
+            *self.0.lock().unwrap()
         }
-        fn sleep(&self, _: Duration) {}
+        fn sleep(&self, duration: Duration) {
+            *self.0.lock().unwrap() += duration;
+        }
     }
 
-    #[test]
-    fn a_slot_is_at_the_front_for_whoever_writes_or_looks_and_never_for_a_chore() {
-        let settings = S3Settings {
+    fn settings() -> S3Settings {
+        S3Settings {
             endpoint: Some("http://127.0.0.1:1".to_owned()),
             access_key_id: Some("key".to_owned()),
             secret_access_key: Some(Secret::new("secret")),
             ..S3Settings::new("bucket", "db")
-        };
-        let client = Client::open(&settings, Arc::new(Still), Duration::from_secs(1)).unwrap();
+        }
+    }
+
+    fn client(settings: &S3Settings) -> Result<Client, NoAnswer> {
+        Client::open(settings, Arc::new(Still::default()), Duration::from_secs(1))
+    }
+
+    #[test]
+    fn keys_that_no_header_takes_are_an_error_at_the_door_and_one_of_the_request_where_a_role_gave_them() {
+        let bad = "key\n".to_owned();
+        let given = S3Settings { access_key_id: Some(bad.clone()), ..settings() };
+        let NoAnswer::Setup(text) = client(&given).err().unwrap() else { unreachable!() };
+        assert_eq!(
+            text,
+            "access-key-id ends with a line break; store it without (printf %s adds none, echo does)"
+        );
+
+        let good = client(&settings()).unwrap();
+        let (secret_key, token) = ("secret".to_owned(), Some("to ken".to_owned()));
+        for (key_id, token) in [(bad, None), ("key".to_owned(), token)] {
+            let keys = AwsCredential { key_id, secret_key: secret_key.clone(), token };
+            let credentials: AwsCredentialProvider = Arc::new(StaticCredentialProvider::new(keys));
+            let role = Client { shared: Arc::new(with_keys(&good, credentials)), chores: false };
+            let answer = role.ask(Ask::new(Method::GET, None)).err().unwrap().setback();
+            assert_eq!((answer.kind, answer.text.contains("the keys hold")), (ErrorKind::FixConfig, true));
+        }
+    }
+
+    fn with_keys(client: &Client, credentials: AwsCredentialProvider) -> Shared {
+        let Shared { http, settings, clock, patience, budget, .. } = &*client.shared;
+        Shared {
+            http: http.clone(),
+            credentials,
+            settings: settings.clone(),
+            address: RwLock::new(client.address()),
+            clock: Arc::clone(clock),
+            patience: *patience,
+            date: Mutex::default(),
+            budget: Arc::clone(budget),
+        }
+    }
+
+    #[test]
+    fn a_request_whose_task_died_is_a_bug_and_not_tried_again() {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        drop(sender);
+        let setback = Pending { receiver }.wait().err().unwrap().setback();
+        assert_eq!((setback.kind, setback.ambiguous), (ErrorKind::Bug, true));
+    }
+
+    #[test]
+    fn a_machine_without_a_role_is_told_the_same_way_each_time_and_what_to_do() {
+        let role = RoleSource::Instance { endpoint: Some("http://127.0.0.1:1".to_owned()) };
+        let bare =
+            S3Settings { credentials: CredentialSource::Role(role), ..S3Settings::new("bucket", "db") };
+        let client = client(&bare).unwrap();
+        for _ in 0..2 {
+            let setback = client.ask(Ask::new(Method::GET, None)).err().unwrap().setback();
+            let wanted = format!(
+                "no keys: none are set, and this machine's role gave none (Connection refused (os error 111)); {GIVE_KEYS}"
+            );
+            assert_eq!((setback.kind, setback.text), (ErrorKind::FixConfig, wanted));
+        }
+    }
+
+    #[test]
+    fn a_slot_is_at_the_front_for_whoever_writes_or_looks_and_never_for_a_chore() {
+        let client = client(&settings()).unwrap();
         let slot = "db/0000/0000000000000001-0000000000000001.ltx";
         let merged = "db/0001/0000000000000001-0000000000000004.ltx";
         for (method, key, front) in [

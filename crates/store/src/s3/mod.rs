@@ -24,7 +24,6 @@ use crate::{
 use answer::Answer;
 pub(crate) use answer::NoAnswer;
 use bytes::Bytes;
-#[cfg(test)]
 pub(crate) use client::encode_path;
 use client::{Ask, Client};
 use litekeep_core::env::{Clock, Random};

@@ -208,6 +208,41 @@ fn half_a_pair_of_keys_is_an_error_that_names_the_other_half() {
 }
 
 #[test]
+fn keys_that_no_request_can_hold_are_refused_without_being_repeated() {
+    let bucket = || S3Settings::new("b", "p");
+    let (id, secret, token) = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN");
+    for (variables, wanted) in [
+        ([(id, "hunter2\n"), (secret, "S"), (token, "T")], "AWS_ACCESS_KEY_ID ends with a line break"),
+        ([(id, "A"), (secret, "hunter2\r\n"), (token, "T")], "AWS_SECRET_ACCESS_KEY ends with a line break"),
+        ([(id, "A"), (secret, "S"), (token, "hunter2\n")], "AWS_SESSION_TOKEN ends with a line break"),
+        ([(id, "A"), (secret, "hun\nter2"), (token, "T")], "AWS_SECRET_ACCESS_KEY holds a line break"),
+        ([(id, "hunter2 "), (secret, "S"), (token, "T")], "AWS_ACCESS_KEY_ID holds a space"),
+        ([(id, "hunter2\u{201d}"), (secret, "S"), (token, "T")], "AWS_ACCESS_KEY_ID holds a character"),
+    ] {
+        let error = resolved(bucket(), &variables).unwrap_err();
+        assert!(error.is_about_keys(), "{error}");
+        let text = error.to_string();
+        assert!(text.starts_with(wanted) && !text.contains("hun"), "{text}");
+    }
+    // A server of one's own may have any password for a secret.
+    let odd = [(id, "A"), (secret, "correct horse"), (token, "T")];
+    assert_eq!(found(&resolved(bucket(), &odd).unwrap()), "A/correct horse/T");
+}
+
+#[test]
+fn an_endpoint_or_a_region_that_no_request_can_go_to_is_refused_with_the_settings() {
+    for (url, wanted) in [
+        ("s3://b/p?region=us%0Aeast", "the region"),
+        ("s3://b/p?endpoint=http://127.0.0.1:99999", "the endpoint's port"),
+        ("s3://b/p?endpoint=http://127.0.0.1:9000&forcePathStyle=false", "forcePathStyle=false"),
+        ("s3://b/p?endpoint=http://[::1]:9000&forcePathStyle=false", "forcePathStyle=false"),
+    ] {
+        let error = resolved(s3(url), &AWS).unwrap_err();
+        assert!(error.to_string().contains(wanted) && !error.is_about_keys(), "{url}: {error}");
+    }
+}
+
+#[test]
 fn profiles_are_read_from_the_shared_files() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
