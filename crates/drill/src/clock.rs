@@ -1,10 +1,11 @@
-//! The one clock of a run: milliseconds since its beginning, and the time of day for the report.
+//! The clocks of a run: milliseconds since its beginning, or since that of a scenario, and the time of day for the
+//! report.
 //!
 //! It never decides anything; whoever judges is given numbers.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Milliseconds since the run began.
+/// Milliseconds since the run, or the scenario, began.
 pub type Ms = u64;
 
 /// A running clock; copies tell the same time.
@@ -23,6 +24,13 @@ impl Clock {
         Self { start: Instant::now(), began }
     }
 
+    /// One that is at zero again, of the same run: a scenario's.
+    #[must_use]
+    #[allow(clippy::disallowed_methods, reason = "the one place of this crate that looks at a clock")]
+    pub fn anew(&self) -> Self {
+        Self { start: Instant::now(), ..*self }
+    }
+
     /// Now.
     #[must_use]
     pub fn ms(&self) -> Ms {
@@ -35,7 +43,7 @@ impl Clock {
         self.began.as_secs()
     }
 
-    /// Seconds since 1970, now: what a signature is dated by.
+    /// Seconds since 1970, now, by the run's own clock: what a signature is dated by.
     #[must_use]
     pub fn seconds(&self) -> u64 {
         self.began.as_secs() + self.start.elapsed().as_secs()

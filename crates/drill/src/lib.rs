@@ -17,6 +17,7 @@ pub mod facts;
 pub mod judge;
 pub mod ledger;
 pub mod left;
+pub mod litestream;
 pub mod live;
 pub mod load;
 pub mod options;
@@ -28,6 +29,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod shown;
+pub mod stop;
 pub mod timeline;
 pub mod wire;
 pub mod witness;
@@ -39,7 +41,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tokio::signal::unix::{SignalKind, signal};
+use stop::Signals;
 
 /// Looks an environment variable up.
 pub type Env = Box<dyn Fn(&str) -> Option<String>>;
@@ -85,19 +87,8 @@ fn prove(world: &World, words: &[OsString]) -> Result<u8, DrillError> {
             let served = plain::serve(&world.directory.join(directory)).await;
             return served.map(|()| 0).map_err(|error| DrillError::machine(directory.clone(), &error));
         }
-        // Containers and witnesses must not outlive this process: a signal ends the run, which kills them by dropping
-        // them.
-        let failed = |error: std::io::Error| DrillError::machine("cannot listen for signals", &error);
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
-        let left = Left::default();
-        let done = tokio::select! {
-            done = run::run(world, &options, &left) => done,
-            _ = interrupt.recv() => Err(DrillError::system("interrupted by SIGINT")),
-            _ = terminate.recv() => Err(DrillError::system("interrupted by SIGTERM")),
-            _ = hangup.recv() => Err(DrillError::system("interrupted by SIGHUP")),
-        };
+        let (mut signals, left) = (Signals::listen()?, Left::default());
+        let done = run::run(world, &options, &left, &mut signals).await;
         if done.is_err() {
             left.named().iter().for_each(|what| tell(&format!("left behind: {what}")));
         }

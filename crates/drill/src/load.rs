@@ -27,6 +27,8 @@ pub struct Account {
     pub id: String,
     /// Its token.
     pub token: String,
+    /// Whether the record says that it may write; nothing where it does not say.
+    pub approved: Option<bool>,
 }
 
 /// Signs in.
@@ -43,7 +45,8 @@ pub async fn sign_in(
     let body = json!({ "identity": identity, "password": password });
     let told = api.must(Method::POST, &path, "", &body).await?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    Ok(Account { id: text(&told["record"]["id"]), token: text(&told["token"]) })
+    let approved = told["record"]["approved"].as_bool();
+    Ok(Account { id: text(&told["record"]["id"]), token: text(&told["token"]), approved })
 }
 
 /// Registers and approves `count` oracles; gives them and the superuser's token.
@@ -102,11 +105,12 @@ impl Load {
         Self { tasks: tasks.collect(), stop }
     }
 
-    /// Lets each finish the write it is at.
-    pub async fn end(self) {
+    /// Lets each finish the write it is at. Who gives up waiting has asked them all the same, and may wait again.
+    pub async fn end(&mut self) {
         self.stop.send_replace(true);
-        for task in self.tasks {
+        while let Some(task) = self.tasks.last_mut() {
             let _ = task.await; // a panic in a writer shows as an entry without an answer
+            self.tasks.pop();
         }
     }
 }

@@ -27,7 +27,11 @@ pub const FLAGS: [Flag; 9] = [
         "oraclenet|litestream|none",
         "what runs in the containers (default oraclenet); litestream is version 0.3.13\nbeside an application that writes to SQLite, none is that application alone",
     ),
-    ("litestream", "PROGRAM", "Litestream 0.3.13 for --engine litestream (default: litestream in the PATH)"),
+    (
+        "litestream",
+        "PROGRAM",
+        "Litestream 0.3.13 for --engine litestream (default: litestream in the PATH); without\nthat engine the command is shown that measures it here",
+    ),
     (
         "official",
         "FILE",
@@ -40,6 +44,9 @@ pub const FLAGS: [Flag; 9] = [
     ),
     ("out", "DIR", "where the evidence goes (default oraclenet-proof-TIME)"),
 ];
+
+/// What goes with containers of our own only.
+const NOT_LIVE: [&str; 4] = ["replica", "previous", "official", "litestream"];
 
 /// How long the writers of `--url` go on after the command, if nobody says.
 const TRAIL: Duration = Duration::from_secs(60);
@@ -132,7 +139,10 @@ impl Options {
             let word =
                 word.to_str().ok_or_else(|| DrillError::usage(format!("{} is not UTF-8", word.display())))?;
             let Some(flag) = word.strip_prefix("--") else {
-                rows.push(*expect::find(word).ok_or_else(|| unknown(word))?);
+                let row = *expect::find(word).ok_or_else(|| unknown(word))?;
+                if !rows.iter().any(|known: &Row| known.name == row.name) {
+                    rows.push(row); // each has one folder, and one path in the bucket
+                }
                 continue;
             };
             let (name, value) =
@@ -167,6 +177,12 @@ impl Options {
         let live = matches!(place, Where::Live { .. });
         if !live && get("trail").is_some() {
             return Err(DrillError::usage("--trail needs --url URL"));
+        }
+        let beside = NOT_LIVE.iter().find(|name| live && get(name).is_some());
+        if let Some(name) = beside {
+            return Err(DrillError::usage(format!(
+                "--{name} says nothing of a live deployment: not with --url"
+            )));
         }
         if live && (system != System::OracleNet || rows.iter().any(|row: &Row| row.name != "redeploy")) {
             return Err(DrillError::usage("a live deployment has one scenario: redeploy"));
@@ -221,6 +237,10 @@ mod tests {
             (vec!["--url=https://x"], Err("needs --redeploy")),
             (vec!["--redeploy=x"], Err("needs --url")),
             (vec!["--url=https://x", "--redeploy=y", "wipe"], Err("one scenario")),
+            (vec!["wipe", "crash", "wipe"], Ok((here(None), 2))),
+            (vec!["--url=https://x", "--redeploy=y", "--replica=file:///d"], Err("--replica says nothing")),
+            (vec!["--url=https://x", "--redeploy=y", "--previous=old"], Err("--previous says nothing")),
+            (vec!["--url=https://x", "--redeploy=y", "--official=l.so"], Err("--official says nothing")),
             (vec!["storm"], Err("there is no scenario \"storm\"")),
             (vec!["--storm"], Err("there is no flag --storm")),
             (vec!["--out"], Err("--out needs DIR")),

@@ -1,12 +1,14 @@
 //! The evidence: a table and a verdict for the terminal, JSON for programs, and one HTML page that needs nothing else.
 
-use crate::clock::{Clock, date};
+use crate::bucket::checksum;
+use crate::clock::{Clock, Ms, date};
 use crate::error::DrillError;
 use crate::exit;
 use crate::expect::{ALWAYS, Row};
 use crate::facts::{Container, Facts};
 use crate::judge::{Measures, Verdict};
 use crate::ledger::Entry;
+use crate::litestream::{Figures, Recorded};
 use crate::platform::{APP_PLATFORM, SHORT, Timings};
 use crate::timeline;
 use askama::Template;
@@ -19,6 +21,10 @@ use std::path::Path;
 pub struct Report {
     /// The version of the harness.
     pub version: &'static str,
+    /// The harness itself, which is also what runs in OracleNet's containers here.
+    pub program: Option<Program>,
+    /// The older one that was deployed first and rolled back to, if one was given.
+    pub previous: Option<Program>,
     /// When the run began, UTC.
     pub began: String,
     /// What ran in the containers.
@@ -35,10 +41,43 @@ pub struct Report {
     pub always: &'static str,
     /// One after the other.
     pub scenarios: Vec<Scenario>,
+    /// What Litestream came to in the same place when that was recorded.
+    pub litestream: Option<&'static Recorded>,
+    /// The command that measures it on this machine, if the program is here.
+    pub litestream_here: Option<String>,
     /// What this run wrote into places that others use and could not remove.
     pub left: Vec<String>,
     /// What else is to be said.
     pub notes: Vec<String>,
+}
+
+/// A program, by what it is and not by what it says of itself.
+#[derive(Debug, Serialize)]
+pub struct Program {
+    /// Of its file.
+    pub sha256: String,
+    /// Of its file.
+    pub bytes: usize,
+}
+
+impl Program {
+    /// That of a file, if it can be read.
+    #[must_use]
+    pub fn of(file: &Path) -> Option<Self> {
+        let content = std::fs::read(file).ok()?;
+        Some(Self { sha256: checksum(&content), bytes: content.len() })
+    }
+}
+
+/// What `evidence.json` holds: the whole of the run first.
+#[derive(Serialize)]
+struct Evidence<'a> {
+    verdict: String,
+    exit_code: u8,
+    rpo: String,
+    rto: String,
+    #[serde(flatten)]
+    report: &'a Report,
 }
 
 /// A scenario and what became of it.
@@ -50,6 +89,8 @@ pub struct Scenario {
     pub about: String,
     /// Its row of the table, in words.
     pub expected: String,
+    /// When it began, in milliseconds after the run did. All other times of it count from there.
+    pub began: Ms,
     /// What became of it.
     pub outcome: Outcome,
 }
@@ -82,8 +123,8 @@ pub enum Outcome {
 impl Scenario {
     /// A scenario by its row.
     #[must_use]
-    pub fn new(row: &Row, outcome: Outcome) -> Self {
-        Self { name: row.name.to_owned(), about: row.about.to_owned(), expected: row.words(), outcome }
+    pub fn new(row: &Row, began: Ms, outcome: Outcome) -> Self {
+        Self { name: row.name.to_owned(), about: row.about.to_owned(), expected: row.words(), began, outcome }
     }
 
     /// Whether it ran and everything held.
@@ -145,6 +186,14 @@ impl Scenario {
         }
     }
 
+    /// Each restore: which container, how much, up to where, in what time, from where.
+    #[must_use]
+    pub fn restores(&self) -> Vec<String> {
+        let containers = self.facts().into_iter().flat_map(|facts| &facts.containers);
+        let restored = containers.filter(|container| container.boot.restored.is_some());
+        restored.map(|it| format!("{}: {}", it.name, it.restore_words())).collect()
+    }
+
     /// What was seen, if it ran.
     #[must_use]
     pub fn facts(&self) -> Option<&Facts> {
@@ -197,6 +246,8 @@ impl Report {
     pub fn new(engine: &str, bucket: &str, official: &str, clock: Clock) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
+            program: None,
+            previous: None,
             began: date(clock.began()),
             engine: engine.to_owned(),
             bucket: bucket.to_owned(),
@@ -205,6 +256,8 @@ impl Report {
             app_platform: APP_PLATFORM,
             always: ALWAYS,
             scenarios: Vec::new(),
+            litestream: None,
+            litestream_here: None,
             left: Vec::new(),
             notes: Vec::new(),
         }
@@ -267,6 +320,61 @@ impl Report {
         )
     }
 
+    /// The scenarios that were judged, each with what Litestream came to in it then.
+    #[must_use]
+    pub fn beside(&self) -> Vec<(&Scenario, &Measures, &'static Figures)> {
+        let recorded = self.litestream.map(|it| &it.scenarios[..]).unwrap_or_default();
+        let beside = self.scenarios.iter().filter_map(|scenario| {
+            let figures = recorded.iter().find(|figures| figures.name == scenario.name)?;
+            Some((scenario, scenario.measures()?, figures))
+        });
+        beside.collect()
+    }
+
+    /// The same as text.
+    fn beside_text(&self) -> String {
+        let (beside, mut out) = (self.beside(), String::new());
+        let Some(recorded) = self.litestream.filter(|_| !beside.is_empty()) else { return out };
+        let _ = writeln!(
+            out,
+            "\nbeside it: {}\n{:<18} {:>8} {:>7} {:>5} {:>8} {:>6}    {:>10} {:>7} {:>5} {:>8} {:>6}",
+            recorded.label(),
+            "scenario",
+            "this run",
+            "acked",
+            "lost",
+            "unbacked",
+            "stale",
+            "Litestream",
+            "acked",
+            "lost",
+            "unbacked",
+            "stale"
+        );
+        for (scenario, own, then) in beside {
+            let _ = writeln!(
+                out,
+                "{:<18} {:>8} {:>7} {:>5} {:>8} {:>6}    {:>10} {:>7} {:>5} {:>8} {:>6}",
+                scenario.name,
+                scenario.word(),
+                own.acknowledged,
+                own.lost,
+                own.unbacked,
+                own.stale,
+                then.verdict,
+                then.acknowledged,
+                then.lost,
+                then.unbacked,
+                then.stale_words()
+            );
+        }
+        if let Some(command) = &self.litestream_here {
+            let _ = writeln!(out, "to measure it here: {command}");
+        }
+        out.push('\n');
+        out
+    }
+
     /// The table and the verdict.
     #[must_use]
     pub fn text(&self) -> String {
@@ -309,6 +417,12 @@ impl Report {
             }
             out.push('\n');
         }
+        out.push_str(&self.beside_text());
+        for scenario in &self.scenarios {
+            for restore in scenario.restores() {
+                let _ = writeln!(out, "restore: {}, {restore}", scenario.name);
+            }
+        }
         for scenario in self.scenarios.iter().filter(|it| !it.held()) {
             for complaint in scenario.complaints() {
                 let _ = writeln!(out, "  {}: {complaint}", scenario.name);
@@ -331,7 +445,9 @@ impl Report {
     /// A file cannot be written.
     pub fn write(&self, folder: &Path) -> Result<(), DrillError> {
         let failed = |error: &dyn std::fmt::Display| DrillError::machine(folder.display().to_string(), error);
-        let json = serde_json::to_vec_pretty(self).map_err(|error| failed(&error))?;
+        let (verdict, rpo, rto) = (self.verdict(), self.rpo(), self.rto());
+        let evidence = Evidence { verdict, exit_code: self.exit_code(), rpo, rto, report: self };
+        let json = serde_json::to_vec_pretty(&evidence).map_err(|error| failed(&error))?;
         std::fs::write(folder.join("evidence.json"), json).map_err(|error| failed(&error))?;
         let page = Page { report: self, verdict: self.verdict(), rpo: self.rpo(), rto: self.rto() };
         let html = page.render().map_err(|error| failed(&error))?;

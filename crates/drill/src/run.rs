@@ -9,9 +9,10 @@ use crate::left::Left;
 use crate::options::{Options, System, Where};
 use crate::platform::{APP_PLATFORM, SHORT};
 use crate::remote::Remote;
-use crate::report::{Outcome, Report, Scenario};
+use crate::report::{Outcome, Program, Report, Scenario};
+use crate::stop::Signals;
 use crate::witness::Official;
-use crate::{World, judge, live, scenario, tell};
+use crate::{World, judge, litestream, live, scenario, tell};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,7 +26,12 @@ const PACE: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// The run could not be carried out.
-pub async fn run(world: &World, options: &Options, left: &Left) -> Result<u8, DrillError> {
+pub async fn run(
+    world: &World,
+    options: &Options,
+    left: &Left,
+    signals: &mut Signals,
+) -> Result<u8, DrillError> {
     let clock = Clock::start();
     let stamp: String = date(clock.began()).chars().filter(|c| !matches!(c, '-' | ':')).collect();
     let out = options.out.clone().unwrap_or_else(|| format!("oraclenet-proof-{stamp}"));
@@ -39,9 +45,12 @@ pub async fn run(world: &World, options: &Options, left: &Left) -> Result<u8, Dr
     }
     let report = match &options.place {
         Where::Live { url, redeploy, trail } => {
-            live::run(world, (url, redeploy, *trail), &out, clock, left).await?
+            live::run(world, (url, redeploy, *trail), &out, clock, left, signals).await?
         }
-        Where::Here { replica } => here(world, options, (replica.as_deref(), left), &out, clock).await?,
+        // Containers and witnesses must not outlive this process: a signal drops them, and that kills them.
+        Where::Here { replica } => {
+            signals.unless(here(world, options, (replica.as_deref(), left), &out, clock)).await?
+        }
         Where::Plain(_) => return Err(DrillError::usage("--serve-plain is no run")),
     };
     report.write(&out)?;
@@ -57,11 +66,7 @@ async fn here(
     out: &Path,
     clock: Clock,
 ) -> Result<Report, DrillError> {
-    let engine = match options.system {
-        System::OracleNet => Engine::OracleNet,
-        System::Litestream => litestream(world, options)?,
-        System::None => Engine::None,
-    };
+    let (engine, compared) = engine(world, options)?;
     let release =
         |name: &str, program: PathBuf| Release { name: name.to_owned(), program, flags: Vec::new() };
     let previous =
@@ -82,7 +87,6 @@ async fn here(
         None => Official::find(&*world.env),
     };
     let stage = scenario::World {
-        clock,
         engine,
         bucket,
         official,
@@ -107,8 +111,14 @@ async fn here(
         Bucket::Directory(_) | Bucket::Remote(_) => Some(left.add(format!("all below {location}"))),
     };
     let mut report = Report::new(stage.engine.name(), &location, witness, clock);
+    report.program = Program::of(&world.executable);
+    report.previous = options.previous.as_ref().and_then(|path| Program::of(&world.directory.join(path)));
+    if options.system == System::OracleNet {
+        report.litestream = Some(&litestream::RECORDED);
+        report.litestream_here = compared.map(|program| litestream::command(&program, &options.rows));
+    }
     for row in &options.rows {
-        report.scenarios.push(one(&stage, row).await);
+        report.scenarios.push(one(&stage, row, clock).await);
     }
     report.left = clear(&stage.bucket).await;
     left.gone(disks);
@@ -118,12 +128,33 @@ async fn here(
     Ok(report)
 }
 
+/// What runs in the containers, and Litestream 0.3.13, if it is here.
+fn engine(world: &World, options: &Options) -> Result<(Engine, Option<PathBuf>), DrillError> {
+    let given = options.program.as_ref().map(|program| world.directory.join(program));
+    let asked = given.is_some() || options.system == System::Litestream;
+    let found = match litestream::find(&*world.env, given) {
+        Err(_) if !asked => None, // one of another version is nobody's mistake
+        found => found?,
+    };
+    let engine =
+        match options.system {
+            System::OracleNet => Engine::OracleNet,
+            System::Litestream => Engine::Litestream(found.clone().ok_or_else(|| {
+                DrillError::usage("--engine litestream needs --litestream PROGRAM (0.3.13)")
+            })?),
+            System::None => Engine::None,
+        };
+    Ok((engine, found))
+}
+
 /// Removes what a run wrote into places that others use; names what could not be removed.
 async fn clear(bucket: &Bucket) -> Vec<String> {
     match bucket {
         Bucket::Here { .. } => Vec::new(),
         Bucket::Directory(path) => match std::fs::remove_dir_all(path) {
             Ok(()) => Vec::new(),
+            // Nobody wrote there: an engine without a replica does not.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => vec![format!("{} could not be removed: {error}", path.display())],
         },
         Bucket::Remote(remote) => match remote.clear().await {
@@ -133,49 +164,32 @@ async fn clear(bucket: &Bucket) -> Vec<String> {
     }
 }
 
-async fn one(stage: &scenario::World, row: &Row) -> Scenario {
+async fn one(stage: &scenario::World, row: &Row, run: Clock) -> Scenario {
     let mut row = *row;
     if row.disturbs && stage.bucket.wire().is_none() {
         let why = "needs a bucket that can be disturbed".to_owned();
         tell(&format!("{:<18} not run: {why}", row.name));
-        return Scenario::new(&row, Outcome::NotRun { why });
+        return Scenario::new(&row, run.ms(), Outcome::NotRun { why });
     }
     if stage.bucket.wire().is_none() {
         row.refusals = row.refusals.min(1); // a directory cannot be told to deny its listing
     }
     tell(&format!("{:<18} {} ..", row.name, row.about));
-    let began = stage.clock.ms();
-    let outcome = match scenario::run(stage, &row).await {
+    let (began, clock) = (run.ms(), run.anew());
+    let outcome = match scenario::run(stage, &row, clock).await {
         Ok((entries, facts)) => {
             let verdict = judge::judge(&entries, &facts, &row);
             Outcome::Judged { entries, facts: Box::new(facts), verdict }
         }
         Err(error) => Outcome::Failed { why: error.to_string() },
     };
-    let seconds = (stage.clock.ms() - began) / 1000;
-    let scenario = Scenario::new(&row, outcome);
+    let seconds = clock.ms() / 1000;
+    let scenario = Scenario::new(&row, began, outcome);
     tell(&format!("{:<18} {} ({seconds} s)", "", scenario.short()));
     if scenario.held() {
         let _ = std::fs::remove_dir_all(stage.out.join(row.name).join("disks")); // kept only where there is something to find
     }
     scenario
-}
-
-/// Litestream 0.3.13, where the user says or in the PATH.
-fn litestream(world: &World, options: &Options) -> Result<Engine, DrillError> {
-    let found = match &options.program {
-        Some(program) => Some(world.directory.join(program)),
-        None => in_path(&*world.env, "litestream"),
-    };
-    let program =
-        found.ok_or_else(|| DrillError::usage("--engine litestream needs --litestream PROGRAM (0.3.13)"))?;
-    match version(&program) {
-        Some(version) if version.contains("0.3.13") => Ok(Engine::Litestream(program)),
-        Some(other) => {
-            Err(DrillError::usage(format!("{} is Litestream {other}, not 0.3.13", program.display())))
-        }
-        None => Err(DrillError::usage(format!("{} does not say its version", program.display()))),
-    }
 }
 
 /// What `PROGRAM version` says.

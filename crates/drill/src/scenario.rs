@@ -42,8 +42,6 @@ const REFUSAL: Ms = 90_000;
 
 /// What a run has for all its scenarios.
 pub struct World {
-    /// The clock.
-    pub clock: Clock,
     /// What is tested.
     pub engine: Engine,
     /// The bucket under it.
@@ -67,6 +65,7 @@ pub struct World {
 /// A scenario that is under way.
 struct Stage<'a> {
     world: &'a World,
+    clock: Clock,
     row: &'a Row,
     folder: PathBuf,
     place: Place,
@@ -78,12 +77,12 @@ struct Stage<'a> {
     facts: Facts,
 }
 
-/// Runs one scenario.
+/// Runs one scenario; all its times are by this clock, which is at zero.
 ///
 /// # Errors
 /// It could not begin: there is nothing to judge.
-pub async fn run(world: &World, row: &Row) -> Result<(Vec<Entry>, Facts), DrillError> {
-    let mut stage = Stage::begin(world, row).await?;
+pub async fn run(world: &World, row: &Row, clock: Clock) -> Result<(Vec<Entry>, Facts), DrillError> {
+    let mut stage = Stage::begin(world, row, clock).await?;
     let done = match row.name {
         "redeploy" => stage.redeploy().await,
         "rollback" => stage.rollback().await,
@@ -107,26 +106,38 @@ pub async fn run(world: &World, row: &Row) -> Result<(Vec<Entry>, Facts), DrillE
 
 impl<'a> Stage<'a> {
     /// A first container on an empty replica, accounts, and the writers' pen.
-    async fn begin(world: &'a World, row: &'a Row) -> Result<Self, DrillError> {
+    async fn begin(world: &'a World, row: &'a Row, clock: Clock) -> Result<Self, DrillError> {
         let folder = world.out.join(row.name);
         let made = std::fs::create_dir_all(&folder);
         made.map_err(|error| DrillError::machine(folder.display().to_string(), &error))?;
-        let ledger = Ledger::create(&folder.join("ledger.jsonl"), world.clock);
+        let ledger = Ledger::create(&folder.join("ledger.jsonl"), clock);
         let ledger = ledger.map_err(|error| DrillError::machine("the ledger", &error))?;
         let place = world.bucket.place(row.name);
         let engine = world.engine.clone();
-        let mut platform = Platform::new(engine, place.clone(), &folder, world.timings, world.clock).await?;
-        let (api, mark) = (platform.api()?, world.clock.mark());
+        let mut platform = Platform::new(engine, place.clone(), &folder, world.timings, clock).await?;
+        let (api, mark) = (platform.api()?, clock.mark());
         let pen = Pen { api, ledger: ledger.clone(), pace: world.pace, mark, posted: Default::default() };
         platform.deploy(&release(world, row, &world.previous)).await?;
         let (accounts, token) = load::register(&pen.api, world.writers).await?;
         platform.token = token;
         let facts = Facts { replica: shown(&place.url), witnesses: WITNESSES, ..Facts::default() };
-        Ok(Self { world, row, folder, place, platform, ledger, pen, accounts, loads: Vec::new(), facts })
+        Ok(Self {
+            world,
+            clock,
+            row,
+            folder,
+            place,
+            platform,
+            ledger,
+            pen,
+            accounts,
+            loads: Vec::new(),
+            facts,
+        })
     }
 
     fn now(&self) -> Ms {
-        self.world.clock.ms()
+        self.clock.ms()
     }
 
     fn release(&self) -> Release {
@@ -137,7 +148,7 @@ impl<'a> Stage<'a> {
     async fn write(&mut self) -> Result<(), DrillError> {
         self.facts.load.0 = self.now();
         self.loads.push(Load::start(&self.pen, &self.accounts, 0));
-        if !load::wait_for(&self.ledger, WARM, self.world.clock, WARM_LIMIT).await {
+        if !load::wait_for(&self.ledger, WARM, self.clock, WARM_LIMIT).await {
             return Err(DrillError::system("the writers got too few answers to begin with"));
         }
         self.platform.pass(LEAD).await;
@@ -148,7 +159,7 @@ impl<'a> Stage<'a> {
         if self.loads.is_empty() {
             return;
         }
-        for load in self.loads.drain(..) {
+        for mut load in self.loads.drain(..) {
             load.end().await;
         }
         self.facts.load.1 = self.now();
@@ -316,7 +327,7 @@ impl<'a> Stage<'a> {
 
     /// A start that must not succeed, with the bucket looked at before and after.
     async fn refused(&mut self, what: &str, place: Place, wanted: i32) -> Result<Refusal, DrillError> {
-        let (clock, bucket, path) = (self.world.clock, &self.world.bucket, self.row.name);
+        let (clock, bucket, path) = (self.clock, &self.world.bucket, self.row.name);
         let before = bucket.listing(path).await?;
         let name = format!("refused-{}", self.facts.refusals.len() + 1);
         let disk = self.folder.join("disks").join(&name);

@@ -19,21 +19,21 @@ const STEP: Ms = 250;
 
 struct Canvas {
     out: String,
-    from: Ms,
+    /// The end of the drawing; its beginning is the scenario's, 0.
     to: Ms,
 }
 
 /// The drawing; empty if nothing happened.
 #[must_use]
 pub fn svg(entries: &[Entry], facts: &Facts) -> String {
-    let starts = facts.containers.iter().map(|container| container.started);
     let ends = facts.containers.iter().filter_map(|container| Some(container.end.as_ref()?.at));
     let answers = entries.iter().filter_map(|entry| Some(entry.answer.as_ref()?.0));
-    let (Some(from), Some(to)) = (starts.min(), ends.chain(answers).max()) else { return String::new() };
+    let last = ends.chain(answers).max();
+    let Some(to) = last.filter(|_| !facts.containers.is_empty()) else { return String::new() };
     #[allow(clippy::cast_precision_loss, reason = "a handful of rows")]
     let plot_top = 8.0 + facts.containers.len() as f64 * ROW;
     let height = plot_top + PLOT + 40.0;
-    let mut canvas = Canvas { out: String::new(), from, to: to.max(from + 1) };
+    let mut canvas = Canvas { out: String::new(), to: to.max(1) };
     let _ = write!(canvas.out, "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">");
     if let Some((begin, end)) = facts.disturbed {
         canvas.bar("disturbed", begin, end, 0.0, plot_top + PLOT, "disturbed");
@@ -47,7 +47,7 @@ pub fn svg(entries: &[Entry], facts: &Facts) -> String {
     canvas.axis(plot_top + PLOT);
     for event in &facts.events {
         let x = canvas.x(event.at);
-        let (at, what) = (event.at - from.min(event.at), escape(&event.what));
+        let (at, what) = (event.at, escape(&event.what));
         let _ = write!(
             canvas.out,
             "<line class=\"event\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"0\" y2=\"{:.1}\"><title>{at} ms: {what}</title></line>",
@@ -61,7 +61,7 @@ pub fn svg(entries: &[Entry], facts: &Facts) -> String {
 #[allow(clippy::cast_precision_loss, reason = "milliseconds of a run, for a drawing")]
 impl Canvas {
     fn x(&self, at: Ms) -> f64 {
-        let share = at.saturating_sub(self.from) as f64 / (self.to - self.from) as f64;
+        let share = at as f64 / self.to as f64;
         LEFT + share.min(1.0) * (WIDTH - LEFT)
     }
 
@@ -114,14 +114,14 @@ impl Canvas {
 
     /// Answers in steps of time: 2xx up from the line, everything else in red on top.
     fn writes(&mut self, entries: &[Entry], top: f64) {
-        let steps = usize::try_from((self.to - self.from) / STEP).unwrap_or(0) + 1;
+        let steps = usize::try_from(self.to / STEP).unwrap_or(0) + 1;
         let (mut good, mut bad) = (vec![0_u32; steps], vec![0_u32; steps]);
         for entry in entries {
             let Some((at, answer)) = &entry.answer else { continue };
             if matches!(entry.deed, Deed::Read { .. }) {
                 continue;
             }
-            let step = usize::try_from(at.saturating_sub(self.from) / STEP).unwrap_or(0).min(steps - 1);
+            let step = usize::try_from(at / STEP).unwrap_or(0).min(steps - 1);
             match answer {
                 Answer::Acknowledged => good[step] += 1,
                 _ => bad[step] += 1,
@@ -130,7 +130,7 @@ impl Canvas {
         let most = good.iter().zip(&bad).map(|(good, bad)| good + bad).max().unwrap_or(0).max(1);
         let scale = (PLOT - 10.0) / f64::from(most);
         for (step, (good, bad)) in (0_u64..).zip(good.iter().zip(&bad)) {
-            let (from, to) = (self.from + step * STEP, self.from + (step + 1) * STEP);
+            let (from, to) = (step * STEP, (step + 1) * STEP);
             let (up, more) = (f64::from(*good) * scale, f64::from(*bad) * scale);
             if *good > 0 {
                 self.bar("good", from, to, top + PLOT - up, up, &format!("{good} acknowledged"));
@@ -143,10 +143,10 @@ impl Canvas {
     }
 
     fn axis(&mut self, y: f64) {
-        let seconds = (self.to - self.from) / 1000;
+        let seconds = self.to / 1000;
         let every = (seconds / 20).max(1);
         for second in (0..=seconds).filter(|second| second % every == 0) {
-            let x = self.x(self.from + second * 1000);
+            let x = self.x(second * 1000);
             let _ =
                 write!(self.out, "<text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\">{second} s</text>", y + 14.0);
         }

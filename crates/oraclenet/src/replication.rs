@@ -160,7 +160,14 @@ impl Replication {
             "epoch": status.epoch.map(|epoch| epoch.to_string()),
             "txid": status.txid.map(|txid| txid.to_string()),
             "looked": age,
+            "createOnly": self.create_only(status),
         })
+    }
+
+    /// Whether the store protects the replica from a second writer: only who owns knows it.
+    fn create_only(&self, status: &NodeStatus) -> Option<bool> {
+        let owns = matches!(self.standing.now().role, Role::Owner | Role::Leaving);
+        status.replication.as_ref().filter(|_| owns).map(|status| status.create_only)
     }
 
     fn details(&self, kept: &Kept, status: &NodeStatus) -> Value {

@@ -25,7 +25,10 @@ fn prove(words: &[&str], folder: &Path) -> (Option<i32>, String, Value) {
 fn prove_with(words: &[&str], environment: &[(&str, &str)], folder: &Path) -> (Option<i32>, String, Value) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_oraclenet"));
     command.arg("prove").args(words).arg("--out").arg(folder.join("out")).envs(environment.iter().copied());
-    if let Some(library) = witness(VFS.0, "the third witness of a proof") {
+    // It reads a replica, and that of a live deployment is out of sight.
+    if !words.contains(&"--url")
+        && let Some(library) = witness(VFS.0, "the third witness of a proof")
+    {
         command.arg("--official").arg(library);
     }
     let output = command.output().expect("it runs");
@@ -48,10 +51,22 @@ fn all_hold(scenarios: &[(&str, u64)], more: &[&str], environment: &[(&str, &str
     let (code, said, evidence) = prove_with(&words, environment, folder.path());
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains(&format!("verdict: everything held, in {} scenarios", scenarios.len())), "{said}");
+    assert!(said.contains("beside it: Litestream 0.3.13, recorded 2"), "{said}");
+    assert!(said.contains(evidence["verdict"].as_str().expect("a verdict")), "{said}");
+    assert_eq!(evidence["exit_code"], 0);
+    assert_eq!(evidence["program"]["sha256"].as_str().map(str::len), Some(64));
     let ran = evidence["scenarios"].as_array().expect("scenarios");
     assert_eq!(ran.len(), scenarios.len(), "{said}");
     for (scenario, (name, restores)) in ran.iter().zip(scenarios) {
         assert_eq!(scenario["name"], *name);
+        let (began, containers) = (&scenario["began"], &scenario["outcome"]["judged"]["facts"]["containers"]);
+        let first = &containers[0]["started"];
+        assert!(
+            *name == scenarios[0].0 || first.as_u64() < began.as_u64(),
+            "{first} is not by {name}'s clock"
+        );
+        let told = said.matches(&format!("restore: {name}, c")).count();
+        assert!(told as u64 >= *restores, "{name} had {restores} restores: {said}");
         let judged = &scenario["outcome"]["judged"];
         let measures = &judged["verdict"]["measures"];
         assert!(measures["acknowledged"].as_u64() >= Some(20), "{name}: {measures}");
@@ -279,6 +294,75 @@ fn a_post_that_cannot_be_removed_from_a_live_deployment_is_named_and_changes_the
     assert_eq!(evidence["left"].as_array().map(Vec::len), Some(1), "{}", evidence["left"]);
 }
 
+/// `prove --url` as a guest, with its words in a file; what it says, and a way to wait for it.
+fn visit(server: &Server, url: &str, account: &str, redeploy: &str, folder: &Path) -> Command {
+    let log = std::fs::File::create(folder.join(format!("{account}.log"))).expect("a file");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_oraclenet"));
+    command.args(["prove", "--url", url, "--redeploy", redeploy, "--out"]);
+    command.arg(folder.join(account)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    command.env("ORACLENET_EMAIL", format!("{account}@test.local"));
+    command.env("ORACLENET_PASSWORD", "a-long-password");
+    assert_eq!(posts(server.address), []);
+    command
+}
+
+#[test]
+fn an_account_that_may_not_write_redeploys_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = oraclenet(&folder.path().join("c1"));
+    let admin = sign_in(server.address, "_superusers", ADMIN.0, ADMIN.1);
+    let (id, _) = account(&server, "eve", &admin);
+    let target = format!("/api/collections/oracles/records/{id}");
+    assert_eq!(server.call("PATCH", &target, &admin, &json!({ "approved": false })).status, 200);
+    let (url, sign) = (format!("http://{}", server.address), folder.path().join("redeployed"));
+    let redeploy = format!("touch '{}'", sign.display());
+    let status = visit(&server, &url, "eve", &redeploy, folder.path()).status().expect("it runs");
+    let said = std::fs::read_to_string(folder.path().join("eve.log")).expect("a file");
+    assert_eq!((status.code(), sign.exists()), (Some(2), false), "{said}");
+    assert!(said.contains("is not approved"), "{said}");
+}
+
+#[test]
+fn a_live_run_that_is_interrupted_removes_its_posts_and_a_second_signal_leaves_them_named() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    for twice in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let proxy = runtime.block_on(Proxy::start()).expect("a proxy");
+        let server = oraclenet(&folder.path().join("c1"));
+        proxy.route(vec![Backend::new(server.address)]);
+        let admin = sign_in(server.address, "_superusers", ADMIN.0, ADMIN.1);
+        account(&server, "guest", &admin);
+        let over = folder.path().join("over");
+        let redeploy = format!(
+            "i=0; until [ -e '{}' ] || [ $((i += 1)) -gt 2400 ]; do sleep 0.05; done",
+            over.display()
+        );
+        let url = format!("http://{}", proxy.address);
+        let run = visit(&server, &url, "guest", &redeploy, folder.path()).spawn();
+        let mut run = run.expect("it runs");
+        let said = || std::fs::read_to_string(folder.path().join("guest.log")).expect("a file");
+        let says = |words: &str| wait_for(words, || said().contains(words).then_some(()));
+        says("running the given command");
+        wait_for("posts", || (posts(server.address).len() > 5).then_some(()));
+        if twice {
+            proxy.route(Vec::new()); // nothing can be removed, and each post is tried a few times
+        }
+        kill_process(Pid::from_child(&run), Signal::INT).expect("it is there");
+        if twice {
+            says("interrupted by SIGINT: removing the posts");
+            kill_process(Pid::from_child(&run), Signal::INT).expect("it is there");
+        }
+        let status = wait_for("its end", || run.try_wait().expect("a child"));
+        std::fs::write(&over, "").expect("a file");
+        let (said, after) = (said(), posts(server.address));
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains("left behind: the given command"), "{said}");
+        assert_eq!(after.is_empty(), !twice, "{after:?}: {said}");
+        assert_eq!(said.contains("the posts are removed"), !twice, "{said}");
+        assert_eq!(said.contains(&format!("left behind: posts at {url}")), twice, "{said}");
+    }
+}
+
 #[test]
 fn a_server_that_acknowledges_before_the_bucket_has_it_is_found_out_by_an_outage_and_by_a_wiped_disk() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -290,6 +374,16 @@ fn a_server_that_acknowledges_before_the_bucket_has_it_is_found_out_by_an_outage
     assert!(measure(0, "unbacked") > Some(0), "{said}");
     assert!(measure(1, "lost") > Some(0), "{said}");
     assert!(said.contains("broken: bucket-outage, wipe"), "{said}");
+    assert!(!said.contains("recorded 2"), "nothing of ours is compared: {said}");
+}
+
+#[test]
+fn a_directory_that_nobody_wrote_to_is_not_left_behind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let replica = format!("file://{}", folder.path().join("replica").display());
+    let (_, said, evidence) = prove(&["crash", "--engine", "none", "--replica", &replica], folder.path());
+    assert!(!said.contains("left behind"), "{said}");
+    assert_eq!(evidence["left"], json!([]));
 }
 
 #[test]

@@ -197,6 +197,7 @@ pub(crate) fn keep_trouble(what: &str, error: &KeepError) -> Trouble {
         KeepError::Fenced { .. } => Exit::FENCED,
         KeepError::Beside { .. } | KeepError::Behind { .. } | KeepError::PageSize { .. } => Exit::DIVERGED,
         KeepError::Wiped { .. } | KeepError::Emptied { .. } => Exit(litekeep::restore::exit::WIPED),
+        KeepError::NoCreateOnly(_) => Exit::UNFIT,
         KeepError::EpochDamaged { .. } => Exit(litekeep::restore::exit::DAMAGED),
         KeepError::Store(error) if error.kind() == ErrorKind::DataDamaged => {
             Exit(litekeep::restore::exit::DAMAGED)

@@ -407,9 +407,38 @@ fn what_was_not_shown_is_no_violation_and_does_not_hold() {
     assert_eq!((verdict.held, verdict.violations.len()), (false, 0));
     let judged = Outcome::Judged { entries: case.entries, facts: Box::new(case.facts), verdict };
     let mut report = Report::new("an engine", "a bucket", "none", Clock::start());
-    report.scenarios.push(Scenario::new(&TABLE[0], judged));
+    report.scenarios.push(Scenario::new(&TABLE[0], 0, judged));
     assert_eq!((report.exit_code(), report.scenarios[0].word()), (exit::INCOMPLETE, "not shown"));
     assert!(report.text().contains("redeploy: not shown: no redeploy was seen"), "{}", report.text());
+}
+
+#[test]
+fn the_evidence_has_each_restore_the_whole_verdict_and_what_litestream_came_to_then() {
+    let case = good();
+    let verdict = judge(&case.entries, &case.facts, &TABLE[0]);
+    let judged = Outcome::Judged { entries: case.entries, facts: Box::new(case.facts), verdict };
+    let mut report = Report::new("oraclenet", "a bucket", "none", Clock::start());
+    report.scenarios.push(Scenario::new(&TABLE[0], 7_000, judged));
+    assert!(!report.text().contains("Litestream"), "{}", report.text());
+    report.litestream = Some(&crate::litestream::RECORDED);
+    report.litestream_here = Some("oraclenet prove here".to_owned());
+    let folder = tempfile::tempdir().expect("a folder");
+    report.write(folder.path()).expect("written");
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect("a file");
+    let evidence: serde_json::Value = serde_json::from_str(&read("evidence.json")).expect("JSON");
+    assert_eq!((&evidence["verdict"], &evidence["exit_code"]), (&report.verdict().into(), &0.into()));
+    assert_eq!((&evidence["rpo"], &evidence["rto"]), (&report.rpo().into(), &report.rto().into()));
+    assert_eq!(evidence["scenarios"][0]["began"], 7_000);
+    assert_eq!(evidence["litestream"]["scenarios"][0]["lost"], 112);
+    let (label, restore) = (crate::litestream::RECORDED.label(), &report.scenarios[0].restores()[0]);
+    assert!(restore.contains(" bytes up to TXID ") && restore.contains(" ms from "), "{restore}");
+    for (place, text) in [("terminal", report.text()), ("page", read("evidence.html"))] {
+        for part in
+            [label.as_str(), "oraclenet prove here", "112", restore.split_once(": ").expect("a name").1]
+        {
+            assert!(text.contains(part), "{part} is not in the {place}: {text}");
+        }
+    }
 }
 
 #[test]

@@ -135,6 +135,7 @@ impl Boot<'_> {
     /// Restore, open, follow, or own where there is nothing to follow.
     fn attempt(&mut self) -> Result<Attempt, Trouble> {
         let (world, database) = (self.world, self.migration.database.clone());
+        let state_was_there = is_there(&local::directory(&database, None))?;
         let Some(Step(restore)) = restore_step(world, self.options, &self.opened, &database, self.stopped)?
         else {
             return Ok(Attempt::Stopped);
@@ -155,10 +156,17 @@ impl Boot<'_> {
         let standing = Arc::new(Standing::starting());
         let owning = Arc::new(self.owning(&standing, &gate));
         let node = node::start(world, self.options, &self.opened, &database, fresh, owning)?;
-        let node = match node::ready(world, node, &standing, (fresh, own), self.stopped)? {
-            node::Ready::Yes(node) => Arc::new(node),
-            node::Ready::Stopped => return Ok(Attempt::Stopped),
-            node::Ready::Overtaken => return Ok(Attempt::Overtaken),
+        let node = match node::ready(world, node, &standing, (fresh, own), self.stopped) {
+            Ok(node::Ready::Yes(node)) => Arc::new(node),
+            Ok(node::Ready::Stopped) => return Ok(Attempt::Stopped),
+            Ok(node::Ready::Overtaken) => return Ok(Attempt::Overtaken),
+            Err(trouble) => {
+                // Nothing of it is in the replica, and nobody was served from it.
+                if fresh && trouble.exit == exit::UNFIT {
+                    self.remove_made(!state_was_there)?;
+                }
+                return Err(trouble);
+            }
         };
         let replica: Arc<dyn crate::db::Replica> = Arc::clone(&node) as _;
         let keeping = Keeping { standing, gate, replica: Some(replica), clock };
@@ -197,15 +205,22 @@ impl Boot<'_> {
 
     /// Removes the database that this very start has made, and nothing else: the replica has another one by now.
     fn take_back(&self) -> Result<(), Trouble> {
-        let database = &self.migration.database;
         tracing::warn!("another server has begun the replica meanwhile: starting again from that");
+        self.remove_made(true)
+    }
+
+    /// Removes the database that this start has made, and with `state` what the engine keeps beside it.
+    fn remove_made(&self, state: bool) -> Result<(), Trouble> {
+        let database = &self.migration.database;
         let failed = |path: &Path, error: std::io::Error| {
             Trouble::new(exit::FAILED, format!("cannot remove {}: {error}", path.display()))
         };
-        let state = local::directory(database, None);
-        match std::fs::remove_dir_all(&state) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(&state, error)),
-            _ => {}
+        let beside_it = local::directory(database, None);
+        if state
+            && let Err(error) = std::fs::remove_dir_all(&beside_it)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(failed(&beside_it, error));
         }
         for suffix in ["-wal", "-shm", ""] {
             let path = beside(database, suffix);

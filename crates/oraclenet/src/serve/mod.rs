@@ -72,6 +72,8 @@ pub mod exit {
     pub const FENCED: u8 = 21;
     /// The database and the replica do not belong together.
     pub const BESIDE: u8 = 22;
+    /// The store lacks something that is needed.
+    pub const UNFIT: u8 = 23;
 }
 
 impl Trouble {

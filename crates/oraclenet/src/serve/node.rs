@@ -166,6 +166,7 @@ pub(super) fn kept(error: &KeepError) -> Trouble {
         (_, KeepErrorKind::Fenced) => exit::FENCED,
         (KeepError::Wiped { .. }, _) => restore::exit::WIPED,
         (KeepError::Beside { .. } | KeepError::Behind { .. }, _) => exit::BESIDE,
+        (KeepError::NoCreateOnly(_), _) => exit::UNFIT,
         (KeepError::Store(error), _) if error.kind() == ErrorKind::DataDamaged => restore::exit::DAMAGED,
         (KeepError::Store(_), _) => restore::exit::UNREACHABLE,
         _ => exit::FAILED,

@@ -16,7 +16,7 @@ use crate::random::{Source, System};
 use crate::realtime::Hub;
 use crate::replication::{Kept, Replication, Told};
 use crate::web::{self, Place};
-use litekeep::node::Node;
+use litekeep::node::{Node, Role};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -280,7 +280,8 @@ fn stop_with(node: &Arc<Node>, stop: &Arc<watch::Sender<bool>>) -> Result<(), Tr
 fn end(node: Option<Arc<Node>>, limit: Duration) -> Result<(), Trouble> {
     let Some(node) = node else { return Ok(()) };
     let ended = node.when_ended();
-    let owned = node.status().epoch.is_some();
+    // Not by its epoch: who owns a store that cannot create only has none.
+    let owned = matches!(node.status().role, Role::Owner | Role::Leaving);
     node.begin_stop(limit);
     match ended() {
         None if !owned => {

@@ -303,7 +303,11 @@ impl Route {
 const ROUTES: &[Route] = &[
     route("get", "/api/health", "Whether the server answers"),
     route("get", "/api/info", "Name and version"),
-    route("get", "/api/replication", "How the replica stands; more of it for superusers"),
+    route(
+        "get",
+        "/api/replication",
+        "How the replica stands (`createOnly` false: nothing protects it from a second writer); more for superusers",
+    ),
     route("get", "/api/openapi.json", "This document"),
     route("get", "/api/oracles/me", "The signed-in record").signed(),
     route("get", "/api/oracles/presence", "Approved oracles: online, away, offline"),

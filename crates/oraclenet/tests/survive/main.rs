@@ -290,6 +290,7 @@ fn a_superuser_made_by_command_while_the_server_runs_survives_the_disk() {
     assert_eq!(told["place"], json!("same disk"));
     assert_eq!(told["lastRestore"]["from"], json!(place.url));
     assert_eq!((&told["role"], &told["epoch"]), (&json!("standby"), &Value::Null), "nothing was written yet");
+    assert_eq!(told["createOnly"], Value::Null, "a standby has not asked the store");
     assert!(server.said().contains("standby: following the replica"), "{}", server.said());
     // The first write.
     server.oracle("bob");
@@ -299,8 +300,9 @@ fn a_superuser_made_by_command_while_the_server_runs_survives_the_disk() {
     let owning = said.lines().find(|line| line.contains("owning the replica")).unwrap();
     assert!(owning.contains(&epoch), "{owning}: {epoch}");
     let public = server.call("GET", "/api/replication", "", &Value::Null).body;
+    assert_eq!(public["createOnly"], json!(true), "of an owner, whose store protects it");
     let keys: Vec<&String> = public.as_object().unwrap().keys().collect();
-    let wanted = ["durability", "epoch", "lag", "looked", "place", "role", "state", "txid"];
+    let wanted = ["createOnly", "durability", "epoch", "lag", "looked", "place", "role", "state", "txid"];
     assert_eq!(keys, wanted);
 }
 

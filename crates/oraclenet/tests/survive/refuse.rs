@@ -168,18 +168,26 @@ fn a_store_that_protects_from_nobody_is_refused_unless_the_user_says_that_there_
         let Err(refused) = start(&folder.path().join("first"), &place, &[]) else {
             panic!("{profile:?} was taken")
         };
-        assert_eq!(refused.code, Some(1), "{}", refused.said);
+        assert_eq!(refused.code, Some(23), "{}", refused.said);
         assert!(refused.said.contains("--single-writer"), "{}", refused.said);
         assert!(!bucket.keys().iter().any(|key| key.ends_with(".ltx")), "{:?}", bucket.keys());
-        let server = start(&folder.path().join("second"), &place, &["--single-writer"]).unwrap();
+        let left = std::fs::read_dir(folder.path().join("first")).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [".oraclenet-server"], "a database that nobody was served from");
+        let mut server = start(&folder.path().join("second"), &place, &["--single-writer"]).unwrap();
         server.oracle("ada");
-        assert_eq!(server.stop().code(), Some(0));
+        let told = server.call("GET", "/api/replication", "", &serde_json::Value::Null).body;
+        assert_eq!((&told["role"], &told["createOnly"]), (&"owner".into(), &false.into()), "{told}");
+        server.terminate();
+        assert_eq!(server.ended().code(), Some(0));
+        let said = server.said();
+        assert!(said.contains("replica sync complete") && !said.contains("a standby has nothing"), "{said}");
         // As a standby it finds out by the claim of the first one, before anybody is told that it is well.
         if profile == Profile::IgnoresConditions {
             let Err(refused) = start(&folder.path().join("third"), &place, &[]) else {
                 panic!("it stands by")
             };
-            assert_eq!(refused.code, Some(1), "{}", refused.said);
+            assert_eq!(refused.code, Some(23), "{}", refused.said);
             assert!(refused.said.contains("--single-writer"), "{}", refused.said);
             continue;
         }
@@ -188,7 +196,7 @@ fn a_store_that_protects_from_nobody_is_refused_unless_the_user_says_that_there_
         let body = serde_json::json!({ "name": "bob", "email": "bob@x.io", "password": "12345678", "passwordConfirm": "12345678" });
         let reply = server.call("POST", "/api/collections/oracles/records", "", &body);
         assert_eq!(reply.body["data"]["outcome"], "not_applied", "{reply:?}");
-        assert_eq!(server.ended().code(), Some(1), "{}", server.said());
+        assert_eq!(server.ended().code(), Some(23), "{}", server.said());
         assert!(server.said().contains("--single-writer"), "{}", server.said());
     }
 }

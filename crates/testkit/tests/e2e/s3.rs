@@ -101,7 +101,7 @@ fn a_store_that_protects_from_nobody_is_refused_before_the_command_runs_unless_t
         command.arg(&database).arg(&place.url).output().expect("start litekeep")
     };
     let refused = replicate(&[]);
-    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+    assert_eq!(refused.status.code(), Some(23), "{}", said(&refused));
     assert!(said(&refused).contains("nothing would protect it from a second writer"), "{}", said(&refused));
     assert!(said(&refused).contains("`single-writer: true`"), "{}", said(&refused));
     assert!(!ran.exists(), "the command ran: {}", said(&refused));
