@@ -232,3 +232,67 @@ fn owner(store: &dyn Store, epoch: Epoch) -> String {
         Err(error) => format!("whose claim cannot be read ({error})"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::restore::forge::{Chain, level_key, range, slot_key, txid};
+    use litekeep_formats::Checksum;
+    use litekeep_formats::ltx::{Marks, Seal};
+
+    /// Slots 1 to 6, of which the fourth is `newest`; and where the slots up to the fifth are deleted, a level 1 file over
+    /// this range, merged from 1 on or from behind the fourth.
+    fn chain_with(merged: Option<(u64, u64)>) -> (Chain, Newest) {
+        let mut chain = Chain::new();
+        let (mut newest, mut file) = (None, None);
+        for at in 1..=6 {
+            let before = chain.last;
+            chain.run(1);
+            if at == 4 {
+                let (slot, database) = (chain.last, Some(chain.database()));
+                newest = Some(Newest { txid: txid(4), slot, database, unheard: true });
+            }
+            if let Some((min, max)) = merged.filter(|(_, max)| *max == at) {
+                let mut header = chain.header(range(min, max), Marks::NONE);
+                let seal = header.seal().expect("sealed");
+                let predecessor = if min == at { before } else { None };
+                header.set_seal(&Seal { predecessor, ..seal });
+                let pages: Vec<u32> = chain.pages.keys().copied().collect();
+                file = Some((level_key(1, min, max), chain.file(&header, &pages).0));
+            }
+        }
+        if let Some((key, bytes)) = file {
+            chain.put(key, bytes);
+            chain.remove(&(1..=5).map(slot_key).collect::<Vec<_>>());
+        }
+        (chain, newest.expect("six slots"))
+    }
+
+    #[test]
+    fn a_slot_s_fate_is_told_by_its_name_by_an_answer_or_by_what_it_was_merged_into() {
+        type Change = fn(&mut Newest);
+        let same: Change = |_| {};
+        let other: Change = |newest| {
+            (newest.slot, newest.database) = (Some(Checksum::from_crc(1)), Some(Checksum::from_crc(2)));
+        };
+        let heard: Change = |newest| newest.unheard = false;
+        let at_tip: Change = |newest| newest.txid = txid(6);
+        let rows = [
+            ("it is there", None, same, Fate::Held),
+            ("another one is there", None, other, Fate::Other),
+            ("the chain has not gone on", None, at_tip, Fate::Held),
+            ("a file ends with it", Some((1, 4)), same, Fate::Held),
+            ("a file ends with another one", Some((1, 4)), other, Fate::Unknown),
+            ("a file begins behind it", Some((5, 5)), same, Fate::Held),
+            ("a file begins behind another one", Some((5, 5)), other, Fate::Unknown),
+            ("it lies within a file", Some((1, 5)), same, Fate::Unknown),
+            ("it lies within a file, and its put was answered", Some((1, 5)), heard, Fate::Held),
+        ];
+        for (name, merged, change, expected) in rows {
+            let (chain, mut newest) = chain_with(merged);
+            change(&mut newest);
+            let seen = survey(&chain.store).expect("looked at");
+            assert_eq!(fate(&chain.store, &seen, Some(&newest)).expect("asked"), expected, "{name}");
+        }
+    }
+}
