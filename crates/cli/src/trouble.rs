@@ -66,7 +66,7 @@ pub(crate) static EXITS: &[ExitCode] = &[
 
 /// The codes that are not in the table.
 pub(crate) const EXIT_OF_A_COMMAND: &str = "With -exec: the command's own code if that is not 0; 128 and the number of the \
-     signal that ended it, unless litekeep passed that signal on.";
+     signal that ended it, unless that was HUP, INT, QUIT or TERM and litekeep passed it on.";
 
 const fn exit(code: u8, name: &'static str, meaning: &'static str) -> ExitCode {
     ExitCode { code, name, meaning }

@@ -44,7 +44,7 @@ use litekeep_core::limits;
 use litekeep_core::lineage::{Fate, RemoteTip};
 use litekeep_core::ownership::{EpochFacts, Look, Moment, Tenancy};
 use litekeep_core::restore::{Catalog, LtxFile};
-use litekeep_formats::{Epoch, TimestampMs, Txid};
+use litekeep_formats::{Epoch, Txid};
 use litekeep_store::{EpochRecord, ErrorKind, Store};
 use slots::Staged;
 use std::collections::VecDeque;
@@ -576,12 +576,6 @@ impl Replicator {
     fn sqlite(&self) -> impl Fn(rusqlite::Error) -> KeepError + 'static {
         let path = self.path.clone();
         move |error| KeepError::Sqlite { path: path.clone(), error }
-    }
-
-    /// A time for the next slot: this machine's, but never before the chain's last.
-    fn timestamp(&self) -> TimestampMs {
-        let last = self.state.as_ref().map_or(TimestampMs(i64::MIN), |state| state.timestamp);
-        self.env.clock.wall().max(last)
     }
 
     fn state(&self) -> &State {

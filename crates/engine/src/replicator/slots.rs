@@ -13,7 +13,7 @@ use litekeep_core::assess::{BreakReason, Position};
 use litekeep_core::limits;
 use litekeep_formats::crc::page_checksum;
 use litekeep_formats::ltx::{DecodeError, Decoder, Marks};
-use litekeep_formats::{Checksum, PageNo, PageSize, Txid};
+use litekeep_formats::{Checksum, PageNo, PageSize, TimestampMs, Txid};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -69,6 +69,12 @@ impl Replicator {
         self.last_slot = Some(now);
         self.answer_requests();
         Ok(Duration::ZERO)
+    }
+
+    /// A time for the next slot: this machine's, but never before the chain's last.
+    pub(super) fn timestamp(&self) -> TimestampMs {
+        let last = self.state.as_ref().map_or(TimestampMs(i64::MIN), |state| state.timestamp);
+        self.env.clock.wall().max(last)
     }
 
     /// The largest slot that one put carries, bytes.

@@ -745,9 +745,10 @@ fn a_staged_slot_that_is_gone_or_damaged_leaves_no_hole_in_the_chain() {
         } else {
             std::fs::remove_file(&slot).unwrap();
         }
-        mood.store(FINE, Ordering::SeqCst);
         insert(&app, 1);
+        // Once this one has the database the former one's last put is over.
         let keeper = rig.keep();
+        mood.store(FINE, Ordering::SeqCst);
         synced(&keeper);
         rig.assert_restores();
         insert(&app, 1);
