@@ -3,7 +3,7 @@
 
 use super::{Config, Database, Directory, FOR_EVER, Origin, Origins};
 use crate::text::duration;
-use litekeep::local;
+use super::local_state;
 use litekeep_formats::ltx::PageEncoding;
 use litekeep_store::location::{CredentialSource, S3Settings, Settings};
 use serde::Serialize;
@@ -52,7 +52,7 @@ pub(crate) fn settings_of(database: &Database, config: &Config) -> Vec<Setting> 
     let mut rows = vec![("path", database.path.display().to_string())];
     rows.extend(replica_rows(database));
     rows.extend(engine_rows(database));
-    let meta = local::directory(&database.path, database.settings.meta_path.as_deref());
+    let meta = local_state(&database.path, database.settings.meta_path.as_deref());
     rows.push(("meta-path", meta.display().to_string()));
     settings(rows, &database.origins, config)
 }

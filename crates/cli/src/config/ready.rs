@@ -7,7 +7,7 @@ use super::origin::{Origin, Origins};
 use super::remark::{Place, Remark};
 use super::{Config, Database, Directory};
 use crate::text::words;
-use litekeep::local;
+use super::local_state;
 use std::path::Path;
 
 /// Finds them; `own_command` is the file's, unless a flag goes before it.
@@ -36,7 +36,7 @@ pub(super) fn judge(config: &Config, own_command: bool) -> Vec<Remark> {
 fn state(database: &Database) -> Option<Remark> {
     let meta = database.settings.meta_path.as_deref();
     let key = if meta.is_some() { "meta-path" } else { "path" };
-    let text = no_folder(&local::directory(&database.path, meta))?;
+    let text = no_folder(&local_state(&database.path, meta))?;
     Some(Remark { place: place(&database.origins, key), text: format!("{key}: {text}") })
 }
 

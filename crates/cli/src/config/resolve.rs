@@ -11,7 +11,7 @@ use super::{
 use crate::text::duration;
 use crate::text::glob::Glob;
 use crate::world::World;
-use litekeep::local;
+use super::local_state;
 use litekeep_formats::ltx::PageEncoding;
 use litekeep_store::location::Settings;
 use serde_saphyr::Spanned;
@@ -433,7 +433,7 @@ fn vain(db: &Db, notes: &mut Notes) {
 /// A replica in a directory where something else of its database has its place.
 fn entangled(database: &Database, place: Place, notes: &mut Notes) {
     let Settings::Directory(replica) = &database.replica else { return };
-    let state = local::directory(&database.path, database.settings.meta_path.as_deref());
+    let state = local_state(&database.path, database.settings.meta_path.as_deref());
     if replica.starts_with(&database.path) {
         notes.problem(place, "the replica's `path` is the database itself: name a directory of its own");
     } else if replica.starts_with(&state) {

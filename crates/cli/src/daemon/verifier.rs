@@ -5,6 +5,7 @@
 //! One replica at a time, on one thread, with few requests under way; it reads the database in short transactions, and
 //! takes no room that the disk would miss.
 
+use crate::config::local_state;
 use super::fleet::Fleet;
 use super::member::Member;
 use super::verdict::{self, Verdict};
@@ -139,7 +140,7 @@ fn first(member: &Member, interval: Duration, clock: &dyn Clock) -> Duration {
 }
 
 pub(crate) fn state_dir(database: &Database) -> PathBuf {
-    local::directory(&database.path, database.settings.meta_path.as_deref())
+    local_state(&database.path, database.settings.meta_path.as_deref())
 }
 
 /// What a verification came to.

@@ -4,6 +4,7 @@
 //! This file reads what is asked for and restores what is missing; the databases themselves are the daemon's business, or
 //! with a command, that of `exec`.
 
+use crate::config::local_state;
 use super::{destination, exec, input, ready, restore};
 use crate::config::{self, Config, Database};
 use crate::daemon;
@@ -13,7 +14,6 @@ use crate::text::{duration, words};
 use crate::trouble::{Exit, Trouble};
 use crate::world::World;
 use litekeep::error::{KeepError, KeepErrorKind};
-use litekeep::local;
 use litekeep::restore::{Options, Outcome, Skipped};
 use litekeep_formats::Txid;
 use litekeep_store::ErrorKind;
@@ -135,7 +135,7 @@ fn restore_first(world: &World, database: &Database) -> Result<(), Trouble> {
     }
     tracing::info!(%path, "attempting restore before replication");
     let output = destination::of(&database.path)?;
-    let state_dir = local::directory(&output, database.settings.meta_path.as_deref());
+    let state_dir = local_state(&output, database.settings.meta_path.as_deref());
     let options = Options {
         if_db_not_exists: true,
         if_replica_exists: true,

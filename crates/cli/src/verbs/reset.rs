@@ -1,6 +1,7 @@
 //! `litekeep reset`: the local state of a database, gone. Never touches the database or its replica, nor a file in the
 //! state's directory that litekeep did not make.
 
+use crate::config::local_state;
 use super::warn;
 use crate::config;
 use crate::daemon::verdict;
@@ -9,7 +10,7 @@ use crate::output;
 use crate::trouble::{Exit, Trouble};
 use crate::world::World;
 use litekeep::files::{File, Files, Open, RealFiles};
-use litekeep::{local, noted};
+use litekeep::noted;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,7 +80,7 @@ fn place(world: &World, parsed: &Parsed) -> Result<(PathBuf, PathBuf), Trouble> 
         };
         meta = database.settings.meta_path;
     }
-    let directory = local::directory(&path, meta.as_deref());
+    let directory = local_state(&path, meta.as_deref());
     Ok((path, directory))
 }
 

@@ -2,6 +2,7 @@
 //! never what was tried (R66). Asks no running litekeep but for the names of its databases and opens none with SQLite, so it
 //! disturbs nobody.
 
+use crate::config::local_state;
 use super::held::{self, Answer, Instead, Told};
 use super::{found, timeout, warn};
 use crate::config::{self, Database};
@@ -148,7 +149,7 @@ fn told(answer: Answer, local: Option<Txid>) -> Replica {
 
 /// What this machine knows, and the transaction that its state is at.
 fn look(database: &Database) -> (Row, Option<Txid>) {
-    let directory = local::directory(&database.path, database.settings.meta_path.as_deref());
+    let directory = local_state(&database.path, database.settings.meta_path.as_deref());
     let row = |status, local_txid: Option<String>, wal: Option<u64>| Row {
         database: database.path.display().to_string(),
         status,

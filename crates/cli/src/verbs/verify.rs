@@ -1,6 +1,7 @@
 //! `litekeep verify`: is everything in a replica whole, and does it give back the database? The walk is the engine's;
 //! here are its words.
 
+use crate::config::local_state;
 use super::{Named, named_or_only, open};
 use crate::flags::{self, Parsed};
 use crate::log;
@@ -12,7 +13,6 @@ use crate::trouble::{Exit, Trouble};
 use crate::world::World;
 use litekeep::files::RealFiles;
 use litekeep::inspect::{self, Compared, Issue, Kind, Original, Trial, Verified};
-use litekeep::local;
 use litekeep::restore::{self as engine, Note, Progress, RestoreEnv};
 use litekeep::settings::Settings as EngineSettings;
 use litekeep_core::retain::Policy;
@@ -168,7 +168,7 @@ fn restore(
     let state = named
         .database
         .as_ref()
-        .map(|database| (&database.path, local::directory(&database.path, settings.meta_path.as_deref())));
+        .map(|database| (&database.path, local_state(&database.path, settings.meta_path.as_deref())));
     let original =
         state.as_ref().map(|(database, state_dir)| Original { database, state_dir, held_here: false });
     let trial =

@@ -285,3 +285,18 @@ fn a_restore_that_a_node_makes_by_itself_counts_as_the_last_verified_one() {
         assert_eq!(dir.files(".a.db-litekeep").iter().filter(|name| *name == "restored").count(), 0);
     }
 }
+
+#[test]
+fn a_database_behind_a_link_has_its_state_beside_the_file_for_every_verb() {
+    let dir = Dir::new();
+    fs::create_dir(dir.path("volume")).expect("made");
+    make_database(&dir.path("volume/real.db"));
+    std::os::unix::fs::symlink("volume/real.db", dir.path("link.db")).expect("linked");
+    dir.write("l.yml", "dbs:\n  - path: link.db\n    replica:\n      path: r\n");
+    dir.litekeep(["replicate", "-config", "l.yml", "-once"]).exits(0);
+    assert_eq!(row(&dir, &[])["local_txid"], "0000000000000001");
+    dir.litekeep(["config", "check", "-config", "l.yml"]).exits(0).out_has("volume/.real.db-litekeep");
+    dir.litekeep(["reset", "-config", "l.yml", "link.db"]).exits(0);
+    assert!(!dir.path("volume/.real.db-litekeep/state").exists());
+    assert_eq!(row(&dir, &[])["local_txid"], "-");
+}
