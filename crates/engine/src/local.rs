@@ -357,11 +357,14 @@ impl Local {
         Ok(names.iter().filter_map(|name| Txid::parse_hex(name.strip_prefix("slot-")?)).collect())
     }
 
-    /// The slot that the state speaks of.
-    pub(crate) fn newest(&self) -> io::Result<Option<Newest>> {
-        let Some(State { txid, slot, database, .. }) = peek(&*self.files, &self.dir)? else {
+    /// The slot that the state speaks of, if that is about this replica and this file.
+    pub(crate) fn newest(&self, about: &str, id: Option<FileId>) -> io::Result<Option<Newest>> {
+        let Some(State { txid, slot, database, replica, file, .. }) = peek(&*self.files, &self.dir)? else {
             return Ok(None);
         };
+        if replica != about || id != Some(file) {
+            return Ok(None);
+        }
         Ok(Some(Newest { txid, slot, database, unheard: self.is_unheard(txid, slot)? }))
     }
 
@@ -431,7 +434,7 @@ fn take_lock(files: &dyn Files, dir: &Path) -> Result<Arc<dyn File>, LocalError>
 
 /// The lock in the usual directory beside the database's real name, whatever name it was given by and wherever its state
 /// lies: two engines on one file would else not meet (R19). The database file itself is never opened for it: closing it
-/// would end SQLite's locks in this process. `None` where `dir` is that directory, or where none can be made: that is no
+/// would end SQLite's locks in this process. `None` where `dir` is that directory, or where none can be had: that is no
 /// reason not to replicate.
 fn guard(files: &dyn Files, database: &Path, dir: &Path) -> Result<Option<Arc<dyn File>>, LocalError> {
     let usual = match files.real_path(database) {
@@ -443,15 +446,21 @@ fn guard(files: &dyn Files, database: &Path, dir: &Path) -> Result<Option<Arc<dy
     if usual == dir {
         return Ok(None);
     }
-    if let Err(error) = files.create_dir(&usual) {
-        tracing::warn!(path = %usual.display(), %error, "no lock can be put beside the database: a second litekeep \
-            with another state directory would not be noticed");
-        return Ok(None);
+    let taken = || {
+        files.create_dir(&usual).map_err(at(&usual))?;
+        if files.id(&usual).map_err(at(&usual))? == files.id(dir).map_err(at(dir))? {
+            return Ok(None);
+        }
+        take_lock(files, &usual).map(Some)
+    };
+    match taken() {
+        Err(error @ LocalError::Io { .. }) => {
+            tracing::warn!(path = %usual.display(), %error, "no lock can be put beside the database: a second litekeep \
+                with another state directory would not be noticed");
+            Ok(None)
+        }
+        taken => taken,
     }
-    if files.id(&usual).map_err(at(&usual))? == files.id(dir).map_err(at(dir))? {
-        return Ok(None);
-    }
-    take_lock(files, &usual).map(Some)
 }
 
 /// Always as long, so that each takes the place of the one before.

@@ -67,7 +67,12 @@ pub(crate) fn fate(store: &dyn Store, survey: &Survey, newest: Option<&Newest>) 
     let listed = survey.catalog.level(Level::SLOTS).iter().find(|slot| slot.range == range);
     // One that came into a freed name is no part of the chain, whoever sent it (DESIGN §4, rule 9).
     let late = listed.is_some_and(|slot| retain::came_late(&survey.catalog, slot));
-    if !late && let Some((header, trailer)) = read_ends(store, &slot_file(newest.txid))? {
+    // One that is damaged tells as little as one that is gone; whoever needs it says so.
+    let found = match read_ends(store, &slot_file(newest.txid)) {
+        Err(error) if error.kind() == ErrorKind::DataDamaged => None,
+        found => found?,
+    };
+    if let Some((header, trailer)) = found.filter(|_| !late) {
         if newest.slot.is_some_and(|ours| ours != trailer.file) {
             return Ok(Fate::Other);
         }

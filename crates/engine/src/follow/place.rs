@@ -241,9 +241,13 @@ impl Follower {
     pub(super) fn meet(&mut self) -> Result<bool, KeepError> {
         let Some(state) = self.state.as_ref() else { return Ok(false) };
         let (txid, ours, state_database) = (state.txid, state.slot, state.database);
-        match survey::read_ends(&*self.env.store, &survey::slot_file(txid))? {
+        let found = survey::read_ends(&*self.env.store, &survey::slot_file(txid))?;
+        let others = found.is_some_and(|(_, trailer)| ours.is_some_and(|ours| ours != trailer.file));
+        // What came into a name that had been freed says nothing of ours (DESIGN §4, rule 9).
+        let late = others && self.came_late(txid)?;
+        match found.filter(|_| !late) {
             Some((header, trailer)) => {
-                if ours.is_some_and(|ours| ours != trailer.file) {
+                if others {
                     // Refused, or never put: the chain went on from the one before with somebody else's.
                     self.passed = true;
                     return Ok(false);
@@ -263,7 +267,7 @@ impl Follower {
                     let states = header.seal().and_then(|seal| seal.database);
                     if states.is_some() && state_database.is_some() && states != state_database {
                         // The record was to go on without that image, which counted after all: the file is the state before.
-                        self.place = Place::Unsure;
+                        self.is_before_its_record()?;
                     }
                 }
                 self.epoch = self.epoch.max(header.seal().map(|seal| seal.epoch));
@@ -287,6 +291,14 @@ impl Follower {
         }
         self.met = true;
         Ok(true)
+    }
+
+    /// Nobody can name the file's state, now or after another look at it.
+    fn is_before_its_record(&mut self) -> Result<(), KeepError> {
+        self.place = Place::Unsure;
+        let Some(state) = &mut self.state else { return Ok(()) };
+        state.database = None;
+        self.local.save(state).map_err(self.io("save the state in"))
     }
 
     /// Whether the slot of the recorded state was built here, and its put was never answered.

@@ -152,7 +152,8 @@ impl Machine {
 
     /// Asks the node to end within `limit`; step on until it has.
     pub fn stop(&mut self, limit: Duration) {
-        self.shared.update(|inner| inner.stop = Some(limit));
+        // One that was not heard yet can only become shorter.
+        self.shared.update(|inner| inner.stop = Some(inner.stop.map_or(limit, |earlier| earlier.min(limit))));
     }
 
     /// Waits until there may be something to do, or for as long as the last step allowed.

@@ -1,7 +1,8 @@
 //! The page checksums, made anew where a crash or a full disk took them: with the next slot, from a read transaction that
 //! shows exactly what this slot leads to. Until that succeeds, seals say nothing of the database.
 //!
-//! A slot never fails for want of them.
+//! A slot never fails for want of them, and nobody waits for a large database to be read: not a stop, nor a successor, nor
+//! who asked for everything to be in the replica.
 
 use super::Replicator;
 use super::start::position_of;
@@ -10,11 +11,14 @@ use crate::error::KeepError;
 use crate::local::SumsRecord;
 use crate::sqlite::Scan;
 use crate::sums::Sums;
-use litekeep_formats::{Checksum, Txid};
+use litekeep_formats::{Checksum, PageNo, Txid};
 use std::time::Duration;
 
 /// After a try that went through the database in vain.
 const PAUSE: Duration = Duration::from_secs(60);
+
+/// A database that is read while somebody waits has so many bytes at most: a third of a second or so.
+const READ_BESIDE_A_REQUEST: u64 = 256 << 20;
 
 /// What a database is read for.
 pub(super) struct Look {
@@ -36,10 +40,25 @@ impl Replicator {
         if self.sums.is_some() || self.env.clock.boot() < self.timing.sums_not_before {
             return Ok(None);
         }
+        let awaited = self.is_stopping() || self.term.leaving || self.shared.asked() != self.chores.answered;
+        if awaited && self.file_len()?.is_none_or(|len| len > READ_BESIDE_A_REQUEST) {
+            return Ok(None);
+        }
         let Some(turn) = self.turn_for_all()? else { return Ok(None) };
         let Some(scan) = self.scan()? else { return Ok(None) };
         let facts = *scan.facts();
         while self.take_once(&facts)? {}
+        if self.broken.is_some() || position_of(&facts) != *self.pending().position() {
+            return Ok(None);
+        }
+        // A file that was followed has counters of its own in page 1. The chain gets that page with these checksums.
+        if !self.pending().contains(PageNo::FIRST)
+            && let Some(data) = scan.page(PageNo::FIRST).map_err(self.sqlite())?
+        {
+            let io = self.io("stage changes in");
+            let (Some(pending), local) = (&mut self.pending, &self.local) else { return Ok(None) };
+            pending.append(local, PageNo::FIRST, &data).map_err(io)?;
+        }
         Ok(Some(Look { scan, _turn: turn }))
     }
 

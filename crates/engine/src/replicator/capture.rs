@@ -28,6 +28,8 @@ pub(super) struct Timing {
     idle: bool,
     /// Since when something waits to get into a slot.
     unbuilt: Option<Duration>,
+    /// Since when the database was seen to be without its name, by a stop.
+    pub(super) gone: Option<Duration>,
     /// The page checksums could not be made anew: not again before this time.
     pub(super) sums_not_before: Duration,
     /// See [`Replicator::aside_round`].

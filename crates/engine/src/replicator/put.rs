@@ -18,6 +18,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long a database may be without its name while somebody puts another file there.
+const MOVED_WITHIN: Duration = Duration::from_millis(300);
+
 /// How many names behind an announcement are looked after: each takes a failed image, or a hand-over.
 const MOST_PASSED: usize = 100;
 
@@ -325,6 +328,13 @@ impl Replicator {
         self.stopping != Stopping::No
     }
 
+    /// Whether the database is not there, and was not a moment ago: it may be on the way from one name to another.
+    fn stays_gone(&mut self, now: Duration) -> Result<bool, KeepError> {
+        let since = self.is_file_gone()?.then(|| self.timing.gone.unwrap_or(now));
+        self.timing.gone = since;
+        Ok(since.is_some_and(|since| now.saturating_sub(since) >= MOVED_WITHIN))
+    }
+
     /// The end of a run: tail up, epoch closed, state saved.
     pub(super) fn stop_round(&mut self) -> Result<Duration, KeepError> {
         let now = self.env.clock.boot();
@@ -347,7 +357,7 @@ impl Replicator {
                     self.close_epoch(deadline)?;
                     return Ok(Duration::ZERO);
                 }
-                if self.staged.is_empty() && self.putting.is_none() && self.is_file_gone()? {
+                if counts && self.staged.is_empty() && self.putting.is_none() && self.stays_gone(now)? {
                     return Err(KeepError::Gone { database: self.path.clone(), durable: self.chain.durable });
                 }
                 if now < deadline {

@@ -30,7 +30,8 @@ impl Replicator {
         }
         self.phase = Phase::Looking;
         let (store, wait) = (Arc::clone(&self.env.store), left.min(JOB_WAIT));
-        let newest = self.local.newest().map_err(self.io("read the state in"))?;
+        let id = self.env.files.id(&self.path).map_err(self.io("look at the database for"))?;
+        let newest = self.local.newest(&store.location(), id).map_err(self.io("read the state in"))?;
         self.spawn(
             "survey",
             move |reporter| {
@@ -127,7 +128,7 @@ impl Replicator {
         Ok(self.file_len()?.is_none())
     }
 
-    fn file_len(&self) -> Result<Option<u64>, KeepError> {
+    pub(super) fn file_len(&self) -> Result<Option<u64>, KeepError> {
         self.env.files.len(&self.path).map_err(|error| KeepError::Io {
             what: "look at",
             path: self.path.clone(),
