@@ -672,6 +672,18 @@ mod tests {
     }
 
     #[test]
+    fn a_lock_beside_the_database_that_cannot_be_had_stops_nobody() {
+        let root = tempfile::tempdir().expect("a directory");
+        let files: Arc<dyn Files> = Arc::new(RealFiles);
+        let database = root.path().join("app.db");
+        // An earlier life as another user left a directory where this one may open nothing: here, no file can be opened.
+        std::fs::create_dir_all(root.path().join(".app.db-litekeep/lock")).expect("made");
+        let meta = root.path().join("meta");
+        let local = Local::open(&files, &database, directory(&database, Some(&meta))).expect("opened");
+        assert!(local._guard.is_none());
+    }
+
+    #[test]
     fn tidying_removes_only_what_the_state_does_not_speak_of() {
         let root = tempfile::tempdir().expect("a directory");
         let files: Arc<dyn Files> = Arc::new(RealFiles);
