@@ -203,6 +203,11 @@ impl Fleet {
         ))
     }
 
+    /// Whether the file of this path is replicated, by whatever name.
+    pub(crate) fn replicates(&self, path: &Path) -> bool {
+        self.same_file(path).is_some()
+    }
+
     /// Takes in a database that somebody else replicates over this member's store; [`Member::show`] tells how it is.
     pub(crate) fn guest(&self, database: Database) -> Result<Arc<Member>, Trouble> {
         if let Some(why) = self.same_file(&database.path) {

@@ -4,12 +4,14 @@
 //! thousand names take a millisecond. What is opened to be looked into is never a file that a keeper has open.
 
 use super::fleet::{Done, Fleet, Refused};
-use crate::config::{Database, Directory};
+use crate::config::{Config, Database, Directory};
 use crate::text::glob::Glob;
 use crate::trouble::Trouble;
 use crate::verbs::replicate::thread;
+use litekeep::files::{FileId, Files, RealFiles};
 use litekeep_store::location::Settings;
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::LazyCell;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -46,6 +48,81 @@ impl Dismissed {
     }
 }
 
+/// By which names the files of a configuration go: what it names itself, and what a look through its directories finds. A
+/// link to such a file is no name of its own: who came by the link first would begin the replica anew at another place.
+#[derive(Clone, Default)]
+pub(crate) struct Names(Arc<Named>);
+
+#[derive(Default)]
+struct Named {
+    paths: Vec<PathBuf>,
+    directories: Vec<(Directory, Glob)>,
+}
+
+impl Names {
+    /// Those of a configuration.
+    pub(crate) fn of(config: &Config) -> Self {
+        let directories = config.directories.iter();
+        // A pattern that is none, whoever looks through its directory tells.
+        let known = |it: &Directory| Some((it.clone(), Glob::parse(&it.pattern).ok()?));
+        let paths = config.databases.iter().map(|it| it.path.clone()).collect();
+        Self(Arc::new(Named { paths, directories: directories.filter_map(known).collect() }))
+    }
+
+    fn resolve(&self) -> Resolved<'_> {
+        let Named { paths, directories } = &*self.0;
+        let roots = directories.iter();
+        Resolved {
+            files: paths.iter().filter_map(|path| path.canonicalize().ok()).collect(),
+            roots: roots.filter_map(|(it, like)| Some((it.path.canonicalize().ok()?, it, like))).collect(),
+        }
+    }
+}
+
+/// The names with no link in them, as the disk has it now.
+struct Resolved<'a> {
+    files: BTreeSet<PathBuf>,
+    roots: Vec<(PathBuf, &'a Directory, &'a Glob)>,
+}
+
+impl Resolved<'_> {
+    /// Whether what a link leads to has a name of its own.
+    fn has(&self, link: &Path) -> bool {
+        let Some(file) = link.canonicalize().ok() else { return false };
+        let finds = |(root, directory, pattern): &(PathBuf, &Directory, &Glob)| {
+            let Ok(relative) = file.strip_prefix(root) else { return false };
+            let mut above = relative.ancestors().skip(1).filter(|it| !it.as_os_str().is_empty());
+            relative.file_name().is_some_and(|name| takes(pattern, name))
+                && above.all(|it| enters(directory, &directory.path.join(it)))
+        };
+        self.files.contains(&file) || self.roots.iter().any(finds)
+    }
+}
+
+/// Takes each database once, by whatever name it comes first.
+#[derive(Default)]
+pub(crate) struct Once {
+    paths: BTreeSet<PathBuf>,
+    files: HashSet<FileId>,
+}
+
+impl Once {
+    /// These come before any other.
+    pub(crate) fn after(databases: &[Database]) -> Self {
+        let mut once = Self::default();
+        for database in databases {
+            once.takes(database);
+        }
+        once
+    }
+
+    /// Whether it is the first of its path and of its file.
+    pub(crate) fn takes(&mut self, database: &Database) -> bool {
+        let file = RealFiles.id(&database.path).ok().flatten();
+        self.paths.insert(database.path.clone()) && file.is_none_or(|file| self.files.insert(file))
+    }
+}
+
 /// A directory that is looked through.
 pub(crate) struct Folder {
     directory: Directory,
@@ -60,7 +137,18 @@ pub(crate) struct Folder {
     trials: BTreeMap<PathBuf, Trial>,
     /// Directories below that cannot be read.
     unread: BTreeSet<PathBuf>,
+    /// Links to files that have a name of their own.
+    links: BTreeSet<PathBuf>,
     dismissed: Dismissed,
+    names: Names,
+}
+
+/// What a walk comes by.
+#[derive(Default)]
+struct Walk {
+    files: Vec<PathBuf>,
+    links: Vec<PathBuf>,
+    unread: BTreeMap<PathBuf, io::Error>,
 }
 
 /// A file that could not be taken up: it is tried again whether it changes or not, for what was in the way may have gone.
@@ -85,11 +173,11 @@ impl Folder {
     ///
     /// # Errors
     /// The pattern is none.
-    pub(crate) fn new(directory: Directory, dismissed: &Dismissed) -> Result<Self, Trouble> {
+    pub(crate) fn new(directory: Directory, names: &Names, dismissed: &Dismissed) -> Result<Self, Trouble> {
         let pattern = Glob::parse(&directory.pattern).map_err(|why| {
             Trouble::new(format!("pattern `{}`: {why}", directory.pattern)).hint("such as '*.db'")
         })?;
-        let dismissed = dismissed.clone();
+        let (names, dismissed) = (names.clone(), dismissed.clone());
         Ok(Self {
             directory,
             pattern,
@@ -98,7 +186,9 @@ impl Folder {
             passed: BTreeMap::new(),
             trials: BTreeMap::new(),
             unread: BTreeSet::new(),
+            links: BTreeSet::new(),
             dismissed,
+            names,
         })
     }
 
@@ -116,7 +206,8 @@ impl Folder {
                 Err(why) => self.put_off(fleet, &path, why),
             }
         }
-        if self.taken.is_empty() && self.trials.is_empty() && !self.directory.watch {
+        let any = !(self.taken.is_empty() && self.trials.is_empty() && self.links.is_empty());
+        if !any && !self.directory.watch {
             return Err(self.holds_none());
         }
         Ok(())
@@ -143,8 +234,13 @@ impl Folder {
                         "run litekeep as the user of the application, or choose a `pattern` without it";
                     return Err(cannot(&path).because(&error).hint(hint));
                 }
-                // By another name it has an owner.
-                Some(_) | None => drop(self.passed.insert(path, stamp)),
+                Some(_) => drop(self.passed.insert(path, stamp)),
+                None => {
+                    if !self.passed.contains_key(&path) {
+                        skipped(&path, ELSEWHERE);
+                    }
+                    self.passed.insert(path, stamp);
+                }
             }
         }
         Ok(databases)
@@ -292,8 +388,7 @@ impl Folder {
             Some(Ok(true)) => self.add(fleet, path),
             Some(Ok(false)) => {
                 if first {
-                    let why = "it is no SQLite database";
-                    tracing::info!(path = %path.display(), why, "a file of the directory is skipped");
+                    skipped(path, "it is no SQLite database");
                 }
                 self.passed.insert(path.to_owned(), stamp);
                 self.settle(fleet, path);
@@ -330,7 +425,7 @@ impl Folder {
             Failed::Elsewhere => None,
         };
         let why = trouble.as_ref().map_or_else(
-            || "it is replicated by another name".to_owned(),
+            || ELSEWHERE.to_owned(),
             |(what, why)| why.as_ref().map_or_else(|| what.clone(), |why| format!("{what}: {why}")),
         );
         let before = self.trials.get(path);
@@ -339,7 +434,7 @@ impl Folder {
                 Some(_) => {
                     tracing::error!(db = %path.display(), error = why, "can't take a database up, trying again");
                 }
-                None => tracing::info!(path = %path.display(), why, "a file of the directory is skipped"),
+                None => skipped(path, &why),
             }
         }
         let pause = before.map_or(PAUSE, |trial| (trial.pause * 2).min(LONGEST_PAUSE));
@@ -354,60 +449,72 @@ impl Folder {
         }
     }
 
-    /// Files whose names are like the pattern. A directory below that cannot be read is told once: what is in it may be
-    /// nobody's business here, and says nothing about the rest.
+    /// Files whose names are like the pattern, and links to files that have no name of their own here. A directory below that
+    /// cannot be read is told once: what is in it may be nobody's business here, and says nothing about the rest.
     fn candidates(&mut self) -> io::Result<Vec<PathBuf>> {
-        let mut found = Vec::new();
-        let mut unread = BTreeMap::new();
-        self.walk(&self.directory.path, &mut found, &mut unread)?;
-        for (dir, error) in &unread {
+        let mut walk = Walk::default();
+        self.walk(&self.directory.path, &mut walk)?;
+        for (dir, error) in &walk.unread {
             if !self.unread.contains(dir) {
                 tracing::warn!(dir = %dir.display(), %error, "can't read a directory, going on without it");
             }
         }
-        self.unread = unread.into_keys().collect();
+        self.unread = walk.unread.into_keys().collect();
+        let names = self.names.clone();
+        let names = LazyCell::new(|| names.resolve());
+        let (named, mut found): (Vec<_>, Vec<_>) = walk.links.into_iter().partition(|link| names.has(link));
+        for link in named.iter().filter(|link| !self.links.contains(*link)) {
+            skipped(link, "it is a link to a file that goes by its own name");
+        }
+        self.links = named.into_iter().collect();
+        found.append(&mut walk.files);
         found.sort();
         Ok(found)
     }
 
-    fn walk(
-        &self,
-        at: &Path,
-        found: &mut Vec<PathBuf>,
-        unread: &mut BTreeMap<PathBuf, io::Error>,
-    ) -> io::Result<()> {
+    fn walk(&self, at: &Path, walk: &mut Walk) -> io::Result<()> {
         for entry in std::fs::read_dir(at)? {
             let entry = entry?;
-            let (path, name) = (entry.path(), entry.file_name());
+            let (path, kind) = (entry.path(), entry.file_type()?);
             // Links to directories are not followed: they may lead in a circle.
-            if entry.file_type()?.is_dir() {
-                if self.directory.recursive && !is_ours(&name) && !self.is_elsewhere(&path) {
-                    match self.walk(&path, found, unread) {
+            if kind.is_dir() {
+                if enters(&self.directory, &path) {
+                    match self.walk(&path, walk) {
                         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                            unread.insert(path, error);
+                            walk.unread.insert(path, error);
                         }
                         Ok(()) | Err(_) => {} // gone meanwhile
                     }
                 }
-            } else if !is_ours(&name)
-                && !is_side_file(&name)
-                && self.pattern.matches(&name.to_string_lossy())
-                && may_be_file(&path)
-            {
-                found.push(path);
+            } else if takes(&self.pattern, &entry.file_name()) && may_be_file(&path) {
+                let list = if kind.is_symlink() { &mut walk.links } else { &mut walk.files };
+                list.push(path);
             }
         }
         Ok(())
     }
+}
 
-    /// Where replicas and local states lie.
-    fn is_elsewhere(&self, path: &Path) -> bool {
-        let replica = match &self.directory.template.replica {
-            Settings::Directory(replica) => Some(replica.as_path()),
-            Settings::S3(_) => None,
-        };
-        [replica, self.directory.meta_dir.as_deref()].into_iter().flatten().any(|other| path == other)
-    }
+/// Whether a directory below counts; never one where replicas and local states lie.
+fn enters(directory: &Directory, path: &Path) -> bool {
+    let replica = match &directory.template.replica {
+        Settings::Directory(replica) => Some(replica.as_path()),
+        Settings::S3(_) => None,
+    };
+    let elsewhere = [replica, directory.meta_dir.as_deref()].into_iter().flatten().any(|other| path == other);
+    directory.recursive && !elsewhere && !path.file_name().is_some_and(is_ours)
+}
+
+/// Whether a file of this name counts.
+fn takes(pattern: &Glob, name: &OsStr) -> bool {
+    !is_ours(name) && !is_side_file(name) && pattern.matches(&name.to_string_lossy())
+}
+
+/// Why a file that is another one's second name is skipped.
+const ELSEWHERE: &str = "it is replicated by another name";
+
+fn skipped(path: &Path, why: &str) {
+    tracing::info!(path = %path.display(), why, "a file of the directory is skipped");
 }
 
 /// What cannot be looked at may be one; a link into nothing is none.

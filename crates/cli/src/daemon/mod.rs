@@ -31,7 +31,7 @@ use crate::verbs::replicate::{keep_trouble, synced, thread};
 use crate::world::World;
 use control::{Bound, Control};
 use fleet::{Ended, Fleet, Refused};
-use folder::{Dismissed, Folder};
+use folder::{Dismissed, Folder, Names};
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -246,11 +246,12 @@ fn serve_control(mut bound: Bound, fleet: &Arc<Fleet>, dismissed: Dismissed) -> 
 impl Run {
     /// Begins to replicate everything that the configuration names.
     fn take_up(&self, config: &mut Config) -> Result<Folders, Trouble> {
+        let names = Names::of(config);
         std::mem::take(&mut config.databases).into_iter().try_for_each(|database| self.keep(database))?;
         let dismissed = Dismissed::default();
         let mut folders = Vec::new();
         for directory in std::mem::take(&mut config.directories) {
-            let mut folder = Folder::new(directory, &dismissed)?;
+            let mut folder = Folder::new(directory, &names, &dismissed)?;
             folder.begin(&self.fleet)?;
             folders.push(folder);
         }

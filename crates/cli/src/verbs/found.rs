@@ -4,7 +4,7 @@
 
 use crate::config::{Config, Database};
 use crate::daemon::control::{self, List, Patience};
-use crate::daemon::folder::{Dismissed, Folder, database_at};
+use crate::daemon::folder::{Dismissed, Folder, Names, Once, database_at};
 use crate::output;
 use serde_json::json;
 use std::path::Path;
@@ -13,25 +13,22 @@ use std::time::Duration;
 /// A daemon that is well answers in milliseconds.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// All of them, by path those of directories. A directory that cannot be read is told on stderr.
+/// All of them, by path those of directories; a file once, by the name that a running litekeep has it by. A directory that
+/// cannot be read is told on stderr.
 pub(super) fn databases(config: &Config) -> Vec<Database> {
     let mut all = config.databases.clone();
     // What a `path` names has its own settings.
-    let mut add = |database: Database| {
-        if all.iter().all(|other| other.path != database.path) {
-            all.push(database);
-        }
-    };
-    let running = running(config);
+    let (names, running, mut once) = (Names::of(config), running(config), Once::after(&config.databases));
     for directory in &config.directories {
-        let held = Folder::new(directory.clone(), &Dismissed::default()).and_then(|mut it| it.held());
-        let mut found = held.unwrap_or_else(|trouble| {
+        let folder = Folder::new(directory.clone(), &names, &Dismissed::default());
+        let held = folder.and_then(|mut it| it.held()).unwrap_or_else(|trouble| {
             output::talk(&format!("Warning: {trouble}"));
             Vec::new()
         });
-        found.extend(running.iter().filter_map(|path| database_at(directory, Path::new(path))));
+        let running = running.iter().filter_map(|path| database_at(directory, Path::new(path)));
+        let mut found: Vec<_> = running.chain(held).filter(|database| once.takes(database)).collect();
         found.sort_by(|one, other| one.path.cmp(&other.path));
-        found.into_iter().for_each(&mut add);
+        all.append(&mut found);
     }
     all
 }

@@ -3,7 +3,7 @@
 
 use crate::config::{Config, Database};
 use crate::daemon::fleet::Fleet;
-use crate::daemon::folder::{Dismissed, Folder};
+use crate::daemon::folder::{Dismissed, Folder, Names, Once};
 use crate::trouble::Trouble;
 use std::path::Path;
 use std::time::Duration;
@@ -24,11 +24,13 @@ impl Lookout {
     /// A directory cannot be read or a database in it not looked into, or a directory holds none and nobody watches it.
     pub(super) fn begin(config: &Config, fleet: &Fleet) -> Result<(Vec<Database>, Self), Trouble> {
         let (mut databases, mut watched) = (config.databases.clone(), Vec::new());
+        // What is configured twice, whoever keeps it refuses; of a directory the second name is skipped.
+        let (names, mut once) = (Names::of(config), Once::after(&databases));
         for directory in &config.directories {
-            let mut folder = Folder::new(directory.clone(), &Dismissed::default())?;
+            let mut folder = Folder::new(directory.clone(), &names, &Dismissed::default())?;
             let mut found = folder.newcomers(fleet)?;
             // What a `path` names already has its own settings.
-            found.retain(|database| databases.iter().all(|other| other.path != database.path));
+            found.retain(|database| once.takes(database));
             if found.is_empty() && !folder.is_watched() {
                 return Err(folder.holds_none());
             }

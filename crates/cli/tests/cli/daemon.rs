@@ -745,6 +745,53 @@ fn a_watched_directory_takes_up_what_comes_and_lets_go_what_goes() {
 }
 
 #[test]
+fn a_link_in_a_directory_never_moves_the_backup_of_a_file_that_has_a_name_of_its_own() {
+    let dir = Dir::new();
+    let link = |target: &str, path: &str| {
+        std::os::unix::fs::symlink(dir.path(target), dir.path(path)).expect("linked");
+    };
+    make_in_directory(&dir, "z.db");
+    make_in_directory(&dir, "sub/y.db");
+    make_database(&dir.path("out.db"));
+    let more = "    recursive: true\n    watch: true\n";
+    let names = ["out.db", "sub/y.db", "z.db"];
+    link("out.db", "d/out.db");
+    end(over_directory(&dir, more));
+    // Each sorts before the name that its file is replicated by.
+    link("d/z.db", "d/current.db");
+    link("d/sub/y.db", "d/a.db");
+    // Where the directory itself is reached by a link as well.
+    fs::rename(dir.path("d"), dir.path("volume")).expect("renamed");
+    link("volume", "d");
+    for once in [true, false] {
+        if once {
+            dir.litekeep(["replicate", "-config", "l.yml", "-once"]).exits(0);
+        }
+        let running = over_directory(&dir, more);
+        assert_eq!(listed(&dir), names);
+        let shown = |args: &[&str]| -> Vec<String> {
+            let seen = dir.litekeep(args.iter().copied().chain(["-json", "-config", "l.yml"])).exits(0);
+            let rows: Vec<Value> = serde_json::from_str(&seen.out()).expect("JSON");
+            let name = |row: &Value| row.get("path").or(row.get("database")).cloned();
+            let top = format!("{}/", dir.path("d").display());
+            rows.iter()
+                .map(|row| name(row).expect("a path").as_str().expect("text").replacen(&top, "", 1))
+                .collect()
+        };
+        let both = || (shown(&["databases"]), shown(&["status", "-local"]));
+        assert_eq!(both(), (names.map(str::to_owned).to_vec(), names.map(str::to_owned).to_vec()));
+        let seen = end(running);
+        assert!(
+            seen.out().contains("current.db why=\"it is a link to a file that goes by"),
+            "{}",
+            seen.all()
+        );
+        assert_eq!(both(), (names.map(str::to_owned).to_vec(), names.map(str::to_owned).to_vec()));
+    }
+    assert!(!dir.path("r/current.db").exists() && !dir.path("r/a.db").exists());
+}
+
+#[test]
 fn a_database_that_is_renamed_in_a_watched_directory_goes_on_by_its_new_name() {
     let dir = Dir::new();
     make_in_directory(&dir, "a.db");

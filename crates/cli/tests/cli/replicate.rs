@@ -123,6 +123,42 @@ fn what_a_command_makes_in_a_watched_directory_is_replicated_and_r54_synced_when
     assert_eq!(daemon::restored(&dir, "r/b.db"), [1]);
 }
 
+#[test]
+fn a_second_name_of_a_database_in_a_directory_is_skipped_and_disturbs_no_command() {
+    let link = |target: &Path, path: &Path| std::os::unix::fs::symlink(target, path).expect("linked");
+    let dir = Dir::new();
+    let d = |name: &str| dir.path("d").join(name);
+    fs::create_dir(dir.path("d")).expect("made");
+    make_database(&d("a.db"));
+    make_database(&dir.path("out.db"));
+    // There at the start: of two links to a file outside the first counts, of a link to one inside the file itself.
+    link(&d("a.db"), &d("Z.db"));
+    link(&dir.path("out.db"), &d("o1.db"));
+    link(&dir.path("out.db"), &d("o2.db"));
+    with_directory(&dir, false, "2,go,3").exits(3).out_has("a file of the directory is skipped");
+    assert_eq!(daemon::restored(&dir, "r/a.db"), [1, 2]);
+    assert_eq!(daemon::restored(&dir, "r/o1.db"), [1]);
+    assert!(!dir.path("r/Z.db").exists() && !dir.path("r/o2.db").exists());
+
+    // Made while the command runs, all within one look.
+    let mut running = with_directory(&dir, true, "3,wait,0").starts();
+    running.until("application is there");
+    make_database(&dir.path("draft.db"));
+    fs::rename(dir.path("draft.db"), d("n.db")).expect("renamed");
+    link(&d("n.db"), &d("latest.db"));
+    running.until(&format!("msg=\"initialized db\" path={}", d("n.db").display()));
+    make_database(&dir.path("far.db"));
+    link(&dir.path("far.db"), &d("p1.db"));
+    link(&dir.path("far.db"), &d("p2.db"));
+    running.until(&format!("path={} why=\"it is replicated by another name\"", d("p2.db").display()));
+    running.signal(Signal::TERM);
+    running.ends(0);
+    assert_eq!(daemon::restored(&dir, "r/a.db"), [1, 2, 3]);
+    assert_eq!(daemon::restored(&dir, "r/n.db"), [1]);
+    assert_eq!(daemon::restored(&dir, "r/p1.db"), [1]);
+    assert!(!dir.path("r/latest.db").exists() && !dir.path("r/p2.db").exists());
+}
+
 /// R26b: what lies in a replica is not written over by a database of the same name.
 #[test]
 fn r26b_a_database_that_a_command_makes_over_another_ones_replica_ends_it() {
