@@ -8,8 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::sync::{Arc, Once, mpsc};
+use std::time::{Duration, Instant};
 
 /// Whom tests run as that root starts, where what root may do is no answer.
 const NOBODY: u32 = 65_534;
@@ -73,11 +73,22 @@ impl Dir {
         program: &str,
         args: I,
     ) -> TestCommand {
+        hang_up_is_not_ignored();
         let mut command = Command::new(program);
         command.args(args).current_dir(self.0.path()).env_clear().stdin(Stdio::null());
         command.env("HOME", self.0.path());
         TestCommand(command)
     }
+}
+
+/// Whoever runs the tests may ignore SIGHUP (`nohup`), and every program that they start would do so too. What a process
+/// handles itself is back at its default in the programs that it runs.
+fn hang_up_is_not_ignored() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let heard = signal_hook::flag::register(Signal::HUP.as_raw(), Arc::default());
+        assert!(heard.is_ok(), "SIGHUP can't be handled");
+    });
 }
 
 /// The repository's sample replicas.
@@ -197,6 +208,12 @@ impl Running {
                 return self;
             }
         }
+        self.fails(&format!("no line with {part:?}"))
+    }
+
+    /// Kills it and tells what was seen.
+    #[track_caller]
+    fn fails(&mut self, what: &str) -> ! {
         self.kill();
         // What is in the pipes still; somebody may hold them whom we did not find.
         let rest = |pipe: &mpsc::Receiver<String>| -> String {
@@ -204,7 +221,7 @@ impl Running {
         };
         self.seen.push_str(&rest(&self.lines));
         let errors = rest(&self.errors);
-        panic!("no line with {part:?}\n$ {}\nstdout:\n{}\nstderr:\n{errors}", self.command, self.seen);
+        panic!("{what}\n$ {}\nstdout:\n{}\nstderr:\n{errors}", self.command, self.seen);
     }
 
     /// Ends it and all that it started: a command (`-exec`) has a group of its own, outlives it, and holds the pipes.
@@ -242,9 +259,18 @@ impl Running {
         seen
     }
 
-    /// Waits for its end.
+    /// Waits for its end, for three minutes at most.
+    #[track_caller]
+    #[allow(clippy::disallowed_methods, reason = "a test's deadline")]
     pub(crate) fn ends_anyhow(mut self) -> Seen {
-        let status = self.child.wait().expect("a status");
+        let deadline = Instant::now() + Duration::from_secs(180);
+        let status = loop {
+            match self.child.try_wait().expect("a status") {
+                Some(status) => break status,
+                None if Instant::now() >= deadline => self.fails("it does not end"),
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
         self.ended = true;
         self.lines.iter().for_each(|line| self.seen.push_str(&line));
         let stderr: String = self.errors.iter().collect();
