@@ -237,7 +237,7 @@ impl Folder {
                 Some(_) => drop(self.passed.insert(path, stamp)),
                 None => {
                     if !self.passed.contains_key(&path) {
-                        skipped(&path, ELSEWHERE);
+                        skipped_as_second(&path);
                     }
                     self.passed.insert(path, stamp);
                 }
@@ -512,6 +512,11 @@ fn takes(pattern: &Glob, name: &OsStr) -> bool {
 
 /// Why a file that is another one's second name is skipped.
 const ELSEWHERE: &str = "it is replicated by another name";
+
+/// Tells of a file that is another one's second name.
+pub(crate) fn skipped_as_second(path: &Path) {
+    skipped(path, ELSEWHERE);
+}
 
 fn skipped(path: &Path, why: &str) {
     tracing::info!(path = %path.display(), why, "a file of the directory is skipped");

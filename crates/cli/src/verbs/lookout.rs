@@ -3,7 +3,7 @@
 
 use crate::config::{Config, Database};
 use crate::daemon::fleet::Fleet;
-use crate::daemon::folder::{Dismissed, Folder, Names, Once};
+use crate::daemon::folder::{Dismissed, Folder, Names, Once, skipped_as_second};
 use crate::trouble::Trouble;
 use std::path::Path;
 use std::time::Duration;
@@ -30,7 +30,13 @@ impl Lookout {
             let mut folder = Folder::new(directory.clone(), &names, &Dismissed::default())?;
             let mut found = folder.newcomers(fleet)?;
             // What a `path` names already has its own settings.
-            found.retain(|database| once.takes(database));
+            found.retain(|database| {
+                let first = once.takes(database);
+                if !first && databases.iter().all(|other| other.path != database.path) {
+                    skipped_as_second(&database.path);
+                }
+                first
+            });
             if found.is_empty() && !folder.is_watched() {
                 return Err(folder.holds_none());
             }

@@ -147,7 +147,10 @@ pub(crate) fn named(world: &World, parsed: &Parsed) -> Result<Named, Trouble> {
     }
 }
 
-/// As [`named`]; without an operand, the only database of the configuration.
+/// How many of the databases that could be meant are named at most.
+const CHOICE: usize = 5;
+
+/// As [`named`]; without an operand, the only database of the configuration, which a directory of it may hold.
 ///
 /// # Errors
 /// See [`named`], and a configuration of no database or several.
@@ -157,14 +160,24 @@ pub(crate) fn named_or_only(world: &World, parsed: &Parsed) -> Result<Named, Tro
     }
     let config = crate::config::load(world, parsed)?;
     warn(&config);
-    let mut databases = config.databases;
-    match (databases.pop(), databases.len()) {
-        (Some(database), 0) => called(database, parsed.given(&flags::REPLICA)).map(Named::configured),
-        (None, _) => Err(Trouble::new("the configuration lists no database")
-            .hint("list it under `dbs:`, or name a replica such as s3://BUCKET/PATH")),
-        (Some(_), others) => Err(Trouble::new("no database is named")
-            .cause(format!("the configuration lists {} databases", others + 1))
-            .hint("name one that `litekeep databases` lists, or a replica URL")),
+    let mut databases = found::databases(&config);
+    match (databases.len(), databases.pop()) {
+        (1, Some(database)) => called(database, parsed.given(&flags::REPLICA)).map(Named::configured),
+        (_, None) if config.directories.is_empty() => {
+            Err(Trouble::new("the configuration lists no database")
+                .hint("list it under `dbs:`, or name a replica such as s3://BUCKET/PATH"))
+        }
+        (_, None) => Err(Trouble::new("the directories of the configuration hold no database")
+            .hint("name one that was there by its path, or a replica such as s3://BUCKET/PATH")),
+        (several, Some(last)) => {
+            databases.push(last);
+            let first = databases.iter().take(CHOICE).map(|it| it.path.display().to_string());
+            let names = first.collect::<Vec<_>>().join(", ");
+            let more = if several > CHOICE { ", ..." } else { "" };
+            Err(Trouble::new("no database is named")
+                .cause(format!("the configuration lists {several} databases"))
+                .hint(format!("name one that `litekeep databases` lists ({names}{more}), or a replica URL")))
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `litekeep reset`: the local state of a database, gone. Never touches the database or its replica, nor a file in the
 //! state's directory that litekeep did not make.
 
-use super::warn;
+use super::{found, warn};
 use crate::config;
 use crate::config::local_state;
 use crate::daemon::verdict;
@@ -73,8 +73,7 @@ fn place(world: &World, parsed: &Parsed) -> Result<(PathBuf, PathBuf), Trouble> 
     if parsed.given(&flags::CONFIG).is_some() {
         let config = config::load(world, parsed)?;
         warn(&config);
-        let found = config.databases.into_iter().find(|database| database.path == path);
-        let Some(database) = found else {
+        let Some(database) = found::at(&config, &path) else {
             return Err(Trouble::new(format!("database not found in config: {}", path.display()))
                 .hint("`litekeep databases` lists them"));
         };

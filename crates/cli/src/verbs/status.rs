@@ -158,7 +158,10 @@ fn look(database: &Database) -> (Row, Option<Txid>) {
         wal_bytes: wal.unwrap_or(0),
         ..Row::default()
     };
-    let wal = RealFiles.len(&with_suffix(&database.path, "-wal")).map_err(|error| error.to_string());
+    // SQLite has it beside the file itself, wherever a link to that is.
+    let real = database.path.canonicalize();
+    let wal = with_suffix(real.as_deref().unwrap_or(&database.path), "-wal");
+    let wal = RealFiles.len(&wal).map_err(|error| error.to_string());
     let file = usable(&database.path).map_err(|error| error.to_string());
     let state = local::peek(&RealFiles, &directory).map_err(|error| error.to_string());
     match (file, state, wal) {

@@ -789,6 +789,17 @@ fn a_link_in_a_directory_never_moves_the_backup_of_a_file_that_has_a_name_of_its
         assert_eq!(both(), (names.map(str::to_owned).to_vec(), names.map(str::to_owned).to_vec()));
     }
     assert!(!dir.path("r/current.db").exists() && !dir.path("r/a.db").exists());
+    // Of one that is configured by itself the link is not taken up even after it was taken off the list by hand.
+    let text = fs::read_to_string(dir.path("l.yml")).expect("read");
+    dir.write("l.yml", text.replace("dbs:\n", "dbs:\n  - path: own.db\n    replica:\n      path: own\n"));
+    make_database(&dir.path("own.db"));
+    let mut running = dir.litekeep(["replicate", "-config", "l.yml"]).starts();
+    running.until("control socket listening");
+    ask(&dir, &["unregister", "own.db"]);
+    link("own.db", "d/b.db");
+    running.until("b.db why=\"it is a link to a file that goes by");
+    assert_eq!(listed(&dir), names);
+    end(running);
 }
 
 #[test]

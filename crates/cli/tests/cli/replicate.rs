@@ -135,7 +135,10 @@ fn a_second_name_of_a_database_in_a_directory_is_skipped_and_disturbs_no_command
     link(&d("a.db"), &d("Z.db"));
     link(&dir.path("out.db"), &d("o1.db"));
     link(&dir.path("out.db"), &d("o2.db"));
-    with_directory(&dir, false, "2,go,3").exits(3).out_has("a file of the directory is skipped");
+    with_directory(&dir, false, "2,go,3").exits(3).out_has(&format!(
+        "msg=\"a file of the directory is skipped\" path={} why=\"it is replicated by another name\"",
+        d("o2.db").display()
+    ));
     assert_eq!(daemon::restored(&dir, "r/a.db"), [1, 2]);
     assert_eq!(daemon::restored(&dir, "r/o1.db"), [1]);
     assert!(!dir.path("r/Z.db").exists() && !dir.path("r/o2.db").exists());

@@ -77,3 +77,60 @@ fn a_reset_follows_the_configuration_only_where_it_is_named() {
     dir.litekeep(["reset", "-config", "l.yml", "a.db"]).exits(0).out_has("/meta/state");
     dir.litekeep(["reset", "none.db"]).exits(1).err_has("database does not exist: ").silent_out();
 }
+
+#[test]
+fn a_reset_through_a_link_refuses_while_something_replicates_the_file_by_another_name() {
+    let dir = Dir::new();
+    let _db = database(&dir);
+    std::fs::create_dir(dir.path("links")).expect("made");
+    std::os::unix::fs::symlink(dir.path("a.db"), dir.path("links/b.db")).expect("linked");
+    let names = ["a.db", "links/b.db"];
+    for (name, other) in [(names[0], names[1]), (names[1], names[0])] {
+        dir.write("l.yml", format!("dbs:\n  - path: {name}\n    replica:\n      path: r\n"));
+        let mut running = dir.litekeep(["replicate", "-config", "l.yml"]).starts();
+        running.until("initialized db");
+        for path in [name, other] {
+            let seen = dir.litekeep(["reset", path]).exits(1).silent_out();
+            seen.err_has("a running litekeep replicates this database");
+        }
+        dir.litekeep(["reset", "-config", "l.yml", name]).exits(1).err_has("a running litekeep");
+        running.signal(Signal::TERM);
+        running.ends(0);
+        dir.litekeep(["reset", other]).exits(0).out_has("/.a.db-litekeep/state");
+    }
+}
+
+#[test]
+fn a_database_of_a_directory_is_reset_by_its_path_and_the_only_one_needs_no_name() {
+    let dir = Dir::new();
+    let db = database(&dir);
+    std::fs::create_dir(dir.path("d")).expect("made");
+    let of = |more: &str| {
+        format!("dbs:\n  - dir: d\n    pattern: '*.db'\n{more}    meta-dir: m\n    replica:\n      path: r\n")
+    };
+    dir.write("l.yml", of("    watch: true\n"));
+    for verb in ["usage", "verify", "doctor"] {
+        let seen = dir.litekeep([verb, "-config", "l.yml"]).exits(1).silent_out();
+        seen.err_has("Error: the directories of the configuration hold no database; ");
+    }
+    let copy = |name: &str| std::fs::copy(dir.path("a.db"), dir.path("d").join(name)).expect("copied");
+    db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").expect("checkpointed");
+    copy("a.db");
+    dir.litekeep(["replicate", "-once", "-config", "l.yml"]).exits(0);
+    for verb in ["usage", "verify", "doctor"] {
+        dir.litekeep([verb, "-config", "l.yml"]).exits(0);
+    }
+    dir.litekeep(["reset", "-config", "l.yml", "a.db"]).exits(1).err_has("database not found in config: ");
+    dir.litekeep(["reset", "-config", "l.yml", "d/none.db"]).exits(1).err_has("database does not exist: ");
+    dir.litekeep(["reset", "-config", "l.yml", "d/a.db"]).exits(0).out_has("/m/a.db/state");
+    for name in ["b.db", "c.db", "e.db", "f.db", "g.db"] {
+        copy(name);
+    }
+    let d = |name: &str| dir.path("d").join(name).display().to_string();
+    let names = ["a.db", "b.db", "c.db", "e.db", "f.db"].map(d).join(", ");
+    for verb in ["usage", "verify", "doctor"] {
+        let seen = dir.litekeep([verb, "-config", "l.yml"]).exits(1).silent_out();
+        seen.err_has("no database is named: the configuration lists 6 databases; name one that")
+            .err_has(&format!("({names}, ...), or a replica URL"));
+    }
+}

@@ -295,6 +295,11 @@ fn a_database_behind_a_link_has_its_state_beside_the_file_for_every_verb() {
     dir.write("l.yml", "dbs:\n  - path: link.db\n    replica:\n      path: r\n");
     dir.litekeep(["replicate", "-config", "l.yml", "-once"]).exits(0);
     assert_eq!(row(&dir, &[])["local_txid"], "0000000000000001");
+    let connection = rusqlite::Connection::open(dir.path("link.db")).expect("opened");
+    connection.execute_batch("INSERT INTO t VALUES (2)").expect("inserted");
+    let wal = fs::metadata(dir.path("volume/real.db-wal")).expect("a WAL").len();
+    assert_eq!(row(&dir, &[])["wal_bytes"], wal);
+    assert!(wal > 0);
     dir.litekeep(["config", "check", "-config", "l.yml"]).exits(0).out_has("volume/.real.db-litekeep");
     dir.litekeep(["reset", "-config", "l.yml", "link.db"]).exits(0);
     assert!(!dir.path("volume/.real.db-litekeep/state").exists());
