@@ -147,16 +147,16 @@ impl Database {
         }
     }
 
-/// Where the local state of a database lies: beside the file itself, wherever a link to it is, as the engine has it.
-pub(crate) fn local_state(database: &Path, meta: Option<&Path>) -> PathBuf {
-    let real = if database.is_symlink() { database.canonicalize().ok() } else { None };
-    litekeep::local::directory(real.as_deref().unwrap_or(database), meta)
-}
-
     /// `file` or `s3`.
     pub(crate) fn replica_type(&self) -> &'static str {
         replica_type(&self.replica)
     }
+}
+
+/// Where the local state of a database lies: beside the file itself, wherever a link to it is, as the engine has it.
+pub(crate) fn local_state(database: &Path, meta: Option<&Path>) -> PathBuf {
+    let real = if database.is_symlink() { database.canonicalize().ok() } else { None };
+    litekeep::local::directory(real.as_deref().unwrap_or(database), meta)
 }
 
 /// `dir`: the databases of a directory.
