@@ -1,9 +1,9 @@
 //! What a configuration comes to: every setting, its value as the file would spell it, and where it came from. Secrets
 //! are never among the values.
 
+use super::local_state;
 use super::{Config, Database, Directory, FOR_EVER, Origin, Origins};
 use crate::text::duration;
-use super::local_state;
 use litekeep_formats::ltx::PageEncoding;
 use litekeep_store::location::{CredentialSource, S3Settings, Settings};
 use serde::Serialize;

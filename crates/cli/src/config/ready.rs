@@ -3,11 +3,11 @@
 //!
 //! A restore does not ask: it has to work with a file whose command or folders are gone.
 
+use super::local_state;
 use super::origin::{Origin, Origins};
 use super::remark::{Place, Remark};
 use super::{Config, Database, Directory};
 use crate::text::words;
-use super::local_state;
 use std::path::Path;
 
 /// Finds them; `own_command` is the file's, unless a flag goes before it.

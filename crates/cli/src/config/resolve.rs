@@ -1,5 +1,6 @@
 //! From the file as it is written to what it means: defaults, inheritance, limits.
 
+use super::local_state;
 use super::notes::{Notes, said};
 use super::origin::{Origin, Origins};
 use super::remark::Place;
@@ -11,7 +12,6 @@ use super::{
 use crate::text::duration;
 use crate::text::glob::Glob;
 use crate::world::World;
-use super::local_state;
 use litekeep_formats::ltx::PageEncoding;
 use litekeep_store::location::Settings;
 use serde_saphyr::Spanned;

@@ -5,11 +5,11 @@
 //! One replica at a time, on one thread, with few requests under way; it reads the database in short transactions, and
 //! takes no room that the disk would miss.
 
-use crate::config::local_state;
 use super::fleet::Fleet;
 use super::member::Member;
 use super::verdict::{self, Verdict};
 use crate::config::Database;
+use crate::config::local_state;
 use crate::trouble::Trouble;
 use crate::verbs::replicate::thread;
 use crate::verbs::verify::object;

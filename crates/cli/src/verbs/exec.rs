@@ -19,7 +19,7 @@ use crate::config::{Config, Database};
 use crate::daemon;
 use crate::daemon::fleet::Fleet;
 use crate::daemon::guest::Watched;
-use crate::signals;
+use crate::signals::{self, Heard, Word};
 use crate::trouble::{Exit, Trouble};
 use crate::world::World;
 use litekeep::error::KeepError;
@@ -124,7 +124,7 @@ struct House {
     tell: Sender<Event>,
     told: Receiver<Event>,
     passed_on: Vec<i32>,
-    signals: u32,
+    signals: Heard,
     /// When the command is killed, because what it commits after a successor's fence is lost. It stays set until it has ended.
     kill_at: Option<Duration>,
     next_look: Duration,
@@ -162,7 +162,7 @@ pub(super) fn run(world: &World, config: &Config, command: Command) -> Result<Ex
         tell,
         told,
         passed_on: Vec::new(),
-        signals: 0,
+        signals: Heard::default(),
         kill_at: None,
         next_look: Duration::ZERO,
         looking: false,
@@ -482,11 +482,11 @@ impl House {
             self.child.iter().for_each(|child| child.signal(signal));
             return;
         }
-        self.signals += 1;
+        let word = self.signals.take(self.clock.boot());
         let name = signals::name(signal);
         match (self.stage == Stage::Ending, self.child.is_some()) {
             (_, true) => {
-                if self.signals == 1 {
+                if word == Word::First {
                     tracing::info!(signal = name, "signal received, litekeep shutting down");
                 }
                 self.end(Some(signal));
@@ -495,7 +495,7 @@ impl House {
                 tracing::info!(signal = name, "signal received, litekeep shutting down");
                 self.end(None);
             }
-            (true, false) if self.signals == 1 => {
+            (true, false) if word != Word::Second => {
                 tracing::info!(signal = name, "signal received, the last sync is under way");
             }
             (true, false) => {

@@ -4,8 +4,8 @@
 //! This file reads what is asked for and restores what is missing; the databases themselves are the daemon's business, or
 //! with a command, that of `exec`.
 
-use crate::config::local_state;
 use super::{destination, exec, input, ready, restore};
+use crate::config::local_state;
 use crate::config::{self, Config, Database};
 use crate::daemon;
 use crate::flags::{self, Flag, Parsed};

@@ -1,9 +1,9 @@
 //! `litekeep reset`: the local state of a database, gone. Never touches the database or its replica, nor a file in the
 //! state's directory that litekeep did not make.
 
-use crate::config::local_state;
 use super::warn;
 use crate::config;
+use crate::config::local_state;
 use crate::daemon::verdict;
 use crate::flags::{self, Parsed};
 use crate::output;

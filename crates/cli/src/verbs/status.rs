@@ -2,9 +2,9 @@
 //! never what was tried (R66). Asks no running litekeep but for the names of its databases and opens none with SQLite, so it
 //! disturbs nobody.
 
-use crate::config::local_state;
 use super::held::{self, Answer, Instead, Told};
 use super::{found, timeout, warn};
+use crate::config::local_state;
 use crate::config::{self, Database};
 use crate::daemon::verdict;
 use crate::flags::{self, Parsed};

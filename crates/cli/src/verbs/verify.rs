@@ -1,8 +1,8 @@
 //! `litekeep verify`: is everything in a replica whole, and does it give back the database? The walk is the engine's;
 //! here are its words.
 
-use crate::config::local_state;
 use super::{Named, named_or_only, open};
+use crate::config::local_state;
 use crate::flags::{self, Parsed};
 use crate::log;
 use crate::output;
