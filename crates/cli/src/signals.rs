@@ -54,39 +54,39 @@ impl Heard {
 /// # Errors
 /// The operating system's, when it takes no handler.
 pub(crate) fn listen(tell: impl Fn(i32) + Send + 'static) -> io::Result<()> {
+    let mut ending = false;
     listen_to_all(move |signal| {
-        if ends(signal) {
+        // A terminal that goes away says so more than once, and systemd says it behind SIGTERM: nobody is impatient.
+        if ends(signal) && !(signal == SIGHUP && ending) {
+            ending = true;
             tell(signal);
         }
     })
 }
 
-/// The same, with the signals that are for a command.
+/// The same with every signal that comes, those that are for a command among them.
 ///
 /// # Errors
 /// See [`listen`].
-pub(crate) fn listen_to_all(tell: impl Fn(i32) + Send + 'static) -> io::Result<()> {
+pub(crate) fn listen_to_all(mut tell: impl FnMut(i32) + Send + 'static) -> io::Result<()> {
     // `nohup` has it ignored: then it stays so.
     let hang_up = !is_ignored(SIGHUP);
     let wanted = ENDING.into_iter().chain(FOR_A_COMMAND).filter(|signal| *signal != SIGHUP || hang_up);
     let mut signals = Signals::new(wanted)?;
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        let mut ending = false;
-        for signal in signals.forever() {
-            // A terminal that goes away says so more than once, and systemd says it behind SIGTERM: nobody is impatient.
-            if signal == SIGHUP && ending {
-                continue;
-            }
-            ending |= ends(signal);
-            tell(signal);
-        }
-    })?;
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || signals.forever().for_each(|signal| tell(signal)))?;
     Ok(())
 }
 
 /// Whether a signal ends litekeep.
 pub(crate) fn ends(signal: i32) -> bool {
     ENDING.contains(&signal)
+}
+
+/// Whether a command may take it for something else than its end: to read its configuration again, or to dump its threads.
+pub(crate) fn may_be_survived(signal: i32) -> bool {
+    matches!(signal, SIGHUP | SIGQUIT)
 }
 
 /// Whether this process was started with a signal ignored. Linux tells; elsewhere it is taken for not ignored.

@@ -389,7 +389,15 @@ impl House {
             }
             // Claimed by somebody else before the command had started, or one more of the databases.
             Stage::Acquiring | Stage::Watching(_) | Stage::Retired => self.begin_watch(),
-            Stage::Stopping | Stage::Ending => {}
+            Stage::Ending => self.terminate(),
+            Stage::Stopping => {}
+        }
+    }
+
+    /// A command that was told to end by another signal may take that for something else.
+    fn terminate(&mut self) {
+        if !self.passed_on.contains(&signal_hook::consts::SIGTERM) {
+            self.pass_on(signal_hook::consts::SIGTERM);
         }
     }
 
@@ -482,23 +490,26 @@ impl House {
             self.child.iter().for_each(|child| child.signal(signal));
             return;
         }
+        match self.stage {
+            // What it means is the command's to say; if it ends, all does.
+            Stage::Up(..) if signals::may_be_survived(signal) => return self.pass_on(signal),
+            // A terminal that goes away says so more than once, and systemd says it behind SIGTERM.
+            Stage::Ending if signal == signal_hook::consts::SIGHUP => return,
+            _ => {}
+        }
         let word = self.signals.take(self.clock.boot());
         let name = signals::name(signal);
-        match (self.stage == Stage::Ending, self.child.is_some()) {
-            (_, true) => {
+        match word {
+            _ if self.child.is_some() || self.stage != Stage::Ending => {
                 if word == Word::First {
                     tracing::info!(signal = name, "signal received, litekeep shutting down");
                 }
                 self.end(Some(signal));
             }
-            (false, false) => {
-                tracing::info!(signal = name, "signal received, litekeep shutting down");
-                self.end(None);
-            }
-            (true, false) if word != Word::Second => {
+            Word::First | Word::Echo => {
                 tracing::info!(signal = name, "signal received, the last sync is under way");
             }
-            (true, false) => {
+            Word::Second => {
                 tracing::warn!(signal = name, "second signal received, giving the last sync up");
                 self.members.iter().for_each(|member| member.node.begin_stop(Duration::ZERO));
             }
@@ -573,9 +584,11 @@ impl House {
                 self.kill_in_time();
             }
         }
+        // A command never goes on without its backup.
         if !ending {
-            // A command never goes on without its backup.
             self.end(None);
+        } else if self.kill_at.is_some() {
+            self.terminate();
         }
     }
 

@@ -31,22 +31,24 @@ fn with_database() -> Dir {
     dir
 }
 
-/// Not a test but an application, when it is told to be one: says that it is there, waits for a signal to end if asked to,
+/// What an application goes on after.
+const SURVIVED: [Signal; 5] = [Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2, Signal::WINCH];
+
+/// Not a test but an application, when it is told to be one: says that it is there, waits for SIGINT or SIGTERM if asked to,
 /// and tells the others that came; inserts a row and ends with the exit code it was told.
 #[test]
 #[allow(clippy::disallowed_methods, reason = "a program of its own, told by its environment what to do")]
 fn application() {
     let Ok(orders) = std::env::var("LITEKEEP_TEST_APPLICATION") else { return };
     let [database, value, wait, code] = orders.split(',').collect::<Vec<_>>()[..] else { panic!("{orders}") };
-    let ending = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM].map(Signal::as_raw);
-    let others = [Signal::USR1, Signal::USR2, Signal::WINCH].map(Signal::as_raw);
+    let heard = [SURVIVED.as_slice(), &[Signal::INT, Signal::TERM]].concat();
     let mut signals =
-        signal_hook::iterator::Signals::new(ending.into_iter().chain(others)).expect("a handler");
+        signal_hook::iterator::Signals::new(heard.into_iter().map(Signal::as_raw)).expect("a handler");
     println!("application is there");
     if wait == "wait" {
         for signal in signals.forever() {
             println!("application was sent {signal}");
-            if ending.contains(&signal) {
+            if signal == Signal::TERM.as_raw() || signal == Signal::INT.as_raw() {
                 break;
             }
         }
@@ -278,23 +280,28 @@ fn r54_a_command_that_fails_on_its_signal_is_synced_all_the_same() {
 
 #[test]
 fn a_command_that_ends_by_the_signal_it_was_passed_is_no_failure() {
-    let dir = with_database();
-    let command = "sh -c 'echo ready; exec sleep 600'";
-    let mut running = dir.litekeep(["replicate", "-exec", command, "a.db", &url(&dir.path("r"))]).starts();
-    running.until("ready").signal(Signal::TERM);
-    running.ends(0);
-    assert_eq!(restored(&dir), [1]);
+    for signal in [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM] {
+        let dir = with_database();
+        let command = "sh -c 'ulimit -c 0; echo ready; exec sleep 600'";
+        let mut running =
+            dir.litekeep(["replicate", "-exec", command, "a.db", &url(&dir.path("r"))]).starts();
+        running.until("ready").signal(signal);
+        running.ends(0);
+        assert_eq!(restored(&dir), [1]);
+    }
 }
 
 #[test]
 fn whatever_signal_comes_reaches_the_command_and_leaves_no_command_without_its_backup() {
-    for signal in [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM] {
+    for signal in [Signal::INT, Signal::TERM] {
         let dir = with_database();
         let mut running = with_application(&dir, "2", "wait", 0).starts();
         running.until("application is there");
-        for other in [Signal::USR1, Signal::USR2, Signal::WINCH] {
+        // What it goes on after may come again.
+        for other in SURVIVED.into_iter().chain(SURVIVED) {
             running.signal(other).until(&format!("application was sent {}", other.as_raw()));
         }
+        assert!(!running.seen().contains("shutting down"), "{}", running.seen());
         running.signal(signal).until(&format!("application was sent {}", signal.as_raw()));
         running.ends(0).out_has("signal received, litekeep shutting down");
         assert_eq!(restored(&dir), [1, 2], "{signal:?}");
