@@ -4,6 +4,7 @@
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::Signals;
 use std::io;
+use std::time::Duration;
 
 /// A terminal that goes away, and whoever wants a dump, ends litekeep in order too: dead at once it would leave its last
 /// changes behind, and a command without its backup.
@@ -12,45 +13,80 @@ const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 /// These mean what a command makes of them; without one they mean nothing, as in Litestream.
 const FOR_A_COMMAND: [i32; 3] = [SIGUSR1, SIGUSR2, SIGWINCH];
 
+/// What comes sooner after the first is its echo: `timeout` tells a process and then its group, and a wrapper passes on what
+/// the terminal has sent to all of them already.
+const ECHO: Duration = Duration::from_secs(1);
+
+/// What one more signal says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// To end.
+    First,
+    /// The same, once more.
+    Echo,
+    /// Not to wait any longer.
+    Second,
+}
+
+/// The signals that have come to end a run.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    first: Option<Duration>,
+}
+
+impl Heard {
+    /// Takes in one that is heard now, on the boot clock.
+    pub(crate) fn take(&mut self, now: Duration) -> Word {
+        match self.first {
+            None => {
+                self.first = Some(now);
+                Word::First
+            }
+            Some(first) if now.saturating_sub(first) < ECHO => Word::Echo,
+            Some(_) => Word::Second,
+        }
+    }
+}
+
 /// Calls `tell` with each signal that ends litekeep from now on, on a thread of its own, until the process ends. The others
 /// are taken, and nothing happens.
 ///
 /// # Errors
 /// The operating system's, when it takes no handler.
 pub(crate) fn listen(tell: impl Fn(i32) + Send + 'static) -> io::Result<()> {
+    let mut ending = false;
     listen_to_all(move |signal| {
-        if ends(signal) {
+        // A terminal that goes away says so more than once, and systemd says it behind SIGTERM: nobody is impatient.
+        if ends(signal) && !(signal == SIGHUP && ending) {
+            ending = true;
             tell(signal);
         }
     })
 }
 
-/// The same, with the signals that are for a command.
+/// The same with every signal that comes, those that are for a command among them.
 ///
 /// # Errors
 /// See [`listen`].
-pub(crate) fn listen_to_all(tell: impl Fn(i32) + Send + 'static) -> io::Result<()> {
+pub(crate) fn listen_to_all(mut tell: impl FnMut(i32) + Send + 'static) -> io::Result<()> {
     // `nohup` has it ignored: then it stays so.
     let hang_up = !is_ignored(SIGHUP);
     let wanted = ENDING.into_iter().chain(FOR_A_COMMAND).filter(|signal| *signal != SIGHUP || hang_up);
     let mut signals = Signals::new(wanted)?;
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        let mut ending = false;
-        for signal in signals.forever() {
-            // A terminal that goes away says so more than once, and systemd says it behind SIGTERM: nobody is impatient.
-            if signal == SIGHUP && ending {
-                continue;
-            }
-            ending |= ends(signal);
-            tell(signal);
-        }
-    })?;
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || signals.forever().for_each(|signal| tell(signal)))?;
     Ok(())
 }
 
 /// Whether a signal ends litekeep.
 pub(crate) fn ends(signal: i32) -> bool {
     ENDING.contains(&signal)
+}
+
+/// Whether a command may take it for something else than its end: to read its configuration again, or to dump its threads.
+pub(crate) fn may_be_survived(signal: i32) -> bool {
+    matches!(signal, SIGHUP | SIGQUIT)
 }
 
 /// Whether this process was started with a signal ignored. Linux tells; elsewhere it is taken for not ignored.
@@ -69,5 +105,24 @@ pub(crate) fn name(signal: i32) -> &'static str {
         SIGQUIT => "SIGQUIT",
         SIGTERM => "SIGTERM",
         _ => "signal",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_signal_counts_once_a_second_has_passed_since_the_first() {
+        let mut heard = Heard::default();
+        for (millis, word) in [
+            (5000, Word::First),
+            (5000, Word::Echo),
+            (5999, Word::Echo),
+            (6000, Word::Second),
+            (6001, Word::Second),
+        ] {
+            assert_eq!(heard.take(Duration::from_millis(millis)), word, "{millis}");
+        }
     }
 }

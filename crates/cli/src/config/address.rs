@@ -12,9 +12,10 @@ pub(crate) fn address(text: &str) -> Option<String> {
         return Some(without_secrets(text));
     }
     let (scheme, rest) = text.split_once(':')?;
-    let (scheme, rest) = (scheme.to_ascii_lowercase(), rest.trim_start_matches('/'));
+    let (scheme, rooted) = (scheme.to_ascii_lowercase(), rest.starts_with('/'));
+    let rest = rest.trim_start_matches('/');
     let known = NOT_BUILT.iter().map(|(name, _)| *name).chain(["s3", "file"]).any(|name| name == scheme);
-    let root = if scheme == "file" { "/" } else { "" };
+    let root = if scheme == "file" && rooted { "/" } else { "" };
     known.then(|| without_secrets(&format!("{scheme}://{root}{rest}")))
 }
 
@@ -67,6 +68,7 @@ mod tests {
             ("s3://id:hush@test/x", Some("s3://test/x")),
             ("file:///r", Some("file:///r")),
             ("file:/r", Some("file:///r")),
+            ("file:r", Some("file://r")),
             ("sftp:/host/x", Some("sftp://host/x")),
             ("gopher://host/x", Some("gopher://host/x")),
             ("gopher:/host/x", None),
@@ -77,6 +79,14 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(address(text).as_deref(), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_written_as_a_url_is_advised_as_the_path_it_was() {
+        for (text, advice) in [("file:app.db", "write app.db"), ("file:/d/app.db", "write /d/app.db")] {
+            let found = no_path(text).unwrap_or_default();
+            assert!(found.ends_with(advice), "{text}: {found}");
         }
     }
 

@@ -211,6 +211,17 @@ pub(crate) struct Judged {
     unset: Vec<String>,
 }
 
+impl Judged {
+    /// What whoever needs it ends with.
+    pub(crate) fn exit(&self) -> Exit {
+        match () {
+            () if self.problems.is_empty() => Exit::OK,
+            () if self.lacks_keys => Exit(litekeep::restore::exit::UNREACHABLE),
+            () => Exit::FAILED,
+        }
+    }
+}
+
 /// Reads the configuration file that the flags, the environment or custom name.
 ///
 /// # Errors
@@ -229,11 +240,9 @@ pub(crate) fn load_to_replicate(world: &World, parsed: &Parsed) -> Result<Config
 
 /// What a file means that has no problems.
 fn sound(judged: Judged) -> Result<Config, Trouble> {
+    let exit = judged.exit();
     let Some((first, rest)) = judged.problems.split_first() else { return Ok(judged.config) };
-    let mut trouble = Trouble::new(first.clone());
-    if judged.lacks_keys {
-        trouble = trouble.exit(Exit(litekeep::restore::exit::UNREACHABLE));
-    }
+    let mut trouble = Trouble::new(first.clone()).exit(exit);
     // what is missing is missing most often because a variable is
     if let Some(unset) = judged.unset.first() {
         trouble = trouble.cause(unset.clone());

@@ -232,7 +232,7 @@ fn time(text: &str) -> Result<Time, String> {
     }
 }
 
-/// A whole number in the spellings of YAML 1.1, `1e6` among them; `None` if it is none.
+/// A whole number in the spellings of YAML 1.1, `1e6` and `1000.0` among them; `None` if it is none.
 ///
 /// # Errors
 /// It has two readings.
@@ -245,7 +245,7 @@ fn number(text: &str) -> Result<Option<u64>, String> {
     let spelled =
         text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'_'));
     let float = text.replace('_', "").parse::<f64>().ok().filter(|float| {
-        spelled && text.contains(['e', 'E']) && float.fract() == 0.0 && (0.0..EXACT).contains(float)
+        spelled && text.contains(['e', 'E', '.']) && float.fract() == 0.0 && (0.0..EXACT).contains(float)
     });
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole and within both")]
     Ok(float.map(|float| float as u64))

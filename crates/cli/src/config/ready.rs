@@ -8,7 +8,23 @@ use super::origin::{Origin, Origins};
 use super::remark::{Place, Remark};
 use super::{Config, Database, Directory};
 use crate::text::words;
+use litekeep_store::location::Settings;
 use std::path::Path;
+
+/// Files of a local state, beside its slots, sums and drafts.
+const NAMES: [&str; 11] = [
+    ".litekeep-restore-verify",
+    "at-work",
+    "create-only",
+    "held",
+    "lock",
+    "next",
+    "owner",
+    "restored",
+    "state",
+    "tail",
+    "verified",
+];
 
 /// Finds them; `own_command` is the file's, unless a flag goes before it.
 pub(super) fn judge(config: &Config, own_command: bool) -> Vec<Remark> {
@@ -27,6 +43,7 @@ pub(super) fn judge(config: &Config, own_command: bool) -> Vec<Remark> {
         found.push(Remark { place: None, text });
     }
     found.extend(config.databases.iter().filter_map(state));
+    found.extend(config.databases.iter().filter_map(entangled));
     found.extend(config.directories.iter().flat_map(folders));
     found.sort();
     found
@@ -40,13 +57,42 @@ fn state(database: &Database) -> Option<Remark> {
     Some(Remark { place: place(&database.origins, key), text: format!("{key}: {text}") })
 }
 
+/// A replica in a directory where something else of its database has its place.
+fn entangled(database: &Database) -> Option<Remark> {
+    let Settings::Directory(replica) = &database.replica else { return None };
+    let state = local_state(&database.path, database.settings.meta_path.as_deref());
+    let text = if replica.starts_with(&database.path) {
+        "the replica's `path` is the database itself: name a directory of its own".to_owned()
+    } else if replica.strip_prefix(&state).is_ok_and(is_the_states) {
+        let state = state.display();
+        format!("the replica lies where the local state in {state} has files: name a directory of its own")
+    } else {
+        return None;
+    };
+    Some(Remark { place: place(&database.origins, "path"), text })
+}
+
+/// Whether the local state has, or sweeps away, what this path begins with; or it is the state's own directory.
+fn is_the_states(below: &Path) -> bool {
+    let Some(name) = below.iter().next().map(|name| name.to_string_lossy()) else { return true };
+    NAMES.contains(&&*name)
+        || ["slot-", "sums-"].iter().any(|prefix| name.starts_with(prefix))
+        || name.ends_with(".tmp")
+}
+
 fn folders(directory: &Directory) -> Vec<Remark> {
     let remark = |key, text| Remark { place: place(&directory.template.origins, key), text };
     let unread = std::fs::read_dir(&directory.path).err().map(|error| {
         let text = format!("dir: can't read the directory {}: {error}", directory.path.display());
         remark("dir", format!("{text}; make it, or let this user read it"))
     });
-    let meta = directory.meta_dir.as_deref().and_then(no_folder);
+    let meta = directory.meta_dir.as_deref();
+    let same = match &directory.template.replica {
+        Settings::Directory(replica) => meta == Some(replica.as_path()),
+        Settings::S3(_) => false,
+    };
+    let same = same.then(|| "the replica lies in the same directory: give each its own".to_owned());
+    let meta = meta.and_then(no_folder).or(same);
     unread.into_iter().chain(meta.map(|text| remark("meta-dir", format!("meta-dir: {text}")))).collect()
 }
 

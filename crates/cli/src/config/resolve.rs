@@ -1,6 +1,5 @@
 //! From the file as it is written to what it means: defaults, inheritance, limits.
 
-use super::local_state;
 use super::notes::{Notes, said};
 use super::origin::{Origin, Origins};
 use super::remark::Place;
@@ -36,7 +35,6 @@ pub(super) fn resolve(world: &World, file: &File, pick: Pick<'_>, notes: &mut No
         match (notes.path("path", db.value.path.as_ref()), notes.path("dir", db.value.dir.as_ref())) {
             (Some(path), None) => {
                 database.path = world.path(&path);
-                entangled(&database, Place::of(db), notes);
                 config.databases.push(database);
                 places.push(Place::of(db));
             }
@@ -391,11 +389,6 @@ fn directory(
         notes.problem(Place::of(field), format!("pattern: `{pattern}`: {why}; such as '*.db'"));
     }
     let meta_dir = notes.path("meta-dir", section.meta_dir.as_ref()).map(|dir| world.path(&dir));
-    if let (Some(meta), Settings::Directory(replica)) = (&meta_dir, &template.replica)
-        && replica.starts_with(meta)
-    {
-        notes.problem(Place::of(db), "the replica lies in `meta-dir`: give each a directory of its own");
-    }
     for (key, field) in [
         ("dir", &section.dir),
         ("pattern", &section.pattern),
@@ -427,21 +420,6 @@ fn vain(db: &Db, notes: &mut Notes) {
     }
     for (key, field) in [("pattern", &db.pattern), ("recursive", &db.recursive), ("watch", &db.watch)] {
         notes.in_vain(key, field.as_ref(), "it belongs to a `dir`");
-    }
-}
-
-/// A replica in a directory where something else of its database has its place.
-fn entangled(database: &Database, place: Place, notes: &mut Notes) {
-    let Settings::Directory(replica) = &database.replica else { return };
-    let state = local_state(&database.path, database.settings.meta_path.as_deref());
-    if replica.starts_with(&database.path) {
-        notes.problem(place, "the replica's `path` is the database itself: name a directory of its own");
-    } else if replica.starts_with(&state) {
-        let text = format!(
-            "the replica lies in {}, where the local state goes: name a directory of its own",
-            state.display()
-        );
-        notes.problem(place, text);
     }
 }
 

@@ -156,7 +156,7 @@ impl Fleet {
         if let Some(member) = taken {
             let (ours, theirs) = (&member.database.replica, &database.replica);
             return if same_place(ours, theirs) {
-                Ok(Done::Before)
+                stays(&member)
             } else {
                 let (ours, theirs, path) = (place(ours), place(theirs), database.path.display());
                 Err(Refused::Differs(format!("{path} is replicated to {ours}, not to {theirs}")))
@@ -224,7 +224,7 @@ impl Fleet {
         let changes = self.changes();
         let member = self.find(path)?;
         if member.keeper().is_some() || member.is_guest() {
-            return Ok(Done::Before);
+            return stays(&member);
         }
         self.launch(&member, *changes)?;
         Ok(Done::Now)
@@ -405,6 +405,15 @@ impl Fleet {
             .map_err(|error| Trouble::new(what).because(&error))?;
         Ok(Arc::clone(driver.insert(started)))
     }
+}
+
+/// That a database is here already; one that is about to end is not: whoever relies on it would lose its backup unheard.
+fn stays(member: &Member) -> Result<Done, Refused> {
+    if member.is_stopping() {
+        let path = member.database.path.display();
+        return Err(Refused::Differs(format!("{path}: it is being stopped; try again")));
+    }
+    Ok(Done::Before)
 }
 
 /// Where a replica lies, without secrets.

@@ -189,6 +189,11 @@ impl Member {
         !self.gone.swap(true, Ordering::SeqCst)
     }
 
+    /// Whether its last sync was asked for and goes on.
+    pub(super) fn is_stopping(&self) -> bool {
+        matches!(&*self.life(), Life::Running { stopping: true, .. })
+    }
+
     /// Whether nobody replicates it.
     pub(super) fn is_stopped(&self) -> bool {
         matches!(&*self.life(), Life::Stopped { .. })

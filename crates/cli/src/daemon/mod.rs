@@ -25,7 +25,7 @@ pub(crate) mod verdict;
 pub(crate) mod verifier;
 
 use crate::config::{Config, Socket};
-use crate::signals;
+use crate::signals::{self, Heard, Word};
 use crate::trouble::{Exit, Trouble};
 use crate::verbs::replicate::{keep_trouble, synced, thread};
 use crate::world::World;
@@ -50,8 +50,8 @@ struct Run {
     fleet: Arc<Fleet>,
     tell: Sender<Event>,
     told: Receiver<Event>,
-    /// How many signals came.
-    signals: u32,
+    /// Which signals came.
+    signals: Heard,
     /// How many ends were told.
     ends: usize,
     /// Databases may come by themselves.
@@ -71,8 +71,16 @@ pub(crate) fn run(world: &World, mut config: Config, once: Option<bool>) -> Resu
         .map_err(|error| Trouble::new("can't listen for signals").because(&error))?;
     let ended = tell.clone();
     let fleet = Fleet::new(Arc::new(world.clone()), move |it| drop(ended.send(Event::Ended(it))));
-    let mut run =
-        Run { fleet, tell, told, signals: 0, ends: 0, watches: false, trouble: None, failed: Vec::new() };
+    let mut run = Run {
+        fleet,
+        tell,
+        told,
+        signals: Heard::default(),
+        ends: 0,
+        watches: false,
+        trouble: None,
+        failed: Vec::new(),
+    };
     let directories = config.directories.iter_mut().map(|directory| &mut directory.template);
     for database in config.databases.iter_mut().chain(directories) {
         // One bucket that refuses must not end the others, nor itself: it may let in again. `-once` has somebody waiting.
@@ -271,12 +279,17 @@ impl Run {
         }
     }
 
+    /// Takes in that a signal came.
+    fn heard(&mut self) -> Word {
+        self.signals.take(self.fleet.clock().boot())
+    }
+
     /// Waits for the reason to end: a signal, or trouble with every database.
     fn wait(&mut self) {
         while let Ok(event) = self.told.recv() {
             match event {
                 Event::Signal(signal) => {
-                    self.signals += 1;
+                    self.heard();
                     let signal = signals::name(signal);
                     tracing::info!(signal, "signal received, litekeep shutting down");
                     return;
@@ -331,7 +344,7 @@ impl Run {
         self.trouble.get_or_insert(trouble);
     }
 
-    /// The last sync of every database, each within its time; a second signal ends the waiting.
+    /// The last sync of every database, each within its time; a second signal, not the echo of the first, ends the waiting.
     fn close(mut self) -> Result<Exit, Trouble> {
         self.fleet.close("litekeep is shutting down");
         let members = self.fleet.members();
@@ -340,9 +353,9 @@ impl Run {
             let Ok(event) = self.told.recv() else { break };
             match event {
                 Event::Signal(signal) => {
-                    self.signals += 1;
+                    let word = self.heard();
                     let signal = signals::name(signal);
-                    if self.signals > 1 {
+                    if word == Word::Second {
                         tracing::warn!(signal, "second signal received, giving the last sync up");
                         members.iter().for_each(|member| member.begin_stop(Duration::ZERO));
                     } else {

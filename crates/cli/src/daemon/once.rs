@@ -61,6 +61,7 @@ impl Run {
             let Ok(event) = self.told.recv() else { return };
             match event {
                 Event::Signal(_) => {
+                    self.heard();
                     return self.blame(
                         Trouble::new("a signal came before the sync was done")
                             .hint("run it again: it goes on from there")

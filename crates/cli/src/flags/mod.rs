@@ -213,7 +213,7 @@ pub(crate) static VERBS: &[Verb] = &[
         max_operands: usize::MAX,
         summary: "keep databases in their replicas, until a signal",
         doc: "Replicates the databases of the configuration file, or the one that is named, until SIGINT or\n\
-              SIGTERM. On a signal the last changes go up before it ends; a second signal ends the waiting.\n\n\
+              SIGTERM. On a signal the last changes go up before it ends; one a second later ends the waiting.\n\n\
               It ends with 0 when everything is in the replica, with 20 if the last changes are not, 21 if somebody\n\
               else writes to the replica, 22 if the local database does not follow from it, 11 if the replica was\n\
               wiped, 12 if it is damaged, 13 if it cannot be reached, 1 for everything else; with -exec, with the\n\
@@ -472,8 +472,8 @@ pub(crate) static VERBS: &[Verb] = &[
               is tried on objects of its own below litekeep-doctor/ in the replica's path, which are removed again; what\n\
               could not be removed is named. Without an operand it takes the only database of the configuration.\n\n\
               It ends with 0 when litekeep can run safely there, with 13 if the store cannot be reached or does not know\n\
-              these keys, with 23 if it lacks something that is needed, 130 or 143 after a signal, and with 1 for\n\
-              everything else.",
+              these keys, with 23 if it lacks something that is needed, with 129, 130, 131 or 143 after a signal, and\n\
+              with 1 for everything else.",
         flags: &[&JSON, &CONFIG, &NO_EXPAND_ENV, &FIRST_REPLICA, &REPLICA],
         run: verbs::doctor::run,
     },

@@ -38,8 +38,9 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
             return Err(Trouble::new("litekeep config needs a command").hint("`litekeep config check`"));
         }
     }
-    let report = report(config::judge_to_replicate(world, parsed)?);
-    let exit = if report.ok { Exit::OK } else { Exit::FAILED };
+    let judged = config::judge_to_replicate(world, parsed)?;
+    let exit = judged.exit();
+    let report = report(judged);
     if parsed.on(&flags::JSON) {
         return output::json(&report).map(|()| exit);
     }

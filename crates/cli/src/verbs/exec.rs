@@ -19,7 +19,7 @@ use crate::config::{Config, Database};
 use crate::daemon;
 use crate::daemon::fleet::Fleet;
 use crate::daemon::guest::Watched;
-use crate::signals;
+use crate::signals::{self, Heard, Word};
 use crate::trouble::{Exit, Trouble};
 use crate::world::World;
 use litekeep::error::KeepError;
@@ -124,7 +124,7 @@ struct House {
     tell: Sender<Event>,
     told: Receiver<Event>,
     passed_on: Vec<i32>,
-    signals: u32,
+    signals: Heard,
     /// When the command is killed, because what it commits after a successor's fence is lost. It stays set until it has ended.
     kill_at: Option<Duration>,
     next_look: Duration,
@@ -162,7 +162,7 @@ pub(super) fn run(world: &World, config: &Config, command: Command) -> Result<Ex
         tell,
         told,
         passed_on: Vec::new(),
-        signals: 0,
+        signals: Heard::default(),
         kill_at: None,
         next_look: Duration::ZERO,
         looking: false,
@@ -389,7 +389,15 @@ impl House {
             }
             // Claimed by somebody else before the command had started, or one more of the databases.
             Stage::Acquiring | Stage::Watching(_) | Stage::Retired => self.begin_watch(),
-            Stage::Stopping | Stage::Ending => {}
+            Stage::Ending => self.terminate(),
+            Stage::Stopping => {}
+        }
+    }
+
+    /// A command that was told to end by another signal may take that for something else.
+    fn terminate(&mut self) {
+        if !self.passed_on.contains(&signal_hook::consts::SIGTERM) {
+            self.pass_on(signal_hook::consts::SIGTERM);
         }
     }
 
@@ -484,23 +492,26 @@ impl House {
             self.child.iter().for_each(|child| child.signal(signal));
             return;
         }
-        self.signals += 1;
+        match self.stage {
+            // What it means is the command's to say; if it ends, all does.
+            Stage::Up(..) if signals::may_be_survived(signal) => return self.pass_on(signal),
+            // A terminal that goes away says so more than once, and systemd says it behind SIGTERM.
+            Stage::Ending if signal == signal_hook::consts::SIGHUP => return,
+            _ => {}
+        }
+        let word = self.signals.take(self.clock.boot());
         let name = signals::name(signal);
-        match (self.stage == Stage::Ending, self.child.is_some()) {
-            (_, true) => {
-                if self.signals == 1 {
+        match word {
+            _ if self.child.is_some() || self.stage != Stage::Ending => {
+                if word == Word::First {
                     tracing::info!(signal = name, "signal received, litekeep shutting down");
                 }
                 self.end(Some(signal));
             }
-            (false, false) => {
-                tracing::info!(signal = name, "signal received, litekeep shutting down");
-                self.end(None);
-            }
-            (true, false) if self.signals == 1 => {
+            Word::First | Word::Echo => {
                 tracing::info!(signal = name, "signal received, the last sync is under way");
             }
-            (true, false) => {
+            Word::Second => {
                 tracing::warn!(signal = name, "second signal received, giving the last sync up");
                 self.members.iter().for_each(|member| member.node.begin_stop(Duration::ZERO));
             }
@@ -575,9 +586,11 @@ impl House {
                 self.kill_in_time();
             }
         }
+        // A command never goes on without its backup.
         if !ending {
-            // A command never goes on without its backup.
             self.end(None);
+        } else if self.kill_at.is_some() {
+            self.terminate();
         }
     }
 

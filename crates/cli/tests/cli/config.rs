@@ -253,6 +253,22 @@ fn what_replicate_refuses_at_once_a_check_refuses_in_the_same_words() {
             "l.yml:1:40: meta-dir: the local state goes into",
         ),
         (
+            "dbs: [{path: p.db, meta-path: r, replica: {path: r}}]".into(),
+            "l.yml:1:14: the replica lies where the local state in ",
+        ),
+        (
+            "dbs: [{path: p.db, replica: {path: .p.db-litekeep/tail/r}}]".into(),
+            "l.yml:1:14: the replica lies where the local state in ",
+        ),
+        (
+            "dbs: [{path: p.db, replica: {path: p.db}}]".into(),
+            "l.yml:1:14: the replica's `path` is the database itself",
+        ),
+        (
+            "dbs: [{dir: ., pattern: '*', meta-dir: r, replica: {path: r}}]".into(),
+            "l.yml:1:40: meta-dir: the replica lies in the same directory",
+        ),
+        (
             "dbs: [{path: p.db, replica: {path: 's3://b/p'}}]".into(),
             "l.yml:1:36: replica path cannot be a url",
         ),
@@ -280,6 +296,30 @@ fn what_only_replicate_minds_is_no_obstacle_to_a_restore() {
     dir.litekeep(["databases", "-config", "l.yml"]).exits(0);
     dir.litekeep(["restore", "-config", "l.yml", "p.db"]).exits(0);
     assert!(dir.path("p.db").exists());
+    let db = "dbs: [{path: q.db, meta-path: v5-page1024/replica, replica: {path: v5-page1024/replica}}]\n";
+    dir.write("l.yml", db);
+    dir.litekeep(["restore", "-config", "l.yml", "q.db"]).exits(0);
+    assert!(dir.path("q.db").exists());
+}
+
+#[test]
+fn a_replica_beside_the_local_state_is_kept_and_comes_back() {
+    let dir = Dir::new();
+    for db in [
+        "path: p.db, meta-path: m, replica: {path: m/backup}",
+        "path: p.db, replica: {path: .p.db-litekeep/backup}",
+        "dir: d, pattern: '*.db', meta-dir: n, replica: {path: n/backup}",
+    ] {
+        std::fs::create_dir_all(dir.path("d")).expect("made");
+        let path = if db.starts_with("dir") { "d/a.db" } else { "p.db" };
+        crate::restore::make_database(&dir.path(path));
+        dir.write("l.yml", format!("dbs: [{{{db}}}]\n"));
+        for _ in 0..2 {
+            dir.litekeep(["replicate", "-once", "-config", "l.yml"]).exits(0);
+        }
+        dir.litekeep(["restore", "-force", "-config", "l.yml", path]).exits(0);
+        std::fs::remove_file(dir.path(path)).expect("removed");
+    }
 }
 
 #[test]

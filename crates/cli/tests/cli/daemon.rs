@@ -967,6 +967,18 @@ fn clients_that_hang_up_while_they_wait_take_nobodys_place_and_what_they_asked_f
         server.add_rule(Rule::always("PUT", "", Fault::ResetBefore));
         let (dir, running, _) = served(&server, "");
         hang_up(&dir, path);
+        // What is about to end is not "there already", however long its last sync takes.
+        for again in ["/start", "/register"].into_iter().filter(|_| path != "/sync") {
+            let replica = format!("s3://{BUCKET}/a?endpoint={}&region={REGION}", server.endpoint());
+            let body = serde_json::json!({"path": dir.path("a.db"), "replica_url": replica}).to_string();
+            let request = format!("POST {again} HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let (status, said) = wait_for(&format!("place for {again}"), || {
+                let answer = raw(&dir, &request);
+                (answer.0 != 503).then_some(answer)
+            });
+            assert_eq!(status, 409, "{path}, {again}: {said}");
+            assert!(said.contains("it is being stopped; try again"), "{path}, {again}: {said}");
+        }
         server.clear_rules();
         wait_for(&format!("end of {path}"), || {
             let list = ask(&dir, &["list"]);
