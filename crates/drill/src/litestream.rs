@@ -95,6 +95,7 @@ impl Figures {
 }
 
 /// Where the program may be: where the user says, else in the PATH or in the cache of this repository's tests. Nothing is run.
+#[must_use]
 pub fn candidates(env: &dyn Fn(&str) -> Option<String>, given: Option<PathBuf>) -> Vec<PathBuf> {
     if let Some(program) = given {
         return vec![program];
