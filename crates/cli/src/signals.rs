@@ -68,14 +68,14 @@ pub(crate) fn listen(tell: impl Fn(i32) + Send + 'static) -> io::Result<()> {
 ///
 /// # Errors
 /// See [`listen`].
-pub(crate) fn listen_to_all(mut tell: impl FnMut(i32) + Send + 'static) -> io::Result<()> {
+pub(crate) fn listen_to_all(tell: impl FnMut(i32) + Send + 'static) -> io::Result<()> {
     // `nohup` has it ignored: then it stays so.
     let hang_up = !is_ignored(SIGHUP);
     let wanted = ENDING.into_iter().chain(FOR_A_COMMAND).filter(|signal| *signal != SIGHUP || hang_up);
     let mut signals = Signals::new(wanted)?;
     std::thread::Builder::new()
         .name("signals".to_owned())
-        .spawn(move || signals.forever().for_each(|signal| tell(signal)))?;
+        .spawn(move || signals.forever().for_each(tell))?;
     Ok(())
 }
 

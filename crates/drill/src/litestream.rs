@@ -94,7 +94,20 @@ impl Figures {
     }
 }
 
-/// The program: where the user says, else in the PATH or in the cache of this repository's tests.
+/// Where the program may be: where the user says, else in the PATH or in the cache of this repository's tests. Nothing is run.
+#[must_use]
+pub fn candidates(env: &dyn Fn(&str) -> Option<String>, given: Option<PathBuf>) -> Vec<PathBuf> {
+    if let Some(program) = given {
+        return vec![program];
+    }
+    let caches = env("XDG_CACHE_HOME").map(PathBuf::from);
+    let caches = caches.or_else(|| Some(PathBuf::from(env("HOME")?).join(".cache")));
+    let cached = caches.map(|caches| caches.join("litekeep-tests/peers/litestream-0.3.13/litestream"));
+    let cached = cached.filter(|file| file.is_file());
+    in_path(env, "litestream").into_iter().chain(cached).collect()
+}
+
+/// The program, asked for its version.
 ///
 /// # Errors
 /// What the user says, or all that was found, is something else. `None`: nothing was found.
@@ -102,17 +115,7 @@ pub fn find(
     env: &dyn Fn(&str) -> Option<String>,
     given: Option<PathBuf>,
 ) -> Result<Option<PathBuf>, DrillError> {
-    let found = match given {
-        Some(program) => vec![program],
-        None => {
-            let caches = env("XDG_CACHE_HOME").map(PathBuf::from);
-            let caches = caches.or_else(|| Some(PathBuf::from(env("HOME")?).join(".cache")));
-            let cached =
-                caches.map(|caches| caches.join("litekeep-tests/peers/litestream-0.3.13/litestream"));
-            let cached = cached.filter(|file| file.is_file());
-            in_path(env, "litestream").into_iter().chain(cached).collect()
-        }
-    };
+    let found = candidates(env, given);
     let mut wrong = None;
     for program in found {
         match version(&program) {

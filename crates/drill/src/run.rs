@@ -128,23 +128,22 @@ async fn here(
     Ok(report)
 }
 
-/// What runs in the containers, and Litestream 0.3.13, if it is here.
+/// What runs in the containers, and a Litestream to compare with, if one is here. That one is not run, only named: nobody
+/// asked for it, and whatever has that name in the PATH may do anything.
 fn engine(world: &World, options: &Options) -> Result<(Engine, Option<PathBuf>), DrillError> {
     let given = options.program.as_ref().map(|program| world.directory.join(program));
-    let asked = given.is_some() || options.system == System::Litestream;
-    let found = match litestream::find(&*world.env, given) {
-        Err(_) if !asked => None, // one of another version is nobody's mistake
-        found => found?,
-    };
-    let engine =
-        match options.system {
-            System::OracleNet => Engine::OracleNet,
-            System::Litestream => Engine::Litestream(found.clone().ok_or_else(|| {
-                DrillError::usage("--engine litestream needs --litestream PROGRAM (0.3.13)")
-            })?),
-            System::None => Engine::None,
-        };
-    Ok((engine, found))
+    if options.system == System::Litestream {
+        let found = litestream::find(&*world.env, given)?;
+        let program = found
+            .ok_or_else(|| DrillError::usage("--engine litestream needs --litestream PROGRAM (0.3.13)"))?;
+        return Ok((Engine::Litestream(program), None));
+    }
+    if let Some(program) = given.as_ref().filter(|program| !program.is_file()) {
+        return Err(DrillError::usage(format!("{} is no program", program.display())));
+    }
+    let engine = if options.system == System::None { Engine::None } else { Engine::OracleNet };
+    let compared = litestream::candidates(&*world.env, given).into_iter().find(|file| file.is_file());
+    Ok((engine, compared))
 }
 
 /// Removes what a run wrote into places that others use; names what could not be removed.
