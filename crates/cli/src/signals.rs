@@ -73,9 +73,7 @@ pub(crate) fn listen_to_all(tell: impl FnMut(i32) + Send + 'static) -> io::Resul
     let hang_up = !is_ignored(SIGHUP);
     let wanted = ENDING.into_iter().chain(FOR_A_COMMAND).filter(|signal| *signal != SIGHUP || hang_up);
     let mut signals = Signals::new(wanted)?;
-    std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || signals.forever().for_each(tell))?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || signals.forever().for_each(tell))?;
     Ok(())
 }
 
