@@ -1,9 +1,8 @@
 //! `litekeep replicate -exec`: a command that runs only while its databases are owned, and hands over to a newer instance.
 //!
-//! The newcomer follows first and claims then. The older instance stops its command, brings the tail up, closes, and keeps
-//! looking: until the newcomer says that its command is well, and, less often, after that. If the newcomer gives up, leaves,
-//! or says nothing for a minute, the older one takes the databases back and starts its command again, so that a bad release
-//! is no outage.
+//! The newcomer follows first and claims then. The older instance stops its command, brings the tail up, closes, and looks on:
+//! until the newcomer says that its command is well, and, less often, after that. If that gives up, leaves, or says nothing
+//! for a minute, the older one takes the databases back and starts its command again: a bad release is no outage.
 //!
 //! One thread waits for events and decides; nodes, signals, the command, the probe and the looks at the store only tell it
 //! what happened. It never asks a store itself.
