@@ -76,14 +76,22 @@ pub(crate) fn fate(store: &dyn Store, survey: &Survey, newest: Option<&Newest>) 
         if newest.slot.is_some_and(|ours| ours != trailer.file) {
             return Ok(Fate::Other);
         }
-        // An image of our own that was announced, never finished, and passed.
-        let alone = header.content_is_elsewhere() && !restore::passed(store, &[newest.txid])?.is_empty();
+        // An image of our own that was announced, never finished, and passed; or of which nobody can tell any more.
+        let alone = header.content_is_elsewhere()
+            && (!restore::passed(store, &[newest.txid])?.is_empty() || is_untold(store, survey, newest)?);
         return Ok(if alone { Fate::Unknown } else { Fate::Held });
     }
     if newest.unheard && !is_merged(store, &survey.catalog, newest)? {
         return Ok(Fate::Unknown);
     }
     Ok(Fate::Held)
+}
+
+/// Whether what says that an image of ours counts is gone, and was never heard here.
+fn is_untold(store: &dyn Store, survey: &Survey, newest: &Newest) -> Result<bool, StoreError> {
+    Ok(newest.unheard
+        && read_ends(store, &slot_file(newest.txid.next()))?.is_none()
+        && !is_merged(store, &survey.catalog, newest)?)
 }
 
 /// Whether a file that was merged shows that it was made with this slot: it ends with it, and in the same state; or it

@@ -264,6 +264,11 @@ impl Follower {
                         self.passed = went_on || self.unfinished.is_some_and(|last| last.txid > txid);
                         return Ok(false);
                     }
+                    // What said whether it counts is gone, and we never heard that it did.
+                    if self.is_unheard()? && self.is_gone(txid.next())? {
+                        self.passed = true;
+                        return Ok(false);
+                    }
                     let states = header.seal().and_then(|seal| seal.database);
                     if states.is_some() && state_database.is_some() && states != state_database {
                         // The record was to go on without that image, which counted after all: the file is the state before.
@@ -305,6 +310,10 @@ impl Follower {
     fn is_unheard(&self) -> Result<bool, KeepError> {
         let Some(state) = &self.state else { return Ok(false) };
         self.local.is_unheard(state.txid, state.slot).map_err(self.io("list the slots in"))
+    }
+
+    fn is_gone(&self, slot: Txid) -> Result<bool, KeepError> {
+        Ok(survey::read_ends(&*self.env.store, &survey::slot_file(slot))?.is_none())
     }
 
     /// Whether the slot came into a name that had been freed: one that was sent before this machine slept, say. It is
