@@ -311,6 +311,10 @@ impl Replicator {
                         pages.is_empty() && !next.elsewhere && next.predecessor == Some(staged.built.file)
                     });
                     self.announced_alone = self.staged.is_empty() && !confirmed;
+                    // Slots before it wait for their put, so nothing from here on was sent.
+                    if !self.staged.is_empty() && !confirmed {
+                        return Ok(());
+                    }
                     return self.drop_staged("its content was to go up as a stream");
                 }
                 Ok((staged, sums)) if consecutive => {
@@ -335,6 +339,24 @@ impl Replicator {
             return self.drop_staged("the last staged slot is not the one that the state speaks of");
         }
         Ok(())
+    }
+
+    /// What was staged behind these slots died with a stream, and was never sent: the state is theirs, and what it held is
+    /// only in the database again.
+    pub(super) fn back_to_staged(&mut self, mut state: State) -> io::Result<State> {
+        let Some(last) = self.staged.back().copied().filter(|last| last.built.txid < state.txid) else {
+            return Ok(state);
+        };
+        tracing::warn!(db = %self.path.display(), from = %state.txid, to = %last.built.txid,
+            "staged slots of an image whose stream died are let go; what they held is compared and shipped later");
+        (state.txid, state.slot) = (last.built.txid, Some(last.built.file));
+        (state.commit, state.database, state.timestamp) = (last.commit, last.database, last.built.timestamp);
+        (self.sums, state.sums) = (None, None);
+        state.give_up_position(self.env.random.next_u64());
+        self.local.save(&state)?;
+        self.local.tidy(&state)?;
+        self.pending = Some(Pending::load(Arc::clone(&self.env.files), &self.local, &state)?);
+        Ok(state)
     }
 
     /// The array's checksums, and over them those of the durable slots that are not in it yet. If one of these is missing

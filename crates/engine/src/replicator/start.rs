@@ -285,6 +285,7 @@ impl Replicator {
         self.pending = Some(Pending::load(Arc::clone(&self.env.files), &self.local, &state).map_err(&io)?);
         self.sums = self.load_sums(&state);
         self.load_staged(&state).map_err(&io)?;
+        let state = self.back_to_staged(state).map_err(&io)?;
         // Checksums of another slot than the last one built would hide changes from a comparison.
         if self.sums.as_ref().is_some_and(|sums| sums.txid() != state.txid) {
             tracing::warn!(db = %self.path.display(), "the page checksums are not those of the last slot; they are not used");
