@@ -243,7 +243,8 @@ fn about_the_wal() -> Vec<Variant> {
         ),
         decides(
             "chain-only",
-            200,
+            // A rare one: seeds 136, 138 and 318 found it first, as the histories of the seeds changed with the engine.
+            600,
             chain_only,
             deadly,
             BOTH,

@@ -40,7 +40,8 @@ fn nodes_that_announce_images_lose_nothing_and_mix_nothing() {
     let (mut total, mut findings) = (Report::default(), Vec::new());
     // The last ones found something once: images that came late and passed for restore points, an owner whose
     // announcement others had passed, and a state behind a passed image that could not be reached.
-    for seed in (0..60).chain([404, 557, 22_678, 64_960, 65_492, 204_706, 228_647, 230_170, 235_907, 403_881, 404_869])
+    for seed in (0..60)
+        .chain([404, 557, 22_678, 64_960, 65_492, 204_706, 228_647, 230_170, 235_907, 403_881, 404_869])
     {
         match run(&Scenario::streams(seed)) {
             Ok(report) => total.add(&report),
