@@ -180,9 +180,8 @@ fn a_restore_before_the_start_counts_as_the_last_verified_one() {
     assert_eq!(restored["verification_error"], Value::Null);
 }
 
-#[test]
-fn the_databases_of_a_directory_are_shown_whether_a_daemon_runs_or_not() {
-    let server = Server::start(Profile::Aws).expect("a server");
+/// A database of its own in `d`, another that its `dir` finds, what is none, and a `dir` that is not there.
+fn with_directories(server: &Server) -> Dir {
     let dir = Dir::new();
     let endpoint = server.endpoint();
     let replica = |path: &str| {
@@ -202,6 +201,13 @@ fn the_databases_of_a_directory_are_shown_whether_a_daemon_runs_or_not() {
     dir.write("d/a.txt", "SQLite format 3\0");
     make_database(&dir.path("d/own.db"));
     make_database(&dir.path("d/a.db"));
+    dir
+}
+
+#[test]
+fn the_databases_of_a_directory_are_shown_whether_a_daemon_runs_or_not() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let dir = with_directories(&server);
     // Each with its state, and whether its replica has all of it.
     let text = |value: &Value| value.as_str().expect("text").to_owned();
     let name = |path: &Value| text(path).rsplit_once('/').expect("a path").1.to_owned();

@@ -24,6 +24,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use unfinished::Passed;
 
 /// Restores a database.
 ///
@@ -172,7 +173,7 @@ impl Run<'_> {
         look.catalog = look.catalog.without(&bad);
         let generations = self.generations(&look, !listed.is_empty())?;
         let passed = self.passed_images(&listed)?;
-        let found = self.found_by_time(&passed.points(&listed))?;
+        let found = self.found_by_time(&listed, &passed)?;
         if let Some(generations) = generations
             && self.choose_v3(&look, &generations, found.as_ref())?
         {
@@ -247,9 +248,10 @@ impl Run<'_> {
         Ok(Some(look::generations(self.store(), &look.v3_snapshots, only, self.options.parallelism)?))
     }
 
-    fn found_by_time(&self, points: &[core::Point]) -> Result<Option<core::Point>, RestoreError> {
+    fn found_by_time(&self, catalog: &Catalog, passed: &Passed) -> Result<Option<core::Point>, RestoreError> {
         let Target::Timestamp(wanted) = self.options.target else { return Ok(None) };
-        let found = look::search(self.store(), points, wanted, self.options.parallelism)?;
+        let points = passed.points(catalog);
+        let found = look::search(self.store(), &points, wanted, self.options.parallelism)?;
         Ok(found.map(|at| points[at]))
     }
 

@@ -10,6 +10,7 @@ use litekeep_core::limits;
 use litekeep_core::restore::{Catalog, LtxFile, Point, Target, points};
 use litekeep_formats::ltx::Header;
 use litekeep_formats::{Level, Txid, TxidRange};
+use std::borrow::Cow;
 
 /// Images that others went on without, as long as they lie there.
 #[derive(Debug, Default)]
@@ -31,8 +32,8 @@ impl Passed {
     }
 
     /// What a state can be made of. What follows such an image begins with another one, and is planned right across it.
-    pub(super) fn left_for(&self, catalog: &Catalog, txid: Txid) -> Catalog {
-        if self.holds(txid) { catalog.without(&self.files) } else { catalog.clone() }
+    pub(super) fn left_for<'a>(&self, catalog: &'a Catalog, txid: Txid) -> Cow<'a, Catalog> {
+        if self.holds(txid) { Cow::Owned(catalog.without(&self.files)) } else { Cow::Borrowed(catalog) }
     }
 
     /// All candidates of a search by time. Among these slots a state is only what was merged without the image.
