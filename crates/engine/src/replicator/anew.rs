@@ -1,36 +1,28 @@
 //! The page checksums, made anew where a crash or a full disk took them: with the next slot, from a read transaction that
 //! shows exactly what this slot leads to. Until that succeeds, seals say nothing of the database.
 //!
-//! A slot never fails for want of them, and nobody waits for a large database to be read: not a stop, nor a successor, nor
-//! who asked for everything to be in the replica.
+//! A slot is built without them where they cannot be written. A large database is not begun to be read while a stop, a
+//! successor, or somebody who asked for everything to be in the replica waits.
 
 use super::Replicator;
+use super::image::NewSums;
 use super::start::position_of;
 use crate::driver::Turn;
 use crate::error::KeepError;
-use crate::local::SumsRecord;
 use crate::sqlite::Scan;
-use crate::sums::Sums;
-use litekeep_formats::{Checksum, PageNo, Txid};
+use litekeep_formats::{PageNo, Txid};
 use std::time::Duration;
 
 /// After a try that went through the database in vain.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// A database that is read while somebody waits has so many bytes at most: a third of a second or so.
+/// A database that is read while somebody waits has so many bytes at most.
 const READ_BESIDE_A_REQUEST: u64 = 256 << 20;
 
 /// What a database is read for.
 pub(super) struct Look {
     scan: Scan,
     _turn: Turn,
-}
-
-/// Checksums of every page after a slot.
-pub(super) struct Anew {
-    pub(super) database: Checksum,
-    pub(super) record: SumsRecord,
-    pub(super) sums: Sums,
 }
 
 impl Replicator {
@@ -63,16 +55,12 @@ impl Replicator {
     }
 
     /// The checksums of what slot `txid` leads to; `None` if what was looked at is not that, or they could not be kept.
-    pub(super) fn sums_anew(&mut self, look: &Look, txid: Txid) -> Option<Anew> {
+    pub(super) fn sums_anew(&mut self, look: &Look, txid: Txid) -> Option<NewSums> {
         if position_of(look.scan.facts()) != *self.pending().position() {
             return None;
         }
         let commit = self.pending().commit();
-        let made = self.write_sums(&look.scan, txid, commit).and_then(|database| {
-            let record = SumsRecord { begun: txid, flushed: txid, commit };
-            let sums = Sums::open(&*self.env.files, self.local.dir(), &record, look.scan.page_size());
-            sums.map(|sums| Anew { database, record, sums }).map_err(self.io("read the page checksums in"))
-        });
+        let made = self.write_sums(&look.scan, txid, commit);
         if let Err(error) = &made {
             tracing::warn!(db = %self.path.display(), %error, "the page checksums could not be made anew");
             self.timing.sums_not_before = self.env.clock.boot() + PAUSE;

@@ -27,6 +27,14 @@ pub(super) enum Image {
     Stream(Box<(SlotHead, Scan)>),
 }
 
+/// Checksums of every page after a slot.
+pub(super) struct NewSums {
+    /// Of the database.
+    pub(super) database: Checksum,
+    pub(super) record: SumsRecord,
+    pub(super) sums: Sums,
+}
+
 impl Image {
     pub(super) fn txid(&self) -> Txid {
         match self {
@@ -58,7 +66,7 @@ impl Replicator {
         let most = if self.no_room { limits::IMAGE_NEEDS_NO_ROOM } else { limits::IMAGE_RAW_BYTES };
         let large = raw_bytes(commit, facts.page_size) > most.min(self.slot_limit() / 2);
         tracing::info!(db = %self.path.display(), %reason, %txid, pages = commit, "shipping a whole image");
-        let database = self.write_sums(&scan, txid, commit)?;
+        let NewSums { database, record, sums } = self.write_sums(&scan, txid, commit)?;
         let before = Position::before_any_frame(facts.page_size);
         let head = SlotHead {
             txid,
@@ -75,9 +83,6 @@ impl Replicator {
         // Asked again, the disk would only be filled again, and the application is on it as well.
         self.no_room |= !large && head.marks.contains(Marks::CONTENT_IN_LEVEL_9);
         let large = head.marks.contains(Marks::CONTENT_IN_LEVEL_9);
-        let record = SumsRecord { begun: txid, flushed: txid, commit };
-        let sums = Sums::open(&*self.env.files, self.local.dir(), &record, facts.page_size);
-        let sums = sums.map_err(self.io("read the page checksums in"))?;
         self.slot_built(head, built, position_of(&facts), Some(record))?;
         self.sums = Some(sums);
         self.image = Some(if large { Image::Stream(Box::new((head, scan))) } else { Image::Slot(txid) });
@@ -88,13 +93,16 @@ impl Replicator {
         Ok(())
     }
 
-    /// A new checksum array of everything that the scan shows; returns the database checksum.
-    pub(super) fn write_sums(&self, scan: &Scan, txid: Txid, commit: u32) -> Result<Checksum, KeepError> {
+    /// A new checksum array of everything that the scan shows.
+    pub(super) fn write_sums(&self, scan: &Scan, txid: Txid, commit: u32) -> Result<NewSums, KeepError> {
         let io = self.io("write the page checksums in");
         let mut writer = SumsWriter::create(&*self.env.files, self.local.dir(), txid).map_err(&io)?;
         scan.for_each(|page, data| Ok::<_, BuildError>(writer.page(page, page_checksum(page, data))?))
             .map_err(self.build_failed(txid))?;
-        writer.finish(commit).map_err(&io)
+        let database = writer.finish(commit).map_err(&io)?;
+        let record = SumsRecord { begun: txid, flushed: txid, commit };
+        let sums = Sums::open(&*self.env.files, self.local.dir(), &record, scan.page_size());
+        Ok(NewSums { database, record, sums: sums.map_err(self.io("read the page checksums in"))? })
     }
 
     /// The slot of an image: with every page, or empty where those go to level 9. That is so too where the local disk has
