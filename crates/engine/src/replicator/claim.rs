@@ -36,6 +36,8 @@ pub(crate) enum Found {
 pub(super) struct Term {
     /// Under way; kept while the file is compared anew.
     acquire: Option<Acquire>,
+    /// Somebody else's claim was waited for since the file was compared, and nothing is claimed yet.
+    waited: bool,
     /// The epoch was taken by whoever began this replicator; whether a slot of it is there.
     pub(super) entered: Option<(Option<Tenancy>, bool)>,
     /// While it is owned, and the store creates only.
@@ -69,8 +71,18 @@ impl Replicator {
         let times = self.settings.times;
         let acquire = self.term.acquire.get_or_insert_with(|| Acquire::new(times, now.boot));
         acquire.hear(Heard::CaughtUp { tip: stand, epoch }, now, &now);
+        self.term.waited = false;
         self.phase = Phase::Claiming(Duration::ZERO);
         Ok(())
+    }
+
+    /// At the end: a claim that will not open closes, so that nobody waits for it.
+    pub(super) fn close_unopened(&self) {
+        let claimed = self.term.acquire.as_ref().filter(|acquire| !acquire.is_fencing());
+        let claimed = claimed.and_then(Acquire::epoch);
+        if let Some((epoch, tip)) = claimed.zip(self.tip) {
+            self.write_epoch_record("close epoch", epoch, EpochRecord::Closed, tip.txid);
+        }
     }
 
     /// An image that was announced and not finished took a name behind the tip, or was never put: numbers go on behind the
@@ -152,7 +164,12 @@ impl Replicator {
         let (store, env) = (Arc::clone(&self.env.store), self.env.clone());
         match acquire.next(&now) {
             Do::CatchUp => self.phase = Phase::Look(Duration::ZERO),
-            Do::Wait(wait) => self.phase = Phase::Claiming(now.boot + wait),
+            Do::Wait(wait) => {
+                self.term.waited |= acquire.epoch().is_none();
+                self.phase = Phase::Claiming(now.boot + wait);
+            }
+            // Whoever was waited for may have begun the chain, and a claim ends him: it is for a file that goes on from there.
+            Do::Claim(_) if self.term.waited => self.phase = Phase::Look(Duration::ZERO),
             Do::ListEpochs => {
                 let sealed = self.chain.epochs.newest_seal;
                 let former = self.local.former().map(str::to_owned);
@@ -176,13 +193,7 @@ impl Replicator {
             Do::Own(epoch, proof) => {
                 self.own(Some(Tenancy::new(self.settings.times, epoch, proof)))?;
             }
-            Do::GiveUp { ours, theirs } => {
-                // So that nobody waits for a claim that will not open.
-                if let Some((epoch, txid)) = ours.zip(self.tip.map(|tip| tip.txid)) {
-                    self.write_epoch_record("close epoch", epoch, EpochRecord::Closed, txid);
-                }
-                return Err(self.superseded(theirs));
-            }
+            Do::GiveUp { theirs, .. } => return Err(self.superseded(theirs)),
             Do::Damaged(epoch) => {
                 return Err(KeepError::EpochDamaged { epoch, replica: self.env.store.location() });
             }

@@ -545,6 +545,7 @@ impl Replicator {
     /// Ends for good: connections close, nothing is checkpointed, the local state stays.
     fn end(&mut self, error: Option<KeepError>) {
         self.announce();
+        self.close_unopened();
         self.edge = None;
         if error.is_none()
             && self.phase == Phase::Running

@@ -82,6 +82,37 @@ fn r24_a_second_writer_is_stopped_by_the_slot_that_is_taken_and_told_by_whom() {
     assert!(failure.to_string().contains("owner"), "{failure}");
 }
 
+/// Two plain daemons, each with an application and a database of its own, and nothing in the replica yet.
+#[test]
+fn r24_of_two_that_begin_at_once_on_an_empty_replica_one_goes_on() {
+    for round in 0..4 {
+        let one = Rig::new();
+        let two = Rig::on(Arc::clone(&one.store));
+        let rigs = [one, two];
+        let apps = [rigs[0].app(), rigs[1].app()];
+        for (app, rows) in apps.iter().zip([10, 20]) {
+            insert(app, rows);
+        }
+        let [one, two] = [rigs[0].keep(), rigs[1].keep()];
+        // Their applications go on writing meanwhile.
+        let ended = loop {
+            apps.iter().for_each(|app| insert(app, 1));
+            match (one.sync(LONG), two.sync(LONG)) {
+                (Ok(_), Ok(_)) => {}
+                (first, _) => break usize::from(first.is_ok()),
+            }
+        };
+        let (late, other) = if ended == 0 { (one, two) } else { (two, one) };
+        let failure = late.status().failure.unwrap();
+        assert!(matches!(*failure, KeepError::Beside { .. }), "round {round}: {failure}");
+        let before = synced(&other);
+        insert(&apps[1 - ended], 1);
+        assert!(synced(&other) > before, "round {round}");
+        stopped(other);
+        rigs[1 - ended].assert_restores();
+    }
+}
+
 /// It ended with a slot that stands nowhere: a change of its own, whether the name still shows whose it is or not.
 #[test]
 fn r24_what_a_fenced_owner_had_built_is_not_overwritten_by_its_next_start() {
