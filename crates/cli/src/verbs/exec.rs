@@ -10,8 +10,7 @@
 use super::door::{Door, Doorkeeper};
 use super::lookout::Lookout;
 use super::member::Member;
-use super::ready;
-use super::replicate::{keep_trouble, replicating_to, synced, thread};
+use super::replicate::{Command, keep_trouble, replicating_to, synced, thread};
 use super::watch::{self, Seen};
 use crate::child::{self, Running};
 use crate::config::{Config, Database};
@@ -51,8 +50,8 @@ const UP: Duration = Duration::from_secs(5);
 /// How often a successor is looked at that is not known to be well, and how often one that was.
 const LOOK: Duration = Duration::from_secs(1);
 const LOOK_WHEN_RETIRED: Duration = Duration::from_secs(4);
-/// How long a database that the command has made may take until it is owned.
-const UNOWNED: Duration = Duration::from_secs(10);
+/// How long an end waits for those who only look at the replica, and have nothing to bring up.
+const LEAVE: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(100);
 /// How often an idle owner looks for a claim, and a standby for the next transaction.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -91,16 +90,6 @@ pub(super) enum Stage {
     Ending,
 }
 
-/// What the flags say of the command.
-pub(super) struct Command {
-    pub(super) words: Vec<String>,
-    pub(super) ready_url: Option<ready::Address>,
-    pub(super) hand_over: Duration,
-    /// How long a successor may take until it says that its command is well.
-    pub(super) ready_timeout: Duration,
-    pub(super) single_writer: bool,
-}
-
 /// Whether databases that are not there are known to be nobody's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Survey {
@@ -136,6 +125,8 @@ struct House {
     pause: Duration,
     /// When the first look found that there is no successor any more.
     gone: Option<Duration>,
+    /// The end came while no command ran: until when it waits for those who own nothing.
+    leave_at: Option<Duration>,
     exit: Exit,
     trouble: Option<Trouble>,
 }
@@ -169,6 +160,7 @@ pub(super) fn run(world: &World, config: &Config, command: Command) -> Result<Ex
         patience: Duration::ZERO,
         pause: Duration::ZERO,
         gone: None,
+        leave_at: None,
         exit: Exit::OK,
         trouble: None,
     };
@@ -232,9 +224,13 @@ impl House {
                 self.blame(trouble);
                 self.end(None);
             }
-            if self.stage == Stage::Ending && self.child.is_none() && self.members.iter().all(|it| it.ended) {
+            if self.stage == Stage::Ending && self.child.is_none() && self.is_over() {
                 break;
             }
+        }
+        for member in self.members.drain(..).filter(|member| !member.ended) {
+            tracing::info!(db = %member.database.path.display(), "the replica is not waited for, no command ran");
+            thread("left", move || drop(member))?; // which waits; the process does not
         }
         tracing::info!("litekeep shut down");
         match self.trouble {
@@ -243,6 +239,12 @@ impl House {
             Some(trouble) => Err(trouble),
             None => Ok(self.exit),
         }
+    }
+
+    /// A node that asks a store which does not answer is not waited for, if it has nothing to bring up.
+    fn is_over(&self) -> bool {
+        let leave = self.leave_at.is_some_and(|at| self.clock.boot() >= at);
+        self.members.iter().all(|member| member.ended || (leave && member.only_looks()))
     }
 
     fn hear(&mut self, event: Event) {
@@ -412,11 +414,7 @@ impl House {
     fn find_unowned(&mut self, now: Duration) {
         let mut stray = false;
         for (index, member) in self.members.iter_mut().enumerate() {
-            if self.door.may(index) || member.is_absent() {
-                member.unowned = None;
-            } else {
-                stray |= now - *member.unowned.get_or_insert(now) >= UNOWNED;
-            }
+            stray |= member.is_stray(now, self.door.may(index));
         }
         if stray {
             self.kill_in_time();
@@ -519,10 +517,12 @@ impl House {
 
     /// Passes the signal on to the command, SIGTERM if it was none; without one, the last syncs begin.
     fn end(&mut self, signal: Option<i32>) {
+        let runs = matches!(self.stage, Stage::Up(..) | Stage::Stopping | Stage::Ending);
         self.stage = Stage::Ending;
         if self.child.is_some() {
             self.pass_on(signal.unwrap_or(signal_hook::consts::SIGTERM));
         } else {
+            self.leave_at = self.leave_at.or((!runs).then(|| self.clock.boot() + LEAVE));
             self.stop_nodes();
         }
     }

@@ -2,12 +2,15 @@
 
 use super::replicate::ONE_TRY;
 use crate::config::Database;
-use litekeep::node::Node;
+use litekeep::node::{Node, Role};
 use litekeep::replicator::Health;
 use litekeep_formats::Epoch;
 use litekeep_store::Store;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How long a database that the command has made may take until it is owned.
+const UNOWNED: Duration = Duration::from_secs(10);
 
 /// One database.
 pub(super) struct Member {
@@ -27,6 +30,20 @@ impl Member {
     /// A database that is not there yet is for the command to make.
     pub(super) fn is_absent(&self) -> bool {
         self.node.status().replication.is_some_and(|status| status.health == Health::Waiting)
+    }
+
+    /// Whether it is there and was not owned for too long; `owned`: it is now.
+    pub(super) fn is_stray(&mut self, now: Duration, owned: bool) -> bool {
+        if owned || self.is_absent() {
+            self.unowned = None;
+            return false;
+        }
+        now - *self.unowned.get_or_insert(now) >= UNOWNED
+    }
+
+    /// It owns nothing, and once it was told to stop it never will.
+    pub(super) fn only_looks(&self) -> bool {
+        !matches!(self.node.status().role, Role::Owner | Role::Leaving)
     }
 
     /// The command has removed it, and that is no mistake.

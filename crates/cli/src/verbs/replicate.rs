@@ -105,8 +105,18 @@ fn plan(world: &World, parsed: &Parsed) -> Result<(Config, Option<Vec<String>>),
     Ok((config, command))
 }
 
+/// What the flags of `-exec` say.
+pub(super) struct Command {
+    pub(super) words: Vec<String>,
+    pub(super) ready_url: Option<ready::Address>,
+    pub(super) hand_over: Duration,
+    /// How long a successor may take until it says that its command is well.
+    pub(super) ready_timeout: Duration,
+    pub(super) single_writer: bool,
+}
+
 /// What the flags say of the command.
-fn exec_command(parsed: &Parsed, words: Vec<String>, single_writer: bool) -> Result<exec::Command, Trouble> {
+fn exec_command(parsed: &Parsed, words: Vec<String>, single_writer: bool) -> Result<Command, Trouble> {
     let ready_url = parsed.given(&flags::READY_URL).map(ready::Address::parse).transpose()?;
     let time = |flag: &'static Flag, least: Duration| {
         let text = parsed.text(flag).unwrap_or_default();
@@ -117,7 +127,7 @@ fn exec_command(parsed: &Parsed, words: Vec<String>, single_writer: bool) -> Res
         let time = duration::parse(text).map_err(wrong)?;
         if time < least { Err(wrong(format!("it takes {least:?} at least"))) } else { Ok(time) }
     };
-    Ok(exec::Command {
+    Ok(Command {
         words,
         ready_url,
         hand_over: time(&flags::HAND_OVER, exec::LEAST_HAND_OVER)?,

@@ -517,6 +517,24 @@ fn a_single_sync_that_gets_nowhere_ends_promptly_at_a_signal() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "how long it took")]
+fn a_command_that_was_not_started_yet_keeps_no_signal_waiting_for_a_store_that_does_not_answer() {
+    let dir = with_database();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = format!("http://{}", silent.local_addr().expect("its address"));
+    let replica = format!("s3://bucket/path?endpoint={endpoint}&region=us-east-1");
+    let keys = [("LITESTREAM_ACCESS_KEY_ID", "a"), ("LITESTREAM_SECRET_ACCESS_KEY", "b")];
+    let litekeep = dir.litekeep(["replicate", "-exec", "true", "a.db", &replica]);
+    let mut running = keys.iter().fold(litekeep, |it, (name, key)| it.env(name, key)).starts();
+    // It has asked.
+    let _asked = silent.accept().expect("a connection");
+    running.signal(Signal::TERM);
+    let began = Instant::now();
+    running.ends(0).out_has("the replica is not waited for, no command ran");
+    assert!(began.elapsed() < Duration::from_secs(15));
+}
+
+#[test]
 fn r56_a_timeout_of_zero_is_one_try() {
     let dir = with_database();
     dir.write("l.yml", "shutdown-sync-timeout: 0\ndbs:\n  - path: a.db\n    replica:\n      path: r\n");
