@@ -353,10 +353,12 @@ impl Machine {
         }
     }
 
-    /// Where the chain ends, and whether one could own it: better said now than at the first write.
+    /// Where the chain ends, and, for a node that has not stood by or owned yet, whether one could own it: better said now
+    /// than at the first write.
     fn first_look(&self) -> Result<Option<Txid>, KeepError> {
         let store = &*self.env.store;
         if !self.settings.single_writer
+            && !self.stood
             && ownership::creates_only(store, self.env.clock.wall())? == Some(false)
         {
             return Err(KeepError::NoCreateOnly(store.location()));
