@@ -53,7 +53,7 @@ impl Heard {
 ///
 /// # Errors
 /// The operating system's, when it takes no handler.
-pub(crate) fn listen(tell: impl Fn(i32) + Send + 'static) -> io::Result<()> {
+pub(crate) fn listen(mut tell: impl FnMut(i32) + Send + 'static) -> io::Result<()> {
     let mut ending = false;
     listen_to_all(move |signal| {
         // A terminal that goes away says so more than once, and systemd says it behind SIGTERM: nobody is impatient.

@@ -6,7 +6,7 @@
 
 use crate::error::DrillError;
 use crate::expect::{Row, TABLE};
-use crate::run::{in_path, version};
+use crate::run::{ANSWER, in_path, version};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -124,7 +124,10 @@ pub fn find(
                 let what = format!("{} is Litestream {other}, not {VERSION}", program.display());
                 wrong = wrong.or(Some(what));
             }
-            None => wrong = wrong.or(Some(format!("{} does not say its version", program.display()))),
+            None => {
+                wrong = wrong
+                    .or(Some(format!("{} does not say its version within {ANSWER:?}", program.display())))
+            }
         }
     }
     wrong.map_or(Ok(None), |what| Err(DrillError::usage(what)))

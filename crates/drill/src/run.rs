@@ -13,14 +13,18 @@ use crate::report::{Outcome, Program, Report, Scenario};
 use crate::stop::Signals;
 use crate::witness::Official;
 use crate::{World, judge, litestream, live, scenario, tell};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
 /// How many writers.
 const WRITERS: usize = 4;
 /// Between two writes of one: with four of them, 80 writes a second are offered.
 const PACE: Duration = Duration::from_millis(50);
+/// For a program to say its version: one that hangs is not the one that is looked for.
+pub(crate) const ANSWER: Duration = Duration::from_secs(10);
 
 /// Runs, reports, and gives the exit code.
 ///
@@ -191,10 +195,27 @@ async fn one(stage: &scenario::World, row: &Row, run: Clock) -> Scenario {
     scenario
 }
 
-/// What `PROGRAM version` says.
+/// What `PROGRAM version` says, if it says it in time: whatever the user names, or the PATH has, is run by this.
 pub(crate) fn version(program: &Path) -> Option<String> {
-    let output = std::process::Command::new(program).arg("version").output().ok()?;
-    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let mut command = Command::new(program);
+    command.arg("version");
+    said(command, ANSWER)
+}
+
+/// What a command says on stdout until it closes that; nothing where it says nothing or takes longer. It is killed then.
+pub(crate) fn said(mut command: Command, limit: Duration) -> Option<String> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().ok()?;
+    let (tell, told) = mpsc::channel();
+    let mut stdout = child.stdout.take();
+    std::thread::spawn(move || {
+        let mut said = Vec::new();
+        let read = stdout.as_mut().map(|stdout| stdout.read_to_end(&mut said));
+        let _ = tell.send(read.and_then(Result::ok).map(|_| said)); // nobody waits any more
+    });
+    let said = told.recv_timeout(limit).ok().flatten();
+    let _ = child.kill(); // it has ended by itself, as a rule
+    let _ = child.wait();
+    let said = String::from_utf8_lossy(&said?).trim().to_owned();
     (!said.is_empty()).then_some(said)
 }
 
@@ -202,4 +223,27 @@ pub(crate) fn version(program: &Path) -> Option<String> {
 pub(crate) fn in_path(env: &dyn Fn(&str) -> Option<String>, name: &str) -> Option<PathBuf> {
     let path = env("PATH")?;
     path.split(':').map(|folder| Path::new(folder).join(name)).find(|file| file.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_asked_for_its_version_has_a_limited_time() {
+        let asked = |script: &str, limit| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            said(command, limit)
+        };
+        let (soon, late) = (Duration::from_millis(50), Duration::from_secs(60));
+        for (script, limit, wanted) in [
+            ("echo v1.2.3", late, Some("v1.2.3")),
+            ("true", late, None),
+            ("echo v1.2.3; exec >&-; exec sleep 600", late, Some("v1.2.3")),
+            ("echo v1.2.3; exec sleep 600", soon, None),
+        ] {
+            assert_eq!(asked(script, limit).as_deref(), wanted, "{script}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use crate::bucket::Place;
 use crate::error::DrillError;
 use crate::facts::{Post, Seen};
 use crate::load::POSTS;
-use crate::run::{in_path, version};
+use crate::run::{ANSWER, in_path, said, version};
 use crate::shown::shown;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
@@ -144,7 +144,7 @@ impl Official {
             Some(other) => {
                 Err(DrillError::usage(format!("{shown} is {other}, not Litestream 0.5.16 or newer")))
             }
-            None => Err(DrillError::usage(format!("{shown} does not say its version"))),
+            None => Err(DrillError::usage(format!("{shown} does not say its version within {ANSWER:?}"))),
         }
     }
 
@@ -155,10 +155,9 @@ impl Official {
         let program = || in_path(env, "litestream").and_then(|file| Self::at(env, &file).ok());
         let Some(python) = python(env) else { return program() };
         let asked = "import importlib.util as u; s = u.find_spec('litestream_vfs'); print(s.submodule_search_locations[0])";
-        let package =
-            std::process::Command::new(&python).arg("-c").arg(asked).stderr(Stdio::null()).output().ok();
-        let package = package.filter(|output| output.status.success());
-        let package = package.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
+        let mut command = std::process::Command::new(&python);
+        command.arg("-c").arg(asked).stderr(Stdio::null());
+        let package = said(command, ANSWER).map(PathBuf::from);
         let caches = env("XDG_CACHE_HOME").map(PathBuf::from);
         let caches = caches.or_else(|| Some(PathBuf::from(env("HOME")?).join(".cache")));
         let cached = caches.map(|caches| caches.join("litekeep-tests/peers/litestream-vfs-0.5.17"));

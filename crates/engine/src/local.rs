@@ -8,6 +8,7 @@
 mod spelled;
 
 use crate::files::{self, File, FileId, Files, Open};
+use crate::noted;
 use crate::sums;
 use litekeep_core::assess::Position;
 use litekeep_core::limits;
@@ -20,8 +21,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const STATE: &str = "state";
-const LOCK: &str = "lock";
+/// What counts: everything else counts only as far as it says.
+pub const STATE: &str = "state";
+
+/// Whoever works with the directory holds it. It stays: a lock that is removed while somebody waits for it protects from nobody.
+pub const LOCK: &str = "lock";
+
 const OWNER: &str = "owner";
 const TAIL: &str = "tail";
 
@@ -33,6 +38,27 @@ const AT_WORK: &str = "at-work";
 
 /// What a follower is about to make of the file, spelled like the state.
 const NEXT: &str = "next";
+
+/// How the names of staged slots and of page checksums begin, and how those of drafts end.
+const SLOT: &str = "slot-";
+const DRAFT: &str = ".tmp";
+
+/// Whether a file of this name in a local state's directory is the state's.
+pub fn is_ours(name: &str) -> bool {
+    is_record(name) || matches!(name, LOCK | OWNER | AT_WORK)
+}
+
+/// Whether it says anything of the file and the chain, so that it goes when those are to be looked at anew. Who had the
+/// directory stays known.
+pub fn is_record(name: &str) -> bool {
+    is_of_the_state(name) || matches!(name, NEXT | HELD | noted::CREATE_ONLY | noted::RESTORED)
+}
+
+/// Whether it counts only as far as the state speaks of it, or is the state.
+fn is_of_the_state(name: &str) -> bool {
+    let numbered = [SLOT, sums::PREFIX].iter().any(|prefix| name.starts_with(prefix));
+    matches!(name, STATE | TAIL) || numbered || name.ends_with(DRAFT)
+}
 
 /// What is known about the local file and the chain, durably.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -343,7 +369,7 @@ impl Local {
 
     /// A staged slot's path.
     pub(crate) fn slot(&self, txid: Txid) -> PathBuf {
-        self.dir.join(format!("slot-{txid}"))
+        self.dir.join(format!("{SLOT}{txid}"))
     }
 
     /// The tail's path.
@@ -354,7 +380,7 @@ impl Local {
     /// The staged slots, ascending.
     pub(crate) fn staged(&self) -> io::Result<Vec<Txid>> {
         let names = self.files.list(&self.dir)?;
-        Ok(names.iter().filter_map(|name| Txid::parse_hex(name.strip_prefix("slot-")?)).collect())
+        Ok(names.iter().filter_map(|name| Txid::parse_hex(name.strip_prefix(SLOT)?)).collect())
     }
 
     /// The slot that the state speaks of, if that is about this replica and this file.
@@ -397,7 +423,7 @@ impl Local {
     pub(crate) fn tidy(&self, state: &State) -> io::Result<()> {
         let array = state.sums.map(|record| sums::path(Path::new(""), record.begun));
         self.sweep(|name| {
-            let slot = name.strip_prefix("slot-").and_then(Txid::parse_hex);
+            let slot = name.strip_prefix(SLOT).and_then(Txid::parse_hex);
             name == TAIL
                 || name == STATE
                 || slot.is_some_and(|txid| txid <= state.txid)
@@ -406,14 +432,8 @@ impl Local {
     }
 
     fn sweep(&self, keep: impl Fn(&str) -> bool) -> io::Result<()> {
-        let ours = |name: &str| {
-            name == TAIL
-                || name == STATE
-                || ["slot-", "sums-"].iter().any(|prefix| name.starts_with(prefix))
-                || name.ends_with(".tmp")
-        };
         for name in self.files.list(&self.dir)? {
-            if ours(&name) && !keep(&name) {
+            if is_of_the_state(&name) && !keep(&name) {
                 self.files.remove(&self.dir.join(name))?;
             }
         }

@@ -16,9 +16,12 @@ use std::sync::Arc;
 /// Bytes of one entry: the checksum, little-endian; page `n` at `(n - 1) * 8`.
 const ENTRY: u64 = 8;
 
+/// How the name of an array begins.
+pub(crate) const PREFIX: &str = "sums-";
+
 /// Where the array of a base lies: its name carries the slot that it was begun for.
 pub(crate) fn path(dir: &Path, begun: Txid) -> PathBuf {
-    dir.join(format!("sums-{begun}"))
+    dir.join(format!("{PREFIX}{begun}"))
 }
 
 /// The checksums a slot brought.

@@ -7,24 +7,11 @@ use super::local_state;
 use super::origin::{Origin, Origins};
 use super::remark::{Place, Remark};
 use super::{Config, Database, Directory};
+use crate::daemon::{verdict, verifier};
 use crate::text::words;
+use litekeep::local;
 use litekeep_store::location::Settings;
 use std::path::Path;
-
-/// Files of a local state, beside its slots, sums and drafts.
-const NAMES: [&str; 11] = [
-    ".litekeep-restore-verify",
-    "at-work",
-    "create-only",
-    "held",
-    "lock",
-    "next",
-    "owner",
-    "restored",
-    "state",
-    "tail",
-    "verified",
-];
 
 /// Finds them; `own_command` is the file's, unless a flag goes before it.
 pub(super) fn judge(config: &Config, own_command: bool) -> Vec<Remark> {
@@ -75,9 +62,7 @@ fn entangled(database: &Database) -> Option<Remark> {
 /// Whether the local state has, or sweeps away, what this path begins with; or it is the state's own directory.
 fn is_the_states(below: &Path) -> bool {
     let Some(name) = below.iter().next().map(|name| name.to_string_lossy()) else { return true };
-    NAMES.contains(&&*name)
-        || ["slot-", "sums-"].iter().any(|prefix| name.starts_with(prefix))
-        || name.ends_with(".tmp")
+    local::is_ours(&name) || [verdict::FILE, verifier::SCRATCH].contains(&&*name)
 }
 
 fn folders(directory: &Directory) -> Vec<Remark> {

@@ -6,7 +6,7 @@ use litekeep_core::restore::{Catalog, LtxFile, Point, points};
 use litekeep_formats::{Level, TimestampMs, Txid, TxidRange};
 use litekeep_store::{Entry, ErrorKind, Key, StoreError};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A kind of request, by Litestream's names.
@@ -119,6 +119,8 @@ struct Pages {
     tallies: BTreeMap<Operation, Tally>,
     setbacks: BTreeMap<Operation, Setback>,
     answers: u64,
+    /// Objects that are being written.
+    putting: usize,
     /// When the store last took a transaction.
     written: Option<TimestampMs>,
     /// When the newest transaction was last seen in the store, and which it was then.
@@ -166,6 +168,15 @@ pub(crate) struct Slots {
     pub(crate) too_recent: u64,
 }
 
+/// An object that is being written.
+pub(super) struct Putting(Arc<Book>);
+
+impl Drop for Putting {
+    fn drop(&mut self) {
+        self.0.pages().putting -= 1;
+    }
+}
+
 impl Book {
     fn pages(&self) -> MutexGuard<'_, Pages> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -203,6 +214,17 @@ impl Book {
                 pages.setbacks.insert(operation, setback);
             }
         }
+    }
+
+    /// An object is being written until the guard is dropped.
+    pub(super) fn put(book: &Arc<Self>) -> Putting {
+        book.pages().putting += 1;
+        Putting(Arc::clone(book))
+    }
+
+    /// Whether any object is being written now.
+    pub(super) fn is_putting(&self) -> bool {
+        self.pages().putting > 0
     }
 
     /// How many answers there were.

@@ -7,7 +7,7 @@ use super::fleet::{Done, Fleet, Refused};
 use super::http::{self, Listens, Request, Response};
 use super::member::{Member, SyncFailed};
 use super::phase::Phase;
-use crate::config::{Database, Socket};
+use crate::config::{Database, Socket, no_path};
 use crate::text::time;
 use crate::trouble::Trouble;
 use crate::verbs;
@@ -287,7 +287,10 @@ impl Control {
         if asked.path.is_empty() {
             return failed(400, "path required", None);
         }
-        work(&asked, &self.fleet.world().path(&asked.path))
+        match no_path(&asked.path) {
+            None => work(&asked, &self.fleet.world().path(&asked.path)),
+            Some(why) => failed(400, format!("path: {why}"), None),
+        }
     }
 
     fn info(&self) -> Response {

@@ -434,7 +434,7 @@ impl Folder {
                 Some(_) => {
                     tracing::error!(db = %path.display(), error = why, "can't take a database up, trying again");
                 }
-                None => skipped(path, &why),
+                None => skipped_as_second(path),
             }
         }
         let pause = before.map_or(PAUSE, |trial| (trial.pause * 2).min(LONGEST_PAUSE));
@@ -513,9 +513,10 @@ fn takes(pattern: &Glob, name: &OsStr) -> bool {
 /// Why a file that is another one's second name is skipped.
 const ELSEWHERE: &str = "it is replicated by another name";
 
-/// Tells of a file that is another one's second name.
+/// Warns of a file that is another one's second name: of a hard link SQLite knows nothing, and of two links to one file
+/// outside nobody said which is the database.
 pub(crate) fn skipped_as_second(path: &Path) {
-    skipped(path, ELSEWHERE);
+    tracing::warn!(path = %path.display(), why = ELSEWHERE, "a file of the directory is skipped");
 }
 
 fn skipped(path: &Path, why: &str) {

@@ -26,7 +26,7 @@ pub(crate) struct Shown {
 }
 
 impl From<NodeStatus> for Shown {
-    /// A node's replication or, while another instance owns, how far it follows.
+    /// A node's replication or, while another instance owns, how far it follows. What was counted before goes on counting.
     fn from(node: NodeStatus) -> Self {
         let standby = node.replication.is_none();
         let followed = Status {
@@ -35,7 +35,7 @@ impl From<NodeStatus> for Shown {
             durable: node.txid,
             ..Status::default()
         };
-        let mut status = node.replication.unwrap_or(followed);
+        let mut status = node.replication.unwrap_or(followed).counting_on(&node.past);
         if node.role == Role::Ended {
             status.health = Health::Ended;
         }

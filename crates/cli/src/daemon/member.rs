@@ -8,7 +8,7 @@ use crate::config::Database;
 use crate::verbs::replicate::ONE_TRY;
 use litekeep::error::KeepError;
 use litekeep::keeper::Keeper;
-use litekeep::replicator::{Health, Status, Work};
+use litekeep::replicator::{Health, Status};
 use litekeep_core::env::Clock;
 use litekeep_formats::Txid;
 use litekeep_store::Store;
@@ -112,7 +112,7 @@ impl Member {
     pub(crate) fn view(&self, clock: &dyn Clock) -> View {
         let mut standby = false;
         let (status, running, stopped) = match &*self.life() {
-            Life::Running { keeper, before, .. } => (counted_on(keeper.status(), before), true, false),
+            Life::Running { keeper, before, .. } => (keeper.status().counting_on(before), true, false),
             Life::Stopped { last, asked } => {
                 ((**last).clone(), false, *asked && (last.failure.is_none() || self.is_gone()))
             }
@@ -208,7 +208,7 @@ impl Member {
     pub(super) fn ended(&self, now: Duration) -> (bool, bool) {
         let mut life = self.life();
         let Life::Running { keeper, before, stopping, leaves } = &*life else { return (true, false) };
-        let last = counted_on(keeper.status(), before);
+        let last = keeper.status().counting_on(before);
         let (mut last, asked, leaves) = (Box::new(last), *stopping, *leaves);
         if !asked {
             // Nobody takes from here on what is committed.
@@ -252,24 +252,6 @@ impl Member {
             Life::Stopped { .. } | Life::Guest(_) => false,
         }
     }
-}
-
-/// A keeper's status, whose counters go on from those of the keepers before: a counter that falls looks like a new process.
-fn counted_on(mut status: Status, before: &Status) -> Status {
-    let work = |now: &mut Work, before: Work| {
-        now.count += before.count;
-        now.failures += before.failures;
-        now.time += before.time;
-    };
-    work(&mut status.syncs, before.syncs);
-    work(&mut status.checkpoints, before.checkpoints);
-    status.captured_bytes += before.captured_bytes;
-    status.bad_sources += before.bad_sources;
-    status.troubles += before.troubles;
-    status.missed_notifications += before.missed_notifications;
-    status.breaks += before.breaks;
-    status.images += before.images;
-    status
 }
 
 /// How a wait for an end came out.

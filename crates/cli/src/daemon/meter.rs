@@ -1,6 +1,6 @@
 //! A store that keeps a [`Book`] of every answer. It changes nothing on the way.
 
-use super::book::{Book, Cost, Operation};
+use super::book::{Book, Cost, Operation, Putting};
 use bytes::Bytes;
 use litekeep_core::env::Clock;
 use litekeep_formats::{Level, TimestampMs};
@@ -105,7 +105,7 @@ impl Store for Metered {
     }
 
     fn create(&self, key: &Key, body: Bytes, timestamp: TimestampMs) -> Answer<Created> {
-        let size = len(&body);
+        let (size, _putting) = (len(&body), Book::put(&self.book));
         let create = |store: &dyn Store| store.create(key, body, timestamp);
         let answer = self.ask(Operation::Put, create, |created| name_of(created, size));
         self.created(key, size, timestamp, &answer);
@@ -113,7 +113,7 @@ impl Store for Metered {
     }
 
     fn create_from(&self, key: &Key, source: &Arc<dyn Source>, timestamp: TimestampMs) -> Answer<Created> {
-        let size = source.len();
+        let (size, _putting) = (source.len(), Book::put(&self.book));
         let create = |store: &dyn Store| store.create_from(key, source, timestamp);
         let answer = self.ask(Operation::Put, create, |created| name_of(created, size));
         self.created(key, size, timestamp, &answer);
@@ -121,20 +121,21 @@ impl Store for Metered {
     }
 
     fn put(&self, key: &Key, body: Bytes, timestamp: TimestampMs) -> Answer<()> {
-        let size = len(&body);
+        let (size, _putting) = (len(&body), Book::put(&self.book));
         self.ask(Operation::Put, |store| store.put(key, body, timestamp), |()| ("ok", size))?;
         self.book.written(key, size, timestamp, self.clock.wall());
         Ok(())
     }
 
     fn upload(&self, key: &Key, timestamp: TimestampMs) -> Answer<Box<dyn Upload>> {
-        let began = self.clock.boot();
+        let (began, putting) = (self.clock.boot(), Book::put(&self.book));
         let upload = self.inner.upload(key, timestamp).inspect_err(|error| {
             let time = self.clock.boot().saturating_sub(began);
             self.book.answered(Operation::Put, Err(error), Cost { bytes: 0, time });
         })?;
         let (book, clock) = (Arc::clone(&self.book), Arc::clone(&self.clock));
-        Ok(Box::new(MeteredUpload { inner: upload, book, clock, key: *key, timestamp, began, bytes: 0 }))
+        let (key, bytes) = (*key, 0);
+        Ok(Box::new(MeteredUpload { inner: upload, book, clock, key, timestamp, began, bytes, putting }))
     }
 
     fn delete(&self, keys: &[Key]) -> Answer<()> {
@@ -174,6 +175,7 @@ struct MeteredUpload {
     timestamp: TimestampMs,
     began: Duration,
     bytes: u64,
+    putting: Putting,
 }
 
 impl MeteredUpload {
@@ -191,11 +193,37 @@ impl Upload for MeteredUpload {
     }
 
     fn finish(self: Box<Self>) -> Answer<()> {
-        let Self { inner, book, clock, key, timestamp, began, bytes } = *self;
+        let Self { inner, book, clock, key, timestamp, began, bytes, putting: _putting } = *self;
         inner.finish().inspect_err(|error| Self::failed(&book, &*clock, began, error))?;
         let time = clock.boot().saturating_sub(began);
         book.answered(Operation::Put, Ok("ok"), Cost { bytes, time });
         book.written(&key, bytes, timestamp, clock.wall());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use litekeep::clock::SystemClock;
+    use litekeep_formats::{Txid, TxidRange};
+    use litekeep_store::memory::MemoryStore;
+
+    #[test]
+    fn an_object_is_being_written_until_it_is_there_or_given_up() {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let book = Arc::new(Book::default());
+        let inner = Arc::new(MemoryStore::new(Arc::clone(&clock)));
+        let store = Metered::new(inner, Arc::clone(&book), clock);
+        let begin = |number| {
+            let range = Txid::new(number).and_then(|txid| TxidRange::new(txid, txid)).expect("a range");
+            store.upload(&Key::Ltx(Level::SNAPSHOTS, range), TimestampMs(0)).expect("begun")
+        };
+        let (first, second) = (begin(1), begin(2));
+        assert!(book.is_putting());
+        first.finish().expect("there");
+        assert!(book.is_putting(), "there is another");
+        drop(second);
+        assert!(!book.is_putting());
     }
 }

@@ -1,6 +1,7 @@
 //! `-once`: everything into the replicas as it is now, and perhaps a snapshot of each. Somebody waits for it: it ends within
 //! about the time of one verb's tries where nothing gets through, and at once at a signal.
 
+use super::book::Book;
 use super::{Event, Run};
 use crate::trouble::{Exit, Trouble};
 use crate::verbs::replicate::{ONE_TRY, keep_trouble, thread};
@@ -39,8 +40,9 @@ impl Run {
             let Some(keeper) = member.keeper() else { continue };
             let (tell, path) = (self.tell.clone(), member.database.path.clone());
             let (store, clock) = (Arc::clone(&member.store), Arc::clone(self.fleet.clock()));
+            let book = Arc::clone(&member.book);
             let sync = move || {
-                let result = synced(&keeper)
+                let result = synced(&keeper, &book)
                     .map_err(|error| match keeper.status().health {
                         Health::Waiting => {
                             Trouble::new(format!("there is no database at {}", path.display())).hint(
@@ -80,7 +82,7 @@ impl Run {
 }
 
 /// Waits until all is in the replica; trouble without progress is borne for a while.
-fn synced(keeper: &Keeper) -> Result<(), Arc<KeepError>> {
+fn synced(keeper: &Keeper, book: &Book) -> Result<(), Arc<KeepError>> {
     const LOOK: Duration = Duration::from_secs(1);
     let mut patience = Patience::default();
     loop {
@@ -92,7 +94,7 @@ fn synced(keeper: &Keeper) -> Result<(), Arc<KeepError>> {
             Err(error) => return Err(Arc::new(error)),
         }
         let now = keeper.status();
-        patience.look(&before, &now, LOOK);
+        patience.look(&before, &now, LOOK, book.is_putting());
         if now.health == Health::Waiting || patience.is_over() {
             let timeout = Arc::new(KeepError::Timeout(patience.borne.max(LOOK).as_secs_f64()));
             return Err(now.trouble.or(patience.last).unwrap_or(timeout));
@@ -108,14 +110,15 @@ struct Patience {
 }
 
 impl Patience {
-    /// Takes up what was seen at the two ends of a wait.
-    fn look(&mut self, before: &Status, now: &Status, waited: Duration) {
+    /// Takes up what was seen at the two ends of a wait. While an object is being written, which takes as long as the line
+    /// does, only new trouble counts: the store gives a write up by itself, and its error says after what time.
+    fn look(&mut self, before: &Status, now: &Status, waited: Duration, putting: bool) {
         if now.built != before.built || now.durable != before.durable {
             *self = Self::default();
             return;
         }
         let met = now.troubles != before.troubles;
-        if !met && now.trouble.is_none() {
+        if !met && (putting || now.trouble.is_none()) {
             return;
         }
         self.borne += waited;
@@ -183,17 +186,21 @@ mod tests {
         for (tried, looks) in [(0, 30), (28, 3), (31, 1)] {
             let mut patience = Patience::default();
             for _ in 0..100 {
-                patience.look(&quiet, &quiet, second);
+                patience.look(&quiet, &quiet, second, false);
             }
             assert!(!patience.is_over(), "a start may take its time");
-            patience.look(&quiet, &after(tried, 1), second);
+            patience.look(&quiet, &after(tried, 1), second, false);
+            for _ in 0..100 {
+                patience.look(&after(tried, 1), &after(tried, 1), second, true);
+            }
+            assert!(tried > 30 || !patience.is_over(), "a write may take its time, whatever was before");
             let mut seen = 1;
             while !patience.is_over() {
-                patience.look(&after(tried, 1), &after(tried, 1), second);
+                patience.look(&after(tried, 1), &after(tried, 1), second, false);
                 seen += 1;
             }
             assert_eq!(seen, looks, "{tried}");
-            patience.look(&quiet, &Status { durable: Some(Txid::FIRST), ..after(tried, 2) }, second);
+            patience.look(&quiet, &Status { durable: Some(Txid::FIRST), ..after(tried, 2) }, second, false);
             assert!(!patience.is_over(), "it goes on");
         }
         // It flickers where what is asked first succeeds, and then the database cannot be opened: each try counts.
@@ -203,6 +210,7 @@ mod tests {
                 &after(0, troubles),
                 &Status { troubles: troubles + 1, ..Status::default() },
                 second,
+                true,
             );
         }
         assert!(patience.is_over());

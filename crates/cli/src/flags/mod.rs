@@ -333,7 +333,8 @@ pub(crate) static VERBS: &[Verb] = &[
         doc: "Reads the configuration file as replicate would, looks whether the folders in it are such, and prints every\n\
               setting of every database: its value and where it came from (a line of the file, a key of Litestream 0.3\n\
               that stands for it, the environment, or the default). Secrets are hidden. Nothing is asked of a replica.\n\n\
-              It ends with 0 if replicate would take the file, and with 1 if not; then it lists all that must be mended.",
+              It ends with 0 if replicate would take the file, with 13 if nothing but keys of a bucket is missing, and\n\
+              with 1 if it would not; then it lists all that must be mended.",
         flags: &[&JSON, &CONFIG, &NO_EXPAND_ENV, &FIRST_REPLICA],
         run: verbs::config::run,
     },

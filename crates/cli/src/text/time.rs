@@ -22,6 +22,11 @@ pub(crate) fn parse(text: &str) -> Option<TimestampMs> {
     DateTime::parse_from_rfc3339(text).ok().map(|time| TimestampMs(time.timestamp_millis()))
 }
 
+/// A time of our JSON, as Litestream's texts have it.
+pub(crate) fn whole_seconds(at: &str) -> String {
+    parse(at).map_or_else(|| at.to_owned(), seconds)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

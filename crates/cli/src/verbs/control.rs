@@ -1,6 +1,7 @@
 //! `litekeep info`, `list`, `start`, `stop`, `sync`, `register`, `unregister`: what a running `litekeep replicate` is asked
 //! over its control socket. They touch no database and no replica themselves.
 
+use crate::config::no_path;
 use crate::daemon::control::{self, Changed, Info, List, Patience, Summary, Synced};
 use crate::flags::{self, Parsed};
 use crate::output;
@@ -30,7 +31,13 @@ impl Line {
     fn of(world: &World, parsed: &Parsed, timeout: &flags::Flag) -> Result<Self, Trouble> {
         let timeout = super::timeout(parsed, timeout)?;
         let shown = parsed.text(&flags::SOCKET).unwrap_or_default().to_owned();
-        let path = parsed.operands.first().map_or_else(PathBuf::new, |path| world.path(path));
+        let path = match parsed.operands.first() {
+            None => PathBuf::new(),
+            Some(path) => match no_path(path) {
+                None => world.path(path),
+                Some(why) => return Err(Trouble::new(format!("the database: {why}"))),
+            },
+        };
         Ok(Self {
             socket: world.path(&shown),
             shown,
@@ -87,17 +94,12 @@ pub(crate) fn info(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
         return Ok(Exit::OK);
     }
     let Info { version, pid, uptime_seconds, started_at, database_count } = &info;
-    let (uptime, started) = (go_seconds(*uptime_seconds), whole_seconds(started_at));
+    let (uptime, started) = (go_seconds(*uptime_seconds), time::whole_seconds(started_at));
     output::text(&format!(
         "litekeep {version}\n  PID:        {pid}\n  Uptime:     {uptime}\n  Started at: {started}\n  \
          Databases:  {database_count}\n"
     ))?;
     Ok(Exit::OK)
-}
-
-/// A time of the daemon's JSON, as Litestream's texts have it.
-fn whole_seconds(at: &str) -> String {
-    time::parse(at).map_or_else(|| at.to_owned(), time::seconds)
 }
 
 /// Seconds as Go writes a duration: `1h0m5s`.
@@ -121,7 +123,7 @@ pub(crate) fn list(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
         output::text("No databases configured\n")?;
     }
     for Summary { path, status, last_sync_at } in list.databases {
-        let last = last_sync_at.map_or_else(|| "never".to_owned(), |at| whole_seconds(&at));
+        let last = last_sync_at.map_or_else(|| "never".to_owned(), |at| time::whole_seconds(&at));
         output::text(&format!("{path} [{status}] (last sync: {last})\n"))?;
     }
     Ok(Exit::OK)

@@ -63,12 +63,9 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     let level = log::level(world.env.get("LOG_LEVEL").unwrap_or_default());
     log::install(log::Settings { level, json: false, stderr: true, source: false }, Arc::clone(&world.clock));
     let location = named.replica.location();
-    let interrupt = Interrupt::listen(
-        || {},
-        move || {
-            output::talk(&format!("ended at once; something may be left below {location}/{}/", probe::FOLDER))
-        },
-    )?;
+    let interrupt = Interrupt::listen(Arc::clone(&world.clock), move || {
+        output::talk(&format!("ended at once; something may be left below {location}/{}/", probe::FOLDER))
+    })?;
     let stop = || interrupt.came();
     let (clock, random) = (Arc::clone(&world.clock), Arc::clone(&world.random));
     let findings = probe::probe(&named.replica, clock, random, &stop).map_err(|error| {

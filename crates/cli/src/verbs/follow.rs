@@ -4,7 +4,7 @@
 
 use super::{open, replicate};
 use crate::flags::{self, Parsed};
-use crate::signals;
+use crate::signals::{self, Heard, Word};
 use crate::text::duration;
 use crate::trouble::{Exit, Trouble};
 use crate::world::World;
@@ -20,7 +20,6 @@ use litekeep_core::decisions::Decisions;
 use litekeep_store::location::Settings as Replica;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
@@ -101,14 +100,15 @@ pub(crate) fn run(
     let mut follower = Follower::open(env, &settings, manner, &options.output)
         .map_err(|error| replicate::keep_trouble(&what, &error))?;
     let (tell, told) = mpsc::channel();
-    let heard = AtomicBool::new(false);
-    signals::listen(move |signal| {
-        if heard.swap(true, Ordering::Relaxed) {
+    let (mut heard, clock) = (Heard::default(), Arc::clone(&world.clock));
+    signals::listen(move |signal| match heard.take(clock.boot()) {
+        Word::First => drop(tell.send(signal)),
+        Word::Echo => {}
+        Word::Second => {
             // A step may wait long for a store that is out of reach; the next start goes on from wherever it is.
             tracing::warn!(signal = signals::name(signal), "second signal received, ending at once");
             std::process::exit(128 + signal);
         }
-        let _ = tell.send(signal);
     })
     .map_err(|error| Trouble::new("can't listen for signals").because(&error))?;
     tracing::info!(%path, replica = %replica.location(), interval = ?interval, "following");

@@ -1,8 +1,9 @@
 //! A first signal asks for an orderly end, a second one ends the program.
 
 use crate::output;
-use crate::signals;
+use crate::signals::{self, Heard, Word};
 use crate::trouble::{Exit, Trouble};
+use litekeep_core::env::Clock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -11,21 +12,20 @@ use std::sync::atomic::{AtomicI32, Ordering};
 pub(crate) struct Interrupt(Arc<AtomicI32>);
 
 impl Interrupt {
-    /// Listens from now on. `first` and `second` are called with each of the two, on the listener's thread.
+    /// Listens from now on. `second` is called on the listener's thread, before the second one ends the process.
     ///
     /// # Errors
     /// The operating system takes no handler.
-    pub(crate) fn listen(
-        first: impl Fn() + Send + 'static,
-        second: impl Fn() + Send + 'static,
-    ) -> Result<Self, Trouble> {
+    pub(crate) fn listen(clock: Arc<dyn Clock>, second: impl Fn() + Send + 'static) -> Result<Self, Trouble> {
         let interrupt = Self::default();
-        let heard = interrupt.clone();
-        signals::listen(move |signal| {
-            if heard.0.swap(signal, Ordering::Relaxed) == 0 {
+        let (first, mut heard) = (interrupt.clone(), Heard::default());
+        signals::listen(move |signal| match heard.take(clock.boot()) {
+            Word::First => {
+                first.0.store(signal, Ordering::Relaxed);
                 output::talk(&format!("{} received, ending", signals::name(signal)));
-                first();
-            } else {
+            }
+            Word::Echo => {}
+            Word::Second => {
                 second();
                 std::process::exit(128 + signal);
             }

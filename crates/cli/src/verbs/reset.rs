@@ -10,16 +10,10 @@ use crate::output;
 use crate::trouble::{Exit, Trouble};
 use crate::world::World;
 use litekeep::files::{File, Files, Open, RealFiles};
-use litekeep::noted;
+use litekeep::local;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// The lock that a replicator holds. It stays: a lock that is removed while somebody waits for it protects from nobody.
-const LOCK: &str = "lock";
-
-/// What counts. It goes first, because everything else counts only as far as it says.
-const STATE: &str = "state";
 
 #[derive(Serialize)]
 struct Report {
@@ -43,7 +37,7 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
             .hint("run this as the user that runs litekeep")
     };
     let found = || if directory.is_dir() { ours(&directory) } else { Ok(Vec::new()) };
-    let held = directory.join(LOCK).exists() || !found().map_err(can_not)?.is_empty();
+    let held = directory.join(local::LOCK).exists() || !found().map_err(can_not)?.is_empty();
     let _lock = if held && !dry_run { Some(lock(&directory)?) } else { None };
     let names = found().map_err(can_not)?;
     if !names.is_empty() && !dry_run {
@@ -86,21 +80,15 @@ fn place(world: &World, parsed: &Parsed) -> Result<(PathBuf, PathBuf), Trouble> 
 /// What litekeep made there and a reset removes, the state first. Who had the directory stays on record: that one is
 /// gone, whatever becomes of the state.
 fn ours(directory: &Path) -> std::io::Result<Vec<String>> {
-    let made = |name: &str| {
-        matches!(
-            name,
-            STATE | "tail" | "next" | "held" | noted::CREATE_ONLY | noted::RESTORED | verdict::FILE
-        ) || ["slot-", "sums-"].iter().any(|prefix| name.starts_with(prefix))
-            || name.ends_with(".tmp")
-    };
     let mut names = RealFiles.list(directory)?;
-    names.retain(|name| made(name));
-    names.sort_by_key(|name| (name != STATE, name.clone()));
+    names.retain(|name| local::is_record(name) || name == verdict::FILE);
+    // It goes first, because everything else counts only as far as it says.
+    names.sort_by_key(|name| (name != local::STATE, name.clone()));
     Ok(names)
 }
 
 fn lock(directory: &Path) -> Result<Arc<dyn File>, Trouble> {
-    let path = directory.join(LOCK);
+    let path = directory.join(local::LOCK);
     let can_not = |error| {
         Trouble::new(format!("can't lock {}", path.display()))
             .because(&error)

@@ -405,28 +405,43 @@ fn tell_plan(
             },
         })
         .collect();
-    if parsed.on(&flags::JSON) {
-        let first = files.first().and_then(|file| file.min_txid.clone());
-        return output::json(&PlanReport {
-            source: parsed.operands.first().map_or_else(String::new, |operand| without_secrets(operand)),
-            target_path: options.output.display().to_string(),
-            replica: replica_type(replica),
-            min_txid: first.unwrap_or_default(),
-            max_txid: planned.txid.map_or_else(String::new, |txid| txid.to_string()),
-            files,
-            format: match planned.source {
-                Source::Ltx => "ltx",
-                Source::V3 { .. } => "v0.3",
-            },
-            location: planned.location.clone(),
-        });
-    }
-    let head = ["level", "name", "size", "created"].map(str::to_owned);
+    let first = files.first().and_then(|file| file.min_txid.clone());
+    let report = PlanReport {
+        source: parsed.operands.first().map_or_else(String::new, |operand| without_secrets(operand)),
+        target_path: options.output.display().to_string(),
+        replica: replica_type(replica),
+        min_txid: first.unwrap_or_default(),
+        max_txid: planned.txid.map_or_else(String::new, |txid| txid.to_string()),
+        files,
+        format: match planned.source {
+            Source::Ltx => "ltx",
+            Source::V3 { .. } => "v0.3",
+        },
+        location: planned.location.clone(),
+    };
+    if parsed.on(&flags::JSON) { output::json(&report) } else { output::text(&plan_text(report)) }
+}
+
+/// Litestream 0.5's text, and two lines of ours behind its.
+fn plan_text(report: PlanReport) -> String {
+    let PlanReport { source, target_path, replica, min_txid, max_txid, files, format, location } = report;
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let range = match format {
+        "ltx" => format!("{min_txid} - {max_txid}"),
+        _ => "-".to_owned(),
+    };
+    let head = ["level", "file", "min_txid", "max_txid", "size", "timestamp"].map(str::to_owned);
     let cells = files.into_iter().map(|file| {
-        let level = file.level.map_or("-".to_owned(), |level| level.to_string());
-        [level, file.name, file.size.to_string(), file.timestamp.unwrap_or("-".to_owned())]
+        let PlanFile { level, name, min_txid, max_txid, size, timestamp } = file;
+        let (level, at) =
+            (level.map(|level| level.to_string()), timestamp.as_deref().map(time::whole_seconds));
+        [or_none(level), name, or_none(min_txid), or_none(max_txid), size.to_string(), or_none(at)]
     });
-    output::text(&table::columns(&std::iter::once(head).chain(cells).collect::<Vec<_>>()))
+    let table = table::columns(&std::iter::once(head).chain(cells).collect::<Vec<_>>());
+    format!(
+        "Restore plan:\n  source: {source}\n  target: {target_path}\n  replica: {replica}\n  \
+         txid range: {range}\n  location: {location}\n  format: {format}\n\nFiles to fetch:\n{table}"
+    )
 }
 
 /// The flags that shape a restore; its output path comes later.

@@ -108,6 +108,17 @@ fn a_check_prints_every_setting_and_where_it_came_from() {
     let wanted = serde_json::json!({"name": "sync-interval", "value": "1s", "from": "default"});
     assert!(settings.contains(&wanted), "{settings:?}");
 
+    // Nothing but keys is missing, which is the code of a replica that is out of reach; with another mistake it is not.
+    let url = "s3://b/p?endpoint=http://127.0.0.1:1";
+    let without_keys = format!("dbs:\n  - path: /a.db\n    replica:\n      url: {url}\n");
+    for (more, code) in [("", 13), ("adr: 1\n", 1)] {
+        dir.write("l.yml", format!("{more}{without_keys}"));
+        check(&[]).exits(code).silent_out().err_has("no credentials for s3://b/p: set AWS_ACCESS_KEY_ID");
+        check(&["-json"]).exits(code).out_has("\"ok\": false");
+    }
+    dir.write("l.yml", without_keys);
+    check(&[]).env("AWS_ACCESS_KEY_ID", "key").exits(13).err_has("AWS_SECRET_ACCESS_KEY is not");
+
     dir.write("l.yml", "adr: 1\nmcp-addr: ':1'\n");
     check(&[]).exits(1).silent_out().err_has("l.yml:1:1: adr").err_has("l.yml:2:11: mcp-addr");
     let json: serde_json::Value = serde_json::from_str(&check(&["-json"]).exits(1).out()).expect("JSON");

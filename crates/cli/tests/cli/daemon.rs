@@ -318,10 +318,12 @@ fn what_can_be_no_database_is_not_registered_and_one_that_cannot_be_sent_is_answ
         ("d", "is a directory, not a database"),
         ("text", "is not an SQLite database"),
         ("same.db", "it is the same file as "),
+        ("s3://test/p", "a path belongs here, not a URL; s3://test/p is a replica's `url`"),
+        ("file:///data/a.db", "a path belongs here, not a URL: write /data/a.db"),
     ] {
         dir.litekeep(["register", "-replica", &replica, path, "-socket", "l.sock"]).exits(1).err_has(why);
-        let (path, wanted) =
-            (dir.path(path).display().to_string(), if path == "same.db" { 409 } else { 400 });
+        let wanted = if path == "same.db" { 409 } else { 400 };
+        let path = if path.contains("://") { path.to_owned() } else { dir.path(path).display().to_string() };
         let body = serde_json::json!({"path": path, "replica_url": replica}).to_string();
         assert_eq!(post(&dir, "/register", &body).0, wanted, "{path}");
     }
@@ -332,7 +334,8 @@ fn what_can_be_no_database_is_not_registered_and_one_that_cannot_be_sent_is_answ
     assert_eq!((status, answer), (200, serde_json::json!({"status": "registered", "path": path, "txid": 0})));
     ask(&dir, &["unregister", "late.db"]);
     assert_eq!(ask(&dir, &["info"])["database_count"], 1);
-    assert_eq!(dir.files(".").iter().filter(|name| name.contains("d-litekeep")).count(), 0);
+    let made = |name: &&String| name.contains("d-litekeep") || name.contains("s3:");
+    assert_eq!(dir.files(".").iter().filter(made).count(), 0);
     end(running);
 }
 

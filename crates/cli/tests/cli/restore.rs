@@ -486,12 +486,23 @@ pub(crate) fn make_database(path: &Path) {
 #[test]
 fn a_dry_run_prints_the_plan_and_does_nothing() {
     let dir = Dir::new();
-    let replica = url(&dir.fixture("v5-replicate"));
+    let (replica, v3) = (url(&dir.fixture("v5-replicate")), url(&dir.fixture("v3-basic")));
     let before = dir.files(".");
-    dir.litekeep(["restore", "-dry-run", "-o", "a.db", &replica])
+    // What 0.5.17 prints of this replica, with its place and format between.
+    let text = dir.litekeep(["restore", "-dry-run", "-o", "a.db", &replica]).exits(0).out();
+    let wanted = format!(
+        "Restore plan:\n  source: {replica}\n  target: {}\n  replica: file\n  \
+         txid range: 0000000000000001 - 0000000000000013\n  location: {replica}\n  format: ltx\n\nFiles to fetch:\n\
+         level  file                                   min_txid          max_txid          size  timestamp\n\
+         9      0000000000000001-0000000000000012.ltx  0000000000000001  0000000000000012  3000  2026-11-23T08:47:29Z\n\
+         0      0000000000000013-0000000000000013.ltx  0000000000000013  0000000000000013  1110  2026-11-23T08:47:29Z\n",
+        dir.path("a.db").display()
+    );
+    assert_eq!(text, wanted);
+    dir.litekeep(["restore", "-dry-run", "-o", "a.db", &v3])
         .exits(0)
-        .out_has("0000000000000001-0000000000000012.ltx")
-        .out_has("level");
+        .out_has("  txid range: -\n")
+        .out_has("v0.3");
     let plan = json(&dir.litekeep(["restore", "-dry-run", "-json", "-o", "a.db", &replica]).exits(0));
     assert_eq!((&plan["source"], &plan["format"]), (&replica.as_str().into(), &"ltx".into()));
     assert_eq!((&plan["replica"], &plan["max_txid"]), (&"file".into(), &"0000000000000013".into()));

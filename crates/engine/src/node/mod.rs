@@ -158,6 +158,8 @@ pub struct NodeStatus {
     pub looked: Option<Duration>,
     /// The replication's own state, while it owns or leaves.
     pub replication: Option<Status>,
+    /// The counters of its replications before, and nothing else: each time it owns they begin anew.
+    pub past: Status,
     /// Where commits of this node that did not become durable were kept, newest last.
     pub aside: Vec<PathBuf>,
     /// The last trouble, if it has not passed.
@@ -177,6 +179,15 @@ struct Inner {
     stop: Option<Duration>,
     current: Option<Current>,
     woken: bool,
+}
+
+impl Inner {
+    /// No replicator is at work any more; what it counted is kept.
+    fn let_go(&mut self) {
+        if let Some(current) = self.current.take() {
+            self.status.past = std::mem::take(&mut self.status.past).counting_on(&current.shared.status());
+        }
+    }
 }
 
 /// The replicator at work, as its handles see it.
@@ -248,7 +259,7 @@ impl Shared {
 
     fn ended(&self, error: Option<KeepError>) {
         self.update(|inner| {
-            inner.current = None;
+            inner.let_go();
             inner.status.role = Role::Ended;
             if inner.status.failure.is_none() {
                 inner.status.failure = error.map(Arc::new);

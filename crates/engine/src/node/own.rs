@@ -114,7 +114,7 @@ impl Machine {
         }
         drop(owning);
         self.shared.update(|inner| {
-            inner.current = None;
+            inner.let_go();
             inner.status.epoch = None;
             inner.status.txid = status.durable.or(inner.status.txid);
         });

@@ -135,6 +135,27 @@ pub struct Status {
     pub failure: Option<Arc<KeepError>>,
 }
 
+impl Status {
+    /// The same, with the counters going on from those of the replications before: one that falls looks like a new process.
+    #[must_use]
+    pub fn counting_on(mut self, before: &Self) -> Self {
+        let work = |now: &mut Work, before: Work| {
+            now.count += before.count;
+            now.failures += before.failures;
+            now.time += before.time;
+        };
+        work(&mut self.syncs, before.syncs);
+        work(&mut self.checkpoints, before.checkpoints);
+        self.captured_bytes += before.captured_bytes;
+        self.bad_sources += before.bad_sources;
+        self.troubles += before.troubles;
+        self.missed_notifications += before.missed_notifications;
+        self.breaks += before.breaks;
+        self.images += before.images;
+        self
+    }
+}
+
 #[derive(Default)]
 struct Inner {
     status: Status,

@@ -5,7 +5,7 @@
 use crate::faults::{DOWN, FINE, moody_way};
 use crate::rig::{LONG, Rig, app};
 use litekeep::error::KeepError;
-use litekeep::local::record_restored;
+use litekeep::local::{self, record_restored};
 use litekeep::node::{Application, Left, Node, NodeSettings, Role};
 use litekeep::restore::{Options, Outcome, restore};
 use litekeep::settings::Settings;
@@ -187,17 +187,30 @@ fn r23_ownership_goes_back_and_forth_and_every_acknowledged_row_is_there_once() 
     write(&first, "0".to_owned());
     let second = Member::join(&store);
     second.wait_for(Role::Standby);
+    let counted = |member: &Member| {
+        let status = member.node().status();
+        let all = status.replication.unwrap_or_default().counting_on(&status.past);
+        (all.syncs.count, all.captured_bytes)
+    };
     for round in 1..4 {
         for (name, member, other) in [("second", &second, &first), ("first", &first, &second)] {
+            let before = counted(member);
             for row in 0..3 {
                 write(member, format!("{round} {name} {row}"));
             }
+            let after = counted(member);
+            assert!(after.0 > before.0 && after.1 > before.1, "it counts anew: {before:?} {after:?}");
             other.wait_for(Role::Standby);
+            assert!(counted(other).1 > 0, "a standby has forgotten what it counted");
             assert_eq!(other.rows(), member.rows(), "{name}");
         }
     }
     written.sort();
     assert_eq!(first.rows(), written);
+    for entry in std::fs::read_dir(first.rig.meta()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(local::is_ours(&name), "{name} is in no list");
+    }
     let (restored, _) = second.rig.restored();
     assert_eq!(rows(&restored), written);
 }

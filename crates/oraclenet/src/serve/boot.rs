@@ -18,7 +18,7 @@ use litekeep::local;
 use litekeep::node::Node;
 use litekeep::restore::{self, Note, Outcome, Progress, RestoreEnv, RestoreError, Restored, Skipped};
 use litekeep_store::Store;
-use litekeep_store::location::{self, ReplicaUrl};
+use litekeep_store::location::{self, LocationError, ReplicaUrl};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -285,12 +285,17 @@ fn open_replica(world: &World, options: &Options) -> Result<Option<Opened>, Trou
     };
     let unusable =
         |error: &dyn std::fmt::Display| Trouble::usage(format!("the replica cannot be used: {error}"));
+    // Without keys the replica is as much out of reach as with wrong ones.
+    let unkeyed = |error: &LocationError| match error.is_about_keys() {
+        true => Trouble { exit: restore::exit::UNREACHABLE, ..unusable(error) },
+        false => unusable(error),
+    };
     let settings = ReplicaUrl::parse(&url).map_err(|error| unusable(&error))?.into_settings();
     let settings = match settings {
         location::Settings::Directory(path) => location::Settings::Directory(world.directory.join(path)),
         settings @ location::Settings::S3(_) => settings,
     };
-    let settings = settings.with_environment(&|name| world.env(name)).map_err(|error| unusable(&error))?;
+    let settings = settings.with_environment(&|name| world.env(name)).map_err(|error| unkeyed(&error))?;
     if let location::Settings::Directory(path) = &settings
         && path.starts_with(&options.dir)
     {
@@ -531,5 +536,34 @@ mod tests {
             booted.schema.get("_superusers").auth.as_ref().unwrap().token_secret.clone()
         };
         assert_eq!(secret(), secret(), "the tokens of the first start die at the second");
+    }
+
+    #[test]
+    fn keys_that_are_missing_have_the_code_of_a_replica_that_is_out_of_reach_and_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = "s3://b/p?endpoint=http://127.0.0.1:1";
+        for (url, key, code, said) in [
+            (
+                place,
+                None,
+                restore::exit::UNREACHABLE,
+                "no credentials for s3://b/p: set AWS_ACCESS_KEY_ID and",
+            ),
+            (place, Some("id"), restore::exit::UNREACHABLE, "AWS_SECRET_ACCESS_KEY is not"),
+            ("gopher://b/p", None, exit::USAGE, "the replica cannot be used"),
+        ] {
+            let world = World {
+                env: Box::new(move |name| key.filter(|_| name == "AWS_ACCESS_KEY_ID").map(str::to_owned)),
+                executable_dir: dir.path().to_owned(),
+                directory: dir.path().to_owned(),
+                clock: Arc::new(SystemClock),
+                random: Arc::new(litekeep::clock::SystemRandom::default()),
+            };
+            let words = ["--replica", url].map(std::ffi::OsString::from);
+            let options = Options::read(&world, &words).unwrap();
+            let trouble = open_replica(&world, &options).err().unwrap();
+            assert_eq!(trouble.exit, code, "{}", trouble.what);
+            assert!(trouble.what.contains(said), "{}", trouble.what);
+        }
     }
 }

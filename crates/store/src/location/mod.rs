@@ -75,7 +75,8 @@ pub struct S3Settings {
     pub endpoint: Option<String>,
     /// Signing region.
     pub region: Option<String>,
-    /// Bucket in the path (`true`) or in the host name (`false`); by default in the path where an endpoint is given.
+    /// Bucket in the path (`true`) or in the host name (`false`); by default in the path where an endpoint is given,
+    /// and always where that is an IP address.
     pub force_path_style: Option<bool>,
     /// Accept any TLS certificate.
     pub skip_verify: bool,

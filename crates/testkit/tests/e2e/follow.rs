@@ -31,7 +31,9 @@ fn wait_for_ids(place: &Place, truth: &Path) {
     assert_eq!(integrity(&copy(place)), "ok");
 }
 
+/// A signal and its echo, of two kinds lest both come as one: `timeout` tells a process and then its group.
 fn ends_well(place: &Place, follower: Daemon) {
+    follower.interrupt();
     let status = follower.end();
     assert_eq!(status.code(), Some(0), "{status}");
     assert_eq!(fs::read_to_string(place.path("follow.out")).expect("read it"), "", "nothing on stdout");

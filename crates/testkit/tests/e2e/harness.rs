@@ -263,6 +263,12 @@ impl Daemon {
         self.child.wait().expect("litekeep ends");
     }
 
+    /// SIGINT, and nothing else.
+    pub(crate) fn interrupt(&self) {
+        let process = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(process, rustix::process::Signal::INT).expect("send SIGINT");
+    }
+
     /// SIGTERM; gives how it ended.
     pub(crate) fn end(mut self) -> ExitStatus {
         peers::terminate(self.child.id());
