@@ -12,6 +12,7 @@ use crate::verbs::replicate::thread;
 use litekeep::files::RealFiles;
 use litekeep::noted;
 use litekeep_core::env::Clock;
+use litekeep_formats::ltx::Header;
 use litekeep_formats::{Level, Txid, TxidRange};
 use litekeep_store::{ErrorKind, Key, Scope, Store, StoreError};
 use std::collections::BTreeMap;
@@ -154,7 +155,7 @@ fn look(
     let missing = loop {
         let held = match book.newest().filter(has).map(|newest| store.head(&newest)) {
             Some(Err(error)) if error.kind() != ErrorKind::NotFound => return Err(error),
-            found => matches!(found, Some(Ok(_))),
+            found => matches!(found, Some(Ok(head)) if head.size >= Header::LEN as u64),
         };
         if held && (listed || book.what_is_lost().is_none()) && book.restores(durable) {
             book.read_back(ReadBack { wall: clock.wall(), boot: clock.boot(), txid: durable });
@@ -216,7 +217,9 @@ mod tests {
         let book = Arc::new(Book::default());
         let inner = Arc::new(MemoryStore::new(Arc::clone(&clock)));
         let store = Metered::new(Arc::clone(&inner) as Arc<dyn Store>, Arc::clone(&book), Arc::clone(&clock));
-        let put = |key: Key| store.put(&key, Bytes::from_static(b"x"), TimestampMs(1)).expect("written");
+        let put = |key: Key| {
+            store.put(&key, Bytes::from_static(&[b'x'; Header::LEN]), TimestampMs(1)).expect("written")
+        };
         let look = |txid| {
             look(&store, &book, Txid::new(txid).expect("a TXID"), &*clock).expect("a look");
             book.what_is_lost()
@@ -243,6 +246,13 @@ mod tests {
         assert_eq!(book.last_read_back().map(|seen| seen.txid), Txid::new(3));
         put(key(9, 1, 5));
         assert_eq!(look(5), None);
+        // There by its name, and too small to be a file: as if it were not there.
+        for level in [0, 9] {
+            let (key, stub) = (key(level, if level == 9 { 1 } else { 5 }, 5), Bytes::from_static(b"x"));
+            inner.delete(&[key]).expect("deleted");
+            inner.put(&key, stub, TimestampMs(1)).expect("written");
+        }
+        assert!(look(5).expect("a loss").contains("does not hold"));
         assert_eq!(book.last_read_back().map(|seen| seen.txid), Txid::new(5));
     }
 }
