@@ -6,6 +6,7 @@ use crate::util::{Dir, Running, Seen};
 use rustix::process::Signal;
 use s3test::{ACCESS_KEY, BUCKET, Fault, Profile, REGION, Rule, SECRET_KEY, Server};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -174,6 +175,22 @@ fn a_sync_that_waits_is_in_the_bucket_and_writes_nothing_where_nothing_changed()
     insert(&dir.path("a.db"), 9);
     let synced = ask(&dir, &["sync", "a.db"]);
     assert!(synced["txid"].is_u64() && synced.get("replica_txid").is_none(), "{synced}");
+    end(running);
+}
+
+#[test]
+fn a_sync_that_does_not_wait_is_answered_while_the_store_takes_nothing() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let (dir, running, _) = served(&server, "");
+    let body = format!("{{\"path\":\"{}\"}}", dir.path("a.db").display());
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    server.add_rule(everything(Fault::ResetBefore));
+    insert(&dir.path("a.db"), 2);
+    let (status, local) = post(&dir, "/sync", &body);
+    assert_eq!((status, &local["status"]), (200, &"synced_local".into()), "{local}");
+    assert!(local["txid"].as_u64() > local["replicated_txid"].as_u64(), "{local}");
+    server.clear_rules();
+    ask(&dir, &["sync", "-wait", "a.db"]);
     end(running);
 }
 
@@ -527,6 +544,24 @@ fn what_is_not_permitted_shows(server: &Server, dir: &Dir, addr: &str, before: &
     assert_eq!(value(&Scrape::of(addr), "litekeep_healthy"), 1.0);
 }
 
+/// Objects and bytes by level, against what lies in the bucket.
+fn levels_are_those_of_the_bucket(server: &Server, scrape: &Scrape, path: &str) {
+    let mut levels: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+    let keys = server.keys();
+    for key in keys.iter().filter(|key| key.ends_with(".ltx")) {
+        let level = key.split('/').nth(1).map_or("", |level| level.trim_start_matches('0'));
+        let (objects, bytes) = levels.entry(level).or_default();
+        let size = server.object(key).map_or(0, |object| object.len());
+        (*objects, *bytes) = (*objects + 1.0, *bytes + f64::from(u32::try_from(size).expect("small")));
+    }
+    assert!(!levels.is_empty(), "{keys:?}");
+    for (level, (objects, bytes)) in levels {
+        let of = format!("{{db=\"{path}\",level=\"{}\"}}", if level.is_empty() { "0" } else { level });
+        let told = ["objects", "bytes"].map(|name| scrape.value(&format!("litekeep_replica_{name}{of}")));
+        assert_eq!(told, [objects, bytes], "level {level}: {keys:?}");
+    }
+}
+
 #[test]
 fn the_metrics_follow_a_write_an_outage_and_a_permission_that_is_missing() {
     let server = Server::start(Profile::Aws).expect("a server");
@@ -544,7 +579,13 @@ fn the_metrics_follow_a_write_an_outage_and_a_permission_that_is_missing() {
     assert_eq!(value(&first, "litestream_disk_full"), 0.0);
     assert_eq!(value(&first, "litestream_sync_error_count"), 0.0);
     assert_eq!(value(&first, "litestream_compaction_verify_error_count"), 0.0);
-    assert!(value(&first, "litestream_db_size") > 0.0);
+    for there in ["litestream_db_size", "litekeep_last_snapshot_timestamp_seconds"] {
+        assert!(value(&first, there) > 0.0, "{there}");
+    }
+    for nothing in ["litekeep_polling", "litekeep_chain_breaks_total", "litekeep_retention_failing"] {
+        assert_eq!(value(&first, nothing), 0.0, "{nothing}");
+    }
+    levels_are_those_of_the_bucket(&server, &first, &path);
     assert_eq!(first.value("litestream_l0_retention_files_total{db=\"a.db\",status=\"not_compacted\"}"), 1.0);
     assert_eq!(first.value(&format!("litekeep_replica_objects{{db=\"{path}\",level=\"0\"}}")), 1.0);
     assert_eq!(first.value("litekeep_databases{state=\"replicating\"}"), 1.0);
@@ -557,8 +598,16 @@ fn the_metrics_follow_a_write_an_outage_and_a_permission_that_is_missing() {
     let second = Scrape::of(&addr);
     let puts = "litestream_replica_operation_total{replica_type=\"s3\",operation=\"PUT\"}";
     assert!(second.value(puts) > first.value(puts));
+    for (of, least) in [("_bytes", 1.0), ("_duration_seconds_count", 1.0), ("_duration_seconds_sum", 0.0)] {
+        let series = format!("litestream_replica_operation{of}{{replica_type=\"s3\",operation=\"PUT\"}}");
+        assert!(
+            second.value(&series) > first.value(&series) && first.value(&series) > least - 1.0,
+            "{series}"
+        );
+    }
     for grown in [
         "litekeep_replica_txid",
+        "litestream_wal_size",
         "litestream_sync_count",
         "litestream_sync_seconds",
         "litestream_total_wal_bytes",

@@ -114,7 +114,9 @@ fn nothing_is_told_as_nothing_and_a_store_out_of_reach_is_an_error() {
     assert_eq!(told["v3_segments"], all.len() - 5, "{told}");
     let bytes: Value = all.iter().sum::<u64>().into();
     assert_eq!((&told["bytes"], &told["v3_bytes"]), (&bytes, &bytes), "{told}");
-    dir.litekeep(["usage", &url(&v3)]).exits(0).out_has("of that v0.3: 5 snapshots and 28 WAL segments, 78.8 kB");
+    dir.litekeep(["usage", &url(&v3)])
+        .exits(0)
+        .out_has("of that v0.3: 5 snapshots and 28 WAL segments, 78.8 kB");
     dir.write("file", "x");
     dir.litekeep(["usage", "-json", &url(&dir.path("file/below"))]).exits(13).silent_out();
 }
