@@ -1,9 +1,9 @@
 //! Looks whether the replicas still hold what they took (R66): a HEAD of the newest object, soon after it was put and once
-//! a minute while nothing happens, and whether the newest state can be restored from what the replica has listed. Once
-//! something was found missing, only a listing of all levels takes that back. A restore that the engine made meanwhile and
-//! noted is taken up as well. Only where somebody reads the result.
+//! a minute while nothing happens, and whether the newest state can be restored from what the replica has listed. With it
+//! reads and listings that were refused are tried again. Once something was found missing, only a listing of all levels takes
+//! that back. A restore that the engine made meanwhile and noted is taken up as well. Only where somebody reads the result.
 
-use super::book::{Book, ReadBack};
+use super::book::{Book, Operation, ReadBack};
 use super::fleet::Fleet;
 use super::member::Member;
 use super::verifier::state_dir;
@@ -159,6 +159,7 @@ fn look(
         };
         if held && (listed || book.what_is_lost().is_none()) && book.restores(durable) {
             book.read_back(ReadBack { wall: clock.wall(), boot: clock.boot(), txid: durable });
+            ask_again(store, book);
             return Ok(None);
         }
         if listed && held {
@@ -175,13 +176,28 @@ fn look(
     Ok(book.lost(&missing).then_some(missing))
 }
 
+/// Asks once more for what was refused: of a quiet database nobody else does, and that a person has mended it would show
+/// with the next write only. What comes of it is in the book. Nothing is written or deleted for that.
+fn ask_again(store: &dyn Store, book: &Book) {
+    let refused = |kind| matches!(kind, ErrorKind::FixConfig | ErrorKind::Wait);
+    for (operation, _) in book.setbacks().into_iter().filter(|(_, setback)| refused(setback.kind)) {
+        match (operation, book.newest()) {
+            (Operation::Get, Some(newest)) => drop(store.read(&newest, Some(0..Header::LEN as u64))),
+            (Operation::List, _) => drop(store.list(&Scope::Level(Level::SNAPSHOTS))),
+            _ => {}
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::book::Cost;
     use crate::daemon::meter::Metered;
     use bytes::Bytes;
     use litekeep::clock::SystemClock;
     use litekeep_formats::TimestampMs;
+    use litekeep_store::Failure;
     use litekeep_store::memory::MemoryStore;
 
     #[test]
@@ -209,6 +225,29 @@ mod tests {
         let txid = |txid| Txid::new(txid).expect("a TXID");
         let range = TxidRange::new(txid(min), txid(max)).expect("a range");
         Key::Ltx(Level::new(level).expect("a level"), range)
+    }
+
+    #[test]
+    fn what_was_refused_is_asked_again_with_each_look_and_what_is_damaged_is_not() {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let book = Arc::new(Book::default());
+        let inner: Arc<dyn Store> = Arc::new(MemoryStore::new(Arc::clone(&clock)));
+        let store = Metered::new(inner, Arc::clone(&book), Arc::clone(&clock));
+        store.put(&key(0, 1, 1), Bytes::from_static(&[b'x'; Header::LEN]), TimestampMs(1)).expect("written");
+        for (operation, kind, stays) in [
+            (Operation::Get, ErrorKind::FixConfig, false),
+            (Operation::Get, ErrorKind::Wait, false),
+            (Operation::Get, ErrorKind::DataDamaged, true),
+            (Operation::List, ErrorKind::FixConfig, false),
+            (Operation::Delete, ErrorKind::FixConfig, true),
+        ] {
+            let error = StoreError::new(kind, "read", "x", Failure::Text("no".to_owned()));
+            book.answered(operation, Err(&error), Cost::default());
+            assert_eq!(look(&store, &book, Txid::new(1).expect("a TXID"), &*clock).expect("a look"), None);
+            let known = book.setbacks().iter().any(|(of, _)| *of == operation);
+            assert_eq!(known, stays, "{operation:?} {kind:?}");
+            book.answered(operation, Ok("ok"), Cost::default());
+        }
     }
 
     #[test]
