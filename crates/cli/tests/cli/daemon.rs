@@ -407,6 +407,27 @@ fn the_counters_of_a_database_go_on_when_it_is_stopped_and_started() {
 }
 
 #[test]
+fn checkpoints_are_counted_with_the_time_that_they_took() {
+    let dir = Dir::new();
+    make_database(&dir.path("a.db"));
+    dir.write(
+        "l.yml",
+        "addr: 127.0.0.1:0\ndbs:\n  - path: a.db\n    min-checkpoint-page-count: 1\n    replica:\n      path: r\n",
+    );
+    let mut running = dir.litekeep(["replicate", "-config", "l.yml"]).starts();
+    running.until("serving metrics on").until("snapshot complete");
+    let labels = format!("{{db=\"{}\",mode=\"PASSIVE\"}}", dir.path("a.db").display());
+    insert(&dir.path("a.db"), 2);
+    let counted = wait_for("a checkpoint", || {
+        let scrape = Scrape::of(&address(&running));
+        (scrape.value(&format!("litestream_checkpoint_count{labels}")) > 0.0).then_some(scrape)
+    });
+    assert!(counted.value(&format!("litestream_checkpoint_seconds{labels}")) > 0.0);
+    assert_eq!(counted.value(&format!("litestream_checkpoint_error_count{labels}")), 0.0);
+    end(running);
+}
+
+#[test]
 fn where_no_daemon_listens_that_is_said() {
     let dir = Dir::new();
     make_database(&dir.path("a.db"));
@@ -665,7 +686,9 @@ fn a_store_that_ignores_conditions_is_told_in_the_metrics() {
 fn only_two_pages_are_served_and_a_taken_address_stops_no_backup() {
     let server = Server::start(Profile::Aws).expect("a server");
     let (dir, running, addr) = served(&server, "");
-    assert_eq!(get(&addr, "/").0, 404);
+    for path in ["/", "/debug/pprof/"] {
+        assert_eq!(get(&addr, path).0, 404, "{path}");
+    }
     assert_eq!(get(&addr, "/health?behind=soon").0, 400);
     for (path, status) in [("/health", 200), ("/metrics", 200), ("/", 404)] {
         let mut stream = std::net::TcpStream::connect(&addr).expect("connected");
@@ -970,6 +993,11 @@ fn a_directory_that_cannot_be_used_is_told_before_anything_starts() {
 
 /// Takes GETs and answers each with 200; the requests' first lines come out at the other end.
 fn receiver() -> (String, std::sync::mpsc::Receiver<String>) {
+    answering("200 OK\r\n".to_owned())
+}
+
+/// The same with another answer: its status and headers.
+fn answering(head: String) -> (String, std::sync::mpsc::Receiver<String>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address").to_string();
     let (tell, told) = std::sync::mpsc::channel();
@@ -978,7 +1006,7 @@ fn receiver() -> (String, std::sync::mpsc::Receiver<String>) {
             let mut lines = std::io::BufReader::new(&stream);
             let mut line = String::new();
             std::io::BufRead::read_line(&mut lines, &mut line).expect("a line");
-            let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            let answer = format!("HTTP/1.1 {head}Content-Length: 0\r\nConnection: close\r\n\r\n");
             (&stream).write_all(answer.as_bytes()).expect("answered");
             if tell.send(line.trim_end().to_owned()).is_err() {
                 return;
@@ -1069,6 +1097,17 @@ fn a_heartbeat_that_nobody_takes_is_told_without_its_address() {
     let more = format!("heartbeat-url: http://{closed}/hush-token\n");
     let (_dir, mut running, _) = served(&server, &more);
     running.until("the heartbeat could not be sent");
+    end(running).never_says("hush");
+}
+
+#[test]
+fn a_heartbeat_goes_to_its_own_address_alone() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let (elsewhere, taken) = receiver();
+    let (beats_at, beats) = answering(format!("302 Found\r\nLocation: http://{elsewhere}/\r\n"));
+    let (_dir, mut running, _) = served(&server, &format!("heartbeat-url: http://{beats_at}/hush-token\n"));
+    running.until("msg=\"the heartbeat was not taken\" status=302");
+    assert!(beats.try_recv().is_ok() && taken.try_recv().is_err(), "a redirect was followed");
     end(running).never_says("hush");
 }
 
