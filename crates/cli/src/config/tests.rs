@@ -510,7 +510,8 @@ fn settings_of_the_daemon_are_read_in_full() {
     assert_eq!(config.databases[0].validation, Some(Duration::from_secs(6 * 3600)));
     assert!(!format!("{config:?}").contains("hush"));
     let none = self::config(&with("heartbeat-url: http://x\nheartbeat-interval: off", ""));
-    assert_eq!((none.heartbeat, none.addr, none.socket), (None, None, Socket::default()));
+    let socket = Socket { enabled: false, path: "/var/run/litestream.sock".into(), permissions: 0o600 };
+    assert_eq!((none.heartbeat, none.addr, none.socket), (None, None, socket));
     let usual = self::config(&with("heartbeat-url: http://x", ""));
     assert_eq!(usual.heartbeat.expect("a heartbeat").interval, Duration::from_secs(300));
 }

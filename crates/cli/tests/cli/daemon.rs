@@ -439,6 +439,9 @@ fn where_no_daemon_listens_that_is_said() {
             .err_has("failed to connect to control socket")
             .err_has("socket: {enabled: true}");
     }
+    if !Path::new("/var/run/litestream.sock").exists() {
+        dir.litekeep(["info"]).exits(1).err_has("/var/run/litestream.sock");
+    }
     dir.litekeep(["sync", "-socket", "l.sock"]).exits(1).err_has("database path required");
     dir.litekeep(["sync", "-timeout", "0", "a.db"]).exits(1).err_has("timeout must be greater than 0");
 }
