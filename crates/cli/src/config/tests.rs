@@ -510,7 +510,8 @@ fn settings_of_the_daemon_are_read_in_full() {
     assert_eq!(config.databases[0].validation, Some(Duration::from_secs(6 * 3600)));
     assert!(!format!("{config:?}").contains("hush"));
     let none = self::config(&with("heartbeat-url: http://x\nheartbeat-interval: off", ""));
-    assert_eq!((none.heartbeat, none.addr, none.socket), (None, None, Socket::default()));
+    let socket = Socket { enabled: false, path: "/var/run/litestream.sock".into(), permissions: 0o600 };
+    assert_eq!((none.heartbeat, none.addr, none.socket), (None, None, socket));
     let usual = self::config(&with("heartbeat-url: http://x", ""));
     assert_eq!(usual.heartbeat.expect("a heartbeat").interval, Duration::from_secs(300));
 }
@@ -855,9 +856,65 @@ fn what_replicate_could_never_take_is_told_with_its_place() {
     assert_eq!(config.addr.as_deref(), Some("[::1]:9090"));
 }
 
+/// Keys of replicas that are not built in: those that protect something, and the others.
+const PROTECT: [&str; 15] = [
+    "account-key",
+    "sas-token",
+    "password",
+    "key-path",
+    "host-key",
+    "webdav-password",
+    "jwt",
+    "seed",
+    "creds",
+    "nkey",
+    "token",
+    "tls",
+    "root-cas",
+    "client-cert",
+    "client-key",
+];
+const ENCRYPT: [&str; 3] = ["sse-customer-algorithm", "sse-customer-key", "sse-customer-key-path"];
+const FOREIGN: [&str; 10] = [
+    "account-name",
+    "host",
+    "user",
+    "concurrent-writes",
+    "webdav-url",
+    "webdav-username",
+    "username",
+    "max-reconnects",
+    "reconnect-wait",
+    "timeout",
+];
+
+#[test]
+fn each_key_of_what_is_not_built_in_is_refused_where_it_protects_something_else_named() {
+    for key in PROTECT {
+        let reason = refused(&with("", &format!("      {key}: hush\n")));
+        assert!(reason.contains(&format!(": {key} protects nothing here")), "{key}: {reason}");
+        assert!(!reason.contains("hush"), "{reason}");
+    }
+    for key in ENCRYPT {
+        let reason = refused(&with("", &format!("      {key}: hush\n")));
+        assert!(
+            reason.contains(&format!(": {key}: keys of your own")) && !reason.contains("hush"),
+            "{reason}"
+        );
+    }
+    for key in FOREIGN {
+        let config = config(&with("", &format!("      {key}: x\n")));
+        let [warning] = &config.warnings[..] else { panic!("{key}: {:?}", config.warnings) };
+        assert!(
+            warning.contains(&format!(": {key} has no effect: it belongs to a type of replica")),
+            "{warning}"
+        );
+    }
+}
+
 #[test]
 fn an_empty_or_false_value_of_a_key_that_is_not_built_in_asks_for_nothing() {
-    for key in ["password", "account-key", "tls", "host", "timeout", "sse-customer-key"] {
+    for key in PROTECT.iter().chain(&ENCRYPT).chain(&FOREIGN) {
         for value in ["''", "false", "[]", "{}", "~", ""] {
             let config = config(&with("", &format!("      {key}: {value}\n")));
             assert_eq!(config.warnings, [""; 0], "{key}: {value}");

@@ -3,6 +3,7 @@
 
 use super::verdict::Verdict;
 use litekeep_core::restore::{Catalog, LtxFile, Point, points};
+use litekeep_formats::ltx::Header;
 use litekeep_formats::{Level, TimestampMs, Txid, TxidRange};
 use litekeep_store::{Entry, ErrorKind, Key, StoreError};
 use std::collections::BTreeMap;
@@ -113,6 +114,13 @@ struct Object {
     heard: u64,
 }
 
+impl Object {
+    /// Whether it can be a file: what is shorter than a header holds nothing, whatever its name says.
+    fn can_be_a_file(&self) -> bool {
+        self.size >= Header::LEN as u64
+    }
+}
+
 #[derive(Debug, Default)]
 struct Pages {
     objects: BTreeMap<(Level, TxidRange), Object>,
@@ -203,12 +211,16 @@ impl Book {
                 tally.bytes += cost.bytes;
                 pages.setbacks.remove(&operation);
             }
-            // That an object is not there is an answer; the other two are how a store's limits are found out.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::NotFound | ErrorKind::Unsupported | ErrorKind::TooLarge
-                ) => {}
+            // Who is told that an object is not there may ask, and was not turned away: a permission that is back shows in
+            // this where nobody reads what is there. Of an object that is damaged it says nothing.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let damaged = |it: &Setback| it.kind == ErrorKind::DataDamaged;
+                if !pages.setbacks.get(&operation).is_some_and(damaged) {
+                    pages.setbacks.remove(&operation);
+                }
+            }
+            // How a store's limits are found out.
+            Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::TooLarge) => {}
             Err(error) => {
                 let setback = Setback { kind: error.kind(), text: error.to_string() };
                 pages.setbacks.insert(operation, setback);
@@ -345,9 +357,10 @@ impl Book {
         let pages = self.pages();
         let newest = pages
             .objects
-            .keys()
-            .max_by_key(|(level, range)| (TxidRange::max(*range), std::cmp::Reverse(*level)));
-        newest.map(|(level, range)| Key::Ltx(*level, *range))
+            .iter()
+            .filter(|(_, object)| object.can_be_a_file())
+            .max_by_key(|((level, range), _)| (TxidRange::max(*range), std::cmp::Reverse(*level)));
+        newest.map(|((level, range), _)| Key::Ltx(*level, *range))
     }
 
     /// What there is, by level; levels without a file are left out.
@@ -386,6 +399,7 @@ impl Book {
             .pages()
             .objects
             .iter()
+            .filter(|(_, object)| object.can_be_a_file())
             .map(|((level, range), object)| LtxFile {
                 level: *level,
                 range: *range,
@@ -461,6 +475,18 @@ mod tests {
         assert_eq!(kinds(&book), [Operation::Delete]);
         book.answered(Operation::Delete, Ok("ok"), Cost::default());
         assert_eq!(kinds(&book), []);
+        // Whoever is told that an object is not there may ask; that says nothing of one that is damaged.
+        for (kind, stays) in [
+            (ErrorKind::FixConfig, false),
+            (ErrorKind::Wait, false),
+            (ErrorKind::Retry, false),
+            (ErrorKind::DataDamaged, true),
+        ] {
+            book.answered(Operation::Get, Err(&error(kind)), Cost::default());
+            assert_eq!(kinds(&book), [Operation::Get], "{kind:?}");
+            book.answered(Operation::Get, Err(&error(ErrorKind::NotFound)), Cost::default());
+            assert_eq!(!kinds(&book).is_empty(), stays, "{kind:?}");
+        }
         assert_eq!(book.tallies()[&Operation::Delete].results, [("ok", 1), ("refused", 1)].into());
     }
 

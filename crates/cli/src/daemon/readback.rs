@@ -1,9 +1,9 @@
 //! Looks whether the replicas still hold what they took (R66): a HEAD of the newest object, soon after it was put and once
-//! a minute while nothing happens, and whether the newest state can be restored from what the replica has listed. Once
-//! something was found missing, only a listing of all levels takes that back. A restore that the engine made meanwhile and
-//! noted is taken up as well. Only where somebody reads the result.
+//! a minute while nothing happens, and whether the newest state can be restored from what the replica has listed. With it
+//! reads and listings that were refused are tried again. Once something was found missing, only a listing of all levels takes
+//! that back. A restore that the engine made meanwhile and noted is taken up as well. Only where somebody reads the result.
 
-use super::book::{Book, ReadBack};
+use super::book::{Book, Operation, ReadBack};
 use super::fleet::Fleet;
 use super::member::Member;
 use super::verifier::state_dir;
@@ -12,6 +12,7 @@ use crate::verbs::replicate::thread;
 use litekeep::files::RealFiles;
 use litekeep::noted;
 use litekeep_core::env::Clock;
+use litekeep_formats::ltx::Header;
 use litekeep_formats::{Level, Txid, TxidRange};
 use litekeep_store::{ErrorKind, Key, Scope, Store, StoreError};
 use std::collections::BTreeMap;
@@ -154,10 +155,11 @@ fn look(
     let missing = loop {
         let held = match book.newest().filter(has).map(|newest| store.head(&newest)) {
             Some(Err(error)) if error.kind() != ErrorKind::NotFound => return Err(error),
-            found => matches!(found, Some(Ok(_))),
+            found => matches!(found, Some(Ok(head)) if head.size >= Header::LEN as u64),
         };
         if held && (listed || book.what_is_lost().is_none()) && book.restores(durable) {
             book.read_back(ReadBack { wall: clock.wall(), boot: clock.boot(), txid: durable });
+            ask_again(store, book);
             return Ok(None);
         }
         if listed && held {
@@ -174,13 +176,28 @@ fn look(
     Ok(book.lost(&missing).then_some(missing))
 }
 
+/// Asks once more for what was refused: of a quiet database nobody else does, and that a person has mended it would show
+/// with the next write only. What comes of it is in the book. Nothing is written or deleted for that.
+fn ask_again(store: &dyn Store, book: &Book) {
+    let refused = |kind| matches!(kind, ErrorKind::FixConfig | ErrorKind::Wait);
+    for (operation, _) in book.setbacks().into_iter().filter(|(_, setback)| refused(setback.kind)) {
+        match (operation, book.newest()) {
+            (Operation::Get, Some(newest)) => drop(store.read(&newest, Some(0..Header::LEN as u64))),
+            (Operation::List, _) => drop(store.list(&Scope::Level(Level::SNAPSHOTS))),
+            _ => {}
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::book::Cost;
     use crate::daemon::meter::Metered;
     use bytes::Bytes;
     use litekeep::clock::SystemClock;
     use litekeep_formats::TimestampMs;
+    use litekeep_store::Failure;
     use litekeep_store::memory::MemoryStore;
 
     #[test]
@@ -211,12 +228,37 @@ mod tests {
     }
 
     #[test]
+    fn what_was_refused_is_asked_again_with_each_look_and_what_is_damaged_is_not() {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let book = Arc::new(Book::default());
+        let inner: Arc<dyn Store> = Arc::new(MemoryStore::new(Arc::clone(&clock)));
+        let store = Metered::new(inner, Arc::clone(&book), Arc::clone(&clock));
+        store.put(&key(0, 1, 1), Bytes::from_static(&[b'x'; Header::LEN]), TimestampMs(1)).expect("written");
+        for (operation, kind, stays) in [
+            (Operation::Get, ErrorKind::FixConfig, false),
+            (Operation::Get, ErrorKind::Wait, false),
+            (Operation::Get, ErrorKind::DataDamaged, true),
+            (Operation::List, ErrorKind::FixConfig, false),
+            (Operation::Delete, ErrorKind::FixConfig, true),
+        ] {
+            let error = StoreError::new(kind, "read", "x", Failure::Text("no".to_owned()));
+            book.answered(operation, Err(&error), Cost::default());
+            assert_eq!(look(&store, &book, Txid::new(1).expect("a TXID"), &*clock).expect("a look"), None);
+            let known = book.setbacks().iter().any(|(of, _)| *of == operation);
+            assert_eq!(known, stays, "{operation:?} {kind:?}");
+            book.answered(operation, Ok("ok"), Cost::default());
+        }
+    }
+
+    #[test]
     fn r66_what_was_found_missing_stays_so_until_a_listing_shows_a_whole_chain() {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let book = Arc::new(Book::default());
         let inner = Arc::new(MemoryStore::new(Arc::clone(&clock)));
         let store = Metered::new(Arc::clone(&inner) as Arc<dyn Store>, Arc::clone(&book), Arc::clone(&clock));
-        let put = |key: Key| store.put(&key, Bytes::from_static(b"x"), TimestampMs(1)).expect("written");
+        let put = |key: Key| {
+            store.put(&key, Bytes::from_static(&[b'x'; Header::LEN]), TimestampMs(1)).expect("written")
+        };
         let look = |txid| {
             look(&store, &book, Txid::new(txid).expect("a TXID"), &*clock).expect("a look");
             book.what_is_lost()
@@ -243,6 +285,13 @@ mod tests {
         assert_eq!(book.last_read_back().map(|seen| seen.txid), Txid::new(3));
         put(key(9, 1, 5));
         assert_eq!(look(5), None);
+        // There by its name, and too small to be a file: as if it were not there.
+        for level in [0, 9] {
+            let (key, stub) = (key(level, if level == 9 { 1 } else { 5 }, 5), Bytes::from_static(b"x"));
+            inner.delete(&[key]).expect("deleted");
+            inner.put(&key, stub, TimestampMs(1)).expect("written");
+        }
+        assert!(look(5).expect("a loss").contains("does not hold"));
         assert_eq!(book.last_read_back().map(|seen| seen.txid), Txid::new(5));
     }
 }

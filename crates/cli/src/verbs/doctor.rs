@@ -10,7 +10,6 @@ use crate::output;
 use crate::text::table;
 use crate::trouble::{Exit, Trouble};
 use crate::world::World;
-use litekeep_store::ErrorKind;
 use litekeep_store::probe::{self, Answer, Findings, Question};
 use serde::Serialize;
 use std::sync::Arc;
@@ -92,7 +91,7 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
 fn unreachable(findings: &Findings) -> Trouble {
     Trouble::new(format!("the replica {} can't be reached", findings.location))
         .cause(why_unreached(findings))
-        .about_place(ErrorKind::FixConfig, is_directory(findings))
+        .about_place(findings.unreached, is_directory(findings))
         .exit(super::restore::UNREACHABLE)
 }
 
@@ -275,6 +274,7 @@ fn text(findings: &Findings, guarantees: &[Guarantee], safe: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use litekeep_store::ErrorKind;
     use litekeep_store::probe::Finding;
 
     /// Everything answered with yes, but for these.
@@ -288,6 +288,7 @@ mod tests {
             rows: Question::ALL.into_iter().map(row).collect(),
             clock_ahead_ms,
             keeps_versions: false,
+            unreached: ErrorKind::FixConfig,
             requests: 1,
             left: Vec::new(),
             interrupted: false,

@@ -124,11 +124,11 @@ fn told(answer: Answer, local: Option<Txid>) -> Replica {
     let number = |txid: Option<Txid>| txid.map_or(0, Txid::get);
     let problem = match (newest, restorable) {
         (Some(newest), None) => {
-            Some(format!("objects are missing: {newest} is there, and nothing can be restored"))
+            Some(format!("objects are missing or cut short: {newest} is there, and nothing can be restored"))
         }
-        (Some(newest), Some(reached)) if reached < newest => {
-            Some(format!("objects are missing: {newest} is there, and a restore reaches {reached}"))
-        }
+        (Some(newest), Some(reached)) if reached < newest => Some(format!(
+            "objects are missing or cut short: {newest} is there, and a restore reaches {reached}"
+        )),
         (Some(_), Some(_)) => None,
         (None, _) => match instead {
             Instead { opened: Some(epoch), v3 } => {

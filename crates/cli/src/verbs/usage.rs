@@ -59,6 +59,7 @@ struct Report<'a> {
     bytes: u64,
     levels: Vec<LevelRow>,
     v3_snapshots: usize,
+    v3_segments: usize,
     v3_bytes: u64,
     slots_per_day: Option<u64>,
     database_bytes_per_day: Option<i64>,
@@ -154,11 +155,12 @@ fn report(usage: &Usage, prices: Prices) -> Report<'_> {
     };
     Report {
         replica: &usage.location,
-        objects: usage.objects() + usage.v3.0,
+        objects: usage.objects(),
         bytes: usage.bytes(),
         levels: usage.levels.iter().map(level).collect(),
-        v3_snapshots: usage.v3.0,
-        v3_bytes: usage.v3.1,
+        v3_snapshots: usage.v3.snapshots,
+        v3_segments: usage.v3.segments,
+        v3_bytes: usage.v3.bytes,
         slots_per_day: usage.slots_per_day.map(whole),
         database_bytes_per_day: usage.database_bytes_per_day.map(signed),
         retention: usage.retention,
@@ -251,8 +253,9 @@ fn text(report: &Report<'_>, now: TimestampMs) -> String {
     }
     if report.v3_snapshots > 0 {
         out.push_str(&format!(
-            "of that v0.3: {} snapshots, {}, without their WAL segments\n",
+            "of that v0.3: {} snapshots and {} WAL segments, {}\n",
             report.v3_snapshots,
+            report.v3_segments,
             size::human(report.v3_bytes)
         ));
     }
@@ -360,7 +363,7 @@ fn costs_text(costs: &Costs) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use litekeep::inspect::{Counted, LevelUsage};
+    use litekeep::inspect::{Counted, LevelUsage, V3Usage};
     use litekeep_formats::Level;
 
     fn usage(bytes: u64, requests: Option<Requests>) -> Usage {
@@ -377,7 +380,7 @@ mod tests {
                 freed_objects: 0,
                 freed_bytes: 0,
             }],
-            v3: (0, 0),
+            v3: V3Usage::default(),
             slots_per_day: None,
             database_bytes_per_day: None,
             retention: true,

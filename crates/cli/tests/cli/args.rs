@@ -224,6 +224,36 @@ fn a_replica_url_never_shows_its_secrets() {
 
 #[test]
 fn a_bucket_is_asked_through_the_proxy_of_the_environment() {
+    for (endpoint, first) in [
+        ("http://nowhere.invalid", "GET http://nowhere.invalid/bucket"),
+        ("https://nowhere.invalid", "CONNECT nowhere.invalid:443 "),
+    ] {
+        let asked = asked_of_a_proxy(endpoint);
+        assert!(asked.starts_with(first) && !asked.contains("x-tigris-consistent"), "{asked}");
+    }
+    // Who is named needs none: nobody listens at this one.
+    let server = s3test::Server::start(s3test::Profile::Aws).expect("a server");
+    let url = format!("s3://{}/p?endpoint={}&region={}", s3test::BUCKET, server.endpoint(), s3test::REGION);
+    let dir = Dir::new();
+    dir.litekeep(["ltx", &url])
+        .env("AWS_ACCESS_KEY_ID", s3test::ACCESS_KEY)
+        .env("AWS_SECRET_ACCESS_KEY", s3test::SECRET_KEY)
+        .env("HTTP_PROXY", "http://127.0.0.1:9")
+        .env("http_proxy", "http://127.0.0.1:9")
+        .env("NO_PROXY", "nowhere.invalid,127.0.0.1")
+        .exits(0);
+}
+
+#[test]
+fn tigris_is_asked_for_what_is_newest_as_litestream_does() {
+    for host in ["fly.storage.tigris.dev", "t3.storage.dev"] {
+        let asked = asked_of_a_proxy(&format!("http://{host}"));
+        assert!(asked.contains("\r\nx-tigris-consistent: true\r\n"), "{asked}");
+    }
+}
+
+/// The first request of a bucket at this endpoint, as it comes to the proxy that the variable of its scheme names.
+fn asked_of_a_proxy(endpoint: &str) -> String {
     use std::io::{Read, Write};
     let proxy = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = format!("http://{}", proxy.local_addr().expect("its address"));
@@ -239,16 +269,19 @@ fn a_bucket_is_asked_through_the_proxy_of_the_environment() {
         client.write_all(refusal).expect("answered");
         String::from_utf8_lossy(&request).into_owned()
     });
-    let url = "s3://bucket/path?endpoint=http://nowhere.invalid&region=x&forcePathStyle=true";
+    let url = format!("s3://bucket/path?endpoint={endpoint}&region=x&forcePathStyle=true");
+    let variable = format!("{}_proxy", endpoint.split(':').next().expect("a scheme"));
     let dir = Dir::new();
-    dir.litekeep(["ltx", url])
+    let mut running = dir
+        .litekeep(["ltx", &url])
         .env("AWS_ACCESS_KEY_ID", "id")
         .env("AWS_SECRET_ACCESS_KEY", "key")
-        .env("HTTP_PROXY", &address)
-        .env("http_proxy", &address)
-        .exits(13);
+        .env(&variable.to_uppercase(), &address)
+        .env(&variable, &address)
+        .starts();
     let asked = asked.join().expect("asked");
-    assert!(asked.starts_with("GET http://nowhere.invalid/bucket"), "{asked}");
+    running.signal(rustix::process::Signal::KILL);
+    asked
 }
 
 #[test]

@@ -19,6 +19,9 @@ fn the_configuration_is_found_by_flag_and_by_environment() {
         .exits(1)
         .err_has("none.yml")
         .err_has("; name it by -config");
+    if !std::path::Path::new("/etc/litestream.yml").exists() {
+        dir.litekeep(["databases"]).exits(1).err_has("config file not found: /etc/litestream.yml");
+    }
 }
 
 #[test]
@@ -230,6 +233,49 @@ fn the_environment_is_expanded_unless_that_is_switched_off() {
         .err_has("l.yml:2:11: $DATA is not set");
     dir.write("l.yml", "dbs:\n  - path: ${DATA:-/data}/a.db\n    replica:\n      path: /r\n");
     dir.litekeep(["databases", "-config", "l.yml"]).exits(0).out_has("/data/a.db");
+}
+
+#[test]
+fn every_command_that_reads_the_file_minds_no_expand_env_and_first_replica() {
+    let dir = Dir::new();
+    dir.write(
+        "l.yml",
+        "dbs:\n  - path: $DATA\n    replicas:\n      - path: one\n      - name: second\n        path: two\n",
+    );
+    for verb in [
+        &["replicate", "-once"] as &[&str],
+        &["restore", "-dry-run", "$DATA"],
+        &["ltx", "$DATA"],
+        &["wal", "$DATA"],
+        &["generations", "$DATA"],
+        &["snapshots", "$DATA"],
+        &["databases"],
+        &["status"],
+        &["reset", "-dry-run", "$DATA"],
+        &["config", "check"],
+        &["doctor", "$DATA"],
+        &["verify", "$DATA"],
+        &["usage", "$DATA"],
+    ] {
+        let told = |flags: &[&str]| {
+            let args = [&["-config", "l.yml"], flags].concat();
+            let (name, rest) = verb.split_first().expect("a verb");
+            dir.litekeep([&[*name], &args[..], rest].concat()).exits_any().all()
+        };
+        let (unset, several) = ("$DATA is not set", "multiple replicas on a single database");
+        for (flags, parts) in [
+            (&[] as &[&str], [true, true]),
+            (&["-no-expand-env"], [false, true]),
+            (&["-first-replica"], [true, false]),
+            (&["-no-expand-env", "-first-replica"], [false, false]),
+        ] {
+            let seen = told(flags);
+            let found = [seen.contains(unset), seen.contains(several)];
+            // What is not set is an error of its own, behind which the replicas may not be looked at.
+            let found = if parts[0] { [found[0], parts[1]] } else { found };
+            assert_eq!(found, parts, "{verb:?} {flags:?}: {seen}");
+        }
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::util::{Dir, Running, Seen};
 use rustix::process::Signal;
 use s3test::{ACCESS_KEY, BUCKET, Fault, Profile, REGION, Rule, SECRET_KEY, Server};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -174,6 +175,22 @@ fn a_sync_that_waits_is_in_the_bucket_and_writes_nothing_where_nothing_changed()
     insert(&dir.path("a.db"), 9);
     let synced = ask(&dir, &["sync", "a.db"]);
     assert!(synced["txid"].is_u64() && synced.get("replica_txid").is_none(), "{synced}");
+    end(running);
+}
+
+#[test]
+fn a_sync_that_does_not_wait_is_answered_while_the_store_takes_nothing() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let (dir, running, _) = served(&server, "");
+    let body = format!("{{\"path\":\"{}\"}}", dir.path("a.db").display());
+    ask(&dir, &["sync", "-wait", "a.db"]);
+    server.add_rule(everything(Fault::ResetBefore));
+    insert(&dir.path("a.db"), 2);
+    let (status, local) = post(&dir, "/sync", &body);
+    assert_eq!((status, &local["status"]), (200, &"synced_local".into()), "{local}");
+    assert!(local["txid"].as_u64() > local["replicated_txid"].as_u64(), "{local}");
+    server.clear_rules();
+    ask(&dir, &["sync", "-wait", "a.db"]);
     end(running);
 }
 
@@ -393,6 +410,27 @@ fn the_counters_of_a_database_go_on_when_it_is_stopped_and_started() {
 }
 
 #[test]
+fn checkpoints_are_counted_with_the_time_that_they_took() {
+    let dir = Dir::new();
+    make_database(&dir.path("a.db"));
+    dir.write(
+        "l.yml",
+        "addr: 127.0.0.1:0\ndbs:\n  - path: a.db\n    min-checkpoint-page-count: 1\n    replica:\n      path: r\n",
+    );
+    let mut running = dir.litekeep(["replicate", "-config", "l.yml"]).starts();
+    running.until("serving metrics on").until("snapshot complete");
+    let labels = format!("{{db=\"{}\",mode=\"PASSIVE\"}}", dir.path("a.db").display());
+    insert(&dir.path("a.db"), 2);
+    let counted = wait_for("a checkpoint", || {
+        let scrape = Scrape::of(&address(&running));
+        (scrape.value(&format!("litestream_checkpoint_count{labels}")) > 0.0).then_some(scrape)
+    });
+    assert!(counted.value(&format!("litestream_checkpoint_seconds{labels}")) > 0.0);
+    assert_eq!(counted.value(&format!("litestream_checkpoint_error_count{labels}")), 0.0);
+    end(running);
+}
+
+#[test]
 fn where_no_daemon_listens_that_is_said() {
     let dir = Dir::new();
     make_database(&dir.path("a.db"));
@@ -403,6 +441,9 @@ fn where_no_daemon_listens_that_is_said() {
             .silent_out()
             .err_has("failed to connect to control socket")
             .err_has("socket: {enabled: true}");
+    }
+    if !Path::new("/var/run/litestream.sock").exists() {
+        dir.litekeep(["info"]).exits(1).err_has("/var/run/litestream.sock");
     }
     dir.litekeep(["sync", "-socket", "l.sock"]).exits(1).err_has("database path required");
     dir.litekeep(["sync", "-timeout", "0", "a.db"]).exits(1).err_has("timeout must be greater than 0");
@@ -530,6 +571,24 @@ fn what_is_not_permitted_shows(server: &Server, dir: &Dir, addr: &str, before: &
     assert_eq!(value(&Scrape::of(addr), "litekeep_healthy"), 1.0);
 }
 
+/// Objects and bytes by level, against what lies in the bucket.
+fn levels_are_those_of_the_bucket(server: &Server, scrape: &Scrape, path: &str) {
+    let mut levels: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+    let keys = server.keys();
+    for key in keys.iter().filter(|key| key.ends_with(".ltx")) {
+        let level = key.split('/').nth(1).map_or("", |level| level.trim_start_matches('0'));
+        let (objects, bytes) = levels.entry(level).or_default();
+        let size = server.object(key).map_or(0, |object| object.len());
+        (*objects, *bytes) = (*objects + 1.0, *bytes + f64::from(u32::try_from(size).expect("small")));
+    }
+    assert!(!levels.is_empty(), "{keys:?}");
+    for (level, (objects, bytes)) in levels {
+        let of = format!("{{db=\"{path}\",level=\"{}\"}}", if level.is_empty() { "0" } else { level });
+        let told = ["objects", "bytes"].map(|name| scrape.value(&format!("litekeep_replica_{name}{of}")));
+        assert_eq!(told, [objects, bytes], "level {level}: {keys:?}");
+    }
+}
+
 #[test]
 fn the_metrics_follow_a_write_an_outage_and_a_permission_that_is_missing() {
     let server = Server::start(Profile::Aws).expect("a server");
@@ -547,7 +606,13 @@ fn the_metrics_follow_a_write_an_outage_and_a_permission_that_is_missing() {
     assert_eq!(value(&first, "litestream_disk_full"), 0.0);
     assert_eq!(value(&first, "litestream_sync_error_count"), 0.0);
     assert_eq!(value(&first, "litestream_compaction_verify_error_count"), 0.0);
-    assert!(value(&first, "litestream_db_size") > 0.0);
+    for there in ["litestream_db_size", "litekeep_last_snapshot_timestamp_seconds"] {
+        assert!(value(&first, there) > 0.0, "{there}");
+    }
+    for nothing in ["litekeep_polling", "litekeep_chain_breaks_total", "litekeep_retention_failing"] {
+        assert_eq!(value(&first, nothing), 0.0, "{nothing}");
+    }
+    levels_are_those_of_the_bucket(&server, &first, &path);
     assert_eq!(first.value("litestream_l0_retention_files_total{db=\"a.db\",status=\"not_compacted\"}"), 1.0);
     assert_eq!(first.value(&format!("litekeep_replica_objects{{db=\"{path}\",level=\"0\"}}")), 1.0);
     assert_eq!(first.value("litekeep_databases{state=\"replicating\"}"), 1.0);
@@ -560,8 +625,16 @@ fn the_metrics_follow_a_write_an_outage_and_a_permission_that_is_missing() {
     let second = Scrape::of(&addr);
     let puts = "litestream_replica_operation_total{replica_type=\"s3\",operation=\"PUT\"}";
     assert!(second.value(puts) > first.value(puts));
+    for (of, least) in [("_bytes", 1.0), ("_duration_seconds_count", 1.0), ("_duration_seconds_sum", 0.0)] {
+        let series = format!("litestream_replica_operation{of}{{replica_type=\"s3\",operation=\"PUT\"}}");
+        assert!(
+            second.value(&series) > first.value(&series) && first.value(&series) > least - 1.0,
+            "{series}"
+        );
+    }
     for grown in [
         "litekeep_replica_txid",
+        "litestream_wal_size",
         "litestream_sync_count",
         "litestream_sync_seconds",
         "litestream_total_wal_bytes",
@@ -619,7 +692,9 @@ fn a_store_that_ignores_conditions_is_told_in_the_metrics() {
 fn only_two_pages_are_served_and_a_taken_address_stops_no_backup() {
     let server = Server::start(Profile::Aws).expect("a server");
     let (dir, running, addr) = served(&server, "");
-    assert_eq!(get(&addr, "/").0, 404);
+    for path in ["/", "/debug/pprof/"] {
+        assert_eq!(get(&addr, path).0, 404, "{path}");
+    }
     assert_eq!(get(&addr, "/health?behind=soon").0, 400);
     for (path, status) in [("/health", 200), ("/metrics", 200), ("/", 404)] {
         let mut stream = std::net::TcpStream::connect(&addr).expect("connected");
@@ -924,6 +999,11 @@ fn a_directory_that_cannot_be_used_is_told_before_anything_starts() {
 
 /// Takes GETs and answers each with 200; the requests' first lines come out at the other end.
 fn receiver() -> (String, std::sync::mpsc::Receiver<String>) {
+    answering("200 OK\r\n".to_owned())
+}
+
+/// The same with another answer: its status and headers.
+fn answering(head: String) -> (String, std::sync::mpsc::Receiver<String>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address").to_string();
     let (tell, told) = std::sync::mpsc::channel();
@@ -932,7 +1012,7 @@ fn receiver() -> (String, std::sync::mpsc::Receiver<String>) {
             let mut lines = std::io::BufReader::new(&stream);
             let mut line = String::new();
             std::io::BufRead::read_line(&mut lines, &mut line).expect("a line");
-            let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            let answer = format!("HTTP/1.1 {head}Content-Length: 0\r\nConnection: close\r\n\r\n");
             (&stream).write_all(answer.as_bytes()).expect("answered");
             if tell.send(line.trim_end().to_owned()).is_err() {
                 return;
@@ -1023,6 +1103,17 @@ fn a_heartbeat_that_nobody_takes_is_told_without_its_address() {
     let more = format!("heartbeat-url: http://{closed}/hush-token\n");
     let (_dir, mut running, _) = served(&server, &more);
     running.until("the heartbeat could not be sent");
+    end(running).never_says("hush");
+}
+
+#[test]
+fn a_heartbeat_goes_to_its_own_address_alone() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let (elsewhere, taken) = receiver();
+    let (beats_at, beats) = answering(format!("302 Found\r\nLocation: http://{elsewhere}/\r\n"));
+    let (_dir, mut running, _) = served(&server, &format!("heartbeat-url: http://{beats_at}/hush-token\n"));
+    running.until("msg=\"the heartbeat was not taken\" status=302");
+    assert!(beats.try_recv().is_ok() && taken.try_recv().is_err(), "a redirect was followed");
     end(running).never_says("hush");
 }
 

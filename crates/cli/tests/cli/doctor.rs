@@ -101,7 +101,12 @@ fn a_store_that_does_not_know_us_is_out_of_reach() {
         .env("AWS_ACCESS_KEY_ID", "id")
         .env("AWS_SECRET_ACCESS_KEY", "hush")
         .exits(13)
-        .out_has("reach");
+        .out_has("reach")
+        .err_has("; check the endpoint and the network, and try again");
+    let server = Server::start(Profile::Aws).expect("started");
+    let busy = Fault::Answer { status: 429, code: "TooManyRequests", retry_after: None };
+    server.add_rule(Rule { method: None, part: "", skip: 0, times: u32::MAX, fault: busy });
+    doctor(&dir, &server, &[]).exits(13).err_has("429 TooManyRequests").err_has(", and try again");
 }
 
 #[test]

@@ -203,6 +203,7 @@ const OF_OURS: &[Output] = &[
             "levels.retention_frees_objects",
             "levels.retention_frees_bytes",
             "v3_snapshots",
+            "v3_segments",
             "v3_bytes",
             "slots_per_day",
             "database_bytes_per_day",

@@ -589,7 +589,8 @@ fn r26b_a_missing_database_starts_fresh_only_over_a_replica_that_is_confirmed_em
             &url(&empty.path("r")),
         ])
         .exits(0)
-        .out_has("no matching backups found");
+        .out_has("no matching backups found")
+        .out_has("no backup found, starting fresh");
     assert!(empty.path("ran").exists());
 }
 

@@ -75,9 +75,14 @@ fn r66_a_status_says_what_the_bucket_holds_and_not_what_was_tried() {
     end_by_force(running);
     server.clear_rules();
 
-    // One that it had taken, and has lost; then one in the middle.
+    // One that it had taken, and of which only the name is left; then not even that; then one in the middle.
     let slots = || server.keys().into_iter().filter(|key| key.contains("/0000/")).collect::<Vec<_>>();
     let newest = slots().pop().expect("a slot");
+    assert!(server.replace(&newest, "".into()));
+    let stub = row(&dir, &[]);
+    let problem = stub["replica_problem"].as_str().expect("a problem");
+    assert!(problem.starts_with(&format!("objects are missing or cut short: {local} is there")), "{stub}");
+    assert_eq!(stub["replica_behind"], 2, "{stub}");
     assert!(newest.contains(&local) && server.remove(&newest), "{newest}");
     let lost = row(&dir, &[]);
     assert_eq!(lost["replica_behind"], 2, "{lost}");
@@ -86,7 +91,7 @@ fn r66_a_status_says_what_the_bucket_holds_and_not_what_was_tried() {
     assert!(server.remove(&middle));
     let broken = row(&dir, &[]);
     let problem = broken["replica_problem"].as_str().expect("a problem");
-    assert!(problem.starts_with("objects are missing: "), "{broken}");
+    assert!(problem.starts_with("objects are missing or cut short: "), "{broken}");
     assert_eq!(broken["replica_txid"], "0000000000000001", "{broken}");
     server.keys().iter().for_each(|key| assert!(server.remove(key)));
     let empty = row(&dir, &[]);

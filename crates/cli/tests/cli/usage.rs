@@ -103,13 +103,20 @@ fn a_configuration_decides_what_retention_frees() {
 #[test]
 fn nothing_is_told_as_nothing_and_a_store_out_of_reach_is_an_error() {
     let dir = Dir::new();
-    let report = report(&dir, &[&url(&dir.path("r"))]);
-    assert_eq!((&report["objects"], &report["bytes"]), (&Value::from(0), &Value::from(0)));
+    let empty = report(&dir, &[&url(&dir.path("r"))]);
+    assert_eq!((&empty["objects"], &empty["bytes"]), (&Value::from(0), &Value::from(0)));
     dir.litekeep(["usage", &url(&dir.path("r"))])
         .exits(0)
         .out_has("nothing is there: is this the right path?");
     let v3 = dir.fixture("v3-basic");
-    dir.litekeep(["usage", &url(&v3)]).exits(0).out_has("of that v0.3: 5 snapshots");
+    let (told, all) = (report(&dir, &[&url(&v3)]), sizes(&dir, "v3-basic/replica"));
+    assert_eq!((&told["objects"], &told["v3_snapshots"]), (&all.len().into(), &5.into()), "{told}");
+    assert_eq!(told["v3_segments"], all.len() - 5, "{told}");
+    let bytes: Value = all.iter().sum::<u64>().into();
+    assert_eq!((&told["bytes"], &told["v3_bytes"]), (&bytes, &bytes), "{told}");
+    dir.litekeep(["usage", &url(&v3)])
+        .exits(0)
+        .out_has("of that v0.3: 5 snapshots and 28 WAL segments, 78.8 kB");
     dir.write("file", "x");
     dir.litekeep(["usage", "-json", &url(&dir.path("file/below"))]).exits(13).silent_out();
 }

@@ -3,8 +3,9 @@
 
 use crate::restore;
 use crate::survey;
-use litekeep_core::restore::points;
+use litekeep_core::restore::{Catalog, points};
 use litekeep_formats::Txid;
+use litekeep_formats::ltx::Header;
 use litekeep_store::{Store, StoreError};
 
 /// What a restore would find.
@@ -12,7 +13,8 @@ use litekeep_store::{Store, StoreError};
 pub struct Held {
     /// The newest transaction that counts: of which there is a file, and no announcement of an image that never came.
     pub newest: Option<Txid>,
-    /// The newest transaction that a restore reaches; less than the newest where objects are missing before that.
+    /// The newest transaction that a restore reaches; less than the newest where objects are missing before that, or too
+    /// small to be files.
     pub restorable: Option<Txid>,
 }
 
@@ -24,7 +26,8 @@ pub fn held(store: &dyn Store) -> Result<Held, StoreError> {
     let catalog = survey::list_all(store)?;
     let ended = restore::ended(store, &catalog, 1)?;
     let counts = catalog.up_to(ended.at);
-    let reached = points(&counts).into_iter().filter(|point| point.restorable).map(|point| point.txid);
+    let whole: Catalog = counts.files().filter(|file| file.size >= Header::LEN as u64).copied().collect();
+    let reached = points(&whole).into_iter().filter(|point| point.restorable).map(|point| point.txid);
     let (newest, restorable) = (ended.at, reached.max());
     Ok(Held { newest, restorable })
 }

@@ -19,5 +19,5 @@ pub use compare::{Compared, Original, compare};
 pub use count::Counted;
 pub use held::{Held, held};
 pub use trial::{Trial, trial};
-pub use usage::{LevelUsage, Requests, Usage, usage};
+pub use usage::{LevelUsage, Requests, Usage, V3Usage, usage};
 pub use verify::{Issue, Kind, LevelCheck, Options, V3Beside, Verified, verify};

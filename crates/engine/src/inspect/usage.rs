@@ -3,11 +3,11 @@
 //! Everything is told from listings and the times that the files carry; the settings add what is done how often.
 
 use super::count::{Counted, Counting};
-use crate::restore::{RestoreError, look};
+use crate::restore::{RestoreError, generations, look};
 use crate::settings::Settings;
 use litekeep_core::env::Clock;
 use litekeep_core::limits;
-use litekeep_core::restore::{Catalog, LtxFile};
+use litekeep_core::restore::{Catalog, LtxFile, v3};
 use litekeep_core::retain::{self, Policy};
 use litekeep_formats::{Level, TimestampMs, Txid};
 use litekeep_store::{Key, Store, StoreError};
@@ -50,6 +50,17 @@ pub struct LevelUsage {
     pub freed_bytes: u64,
 }
 
+/// What a v0.3 backup takes up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct V3Usage {
+    /// Snapshots, of all generations.
+    pub snapshots: usize,
+    /// WAL segments, of the generations that have a snapshot.
+    pub segments: usize,
+    /// The bytes of both.
+    pub bytes: u64,
+}
+
 /// Requests a day, estimated.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Requests {
@@ -87,8 +98,8 @@ pub struct Usage {
     pub location: String,
     /// The levels that hold anything.
     pub levels: Vec<LevelUsage>,
-    /// v0.3 snapshots beside them, and their bytes; their WAL segments are not listed.
-    pub v3: (usize, u64),
+    /// The v0.3 backup beside them.
+    pub v3: V3Usage,
     /// Transactions that reach the replica a day, by the TXIDs and times of the oldest and the newest file.
     pub slots_per_day: Option<f64>,
     /// Bytes by which a snapshot grows a day; negative where it shrinks. Needs two snapshots.
@@ -102,14 +113,15 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// All objects of all levels.
+    /// All objects of all levels, and of the v0.3 backup.
     pub fn objects(&self) -> usize {
-        self.levels.iter().map(|level| level.objects).sum()
+        let levels: usize = self.levels.iter().map(|level| level.objects).sum();
+        levels + self.v3.snapshots + self.v3.segments
     }
 
-    /// All bytes of all levels, and of the v0.3 snapshots.
+    /// Their bytes.
     pub fn bytes(&self) -> u64 {
-        self.levels.iter().map(|level| level.bytes).sum::<u64>().saturating_add(self.v3.1)
+        self.levels.iter().map(|level| level.bytes).sum::<u64>().saturating_add(self.v3.bytes)
     }
 
     /// What retention will take away.
@@ -140,13 +152,24 @@ pub fn usage(
     Ok(Usage {
         location: counting.location(),
         requests: slots_per_day.map(|slots| requests(slots, settings, &look.catalog)),
-        v3: (look.v3_snapshots.len(), look.v3_snapshots.iter().map(|snapshot| snapshot.size).sum()),
+        v3: v3_usage(&generations(&counting, &look.v3_snapshots, None, parallelism)?),
         slots_per_day,
         database_bytes_per_day: database_growth(&look.catalog, &times),
         retention: settings.retention,
         levels,
         counted: counting.counted(),
     })
+}
+
+fn v3_usage(generations: &[v3::Generation]) -> V3Usage {
+    let mut found = V3Usage::default();
+    for generation in generations {
+        found.snapshots += generation.snapshots.len();
+        found.segments += generation.segments.len();
+        let snapshots = generation.snapshots.iter().map(|snapshot| snapshot.size);
+        found.bytes += snapshots.chain(generation.segments.iter().map(|segment| segment.size)).sum::<u64>();
+    }
+    found
 }
 
 /// Per level what retention would take away now: objects and bytes. Nothing, if the plan cannot be proven.

@@ -28,7 +28,7 @@ pub(crate) use limits::CHUNK_BYTES;
 pub(crate) use limits::LOOKS;
 pub use limits::PARALLELISM;
 pub use look::{Look, catalog, header, look};
-pub(crate) use look::{each, fill_holes, fill_in, read_ahead};
+pub(crate) use look::{each, fill_holes, fill_in, generations, read_ahead};
 pub use run::restore;
 pub use verify::IntegrityCheck;
 

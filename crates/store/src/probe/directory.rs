@@ -2,7 +2,7 @@
 
 use super::{Answer, Findings, Question, Rows};
 use crate::directory::DirectoryStore;
-use crate::{Created, Key, Scope, Store, StoreError};
+use crate::{Created, ErrorKind, Key, Scope, Store, StoreError};
 use bytes::Bytes;
 use litekeep_core::env::{Clock, Random};
 use litekeep_formats::{Level, Txid, TxidRange};
@@ -41,6 +41,7 @@ pub(super) fn probe(
         rows: probe.rows.finish(Question::suits_directory, why_not),
         clock_ahead_ms: None,
         keeps_versions: false,
+        unreached: ErrorKind::FixConfig,
         requests: probe.asked,
         left,
         interrupted,

@@ -5,10 +5,10 @@
 
 mod directory;
 
-use crate::StoreError;
 use crate::location::Settings;
 use crate::retry::Policy;
 use crate::s3::S3Store;
+use crate::{ErrorKind, StoreError};
 use litekeep_core::env::{Clock, Random};
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,6 +143,8 @@ pub struct Findings {
     pub clock_ahead_ms: Option<i64>,
     /// Whether the bucket keeps what is deleted or replaced as older versions.
     pub keeps_versions: bool,
+    /// What would help where it was not reached.
+    pub unreached: ErrorKind,
     /// Requests sent, retries included.
     pub requests: u32,
     /// What the probe made and could not remove.

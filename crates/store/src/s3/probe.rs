@@ -47,7 +47,7 @@ struct Begun {
 /// No answer to judge.
 enum Halt {
     Stopped,
-    Silent(String),
+    Silent(ErrorKind, String),
 }
 
 impl S3Store {
@@ -65,6 +65,7 @@ impl S3Store {
             written: false,
             upload: None,
             keeps_versions: false,
+            unreached: ErrorKind::FixConfig,
             left: Vec::new(),
         };
         probe.questions();
@@ -88,6 +89,7 @@ struct Probe<'a> {
     /// An upload that was begun and not ended; `Some(None)` if the answer with its id was lost.
     upload: Option<Option<String>>,
     keeps_versions: bool,
+    unreached: ErrorKind,
     left: Vec<String>,
 }
 
@@ -136,7 +138,9 @@ impl Probe<'_> {
             }
         });
         self.requests = self.requests.saturating_add(tries);
-        answer.map(|answer| (answer, tries)).map_err(|error| Halt::Silent(error.cause.to_string()))
+        answer
+            .map(|answer| (answer, tries))
+            .map_err(|error| Halt::Silent(error.kind(), error.cause.to_string()))
     }
 
     fn tell(&mut self, question: Question, said: Said, detail: impl Into<String>) {
@@ -146,7 +150,7 @@ impl Probe<'_> {
     fn unknown(&mut self, question: Question, halt: Halt) {
         let text = match halt {
             Halt::Stopped => "not asked: interrupted".to_owned(),
-            Halt::Silent(text) => text,
+            Halt::Silent(_, text) => text,
         };
         self.tell(question, Said::Unknown, text);
     }
@@ -186,7 +190,8 @@ impl Probe<'_> {
     fn reach(&mut self) -> bool {
         let answer = match self.ask(self.listing()) {
             Ok(answer) => answer,
-            Err(Halt::Silent(text)) => {
+            Err(Halt::Silent(kind, text)) => {
+                self.unreached = kind;
                 self.tell(Question::Reach, Said::No, text);
                 return false;
             }
@@ -209,7 +214,9 @@ impl Probe<'_> {
                 return false;
             }
             _ => {
-                self.tell(Question::Reach, Said::No, answer.setback().text);
+                let setback = answer.setback();
+                self.unreached = setback.kind;
+                self.tell(Question::Reach, Said::No, setback.text);
                 return false;
             }
         }
@@ -501,8 +508,10 @@ impl Probe<'_> {
             }
         }
         if self.written {
+            // A service that says that it deletes and does not is asked no more: the answer would be the same.
+            let in_vain = self.rows.get(Question::Delete) == Some(Said::No);
             let delete = Ask::new(Method::DELETE, Some(self.key.clone()));
-            if !self.is_gone(delete) {
+            if in_vain || !self.is_gone(delete) {
                 // A write that was refused has left nothing either.
                 let head = Ask::new(Method::HEAD, Some(self.key.clone()));
                 if !matches!(self.send(head), Ok((answer, _)) if answer.status == 404) {
@@ -546,6 +555,7 @@ impl Probe<'_> {
             rows: self.rows.finish(|_| true, why_not),
             clock_ahead_ms: ahead,
             keeps_versions: self.keeps_versions,
+            unreached: self.unreached,
             requests: self.requests,
             left: self.left,
             interrupted,

@@ -110,6 +110,17 @@ fn each_permission_is_told_for_itself_and_what_could_not_be_removed_is_named() {
 }
 
 #[test]
+fn a_delete_that_is_answered_and_not_done_is_told_and_the_object_is_named() {
+    let server = Server::start(Profile::Ceph).unwrap();
+    let done = Fault::Answer { status: 204, code: "", retry_after: None };
+    server.add_rule(Rule::always("DELETE", "/object", done));
+    let found = ask(&server, GO_ON);
+    assert_eq!(found.answer(Question::Delete), Answer::No, "{found:#?}");
+    let keys: Vec<String> = server.keys().iter().map(|key| format!("s3://test/{key}")).collect();
+    assert_eq!((keys.len(), &found.left), (1, &keys), "{found:#?}");
+}
+
+#[test]
 fn a_bucket_that_keeps_versions_is_told_and_what_it_keeps_is_named() {
     let server = Server::start(Profile::Aws).unwrap();
     assert!(!ask(&server, GO_ON).keeps_versions);
