@@ -147,6 +147,8 @@ fn the_manifests_parse_and_allow_one_writer() {
             for service in document["services"].as_array().into_iter().flatten() {
                 assert_eq!(service["instance_count"], 1, "{name}");
                 assert!(service["termination"]["grace_period_seconds"].as_u64() > Some(30), "{name}");
+                // The platform takes no file with more.
+                assert!(service["health_check"]["failure_threshold"].as_u64() <= Some(50), "{name}");
                 writers += 1;
             }
         }
