@@ -275,6 +275,19 @@ fn the_unit_starts_fresh_only_where_its_variable_says_so() {
 }
 
 #[test]
+fn the_unit_does_not_restart_what_a_person_must_decide() {
+    let unit = fs::read_to_string(root().join("deploy/litekeep/litekeep.service")).expect("read");
+    let codes =
+        unit.lines().find_map(|line| line.strip_prefix("RestartPreventExitStatus=")).expect("the line");
+    let table = fs::read_to_string(root().join("docs/exit-codes.md")).expect("read");
+    for name in ["wiped", "damaged", "fenced", "diverged", "unfit"] {
+        let row = table.lines().find(|row| row.contains(&format!("| {name} |"))).expect(name);
+        let code = row.split('|').nth(1).expect("a code").trim();
+        assert!(codes.split(' ').any(|prevented| prevented == code), "{name}: {codes}");
+    }
+}
+
+#[test]
 fn r26b_the_entrypoint_starts_nothing_beside_a_replica_that_is_not_empty() {
     for (name, code, dir) in not_empty() {
         let replica = url(&dir.path("r"));
