@@ -39,12 +39,17 @@ pub(crate) fn global_settings(config: &Config) -> Vec<Setting> {
         ("socket: permissions", format!("0{:o}", config.socket.permissions)),
         ("heartbeat-url", heartbeat.map(|_| HIDDEN.to_owned()).unwrap_or_default()),
         ("heartbeat-interval", every.unwrap_or_default()),
-        ("logging: level", config.logging.level.clone().unwrap_or_else(|| "info".to_owned())),
+        ("logging: level", level(config.logging.level.as_deref())),
         ("logging: type", kind.to_owned()),
         ("logging: stderr", config.logging.stderr.to_string()),
         ("logging: source", config.logging.source.to_string()),
     ];
     settings(rows, &config.origins, config)
+}
+
+/// The level that is taken: a name that is none means `info`.
+fn level(name: Option<&str>) -> String {
+    crate::log::level(name.unwrap_or_default()).as_str().to_ascii_lowercase()
 }
 
 /// What holds for a database.

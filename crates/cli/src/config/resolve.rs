@@ -3,7 +3,7 @@
 use super::notes::{Notes, said};
 use super::origin::{Origin, Origins};
 use super::remark::Place;
-use super::yaml::{Db, File, Snapshot, Text};
+use super::yaml::{Db, File, ReplicaSettings, Snapshot, Text};
 use super::{
     Config, Database, Directory, EngineSettings, FOR_EVER, Heartbeat, Logging, Pick, SHUTDOWN_TIMEOUT,
     Socket, legacy, replica, unknown,
@@ -77,6 +77,7 @@ fn top(world: &World, file: &File, notes: &mut Notes) -> Config {
         notes.problem(Place::of(field), format!("addr: `{addr}` {why}: write :9090 or 127.0.0.1:9090"));
     }
     notes.switch("verify-compaction", file.verify_compaction.as_ref());
+    without_effect(&file.replica, notes);
     config
 }
 
@@ -256,11 +257,7 @@ fn database(
     snapshots(file, &db.value, &mut database, notes);
     let validation = own.validation_interval.as_ref().or(file.replica.validation_interval.as_ref());
     legacy::apply(&replica.value, &db.value, validation, &mut database, notes);
-    for (key, field) in
-        [("auto-recover", &own.auto_recover), ("require-content-md5", &own.require_content_md5)]
-    {
-        notes.switch(key, field.as_ref());
-    }
+    without_effect(own, notes);
     let restore = db.value.restore_if_db_not_exists.as_ref();
     let (on, key) = (notes.switch("restore-if-db-not-exists", restore), "restore-if-db-not-exists");
     keep(&mut database.restore_if_missing, on, &mut database.origins, key, restore);
@@ -406,6 +403,13 @@ fn directory(
         meta_dir,
         template,
     })
+}
+
+/// Keys of a replica that change nothing here: a value that is none is told all the same.
+fn without_effect(settings: &ReplicaSettings, notes: &mut Notes) {
+    notes.switch("auto-recover", settings.auto_recover.as_ref());
+    notes.switch("require-content-md5", settings.require_content_md5.as_ref());
+    notes.count("max-sync-ltx-files", settings.max_sync_ltx_files.as_ref());
 }
 
 /// Keys of a database that change nothing.

@@ -402,11 +402,7 @@ fn a_key_that_no_litestream_had_is_an_error_with_its_place_and_the_key_that_was_
             "f:1:1: snapshot-interval is no key of the file's top: it is a key of a replica",
         ),
         ("", "    sync-intervall: 1s\n", "f:6:5: sync-intervall is no key of a database"),
-        (
-            "",
-            "    retention: 1h\n",
-            "f:6:5: retention is no key of a database: it is a key of the file's top",
-        ),
+        ("", "    retention: 1h\n", "f:6:5: retention is no key of a database: it is a key of a replica"),
         ("", "      retension: 24h\n", "f:6:7: retension is no key of a replica: did you mean retention?"),
         ("", "      sftp-user: x\n", "f:6:7: sftp-user is no key of a replica: `litekeep man config` lists"),
         ("", "    wal-size: 1\n", "f:6:5: wal-size is no key of a database"),
@@ -439,6 +435,8 @@ fn values_of_a_wrong_kind_are_told_with_their_key_and_place() {
         ("", "    max-sync-wal-bytes: 5XB\n", "max-sync-wal-bytes: `5XB` is not a size"),
         ("", "      page-encoding: zip\n", "f:6:22: page-encoding: `zip` is neither block nor frame"),
         ("verify-compaction: 7", "", "verify-compaction: `7` is neither"),
+        ("auto-recover: maybe", "", "f:1:15: auto-recover: `maybe` is neither"),
+        ("", "      max-sync-ltx-files: many\n", "f:6:27: max-sync-ltx-files: `many` is no whole number"),
     ] {
         let reason = refused(&with(top, db));
         assert!(reason.starts_with(shown) || reason.contains(shown), "{top}{db}: {reason}");
@@ -972,6 +970,13 @@ fn every_setting_says_where_it_came_from() {
             ("logging: level", "warn", "environment: LOG_LEVEL"),
             ("logging: type", "json", "line 3")
         ]
+    );
+    let (config, _) = judged(&[("LOG_LEVEL", "loud")], "addr: :1\n", Pick::Only);
+    let level = global_settings(&config).into_iter().find(|setting| setting.name == "logging: level");
+    assert_eq!(
+        level.map(|setting| setting.value).as_deref(),
+        Some("info"),
+        "what is taken, not what is said"
     );
 }
 

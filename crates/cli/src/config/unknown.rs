@@ -60,9 +60,12 @@ fn keys(unknown: &[Unknown], here: &str, notes: &mut Notes) {
     }
 }
 
-/// A section that has this key.
+/// A section that has this key. The file's top comes last: what a replica may say may be said there as well, and its
+/// `retention` is a section, not 0.3's time.
 fn home(key: &str) -> Option<&'static str> {
-    sections().into_iter().find(|(_, keys)| keys.contains(&key)).map(|(name, _)| name)
+    let mut sections = sections();
+    sections.rotate_left(1);
+    sections.into_iter().find(|(_, keys)| keys.contains(&key)).map(|(name, _)| name)
 }
 
 /// Every section of the file and its keys.

@@ -6,6 +6,10 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::path::Path;
 
+/// What to try where this user may not read or write.
+pub(crate) const AS_WHOM: &str =
+    "run litekeep as the user of the application: it reads and writes the database and its folder";
+
 /// What every SQLite database begins with.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
@@ -58,7 +62,5 @@ fn head(database: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn refused(database: &Path, error: &io::Error) -> Trouble {
-    Trouble::new(format!("can't open {}", database.display()))
-        .because(error)
-        .hint("run litekeep as the user of the application: it reads and writes the database and its folder")
+    Trouble::new(format!("can't open {}", database.display())).because(error).hint(AS_WHOM)
 }

@@ -14,10 +14,12 @@ use crate::text::{duration, words};
 use crate::trouble::{Exit, Trouble};
 use crate::world::World;
 use litekeep::error::{KeepError, KeepErrorKind};
+use litekeep::local::LocalError;
 use litekeep::restore::{Options, Outcome, Skipped};
 use litekeep_formats::Txid;
 use litekeep_store::ErrorKind;
 use litekeep_store::location::Settings;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -223,6 +225,12 @@ pub(crate) fn keep_trouble(what: &str, error: &KeepError) -> Trouble {
         ),
         (_, Some(hint)) => trouble.hint(hint),
         (KeepError::Store(error), None) => trouble.about_store(error),
+        (KeepError::Timeout(_), None) => {
+            trouble.hint("what is missing is in the local database: it goes up while litekeep runs there")
+        }
+        (KeepError::Io { error, .. } | KeepError::Local(LocalError::Io { error, .. }), None) => {
+            trouble.hint(about_file(error))
+        }
         (_, None) => match (exit, error.kind()) {
             (Exit::NOT_SYNCED, _) => trouble.hint(
                 "they are in the local database: start it again while that is there, and they go up",
@@ -238,6 +246,15 @@ pub(crate) fn keep_trouble(what: &str, error: &KeepError) -> Trouble {
     }
 }
 
+/// What to try where a local file could not be used.
+fn about_file(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "check the path: its folder must be there",
+        io::ErrorKind::PermissionDenied => input::AS_WHOM,
+        _ => "try again",
+    }
+}
+
 /// Whether somebody else's lock is in the way; these are SQLite's own words for its codes 5 and 6.
 fn is_held(error: &KeepError) -> bool {
     matches!(error, KeepError::Sqlite { .. }) && error.to_string().contains(" is locked")
@@ -249,4 +266,20 @@ pub(crate) fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result
         .spawn(work)
         .map(drop)
         .map_err(|error| Trouble::new("can't start a thread").because(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_in_the_bucket_in_time_goes_up_by_itself_where_litekeep_runs_on() {
+        let trouble = keep_trouble("can't sync a.db", &KeepError::Timeout(3.0));
+        assert_eq!(trouble.exit, Exit::NOT_SYNCED);
+        assert_eq!(
+            trouble.to_string(),
+            "can't sync a.db: not in the bucket after 3.0 s; what is missing is in the local database: it goes up while \
+             litekeep runs there"
+        );
+    }
 }

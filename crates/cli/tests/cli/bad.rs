@@ -149,6 +149,23 @@ const ROWS: &[Row] = &[
         &["a.db", "Permission denied", "as the user of the application"],
     ),
     (
+        "local state of somebody else",
+        |it| {
+            it.dir.write(".a.db-litekeep/lock", "");
+            it.mode(".a.db-litekeep", 0);
+        },
+        REPLICATORS,
+        1,
+        &[".a.db-litekeep/lock", "Permission denied", "as the user of the application"],
+    ),
+    (
+        "no folder",
+        |it| drop(it.dir.write("l.yml", "dbs:\n  - path: none/a.db\n    replica:\n      path: r\n")),
+        REPLICATORS,
+        1,
+        &["none/a.db", "No such file or directory", "check the path: its folder must be there"],
+    ),
+    (
         "unreadable configuration",
         |it| it.mode("l.yml", 0),
         EVERYBODY,

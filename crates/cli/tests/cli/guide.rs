@@ -147,6 +147,8 @@ fn the_manifests_parse_and_allow_one_writer() {
             for service in document["services"].as_array().into_iter().flatten() {
                 assert_eq!(service["instance_count"], 1, "{name}");
                 assert!(service["termination"]["grace_period_seconds"].as_u64() > Some(30), "{name}");
+                // The platform takes no file with more.
+                assert!(service["health_check"]["failure_threshold"].as_u64() <= Some(50), "{name}");
                 writers += 1;
             }
         }
@@ -269,6 +271,19 @@ fn the_unit_starts_fresh_only_where_its_variable_says_so() {
             line.split(' ').filter_map(|word| if word == "$FIRST_START" { first } else { Some(word) });
         dir.litekeep(words).exits(code);
         assert_eq!(dir.files("."), ["l.yml"]);
+    }
+}
+
+#[test]
+fn the_unit_does_not_restart_what_a_person_must_decide() {
+    let unit = fs::read_to_string(root().join("deploy/litekeep/litekeep.service")).expect("read");
+    let codes =
+        unit.lines().find_map(|line| line.strip_prefix("RestartPreventExitStatus=")).expect("the line");
+    let table = fs::read_to_string(root().join("docs/exit-codes.md")).expect("read");
+    for name in ["wiped", "damaged", "fenced", "diverged", "unfit"] {
+        let row = table.lines().find(|row| row.contains(&format!("| {name} |"))).expect(name);
+        let code = row.split('|').nth(1).expect("a code").trim();
+        assert!(codes.split(' ').any(|prevented| prevented == code), "{name}: {codes}");
     }
 }
 

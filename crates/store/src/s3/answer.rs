@@ -157,6 +157,9 @@ fn describe(status: u16, code: &str, message: &str) -> String {
     }
 }
 
+/// What to do where the store is full, or an account has had what it may use.
+const QUOTA: &str = "check the quota of the bucket and of the account: raise it, or free space there";
+
 fn with_hint(text: String, code: &str, status: u16) -> String {
     let hint = match (status, code) {
         (_, "NoSuchBucket") => "check the bucket's name, region and endpoint",
@@ -167,6 +170,10 @@ fn with_hint(text: String, code: &str, status: u16) -> String {
         (_, "AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException") => {
             "check the region"
         }
+        (_, "QuotaExceeded" | "StorageQuotaExceeded" | "InsufficientStorage" | "XMinioStorageFull")
+        | (507, _) => QUOTA,
+        // Backblaze B2 has no code of its own for it.
+        (403, _) if text.contains("cap exceeded") => QUOTA,
         (403, _) => "check that these keys may list, read, write and delete in this bucket and path",
         (401, _) => "check the keys",
         (301 | 302 | 307 | 308, _) => "check endpoint and region",
@@ -188,4 +195,26 @@ pub(crate) fn parse_xml<T: for<'de> Deserialize<'de>>(body: &[u8], root: &str) -
     // An answer cut off before its last tag must not pass for a shorter one.
     text.trim_end().ends_with(&format!("</{root}>")).then_some(())?;
     quick_xml::de::from_str(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r62_a_quota_that_is_used_up_is_told_as_that_and_not_as_a_matter_of_keys() {
+        for (status, code, message, quota) in [
+            (403, "QuotaExceeded", "", true),
+            (507, "InsufficientStorage", "", true),
+            (507, "XMinioStorageFull", "Storage backend has reached its minimum free drive threshold.", true),
+            (403, "AccessDenied", "Cannot upload files, storage cap exceeded.", true),
+            (403, "AccessDenied", "Access Denied", false),
+            (403, "AccessDenied", "", false),
+        ] {
+            let body = format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>");
+            let told = Answer { status, headers: HeaderMap::new(), body: body.into() }.setback().text;
+            assert_eq!(told.contains(QUOTA), quota, "{told}");
+            assert_eq!(told.contains("check that these keys may"), !quota, "{told}");
+        }
+    }
 }
