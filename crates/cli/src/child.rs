@@ -3,9 +3,9 @@
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
-/// A running child, in a process group of its own. It inherits environment, stdin, stdout and stderr. Until it is reaped
+/// A running child, in a process group of its own. It inherits environment, stdout and stderr. Until it is reaped
 /// nobody else can get its number, so that no signal hits a stranger.
 pub(crate) struct Running {
     pid: Pid,
@@ -22,7 +22,9 @@ impl Running {
         ended: impl FnOnce(io::Result<()>) + Send + 'static,
     ) -> io::Result<Self> {
         let (program, args) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-        let child = Command::new(program).args(args).process_group(0).spawn()?;
+        // Nothing to read, as with Litestream: from a terminal it could not, in a group that is not in its foreground, and
+        // would be stopped for trying; from a script's loop it would take what is not its own.
+        let child = Command::new(program).args(args).stdin(Stdio::null()).process_group(0).spawn()?;
         let running = Self { pid: Pid::from_child(&child), child };
         let pid = running.pid;
         let waiter = std::thread::Builder::new().name("child".to_owned()).spawn(move || ended(wait(pid)));

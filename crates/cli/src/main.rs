@@ -29,12 +29,15 @@ fn main() -> ExitCode {
     let args = std::env::args_os().skip(1).map(OsString::into_string).collect();
     let env = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let users = std::fs::read("/etc/passwd").unwrap_or_default();
+    let home = world::home(&String::from_utf8_lossy(&users), rustix::process::getuid().as_raw());
     let world = World {
         args,
         env: env.collect(),
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom::default()),
         directory: std::env::current_dir().unwrap_or_else(|_| "/".into()),
+        home: home.or_else(|| std::env::var_os("HOME").map(Into::into)),
         pid: std::process::id(),
         terminal: std::io::stderr().is_terminal(),
     };

@@ -20,6 +20,8 @@ pub(crate) struct World {
     pub(crate) random: Arc<dyn Random>,
     /// The working directory, absolute.
     pub(crate) directory: PathBuf,
+    /// What `~` is.
+    pub(crate) home: Option<PathBuf>,
     /// This process.
     pub(crate) pid: u32,
     /// Whether a person looks at stderr.
@@ -31,14 +33,21 @@ impl World {
     /// relative starts at the working directory. `.` and `..` are resolved by name, as Go does it.
     pub(crate) fn path(&self, text: &str) -> PathBuf {
         let text = text.strip_prefix("sqlite3://").or_else(|| text.strip_prefix("sqlite://")).unwrap_or(text);
-        let home = || self.env.get("HOME").map(PathBuf::from);
-        let expanded = match text.strip_prefix('~') {
-            Some("") => home(),
-            Some(rest) if rest.starts_with('/') => home().map(|home| home.join(&rest[1..])),
+        let expanded = match (text.strip_prefix('~'), &self.home) {
+            (Some(""), Some(home)) => Some(home.clone()),
+            (Some(rest), Some(home)) if rest.starts_with('/') => Some(home.join(&rest[1..])),
             _ => None,
         };
         clean(&self.directory.join(expanded.unwrap_or_else(|| PathBuf::from(text))))
     }
+}
+
+/// The home directory of a user, as `/etc/passwd` has it. It goes before `$HOME`, as in Litestream: a system service has no
+/// such variable, and `sudo` may leave somebody else's.
+pub(crate) fn home(passwd: &str, uid: u32) -> Option<PathBuf> {
+    let mut users = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let user = users.find(|user| user.get(2).is_some_and(|id| id.parse() == Ok(uid)))?;
+    user.get(5).filter(|home| !home.is_empty()).map(PathBuf::from)
 }
 
 /// Drops `.` and resolves `..` without asking the file system.
@@ -98,6 +107,7 @@ pub(crate) mod tests {
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom::default()),
             directory: PathBuf::from("/work"),
+            home: env.iter().find(|(name, _)| *name == "HOME").map(|(_, home)| PathBuf::from(home)),
             pid: 42,
             terminal: false,
         }
@@ -118,6 +128,16 @@ pub(crate) mod tests {
             ("sqlite3://b.db", "/work/b.db"),
         ] {
             assert_eq!(world.path(text), Path::new(path), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_home_of_a_user_is_the_one_that_the_system_knows() {
+        let passwd =
+            "root:x:0:0:root:/root:/bin/sh\n# 1\n\nada:x:1000:100:Ada,,,:/home/ada:/bin/sh\nnone:x:7:7:::\n";
+        for (uid, path) in [(0, Some("/root")), (1000, Some("/home/ada")), (7, None), (100, None), (1, None)]
+        {
+            assert_eq!(home(passwd, uid), path.map(PathBuf::from), "{uid}");
         }
     }
 

@@ -201,7 +201,7 @@ pub(crate) enum Pick<'a> {
 pub(crate) struct Judged {
     /// The file.
     pub(crate) path: PathBuf,
-    /// What it means; of use only without problems.
+    /// What it means; of use only where there are no problems, or none but with keys.
     pub(crate) config: Config,
     /// What must be mended, in the file's order, each as `FILE:LINE:COLUMN: ...`.
     pub(crate) problems: Vec<String>,
@@ -228,6 +228,15 @@ impl Judged {
 /// The file cannot be read, is not understood, or asks for what litekeep does not do.
 pub(crate) fn load(world: &World, parsed: &Parsed) -> Result<Config, Trouble> {
     judge(world, parsed).and_then(sound)
+}
+
+/// As [`load`], for what asks no bucket: keys may be missing.
+///
+/// # Errors
+/// See [`load`].
+pub(crate) fn load_without_keys(world: &World, parsed: &Parsed) -> Result<Config, Trouble> {
+    let judged = judge(world, parsed)?;
+    if judged.lacks_keys { Ok(judged.config) } else { sound(judged) }
 }
 
 /// As [`load`], for `replicate`.

@@ -289,7 +289,7 @@ fn s3_settings(
     s3
 }
 
-/// Adds what the environment gives, and notes what it gave.
+/// Adds what the environment gives, and notes what it gave. Without keys the replica is still known: not all ask it.
 fn with_environment(
     world: &World,
     s3: S3Settings,
@@ -299,11 +299,12 @@ fn with_environment(
 ) -> Option<Settings> {
     let (region, endpoint) = (s3.region.is_none(), s3.endpoint.is_none());
     let lookup = |name: &str| world.env.get(name).map(str::to_owned);
-    let settings = match Settings::S3(Box::new(s3)).with_environment(&lookup) {
+    let settings = Settings::S3(Box::new(s3));
+    let settings = match settings.clone().with_environment(&lookup) {
         Ok(settings) => settings,
         Err(error) => {
             notes.unusable(place, &error);
-            return None;
+            return error.is_about_keys().then_some(settings);
         }
     };
     if let Settings::S3(s3) = &settings {

@@ -445,6 +445,13 @@ fn values_of_a_wrong_kind_are_told_with_their_key_and_place() {
 }
 
 #[test]
+fn a_number_or_a_switch_in_quotes_is_what_it_would_be_without() {
+    let lines = "    truncate-page-n: \"1000\"\n    restore-if-db-not-exists: 'true'\n";
+    let database = &config(&with("", lines)).databases[0];
+    assert_eq!((database.settings.truncate_pages, database.restore_if_missing), (1000, true));
+}
+
+#[test]
 fn numbers_are_read_as_litestreams_yaml_reads_them_and_an_octal_one_is_never_taken_for_decimal() {
     for (text, pages, bytes) in [
         ("1e6", 1_000_000, 1_000_000),

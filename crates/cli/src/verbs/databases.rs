@@ -17,7 +17,7 @@ struct Row {
 
 /// Prints paths and types of replica.
 pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
-    let config = config::load(world, parsed)?;
+    let config = config::load_without_keys(world, parsed)?;
     warn(&config);
     let rows: Vec<Row> = found::databases(&config)
         .iter()

@@ -119,6 +119,25 @@ fn called(database: Database, wanted: Option<&str>) -> Result<Database, Trouble>
 /// # Errors
 /// The operand is missing or unusable, or the configuration is.
 pub(crate) fn named(world: &World, parsed: &Parsed) -> Result<Named, Trouble> {
+    named_by(world, parsed, Keys::Needed)
+}
+
+/// As [`named`], where nothing is asked of the replica.
+///
+/// # Errors
+/// See [`named`]; not that keys are missing.
+pub(crate) fn named_without_keys(world: &World, parsed: &Parsed) -> Result<Named, Trouble> {
+    named_by(world, parsed, Keys::NotNeeded)
+}
+
+/// Whether a replica's keys must be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    Needed,
+    NotNeeded,
+}
+
+fn named_by(world: &World, parsed: &Parsed, keys: Keys) -> Result<Named, Trouble> {
     let Some(operand) = parsed.operands.first() else {
         return Err(Trouble::new("database path or replica URL required")
             .hint("name a database that `litekeep databases` lists, or a replica such as s3://BUCKET/PATH"));
@@ -130,9 +149,14 @@ pub(crate) fn named(world: &World, parsed: &Parsed) -> Result<Named, Trouble> {
                 return Err(Trouble::new(what).hint(format!("leave -{} away: a URL needs none", flag.name)));
             }
         }
-        return Ok(Named { database: None, replica: replica_url(world, operand)? });
+        let replica = url_settings(world, operand)?;
+        let replica = if keys == Keys::Needed { with_environment(world, operand, replica)? } else { replica };
+        return Ok(Named { database: None, replica });
     }
-    let config = crate::config::load(world, parsed)?;
+    let config = match keys {
+        Keys::Needed => crate::config::load(world, parsed)?,
+        Keys::NotNeeded => crate::config::load_without_keys(world, parsed)?,
+    };
     warn(&config);
     let path = world.path(operand);
     let known = config.databases.len();
@@ -186,23 +210,32 @@ pub(crate) fn named_or_only(world: &World, parsed: &Parsed) -> Result<Named, Tro
 /// # Errors
 /// The URL cannot be used, or keys are missing.
 pub(crate) fn replica_url(world: &World, url: &str) -> Result<Settings, Trouble> {
-    let unusable = |error: &location::LocationError| {
-        let exit = if error.is_about_keys() { restore::UNREACHABLE } else { Exit::FAILED };
-        // What would be right, the error says itself.
-        Trouble::new(format!("the replica {} can't be used", without_secrets(url))).because(error).exit(exit)
-    };
+    with_environment(world, url, url_settings(world, url)?)
+}
+
+/// What a replica URL itself says.
+fn url_settings(world: &World, url: &str) -> Result<Settings, Trouble> {
     if let Some(right) = address(url).filter(|_| !ReplicaUrl::is_url(url)) {
         return Err(Trouble::new(format!("two slashes stand behind the scheme of a replica URL: {right}"))
             .hint("a directory is given by its path: /PATH or ./PATH"));
     }
-    let settings = ReplicaUrl::parse(url).map_err(|error| unusable(&error))?.into_settings();
-    let settings = match settings {
+    let settings = ReplicaUrl::parse(url).map_err(|error| unusable(url, &error))?.into_settings();
+    Ok(match settings {
         Settings::Directory(path) => Settings::Directory(world.path(&path.to_string_lossy())),
         settings @ Settings::S3(_) => settings,
-    };
+    })
+}
+
+fn with_environment(world: &World, url: &str, settings: Settings) -> Result<Settings, Trouble> {
     settings
         .with_environment(&|name| world.env.get(name).map(str::to_owned))
-        .map_err(|error| unusable(&error))
+        .map_err(|error| unusable(url, &error))
+}
+
+fn unusable(url: &str, error: &location::LocationError) -> Trouble {
+    let exit = if error.is_about_keys() { restore::UNREACHABLE } else { Exit::FAILED };
+    // What would be right, the error says itself.
+    Trouble::new(format!("the replica {} can't be used", without_secrets(url))).because(error).exit(exit)
 }
 
 /// Opens a replica; nothing is asked of it yet.

@@ -65,7 +65,7 @@ fn place(world: &World, parsed: &Parsed) -> Result<(PathBuf, PathBuf), Trouble> 
     let path = world.path(operand);
     let mut meta = None;
     if parsed.given(&flags::CONFIG).is_some() {
-        let config = config::load(world, parsed)?;
+        let config = config::load_without_keys(world, parsed)?;
         warn(&config);
         let Some(database) = found::at(&config, &path) else {
             return Err(Trouble::new(format!("database not found in config: {}", path.display()))

@@ -2,7 +2,7 @@
 //!
 //! stdout carries what was asked for (`-json`, `-dry-run`), stderr everything else.
 
-use super::{destination, follow, named, open, timestamp};
+use super::{destination, follow, named, named_without_keys, open, timestamp};
 use crate::config::{Database, no_path, replica_type};
 use crate::daemon::verdict;
 use crate::flags::{self, Parsed};
@@ -41,7 +41,13 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     let (downloads, clamped) = parallelism(parsed)?;
     let mut options = options(parsed)?;
     options.parallelism = downloads;
-    let named = named(world, parsed)?;
+    let (named, keys) = match named(world, parsed) {
+        // Where the database is there already, nothing is asked of the replica: an application starts without keys too.
+        Err(trouble) if trouble.exit == UNREACHABLE && options.if_db_not_exists && interval.is_none() => {
+            (named_without_keys(world, parsed)?, Err(trouble))
+        }
+        named => (named?, Ok(())),
+    };
     let asked = output(world, parsed, named.database.as_ref())?;
     options.output = destination::of(&asked)?;
     let settings = named
@@ -63,7 +69,11 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
         return follow(world, &named.replica, &options, &settings, interval);
     }
     let started = world.clock.boot();
-    let outcome = perform(world, &named.replica, &options)?;
+    let outcome = match keys {
+        Ok(()) => perform(world, &named.replica, &options)?,
+        Err(trouble) if options.dry_run || !options.output.exists() => return Err(trouble),
+        Err(_) => Outcome::Skipped(Skipped::DatabaseExists(options.output.clone())),
+    };
     let elapsed = world.clock.boot().saturating_sub(started);
     tell(parsed, &named.replica, &options, outcome, elapsed)?;
     Ok(Exit::OK)

@@ -56,7 +56,8 @@ struct Replica {
 
 /// Prints one line for each database, or for the one that is named.
 pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
-    let config = config::load(world, parsed)?;
+    let local = parsed.on(&flags::LOCAL);
+    let config = if local { config::load_without_keys(world, parsed) } else { config::load(world, parsed) }?;
     warn(&config);
     let limit = Duration::from_secs(timeout(parsed, &flags::REPLICA_TIMEOUT)?);
     let wanted = parsed.operands.first().map(|path| world.path(path));
@@ -69,7 +70,7 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     };
     // Before the replicas are asked: what is taken meanwhile is not held against them.
     let mut rows: Vec<(Row, Option<Txid>)> = databases.iter().map(look).collect();
-    if !parsed.on(&flags::LOCAL) {
+    if !local {
         let replicas = databases.iter().map(|database| database.replica.clone()).collect();
         for ((row, local), answer) in rows.iter_mut().zip(held::ask(world, replicas, limit)?) {
             row.replica = told(answer, *local);

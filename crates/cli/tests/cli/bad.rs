@@ -344,6 +344,54 @@ fn keys_that_are_missing_or_no_keys_are_told_in_one_message_before_anything_is_a
 }
 
 #[test]
+fn what_asks_no_bucket_needs_no_keys() {
+    let dir = Dir::new();
+    make_database(&dir.path("a.db"));
+    let replica = "s3://test/p?endpoint=http://127.0.0.1:1";
+    let s3 = "type: s3, bucket: test, endpoint: 'http://127.0.0.1:1', access-key-id: $KEY, secret-access-key: $SECRET";
+    let database = |name: &str| format!("  - {{path: {name}, replica: {{{s3}, path: {name}}}}}\n");
+    dir.write("l.yml", format!("dbs:\n{}{}", database("a.db"), database("b.db")));
+    for half in ["", "half a pair"] {
+        let run = |args: &[&str]| dir.litekeep(args).env("KEY", half);
+        let listed = run(&["databases", "-config", "l.yml"]).exits(0).out();
+        let cells: Vec<_> = listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
+        let (a, b) = (dir.path("a.db"), dir.path("b.db"));
+        let path = |path: &std::path::Path| path.display().to_string();
+        assert_eq!(cells, [["path", "replica"], [&path(&a), "s3"], [&path(&b), "s3"]]);
+        run(&["status", "-local", "-config", "l.yml"]).exits(0).out_has("not initialized");
+        run(&["reset", "-config", "l.yml", "a.db"]).exits(0);
+
+        // An application that has its database begins, with keys or without.
+        let before = std::fs::read(&a).expect("read");
+        for operands in [&["-config", "l.yml", "a.db"][..], &["-config", "l.yml", "-o", "a.db", "b.db"]] {
+            let args = [&["restore", "-if-db-not-exists", "-if-replica-exists"], operands].concat();
+            run(&args).exits(0).err_has("msg=\"database already exists, skipping\"").silent_out();
+        }
+        run(&["restore", "-if-db-not-exists", "-json", "-o", "a.db", replica])
+            .exits(0)
+            .out_has("database exists");
+        assert_eq!(std::fs::read(&a).expect("read"), before);
+
+        // One that has none is told what is missing, as ever.
+        for args in [
+            &["restore", "-if-db-not-exists", "-if-replica-exists", "-config", "l.yml", "b.db"][..],
+            &["restore", "-if-db-not-exists", "-dry-run", "-config", "l.yml", "a.db"],
+            &["restore", "-if-db-not-exists", "-f", "-config", "l.yml", "a.db"],
+            &["restore", "-config", "l.yml", "a.db"],
+            &["restore", "-if-db-not-exists", "-o", "b.db", replica],
+            &["status", "-config", "l.yml"],
+            &["replicate", "-once", "-config", "l.yml"],
+        ] {
+            let seen = run(args).exits(13);
+            let words =
+                ["no credentials for s3://test/", "access-key-id is set but secret-access-key is not"];
+            assert!(words.iter().any(|words| seen.err().contains(words)), "{}", seen.all());
+        }
+        assert!(!b.exists());
+    }
+}
+
+#[test]
 fn a_daemon_without_keys_says_so_once() {
     let scene = Scene::new();
     // A machine without a role.

@@ -3,6 +3,20 @@
 use crate::util::Dir;
 
 #[test]
+fn a_tilde_is_the_home_that_the_system_has_for_the_user_and_else_the_variables() {
+    let dir = Dir::new();
+    dir.write("l.yml", "dbs:\n  - path: ~/a.db\n    replica:\n      path: /r/a\n");
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let uid = rustix::process::getuid().as_raw().to_string();
+    let home = users.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|user| user[2] == uid);
+    let home = home.map_or("/elsewhere", |user| user[5]);
+    dir.litekeep(["databases", "-config", "l.yml"])
+        .env("HOME", "/elsewhere")
+        .exits(0)
+        .out_has(&format!("{}/a.db ", home.trim_end_matches('/')));
+}
+
+#[test]
 fn the_configuration_is_found_by_flag_and_by_environment() {
     let dir = Dir::new();
     let file = dir.write("l.yml", "dbs:\n  - path: /data/a.db\n    replica:\n      path: /r/a\n");

@@ -268,6 +268,8 @@ fn log_lines_go_where_they_are_told_and_hold_their_level() {
         .litekeep(["replicate", "-once", "-log-level", "error", "-config", "l.yml"])
         .env("LOG_LEVEL", "info");
     assert_eq!(run.exits(0).err(), "");
+    let by_url = dir.litekeep(["replicate", "-once", "a.db", &url(&dir.path("r"))]).exits(0);
+    assert_eq!(by_url.out_has("level=INFO msg=\"litekeep shut down\"").err(), "");
 }
 
 #[test]
@@ -410,6 +412,18 @@ fn one_file_that_is_listed_twice_is_told_by_both_its_names() {
         }
     }
     assert!(!dir.path("ran").exists());
+}
+
+#[test]
+fn a_command_has_nothing_to_read_whatever_litekeep_could() {
+    let dir = with_database();
+    dir.write("names", "one\ntwo\n");
+    let seen = dir
+        .litekeep(["replicate", "-exec", "sh -c 'cat; echo end'", "a.db", &url(&dir.path("r"))])
+        .reads(&dir.path("names"))
+        .exits(0)
+        .out_has("end");
+    assert!(!seen.out().contains("one"), "it read what was not its own{}", seen.all());
 }
 
 #[test]

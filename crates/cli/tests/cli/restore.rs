@@ -114,6 +114,8 @@ fn a_v3_backup_restores_by_generation_and_by_time() {
     }
     assert_eq!(digest(&dir.path("latest.db")), sets["8492e2dddad4a752"]["latest"]["sha256"]);
     dir.litekeep(["restore", "-timestamp", "2020-01-01T00:00:00Z", "-o", "x.db", &replica]).exits(15);
+    let other = ["restore", "-generation", "0123456789abcdef", "-o", "x.db", &replica];
+    dir.litekeep(other).exits(15).err_has("no matching backups found");
     assert!(!dir.path("x.db").exists());
 }
 
@@ -331,6 +333,19 @@ fn a_database_that_is_there_stays() {
     let seen = dir.litekeep(["restore", "-if-db-not-exists", "-json", "-o", "a.db", &replica]).exits(0);
     assert_eq!(json(&seen)["outcome"], "database exists");
     assert_eq!(fs::read(dir.path("a.db")).expect("there"), b"old");
+}
+
+#[test]
+fn a_restored_database_may_be_read_by_whom_the_umask_lets() {
+    let dir = Dir::new();
+    let replica = url(&dir.fixture("v5-page1024"));
+    for (umask, want) in [("022", 0o644), ("027", 0o640), ("077", 0o600)] {
+        let (program, name) = (env!("CARGO_BIN_EXE_litekeep"), format!("{umask}.db"));
+        let script = format!("umask {umask}; exec '{program}' restore -o {name} '{replica}'");
+        dir.run("sh", ["-c", &script]).exits(0);
+        let metadata = fs::metadata(dir.path(&name)).expect("restored");
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777, want, "{umask}");
+    }
 }
 
 #[test]

@@ -105,6 +105,12 @@ impl TestCommand {
         self
     }
 
+    /// With this file as its stdin.
+    pub(crate) fn reads(mut self, file: &Path) -> Self {
+        self.0.stdin(fs::File::open(file).expect("opened"));
+        self
+    }
+
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
         self.0.arg(arg);
         self

@@ -94,7 +94,7 @@ impl Plan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoPlan {
     /// No generation with a snapshot, or not the one that was asked for.
-    #[error("there is no v0.3 snapshot to begin with")]
+    #[error("no matching backups found: there is no v0.3 snapshot to begin with")]
     NoSnapshot,
     /// No snapshot is old enough.
     #[error("no v0.3 snapshot lies at or before the wanted point")]

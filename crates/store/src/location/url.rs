@@ -98,11 +98,23 @@ fn parse_file(rest: &str) -> Result<PathBuf, LocationError> {
     if rest.contains('?') {
         return Err(LocationError::new("a file:// replica takes no parameters; write file:///DIR"));
     }
-    let path = clean_path(&decode(rest)?);
+    let path = clean_path(&as_go_writes_it(rest)?);
     if path.is_empty() {
         return Err(LocationError::new("file:// needs a directory; write file:///DIR"));
     }
     Ok(PathBuf::from(format!("/{path}")))
+}
+
+/// The path of a URL as Go's `URL.EscapedPath` has it: Litestream calls a directory what the URL does, `a%20b`, and one that
+/// should be called `a b` too. Whoever read it otherwise would not find the backups that are there.
+fn as_go_writes_it(path: &str) -> Result<String, LocationError> {
+    let decoded = decode(path)?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~/$&+,:;=@".contains(&byte);
+    if path.bytes().all(|byte| plain(byte) || b"%!'()*[]".contains(&byte)) {
+        return Ok(path.to_owned());
+    }
+    let escaped = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    Ok(decoded.bytes().map(escaped).collect())
 }
 
 fn parse_s3(rest: &str) -> Result<S3Settings, LocationError> {

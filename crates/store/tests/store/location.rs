@@ -93,13 +93,39 @@ fn directories_are_paths_or_file_urls() {
         ("./a b", "./a b"),
         ("file:///var/lib//replica/", "/var/lib/replica"),
         ("file://var/replica", "/var/replica"),
-        ("file:///a%20b", "/a b"),
     ] {
         let settings = ReplicaUrl::parse(text).unwrap().into_settings();
         assert_eq!(settings, Settings::Directory(PathBuf::from(path)), "{text}");
     }
     assert!(ReplicaUrl::is_url("s3://b/p") && ReplicaUrl::is_url("file:///x"));
     assert!(!ReplicaUrl::is_url("/x") && !ReplicaUrl::is_url("C:\\x") && !ReplicaUrl::is_url("a/b://c"));
+}
+
+#[test]
+fn a_file_url_means_the_directory_that_litestream_makes_of_it() {
+    // What 0.3.13 and 0.5.17 made on a disk.
+    for (name, made) in [
+        ("a b", "a%20b"),
+        ("a%20b", "a%20b"),
+        ("a%2Fb", "a%2Fb"),
+        ("ä", "%C3%A4"),
+        ("%C3%A4", "%C3%A4"),
+        ("a!b'()", "a!b'()"),
+        ("a[1]", "a[1]"),
+        ("[x", "[x"),
+        ("a=b;c,d@e:f&g$h+i~j*k", "a=b;c,d@e:f&g$h+i~j*k"),
+        ("a\"b", "a%22b"),
+        ("a\\b", "a%5Cb"),
+        ("a{b}", "a%7Bb%7D"),
+        ("a^b|c", "a%5Eb%7Cc"),
+        ("a<b>`", "a%3Cb%3E%60"),
+        ("a%2e%2e", "a%2e%2e"),
+        ("ab %41", "ab%20A"),
+        ("a//b/../c", "a/c"),
+    ] {
+        let settings = ReplicaUrl::parse(&format!("file:///r/{name}")).unwrap().into_settings();
+        assert_eq!(settings, Settings::Directory(PathBuf::from(format!("/r/{made}"))), "{name}");
+    }
 }
 
 #[test]
