@@ -118,6 +118,8 @@ pub enum BreakReason {
     BadFrames,
     /// The database file is another file.
     FileReplaced,
+    /// What SQLite keeps beside the database, the WAL or its index, is another file.
+    WalReplaced,
     /// Staged changes were let go, for want of disk space or of an answer from the store.
     LetGo,
     /// A transaction needs a larger slot than one put carries.
@@ -134,6 +136,7 @@ impl fmt::Display for BreakReason {
             Self::FrameChanged => "the last captured frame was overwritten",
             Self::BadFrames => "committed frames do not verify",
             Self::FileReplaced => "the database file was replaced",
+            Self::WalReplaced => "the -wal or the -shm was removed or replaced",
             Self::TooLarge => "a transaction is too large for one put",
             Self::LetGo => "staged changes were let go for want of space",
         })

@@ -19,7 +19,12 @@ fn insert(database: &Path, value: i64) {
 fn restored(dir: &Dir) -> Vec<i64> {
     let out = dir.path("restored.db");
     dir.litekeep(["restore", "-force", "-o", "restored.db", &url(&dir.path("r"))]).exits(0);
-    let connection = rusqlite::Connection::open(out).expect("opened");
+    values(&out)
+}
+
+/// What `t` holds.
+fn values(database: &Path) -> Vec<i64> {
+    let connection = rusqlite::Connection::open(database).expect("opened");
     let mut rows = connection.prepare("SELECT x FROM t ORDER BY x").expect("prepared");
     rows.query_map([], |row| row.get(0)).expect("queried").collect::<Result<_, _>>().expect("read")
 }
@@ -554,6 +559,60 @@ fn a_command_that_was_not_started_yet_keeps_no_signal_waiting_for_a_store_that_d
     let began = Instant::now();
     running.ends(0).out_has("the replica is not waited for, no command ran");
     assert!(began.elapsed() < Duration::from_secs(15));
+}
+
+/// Somebody tidies up, or puts another file in the database's place by hand, while all goes on.
+#[test]
+fn what_lies_beside_a_database_may_be_removed_by_hand_and_what_is_committed_then_is_replicated() {
+    let new = Dir::new();
+    make_database(&new.path("new.db"));
+    insert(&new.path("new.db"), 7);
+    for (name, replaced, removed) in [
+        ("the index", false, &["-shm"][..]),
+        ("the WAL", false, &["-wal"]),
+        ("both", false, &["-wal", "-shm"]),
+        ("after another database was moved there", true, &["-wal", "-shm"]),
+    ] {
+        let dir = with_database();
+        let database = dir.path("a.db");
+        let mut running = dir.litekeep(["replicate", "a.db", &url(&dir.path("r"))]).starts();
+        running.until("snapshot complete");
+        insert(&database, 2);
+        if replaced {
+            fs::copy(new.path("new.db"), dir.path("new.db")).expect("copied");
+            fs::rename(dir.path("new.db"), &database).expect("moved");
+            running.until("the database file was replaced");
+        }
+        for suffix in removed {
+            fs::remove_file(format!("{}{suffix}", database.display())).expect("removed");
+        }
+        // Until the daemon has let go of the old ones, a new connection may be refused.
+        insert_in_time(&database, 3);
+        // A WAL that is gone may be missed sooner, by a read; and after a move both may be gone before they were opened.
+        if removed == ["-shm"] {
+            running.until("was removed or replaced while it was in use");
+        }
+        insert_in_time(&database, 4);
+        running.signal(Signal::TERM);
+        running.ends(0);
+        let there = values(&database);
+        assert!(there.ends_with(&[3, 4]) || there == [1, 3, 4, 7], "{name}: {there:?}");
+        assert_eq!(restored(&dir), there, "{name}");
+    }
+}
+
+/// As [`insert`], tried again for a while.
+#[allow(clippy::disallowed_methods, reason = "a deadline")]
+fn insert_in_time(database: &Path, value: i64) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let connection = rusqlite::Connection::open(database).expect("opened");
+        match connection.execute("INSERT INTO t VALUES (?1)", [value]) {
+            Ok(_) => return,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        std::thread::yield_now();
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{Act, Last, Phase, Replicator, Stopping};
 use crate::error::KeepError;
-use crate::files::FileId;
+use crate::files::{FileId, with_suffix};
 use crate::pending::Pending;
 use crate::sqlite::{Edge, Scan, is_busy};
 use crate::wal::CaptureError;
@@ -18,6 +18,8 @@ pub(super) struct Timing {
     pub(super) polling: bool,
     /// The database file that the connections have open.
     pub(super) file: Option<FileId>,
+    /// What they have open beside it.
+    pub(super) companions: Companions,
     /// Since when an event waits for its commit to become visible, and the pause before the next look.
     event: Option<(Duration, Duration)>,
     /// When the round began, and whether it has looked at the WAL.
@@ -65,6 +67,9 @@ impl Timing {
         now.saturating_sub(self.last_change) >= limits::QUIET
     }
 }
+
+/// The WAL and its index, as files.
+pub(super) type Companions = [Option<FileId>; 2];
 
 /// Under load: the least time between two looks.
 const COALESCE: Duration = Duration::from_millis(1);
@@ -132,8 +137,25 @@ impl Replicator {
             self.edge = None;
             self.broken = Some(BreakReason::FileReplaced);
         }
+        if self.edge.is_some() && self.companions()? != self.timing.companions {
+            // SQLite goes on in files without a name, and whoever opens the database now does not see those.
+            tracing::error!(db = %self.path.display(), "the -wal or the -shm of the database was removed or replaced while it \
+                was in use; what is committed through connections from before may be lost: restart the application");
+            self.edge = None;
+            self.broken = Some(BreakReason::WalReplaced);
+        }
         Ok(id.is_some()
             && (self.edge.is_some() || self.env.files.len(&self.path).is_ok_and(|len| len > Some(0))))
+    }
+
+    /// What lies beside the database under the names that SQLite gives it. A simulated disk keeps the index in memory.
+    pub(super) fn companions(&self) -> Result<Companions, KeepError> {
+        let id = |suffix| match &self.env.vfs {
+            Some(_) => Ok(None),
+            None => self.env.files.id(&with_suffix(&self.path, suffix)),
+        };
+        let ids = id("-wal").and_then(|wal| Ok([wal, id("-shm")?]));
+        ids.map_err(self.io("look at the WAL beside"))
     }
 
     /// The facts, or "busy" while a writer is in the middle of changing them.

@@ -4,6 +4,7 @@
 use super::capture::NO_TURN;
 use super::{Phase, Replicator, Report, Stopping};
 use crate::error::KeepError;
+use crate::files::FileId;
 use crate::local::State;
 use crate::pending::Pending;
 use crate::sqlite::{Edge, Scan, is_busy};
@@ -254,15 +255,24 @@ impl Replicator {
         }
     }
 
-    /// Opens the connections; `false` while somebody holds a lock that forbids it.
+    /// Opens the connections; `false` while somebody holds a lock that forbids it, or is removing what lies beside the file.
     pub(super) fn connect(&mut self) -> Result<bool, KeepError> {
         if self.edge.is_none() {
+            let before = self.companions()?;
             match Edge::open(&self.path, self.env.vfs.as_deref()) {
                 Ok(edge) => self.edge = Some(edge),
                 Err(error) if is_busy(&error) => return Ok(false),
                 Err(error) => return Err(self.sqlite()(error)),
             }
             self.timing.file = self.env.files.id(&self.path).map_err(self.io("look at the database for"))?;
+            self.timing.companions = self.companions()?;
+            let stayed =
+                |(before, now): (&Option<FileId>, &Option<FileId>)| before.is_none() || before == now;
+            let there = self.env.vfs.is_some() || self.timing.companions.iter().all(Option::is_some);
+            if !there || !before.iter().zip(&self.timing.companions).all(stayed) {
+                self.edge = None;
+                return Ok(false);
+            }
         }
         Ok(true)
     }
