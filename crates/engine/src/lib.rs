@@ -10,8 +10,11 @@
 //! | look at a replica: is it whole, what does it cost | [`inspect`] |
 //!
 //! The names of objects and the stores are in `litekeep-store`, the clock's and the decisions' types in `litekeep-core`,
-//! numbers and formats in `litekeep-formats`. Calls block; time, randomness, files and store are arguments ([`replicator::Env`]). Errors
-//! are [`error::KeepError`], whose `kind` says whose move it is, and [`restore::RestoreError`].
+//! numbers and formats in `litekeep-formats`. Calls block; time, randomness, files and store are arguments
+//! ([`replicator::Env`]). Errors are [`error::KeepError`], whose `kind` says whose move it is, and [`restore::RestoreError`].
+//!
+//! A standby, and a file that is brought forward, need SQLite's `dbpage` table. Build with it, as this repository's
+//! `.cargo/config.toml` does: `LIBSQLITE3_FLAGS=-DSQLITE_ENABLE_DBPAGE_VTAB`.
 //!
 //! ```no_run
 //! use litekeep::{clock, files, jobs, keeper::Keeper, replicator::Env, settings::Settings};
