@@ -24,6 +24,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use world::World;
 
+// cargo reads `.cargo/config.toml` from the working directory, and so misses it when it is started elsewhere.
+const _: () = assert!(
+    option_env!("LIBSQLITE3_FLAGS").is_some(),
+    "build in the clone: .cargo/config.toml has the flags without which the bundled SQLite lacks what is needed here"
+);
+
 #[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 fn main() -> ExitCode {
     let args = std::env::args_os().skip(1).map(OsString::into_string).collect();

@@ -56,7 +56,7 @@ impl fmt::Display for Misfit {
     }
 }
 
-/// Whether the next slot goes on from where the follower is (DESIGN §4, rule 9). `database` is what its pages make of
+/// Whether the next slot goes on from where the follower is (docs/model.md, rule 9). `database` is what its pages make of
 /// the database, `stated` what its trailer says of that (files with checksums, as LiteFS writes them).
 ///
 /// # Errors

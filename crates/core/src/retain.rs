@@ -32,7 +32,7 @@ pub enum Reason {
     /// A slot that level 1 (or the snapshot of its image) holds, old enough.
     Compacted,
     /// The same, and the store got it only after level 1 held its number: it came late, into a name that had been freed
-    /// (DESIGN §4, rule 9).
+    /// (docs/model.md, rule 9).
     CameLate,
     /// An image that others went on without: it never counted.
     NeverCounted,

@@ -459,7 +459,7 @@ impl Sink<'_> {
         match self.store.create(&self.key, body.clone(), self.header.timestamp) {
             Ok(Created::Yes) => Ok((self.size, file, false)),
             Ok(Created::Exists) => self.other(file),
-            // Where nobody can own, slots are put as well (DESIGN §4). What is replaced here can only be an equal.
+            // Where nobody can own, slots are put as well. What is replaced here can only be an equal.
             Err(error) if error.kind() == ErrorKind::Unsupported => {
                 self.store.put(&self.key, body, self.header.timestamp)?;
                 Ok((self.size, file, false))

@@ -1,6 +1,6 @@
 //! Deletes what retention lets go: list, plan, prove, delete.
 //!
-//! Runs only while the caller owns the replica (DESIGN §4, rule 8). Ages are by the store's clock; without one, and
+//! Runs only while the caller owns the replica (docs/model.md, rule 8). Ages are by the store's clock; without one, and
 //! without a proof, nothing is deleted.
 
 use crate::restore::{catalog, doubtful, image, passed};

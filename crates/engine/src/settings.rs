@@ -1,4 +1,4 @@
-//! What a user may set, with Litestream's defaults.
+//! What a user may set. In brackets what [`Settings::default`] has: Litestream's values.
 
 use litekeep_core::ownership::Times;
 use litekeep_formats::ltx::PageEncoding;
@@ -7,35 +7,35 @@ use std::time::Duration;
 /// Settings of one database's replication.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The least time between two slots; a lone commit after a pause goes at once.
+    /// The least time between two slots (1 s); a lone commit after a pause goes at once.
     pub sync_interval: Duration,
-    /// How often to look for changes where file notification does not work.
+    /// How often to look for changes where file notification does not work (1 s).
     pub monitor_interval: Duration,
-    /// How many frames the WAL may hold before the engine checkpoints.
+    /// How many frames the WAL may hold before the engine checkpoints (1000).
     pub min_checkpoint_pages: u32,
-    /// How often to checkpoint a WAL that is smaller; `None` never.
+    /// How often to checkpoint a WAL that is smaller (1 min); `None` never.
     pub checkpoint_interval: Option<Duration>,
-    /// From how many frames on the WAL file is cut to nothing when the database is idle.
+    /// From how many frames on the WAL file is cut to nothing when the database is idle (121,359).
     pub truncate_pages: u32,
-    /// The intervals of levels 1, 2, ...: at most 8.
+    /// The intervals of levels 1, 2, ...: at most 8 (30 s, 5 min, 1 h).
     pub levels: Vec<Duration>,
-    /// How often to take a snapshot.
+    /// How often to take a snapshot (24 h).
     pub snapshot_interval: Duration,
-    /// How long snapshots are kept; the newest always is.
+    /// How long snapshots are kept (24 h); the newest always is.
     pub snapshot_retention: Duration,
-    /// How long slots are kept once they are compacted; `None` forever.
+    /// How long slots are kept once they are compacted (5 min, and never less than 3); `None` forever.
     pub l0_retention: Option<Duration>,
-    /// How long slots that may go wait for others to go with them: each round of retention costs a listing.
+    /// How long slots that may go wait for others to go with them (5 min): each round of retention costs a listing.
     pub gather: Duration,
-    /// Whether anything is ever deleted from the replica.
+    /// Whether anything is ever deleted from the replica (yes).
     pub retention: bool,
-    /// The largest slot, bytes, if the store's own limit of one put is not smaller: a transaction that needs a larger
+    /// The largest slot, bytes (5 GiB), if the store's own limit of one put is not smaller: a transaction that needs a larger
     /// one goes to level 9 as a stream, with the whole database.
     pub max_slot_bytes: u64,
-    /// How much goes into one slot where there are several commits to choose from, bytes of pages, each counted once: a
-    /// soft limit, at a commit.
+    /// How much goes into one slot where there are several commits to choose from, bytes of pages, each counted once
+    /// (64 MiB): a soft limit, at a commit.
     pub max_sync_wal_bytes: u64,
-    /// How long the pauses between two tries become at most while a stop waits for the store.
+    /// How long the pauses between two tries become at most while a stop waits for the store (500 ms).
     pub shutdown_retry: Duration,
     /// How pages are written into LTX files.
     pub encoding: PageEncoding,
@@ -54,7 +54,7 @@ pub struct Settings {
     /// The epoch's `open` record waits until the owner's handle confirms that its application is well; slots go up all the
     /// same.
     pub open_when_confirmed: bool,
-    /// Requests in flight while a state is restored for a comparison; 1 works on one thread alone.
+    /// Requests in flight while a state is restored for a comparison (8; 64 at most); 1 works on one thread alone.
     pub restore_parallelism: usize,
     /// What the application's answers mean, for the epoch's records: people who compare two instances read it.
     pub durability: Durability,

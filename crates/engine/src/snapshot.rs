@@ -1,7 +1,7 @@
 //! Snapshots of level 9, made from what lies in the bucket.
 //!
 //! Writers are not involved and the local file is not read. Before a snapshot becomes visible its pages are compared
-//! with the sealed checksum of its position; one that does not give it is dropped (DESIGN §4, rule 7).
+//! with the sealed checksum of its position; one that does not give it is dropped (docs/model.md, rule 7).
 
 use crate::merge::{Base, Made, Merge, MergeError, merge_into};
 use litekeep_core::restore::{Catalog, LtxFile, NoPlan, plan_txid};

@@ -65,7 +65,7 @@ pub(crate) fn fate(store: &dyn Store, survey: &Survey, newest: Option<&Newest>) 
     let Some(newest) = newest.filter(passed) else { return Ok(Fate::Held) };
     let range = TxidRange::single(newest.txid);
     let listed = survey.catalog.level(Level::SLOTS).iter().find(|slot| slot.range == range);
-    // One that came into a freed name is no part of the chain, whoever sent it (DESIGN §4, rule 9).
+    // One that came into a freed name is no part of the chain, whoever sent it (docs/model.md, rule 9).
     let late = listed.is_some_and(|slot| retain::came_late(&survey.catalog, slot));
     // One that is damaged tells as little as one that is gone; whoever needs it says so.
     let found = match read_ends(store, &slot_file(newest.txid)) {

@@ -2,6 +2,9 @@
 //!
 //! The verbs block; an implementation over an async client brings its own runtime. This keeps the engine a plain
 //! state machine over threads, and lets a simulation run every verb deterministically on one thread.
+//!
+//! [`ReplicaUrl`] and [`Settings`] say where a replica is, [`open`] opens it, [`Store`] is what can be done with it, and
+//! [`conformance`] tests whether an implementation keeps that contract.
 #![forbid(unsafe_code)]
 
 pub mod body;
@@ -44,7 +47,7 @@ pub struct Entry {
     pub timestamp: Option<TimestampMs>,
 }
 
-/// What identifies one version of an object: the ETag, or length and mtime in a directory.
+/// What identifies one version of an object: the ETag, or length and mtime in a directory. Opaque: only compare it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Version(pub String);
 
@@ -53,7 +56,7 @@ pub struct Version(pub String);
 pub struct Head {
     /// Bytes.
     pub size: u64,
-    /// mtime or LastModified.
+    /// mtime or LastModified, by the store's clock.
     pub modified: TimestampMs,
     /// The time given when it was written; `modified` where none was recorded or it does not parse.
     pub timestamp: TimestampMs,
@@ -81,7 +84,7 @@ pub enum Created {
     Exists,
 }
 
-/// What the store is able to promise; learnt by the caller's claim, not assumed.
+/// What one request to the store can carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// The largest single put, bytes.
@@ -98,7 +101,8 @@ pub trait Upload: Send {
 
 /// One replica in one place. All names are relative to the replica's path.
 ///
-/// Errors: see [`StoreError`]; an implementation retries what may be retried before it answers.
+/// Errors: [`StoreError`], whose [`ErrorKind`] says whose move it is. An implementation retries what may be retried
+/// before it answers.
 pub trait Store: Send + Sync {
     /// Everything in a scope, ascending by name, complete over all pages of the listing. A scope that was never
     /// written is empty, but a bucket or base directory that cannot be reached or read is an error.

@@ -5,12 +5,12 @@ use super::{File, Tree, source};
 use std::collections::HashSet;
 
 /// The failures that have to be tests by now (`docs/failures.md`).
-const FAILURES: [&str; 66] = [
+const FAILURES: [&str; 69] = [
     "R01", "R02", "R03", "R04", "R05", "R06", "R07", "R08", "R09", "R10", "R11", "R12", "R13", "R14", "R15",
     "R16", "R17", "R18", "R19", "R20", "R21", "R22", "R23", "R24", "R25", "R26", "R26b", "R27", "R28", "R29",
     "R30", "R31", "R32", "R33", "R34", "R35", "R36", "R37", "R38", "R39", "R40", "R41", "R42", "R43", "R44",
     "R45", "R46", "R48", "R49", "R50", "R51", "R52", "R53", "R54", "R55", "R56", "R57", "R58", "R59", "R60",
-    "R61", "R65", "R66", "R67", "R68", "R69",
+    "R61", "R62", "R63", "R64", "R65", "R66", "R67", "R68", "R69",
 ];
 
 /// Links to files and to headings.

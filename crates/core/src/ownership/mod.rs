@@ -1,4 +1,4 @@
-//! Who may write: the log is the lock (DESIGN section 4).
+//! Who may write: the log is the lock (the rules: `docs/model.md`).
 //!
 //! Two state machines without I/O. [`Acquire`] takes a newcomer from its claim to ownership, [`Tenancy`] keeps an owner
 //! honest until it leaves. Each says what to do next and is told what came of it. All that they need of a store is

@@ -335,7 +335,7 @@ impl Follower {
         }
         if self.ready.is_none() {
             let (next, now) = (self.at().txid.next(), self.env.clock.boot());
-            // After a long sleep the name may have been used, freed and taken by something late (DESIGN §4, rule 9).
+            // After a long sleep the name may have been used, freed and taken by something late (docs/model.md, rule 9).
             if self.pace.is_stale(now) && self.covered(next)? {
                 return match self.counted()?.filter(|target| *target >= next) {
                     None => self.listed_tip(now),

@@ -243,7 +243,7 @@ impl Follower {
         let (txid, ours, state_database) = (state.txid, state.slot, state.database);
         let found = survey::read_ends(&*self.env.store, &survey::slot_file(txid))?;
         let others = found.is_some_and(|(_, trailer)| ours.is_some_and(|ours| ours != trailer.file));
-        // What came into a name that had been freed says nothing of ours (DESIGN §4, rule 9).
+        // What came into a name that had been freed says nothing of ours (docs/model.md, rule 9).
         let late = others && self.came_late(txid)?;
         match found.filter(|_| !late) {
             Some((header, trailer)) => {

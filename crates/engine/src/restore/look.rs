@@ -137,7 +137,7 @@ pub fn header(store: &dyn Store, file: &LtxFile) -> Result<Option<Header>, Store
     }
 }
 
-/// Asks for slots by name in a small hole: a listing may lag behind (DESIGN §4, rule 10; R60).
+/// Asks for slots by name in a small hole: a listing may lag behind (docs/model.md, rule 10; R60).
 pub(crate) fn fill_in(store: &dyn Store, catalog: &mut Catalog, target: Target) -> Result<(), StoreError> {
     let plan = match target {
         Target::Latest => plan_latest(catalog),

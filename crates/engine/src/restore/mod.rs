@@ -83,7 +83,7 @@ pub struct Options {
     pub dry_run: bool,
     /// How much SQLite checks.
     pub integrity: IntegrityCheck,
-    /// Requests in flight; 1 works on the caller's thread alone, in a fixed order.
+    /// Requests in flight, 64 at most; 1 works on the caller's thread alone, in a fixed order.
     pub parallelism: usize,
     /// The database's local state directory: the page checksums are written there for the replicator. `None` keeps
     /// none.

@@ -93,7 +93,7 @@ fn run(connection: &Connection, jobs: &Receiver<Job>, standing: &Standing, prese
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
-        // The presence rides along with whatever is written anyway, at the latest once a minute (DESIGN section 8). It
+        // The presence rides along with whatever is written anyway, at the latest once a minute. It
         // never asks for ownership.
         if presence.is_settled() {
             presence.write(connection, standing);

@@ -53,6 +53,15 @@ pub(super) struct Booted {
 /// Says whether a signal has asked for the end.
 pub(super) type Stopped = watch::Receiver<bool>;
 
+/// Makes the folder of the database if it is missing, for this user alone: hashes and keys of accounts lie there. One that
+/// is there stays as somebody has made it.
+pub(super) fn make_folder(dir: &Path) -> Result<(), Trouble> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
+        Trouble::new(exit::FAILED, format!("cannot make the folder {}: {error}", dir.display()))
+    })
+}
+
 /// All steps; `None` when a signal ended them. Nothing was accepted by then, so nothing can be lost.
 pub(super) fn boot(
     world: &World,
@@ -60,9 +69,7 @@ pub(super) fn boot(
     source: &Arc<dyn Source>,
     stopped: &Stopped,
 ) -> Result<Option<Booted>, Trouble> {
-    std::fs::create_dir_all(&options.dir).map_err(|error| {
-        Trouble::new(exit::FAILED, format!("cannot make the folder {}: {error}", options.dir.display()))
-    })?;
+    make_folder(&options.dir)?;
     let marker = Arc::new(Marker::take(world, &options.dir)?);
     let superuser = migrate::first_superuser(world)?;
     let database = options.dir.join("data.db");
@@ -564,6 +571,24 @@ mod tests {
             let trouble = open_replica(&world, &options).err().unwrap();
             assert_eq!(trouble.exit, code, "{}", trouble.what);
             assert!(trouble.what.contains(said), "{}", trouble.what);
+        }
+    }
+
+    #[test]
+    fn the_folder_that_is_made_is_for_this_user_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let place = tempfile::tempdir().unwrap();
+        let (made, there) = (place.path().join("data/pb_data"), place.path().join("there"));
+        std::fs::create_dir(&there).unwrap();
+        std::fs::set_permissions(&there, std::fs::Permissions::from_mode(0o755)).unwrap();
+        for (dir, mode) in [(&made, 0o700), (&there, 0o755)] {
+            make_folder(dir).unwrap();
+            assert_eq!(
+                std::fs::metadata(dir).unwrap().permissions().mode() & 0o777,
+                mode,
+                "{}",
+                dir.display()
+            );
         }
     }
 }

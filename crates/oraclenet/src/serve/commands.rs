@@ -79,7 +79,8 @@ It ends with 0 after SIGTERM or SIGINT, 1 when something failed, 2 when the argu
 environment make no sense, 10 when the replica is empty and --require-backup was given. It starts
 nothing fresh when the replica was wiped (11), is damaged (12) or out of reach (13). 20 says that
 the last changes did not reach the replica, 21 that another server took the replica over while
-this one ended, 22 that the database and the replica do not belong together.
+this one ended, 22 that the database and the replica do not belong together, 23 that the store
+does not keep create-only puts (--single-writer).
 ";
 
 const SUPERUSER_NOTES: &str = "\
@@ -87,3 +88,29 @@ Arguments show in process lists: where others can read those, start the server w
 ORACLENET_SUPERUSER_EMAIL and ORACLENET_SUPERUSER_PASSWORD_FILE for the first account.
 It ends with 0 when it is done, 1 when it failed, 2 when the arguments make no sense.
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::SERVE_NOTES;
+    use crate::serve::exit;
+    use litekeep::restore::exit as restore;
+
+    #[test]
+    fn the_help_of_serve_tells_each_exit_code() {
+        let told: Vec<&str> = SERVE_NOTES.split(|letter: char| !letter.is_ascii_alphanumeric()).collect();
+        for code in [
+            restore::EMPTY,
+            restore::WIPED,
+            restore::DAMAGED,
+            restore::UNREACHABLE,
+            exit::FAILED,
+            exit::USAGE,
+            exit::NOT_SYNCED,
+            exit::FENCED,
+            exit::BESIDE,
+            exit::UNFIT,
+        ] {
+            assert!(told.contains(&code.to_string().as_str()), "{code}");
+        }
+    }
+}

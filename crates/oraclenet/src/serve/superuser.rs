@@ -131,9 +131,7 @@ fn there(world: &World, database: &Path, replica: Option<&str>) -> Result<(), Tr
              of ORACLENET_SUPERUSER_EMAIL and ORACLENET_SUPERUSER_PASSWORD. For data without a replica: --replica none",
         ));
     }
-    std::fs::create_dir_all(dir).map_err(|error| {
-        Trouble::new(exit::FAILED, format!("cannot make the folder {}: {error}", dir.display()))
-    })?;
+    boot::make_folder(dir)?;
     let source = System::open().map_err(|error| Trouble::new(exit::FAILED, error.to_string()))?;
     boot::create(world, database, &source)
 }
