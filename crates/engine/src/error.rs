@@ -264,7 +264,7 @@ impl KeepError {
             }
             Self::EpochDamaged { .. } => "look at that object; remove it if it is not litekeep's",
             Self::NoCreateOnly(_) => {
-                "choose a store that honours If-None-Match (README has a list), or say that there is one writer only"
+                "choose a store that honours If-None-Match (`litekeep doctor` tells), or say that there is one writer only"
             }
             Self::Gone { .. } => "`litekeep restore` brings back what the replica has",
             Self::Local(LocalError::Locked(_)) => "stop the other process first",

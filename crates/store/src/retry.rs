@@ -7,6 +7,9 @@ use crate::{ErrorKind, Failure, StoreError};
 use litekeep_core::env::{Clock, Random};
 use std::time::Duration;
 
+/// After how long it is said aloud that a request goes on without success: its error comes only when all tries are over.
+const ALOUD: Duration = Duration::from_secs(3);
+
 /// How patiently one verb is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
@@ -79,7 +82,7 @@ impl Retrier<'_> {
         mut attempt: impl FnMut(u32) -> Result<T, Setback>,
     ) -> Result<T, StoreError> {
         let began = self.clock.boot();
-        let mut tries = 0_u32;
+        let (mut tries, mut told) = (0_u32, false);
         loop {
             tries = tries.saturating_add(1);
             let setback = match attempt(tries) {
@@ -92,13 +95,12 @@ impl Retrier<'_> {
             if !again || elapsed.saturating_add(wait) > self.policy.total {
                 return Err(finished(about, setback, tries, elapsed));
             }
-            tracing::debug!(
-                operation = about.operation,
-                object = about.object,
-                tries,
-                error = setback.text,
-                "trying again"
-            );
+            let (operation, object, error) = (about.operation, about.object, &*setback.text);
+            if elapsed >= ALOUD && !std::mem::replace(&mut told, true) {
+                tracing::warn!(operation, object, tries, error, "a request has no success yet, trying again");
+            } else {
+                tracing::debug!(operation, object, tries, error, "trying again");
+            }
             self.clock.sleep(wait);
         }
     }

@@ -714,7 +714,7 @@ fn r55_a_replica_that_was_never_reached_is_no_success_and_secrets_are_in_no_log_
         .env("AWS_ACCESS_KEY_ID", "hush-id")
         .env("AWS_SECRET_ACCESS_KEY", "hush")
         .starts();
-    running.until("trying again").signal(Signal::TERM);
+    running.until("a request has no success yet").signal(Signal::TERM);
     running.until("signal received").signal(Signal::TERM);
     running.ends(20).never_says("hush").err_has("the last changes of ");
 }

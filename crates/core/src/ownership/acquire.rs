@@ -7,6 +7,9 @@ use litekeep_formats::{Epoch, Txid};
 /// How often the records are read while a closing record is waited for.
 const POLL: Duration = Duration::from_millis(100);
 
+/// How often a claim is looked at that has its tenure yet: its owner may leave before that is over.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// How often a claim that has had its tenure is looked at, at most, in the time that it is given to open.
 const MOST_LOOKS: u32 = 50;
 
@@ -223,7 +226,7 @@ impl Acquire {
     fn not_yet(&self, opened: bool, age: Duration) -> Option<Duration> {
         let left = |until: Duration| until.checked_sub(age).filter(|left| !left.is_zero());
         if let Some(left) = left(self.times.tenure) {
-            return Some(left);
+            return Some(left.min(LOOK));
         }
         // Who has not opened yet may be waiting for closing records; were he overtaken then, everybody would be. But he may
         // open at any moment, and his tenure is over: the loser of a hand-over begins to look just before the winner opens.

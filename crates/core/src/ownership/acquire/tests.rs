@@ -288,7 +288,7 @@ fn nobody_claims_before_the_newest_claim_has_had_its_tenure() {
 }
 
 /// From a first look at 10 s, at a claim of that moment: when the next one is made, and after how many looks.
-fn claims(times: Times, opens_at: Option<u64>) -> (u64, usize) {
+fn claims(times: Times, opens_at: Option<u64>, closes_at: Option<u64>) -> (u64, usize) {
     let mut acquire = Acquire::new(times, at(10_000).boot);
     acquire.stands_at(Txid::new(7));
     let (mut time, mut looks) = (10_000, 0);
@@ -298,7 +298,9 @@ fn claims(times: Times, opens_at: Option<u64>) -> (u64, usize) {
             Do::Wait(pause) => time += u64::try_from(pause.as_millis()).expect("small"),
             Do::ListEpochs => {
                 let opened = opens_at.is_some_and(|opens| opens <= time);
-                acquire.hear(listed(&[closed(1, 7), Claimed { opened, ..claim(2, 10_000) }]), now, &now);
+                let closed_at = closes_at.filter(|closes| *closes <= time).map(|_| 7);
+                let newest = Claimed { opened, closed: closed_at, ..claim(2, 10_000) };
+                acquire.hear(listed(&[closed(1, 7), newest]), now, &now);
                 looks += 1;
             }
             next => {
@@ -320,12 +322,13 @@ fn who_saw_a_claim_before_it_opened_waits_no_longer_than_its_tenure() {
         ("opens just after its tenure", TIMES, Some(12_001), (12_100, 3)),
         ("opens long after its tenure", TIMES, Some(14_950), (15_000, 32)),
         ("never opens", TIMES, None, (17_000, 52)),
-        ("opens at once, where tenure is long", exec, Some(10_010), (40_000, 2)),
-        ("never opens, where tenure is long", exec, None, (50_000, 52)),
+        ("opens at once, where tenure is long", exec, Some(10_010), (40_000, 16)),
+        ("never opens, where tenure is long", exec, None, (50_000, 66)),
         ("never opens, where much time is given to hand over", patient, None, (612_000, 52)),
     ] {
-        assert_eq!(claims(times, opens_at), claimed, "{name}");
+        assert_eq!(claims(times, opens_at, None), claimed, "{name}");
     }
+    assert_eq!(claims(exec, Some(10_000), Some(15_000)), (16_000, 4), "who leaves early is not waited for");
 }
 
 #[test]
