@@ -182,15 +182,19 @@ impl Budget {
     /// # Errors
     /// The store asked to be left alone for longer than anybody waits here.
     pub(crate) fn admit(&self, kind: Kind) -> Result<(), LeftAlone> {
-        self.left_alone()?;
-        if kind.front {
-            self.pause(|lanes, now| lanes.take(kind, now));
-        } else {
-            self.pause(|lanes, now| lanes.take_chore(kind, now));
-            self.give_way(kind);
+        loop {
+            self.left_alone()?;
+            if kind.front {
+                self.pause(|lanes, now| lanes.take(kind, now));
+            } else {
+                self.pause(|lanes, now| lanes.take_chore(kind, now));
+                self.give_way(kind);
+            }
+            // Somebody may have been told meanwhile; and who has rested with others does not go at once with all of them.
+            if self.state().until <= self.clock.boot() {
+                return Ok(());
+            }
         }
-        // Somebody may have been told meanwhile.
-        self.left_alone()
     }
 
     /// Waits until the front leaves a place for a chore, and takes it.
@@ -215,17 +219,20 @@ impl Budget {
         }
     }
 
+    /// Waits for as long as the store asked for; it may ask for more meanwhile.
     fn left_alone(&self) -> Result<(), LeftAlone> {
-        let state = self.state();
-        let left = state.until.saturating_sub(self.clock.boot());
-        if left > PATIENCE {
-            return Err(LeftAlone { left, said: state.said.clone() });
-        }
-        drop(state);
-        if !left.is_zero() {
+        loop {
+            let state = self.state();
+            let left = state.until.saturating_sub(self.clock.boot());
+            if left > PATIENCE {
+                return Err(LeftAlone { left, said: state.said.clone() });
+            }
+            drop(state);
+            if left.is_zero() {
+                return Ok(());
+            }
             self.clock.sleep(left);
         }
-        Ok(())
     }
 
     /// The store asked for less in these words, perhaps with a time.
@@ -451,6 +458,32 @@ mod tests {
             budget.asked_for_less(Some(Duration::from_secs(86_400)), "a day".into());
             assert_eq!(budget.admit(LIST), refused(LONGEST, "a day"));
         }
+    }
+
+    #[test]
+    fn r64_who_rests_already_hears_of_a_longer_rest_and_all_go_on_one_after_the_other() {
+        const CALLERS: usize = 120;
+        let clock = Together::of(CALLERS + 1);
+        let budget = Budget::new(Some(Rates::CAREFUL), Arc::clone(&clock) as Arc<dyn Clock>);
+        budget.asked_for_less(Some(Duration::from_secs(1)), "one".into());
+        let mut times = std::thread::scope(|scope| {
+            let caller = |_| {
+                scope.spawn(|| {
+                    budget.admit(SLOT).unwrap();
+                    let now = clock.boot();
+                    clock.leave();
+                    now
+                })
+            };
+            let callers: Vec<_> = (0..CALLERS).map(caller).collect();
+            clock.sleep(Duration::from_millis(500));
+            budget.asked_for_less(Some(Duration::from_secs(3)), "three".into());
+            clock.leave();
+            callers.into_iter().map(|it| it.join().unwrap()).collect::<Vec<_>>()
+        });
+        times.sort();
+        assert!(times[0] >= Duration::from_millis(3_500), "{:?}", times[0]);
+        assert!(most(&times) <= 100, "{} in a second", most(&times));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Trying again: how often, how long, and what an error says afterwards.
 //!
-//! One loop for every verb of a remote store. Waits grow and are jittered, a store's own `Retry-After` is honoured,
-//! and the whole takes no longer than [`Policy::total`]: who called has better things to decide than to hang.
+//! One loop for every verb of a remote store. Waits grow and are jittered, a store's own `Retry-After` is honoured, and
+//! nobody waits for another try past [`Policy::total`]: who called has better things to decide than to hang. The last try may
+//! take its own time, at most what the budget makes it wait and [`Policy::answer`].
 
 use crate::{ErrorKind, Failure, StoreError};
 use litekeep_core::env::{Clock, Random};
@@ -17,7 +18,7 @@ pub struct Policy {
     pub first: Duration,
     /// The longest wait the loop chooses by itself.
     pub longest: Duration,
-    /// No try begins later than this after the first.
+    /// No wait for another try ends later than this after the first one began.
     pub total: Duration,
     /// How long an answer may take to begin, and to go on once begun; sending a body adds to the former.
     pub answer: Duration,
