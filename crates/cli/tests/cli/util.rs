@@ -260,9 +260,7 @@ impl Running {
     /// Waits for its end and expects this exit code.
     #[track_caller]
     pub(crate) fn ends(self, code: i32) -> Seen {
-        let seen = self.ends_anyhow();
-        assert_eq!(seen.output.status.code(), Some(code), "{}", seen.all());
-        seen
+        self.ends_anyhow().exited(code)
     }
 
     /// Waits for its end, for three minutes at most.
@@ -341,6 +339,12 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    #[track_caller]
+    pub(crate) fn exited(self, code: i32) -> Self {
+        assert_eq!(self.output.status.code(), Some(code), "{}", self.all());
+        self
+    }
+
     pub(crate) fn out(&self) -> String {
         String::from_utf8_lossy(&self.output.stdout).into_owned()
     }
