@@ -566,6 +566,8 @@ pub(crate) fn database_at(directory: &Directory, path: &Path) -> Option<Database
     let mut database = directory.template.clone();
     database.path = path.to_owned();
     match &mut database.replica {
+    use crate::daemon::verifier;
+    use crate::verbs::verify::scratch_name;
         Settings::Directory(replica) => *replica = replica.join(relative),
         Settings::S3(s3) if s3.path.is_empty() => s3.path = name.to_owned(),
         Settings::S3(s3) => s3.path = format!("{}/{name}", s3.path),
@@ -595,6 +597,13 @@ mod tests {
         };
         let files = directory(Settings::Directory("/backup".into()), Some("/meta"));
         assert_eq!(
+    #[test]
+    fn whatever_is_restored_into_beside_a_database_is_no_database_of_its_directory() {
+        for name in [verifier::SCRATCH.to_owned(), scratch_name(0), scratch_name(u64::MAX)] {
+            assert!(is_ours(OsStr::new(&name)), "{name}");
+        }
+    }
+
             at(&files, "/data/a/b.db"),
             Some(("file:///backup/a/b.db".to_owned(), Some("/meta/a/b.db".into())))
         );
