@@ -7,13 +7,14 @@ use super::fleet::{Done, Fleet, Refused};
 use crate::config::{Config, Database, Directory};
 use crate::text::glob::Glob;
 use crate::trouble::Trouble;
+use crate::verbs::input;
 use crate::verbs::replicate::thread;
 use litekeep::files::{FileId, Files, RealFiles};
 use litekeep_store::location::Settings;
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsStr;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -25,9 +26,6 @@ const SHARE: u32 = 20;
 /// Between two tries of a file that could not be taken up, at first and at most.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-
-/// Every SQLite database begins so.
-const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// Paths that somebody took off the list by hand: they are not taken up again while their file is there.
 #[derive(Debug, Clone, Default)]
@@ -225,7 +223,7 @@ impl Folder {
             if self.passed.get(&path) == Some(&stamp) {
                 continue;
             }
-            match fleet.look_into(&path, is_database) {
+            match fleet.look_into(&path, input::is_database) {
                 Some(Ok(true)) => {
                     databases.push(database_at(&self.directory, &path).ok_or_else(|| no_name(&path))?)
                 }
@@ -253,7 +251,7 @@ impl Folder {
     /// The directory cannot be read.
     pub(crate) fn held(&mut self) -> Result<Vec<Database>, Trouble> {
         let mut found = self.all()?;
-        found.retain(|path| match is_database(path) {
+        found.retain(|path| match input::is_database(path) {
             Ok(is_one) => is_one,
             Err(error) => error.kind() != io::ErrorKind::NotFound, // gone meanwhile
         });
@@ -384,7 +382,7 @@ impl Folder {
             return Ok(());
         }
         let first = before.is_none();
-        match fleet.look_into(path, is_database) {
+        match fleet.look_into(path, input::is_database) {
             Some(Ok(true)) => self.add(fleet, path),
             Some(Ok(false)) => {
                 if first {
@@ -549,15 +547,6 @@ fn is_side_file(name: &OsStr) -> bool {
     ["-wal", "-shm", "-journal"].iter().any(|end| name.ends_with(end))
 }
 
-fn is_database(path: &Path) -> io::Result<bool> {
-    let mut head = [0; 16];
-    match std::fs::File::open(path)?.read_exact(&mut head) {
-        Ok(()) => Ok(head == *MAGIC),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
 /// What holds for a database in a directory: its replica and its local state lie below those of the directory, by its path
 /// in there. `None` if it does not lie there, or its path is not UTF-8.
 pub(crate) fn database_at(directory: &Directory, path: &Path) -> Option<Database> {
@@ -566,8 +555,6 @@ pub(crate) fn database_at(directory: &Directory, path: &Path) -> Option<Database
     let mut database = directory.template.clone();
     database.path = path.to_owned();
     match &mut database.replica {
-    use crate::daemon::verifier;
-    use crate::verbs::verify::scratch_name;
         Settings::Directory(replica) => *replica = replica.join(relative),
         Settings::S3(s3) if s3.path.is_empty() => s3.path = name.to_owned(),
         Settings::S3(s3) => s3.path = format!("{}/{name}", s3.path),
@@ -579,6 +566,8 @@ pub(crate) fn database_at(directory: &Directory, path: &Path) -> Option<Database
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::verifier;
+    use crate::verbs::verify::scratch_name;
     use litekeep_store::location::S3Settings;
 
     #[test]
@@ -597,13 +586,6 @@ mod tests {
         };
         let files = directory(Settings::Directory("/backup".into()), Some("/meta"));
         assert_eq!(
-    #[test]
-    fn whatever_is_restored_into_beside_a_database_is_no_database_of_its_directory() {
-        for name in [verifier::SCRATCH.to_owned(), scratch_name(0), scratch_name(u64::MAX)] {
-            assert!(is_ours(OsStr::new(&name)), "{name}");
-        }
-    }
-
             at(&files, "/data/a/b.db"),
             Some(("file:///backup/a/b.db".to_owned(), Some("/meta/a/b.db".into())))
         );
@@ -612,6 +594,13 @@ mod tests {
         for (path, wanted) in [("p", "s3://b/p/a.db"), ("", "s3://b/a.db")] {
             let s3 = directory(Settings::S3(Box::new(S3Settings::new("b", path))), None);
             assert_eq!(at(&s3, "/data/a.db"), Some((wanted.to_owned(), None)));
+        }
+    }
+
+    #[test]
+    fn whatever_is_restored_into_beside_a_database_is_no_database_of_its_directory() {
+        for name in [verifier::SCRATCH.to_owned(), scratch_name(0), scratch_name(u64::MAX)] {
+            assert!(is_ours(OsStr::new(&name)), "{name}");
         }
     }
 
