@@ -42,6 +42,13 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     for mapped in &config.mapped {
         tracing::info!("{mapped}");
     }
+    if parsed.on(&flags::RESTORE_IF_DB_NOT_EXISTS) && !config.directories.is_empty() {
+        tracing::warn!(
+            "-{} has no effect on the databases of a directory: {}",
+            flags::RESTORE_IF_DB_NOT_EXISTS.name,
+            config::NOT_RESTORED
+        );
+    }
     for database in &config.databases {
         input::check(&database.path)?;
     }
