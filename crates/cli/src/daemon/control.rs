@@ -7,7 +7,7 @@ use super::fleet::{Done, Fleet, Refused};
 use super::http::{self, Listens, Request, Response};
 use super::member::{Member, SyncFailed};
 use super::phase::Phase;
-use crate::config::{Database, Socket, no_path};
+use crate::config::{Database, Socket, entangled, no_path};
 use crate::text::time;
 use crate::trouble::Trouble;
 use crate::verbs;
@@ -422,12 +422,15 @@ impl Control {
                 return failed(400, what, why);
             }
         };
+        let mut database = Database::of(path.to_owned(), replica);
+        if let Some(why) = entangled(&database) {
+            return failed(400, why, None);
+        }
         // What is open here already was looked at before; closing it once more would give its locks up.
         if let Some(Err(trouble)) = self.fleet.look_into(path, verbs::input::check) {
             let (what, why) = trouble.parts();
             return failed(400, what, why);
         }
-        let mut database = Database::of(path.to_owned(), replica);
         database.settings.outlast_refusal = true;
         match self.fleet.add(database) {
             Ok(Done::Now) => changed("registered", path, None),

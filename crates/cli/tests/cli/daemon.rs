@@ -339,6 +339,23 @@ fn a_replica_is_registered_where_the_command_was_given() {
 }
 
 #[test]
+fn a_replica_among_the_files_of_the_local_state_is_not_registered() {
+    let (dir, running) = daemon("");
+    make_database(&dir.path("b.db"));
+    for (replica, why) in [
+        (".b.db-litekeep", "the replica lies where the local state in "),
+        (".b.db-litekeep/tail/r", "the replica lies where the local state in "),
+        ("b.db", "the replica's `path` is the database itself"),
+    ] {
+        dir.litekeep(["register", "-replica", replica, "b.db", "-socket", "l.sock"]).exits(1).err_has(why);
+        let body = serde_json::json!({"path": dir.path("b.db"), "replica_url": dir.path(replica)});
+        assert_eq!(post(&dir, "/register", &body.to_string()).0, 400, "{replica}");
+    }
+    assert!(!dir.path(".b.db-litekeep").exists());
+    end(running);
+}
+
+#[test]
 fn what_can_be_no_database_is_not_registered_and_one_that_cannot_be_sent_is_answered_in_time() {
     let (dir, running) = daemon("");
     fs::create_dir(dir.path("d")).expect("made");
