@@ -20,7 +20,8 @@ mod yaml;
 pub(crate) use address::{address, no_path};
 pub(crate) use effective::{Setting, global_settings, settings_of, settings_of_directory};
 pub(crate) use origin::{Origin, Origins};
-pub(crate) use resolve::same_place;
+pub(crate) use ready::entangled;
+pub(crate) use resolve::{NOT_RESTORED, same_place};
 
 use crate::flags::{self, Parsed};
 use crate::trouble::{Exit, Trouble};

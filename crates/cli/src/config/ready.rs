@@ -30,7 +30,9 @@ pub(super) fn judge(config: &Config, own_command: bool) -> Vec<Remark> {
         found.push(Remark { place: None, text });
     }
     found.extend(config.databases.iter().filter_map(state));
-    found.extend(config.databases.iter().filter_map(entangled));
+    found.extend(config.databases.iter().filter_map(|database| {
+        Some(Remark { text: entangled(database)?, place: place(&database.origins, "path") })
+    }));
     found.extend(config.directories.iter().flat_map(folders));
     found.sort();
     found
@@ -44,19 +46,20 @@ fn state(database: &Database) -> Option<Remark> {
     Some(Remark { place: place(&database.origins, key), text: format!("{key}: {text}") })
 }
 
-/// A replica in a directory where something else of its database has its place.
-fn entangled(database: &Database) -> Option<Remark> {
+/// Why a replica can't lie in a directory where something else of its database has its place.
+pub(crate) fn entangled(database: &Database) -> Option<String> {
     let Settings::Directory(replica) = &database.replica else { return None };
     let state = local_state(&database.path, database.settings.meta_path.as_deref());
-    let text = if replica.starts_with(&database.path) {
-        "the replica's `path` is the database itself: name a directory of its own".to_owned()
+    if replica.starts_with(&database.path) {
+        Some("the replica's `path` is the database itself: name a directory of its own".to_owned())
     } else if replica.strip_prefix(&state).is_ok_and(is_the_states) {
         let state = state.display();
-        format!("the replica lies where the local state in {state} has files: name a directory of its own")
+        Some(format!(
+            "the replica lies where the local state in {state} has files: name a directory of its own"
+        ))
     } else {
-        return None;
-    };
-    Some(Remark { place: place(&database.origins, "path"), text })
+        None
+    }
 }
 
 /// Whether the local state has, or sweeps away, what this path begins with; or it is the state's own directory.

@@ -364,6 +364,10 @@ fn snapshot_retention(
     }
 }
 
+/// Why no database of a directory is restored before it is replicated.
+pub(crate) const NOT_RESTORED: &str = "what databases a `dir` should hold nobody knows, so that on an empty disk the application starts \
+                            fresh; restore them before it starts, or list each with its `path`";
+
 /// A directory, with what holds for each of its databases.
 fn directory(
     world: &World,
@@ -384,6 +388,9 @@ fn directory(
     };
     if let (Err(why), Some(field)) = (Glob::parse(&pattern), &section.pattern) {
         notes.problem(Place::of(field), format!("pattern: `{pattern}`: {why}; such as '*.db'"));
+    }
+    if let (true, Some(field)) = (template.restore_if_missing, &section.restore_if_db_not_exists) {
+        notes.no_effect("restore-if-db-not-exists", Place::of(field), NOT_RESTORED);
     }
     let meta_dir = notes.path("meta-dir", section.meta_dir.as_ref()).map(|dir| world.path(&dir));
     for (key, field) in [

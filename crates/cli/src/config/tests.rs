@@ -374,6 +374,19 @@ fn keys_without_effect_are_named_with_their_place() {
 }
 
 #[test]
+fn a_directory_whose_databases_would_have_to_be_known_to_be_restored_is_told() {
+    let of = |value: &str| {
+        let text = format!(
+            "dbs:\n  - dir: /d\n    pattern: '*.db'\n    restore-if-db-not-exists: {value}\n    replica: {{path: /r}}\n"
+        );
+        config(&text).warnings
+    };
+    let [warning] = &of("true")[..] else { panic!("{:?}", of("true")) };
+    assert!(warning.starts_with("f:4:31: restore-if-db-not-exists has no effect: "), "{warning}");
+    assert_eq!(of("false"), [""; 0]);
+}
+
+#[test]
 fn keys_that_change_nothing_are_taken_in_silence() {
     for (top, db) in [
         ("verify-compaction: true", ""),

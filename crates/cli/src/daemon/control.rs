@@ -4,10 +4,11 @@
 //! it has that mode from its first moment on.
 
 use super::fleet::{Done, Fleet, Refused};
+use super::folder::Dismissed;
 use super::http::{self, Listens, Request, Response};
 use super::member::{Member, SyncFailed};
 use super::phase::Phase;
-use crate::config::{Database, Socket, no_path};
+use crate::config::{Database, Socket, entangled, no_path};
 use crate::text::time;
 use crate::trouble::Trouble;
 use crate::verbs;
@@ -124,8 +125,7 @@ pub(crate) struct Control {
     started: TimestampMs,
     /// The same, on the clock that does not jump.
     since: Duration,
-    /// Takes note of what somebody took off the list by hand.
-    dismiss: Box<dyn Fn(&Path) + Send + Sync>,
+    dismissed: Dismissed,
 }
 
 /// Most requests' bodies.
@@ -250,11 +250,11 @@ fn refused(why: Refused, unknown: u16) -> Response {
 }
 
 impl Control {
-    /// Takes commands for this fleet; `dismiss` hears of what is unregistered.
-    pub(crate) fn new(fleet: &Arc<Fleet>, dismiss: impl Fn(&Path) + Send + Sync + 'static) -> Self {
+    /// Takes commands for this fleet; what is unregistered is noted as dismissed.
+    pub(crate) fn new(fleet: &Arc<Fleet>, dismissed: Dismissed) -> Self {
         let clock = fleet.clock();
         let (started, since) = (clock.wall(), clock.boot());
-        Self { fleet: Arc::clone(fleet), started, since, dismiss: Box::new(dismiss) }
+        Self { fleet: Arc::clone(fleet), started, since, dismissed }
     }
 
     fn answer(&self, request: &Request, listens: Listens<'_>) -> Response {
@@ -422,12 +422,15 @@ impl Control {
                 return failed(400, what, why);
             }
         };
+        let mut database = Database::of(path.to_owned(), replica);
+        if let Some(why) = entangled(&database) {
+            return failed(400, why, None);
+        }
         // What is open here already was looked at before; closing it once more would give its locks up.
         if let Some(Err(trouble)) = self.fleet.look_into(path, verbs::input::check) {
             let (what, why) = trouble.parts();
             return failed(400, what, why);
         }
-        let mut database = Database::of(path.to_owned(), replica);
         database.settings.outlast_refusal = true;
         match self.fleet.add(database) {
             Ok(Done::Now) => changed("registered", path, None),
@@ -438,11 +441,17 @@ impl Control {
 
     fn unregister(&self, asked: &Asked, path: &Path, listens: Listens<'_>) -> Response {
         // Before it goes: else a look at its directory in between would take it up again.
-        (self.dismiss)(path);
+        let noted = self.dismissed.add(path);
         match self.fleet.remove(path, seconds(asked.timeout), listens) {
             Ok((Done::Now, txid)) => changed("unregistered", path, txid),
             Ok((Done::Before, _)) => changed("already_unregistered", path, None),
-            Err(why) => refused(why, 500),
+            Err(why) => {
+                // Whoever does not wait for it any more has it go all the same.
+                if noted && !matches!(why, Refused::Unheard) {
+                    self.dismissed.take_back(path);
+                }
+                refused(why, 500)
+            }
         }
     }
 }
@@ -540,7 +549,32 @@ pub(crate) fn ask<A: for<'de> Deserialize<'de>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::daemon::folder::tests::directory;
+    use crate::daemon::guest::Watched;
+    use crate::world::tests::world;
     use std::os::unix::net::UnixDatagram;
+    use std::sync::Weak;
+
+    #[test]
+    fn what_stays_on_the_list_is_not_noted_as_dismissed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let folder = directory(dir.path());
+        let [guest, other] = ["a.db", "b.db"].map(|name| dir.path().join(name));
+        for path in [&guest, &other] {
+            std::fs::write(path, "").expect("written");
+        }
+        let fleet = Fleet::new(Arc::new(world(&[])), |_| {});
+        // A command uses it: only that can stop it.
+        let taken = fleet.guest(Database { path: guest.clone(), ..folder.template.clone() });
+        taken.expect("taken in").entrust(Watched(Weak::new()));
+        let dismissed = Dismissed::of(&Config { directories: vec![folder], ..Config::default() });
+        let control = Control::new(&fleet, dismissed.clone());
+        for (path, status, noted) in [(&guest, 409, false), (&other, 200, true)] {
+            let response = control.unregister(&Asked::default(), path, &|| true);
+            assert_eq!((response.status, dismissed.holds(path)), (status, noted), "{}", path.display());
+        }
+    }
 
     fn socket(path: &Path) -> Socket {
         Socket { enabled: true, path: path.to_owned(), permissions: 0o600 }

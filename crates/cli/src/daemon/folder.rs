@@ -7,15 +7,16 @@ use super::fleet::{Done, Fleet, Refused};
 use crate::config::{Config, Database, Directory};
 use crate::text::glob::Glob;
 use crate::trouble::Trouble;
+use crate::verbs::input;
 use crate::verbs::replicate::thread;
 use litekeep::files::{FileId, Files, RealFiles};
 use litekeep_store::location::Settings;
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsStr;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// Between two looks; more where a look takes long: at most a twentieth of a core.
@@ -26,25 +27,49 @@ const SHARE: u32 = 20;
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Every SQLite database begins so.
-const MAGIC: &[u8; 16] = b"SQLite format 3\0";
-
-/// Paths that somebody took off the list by hand: they are not taken up again while their file is there.
+/// Files of directories that are looked through which somebody took off the list by hand: they are not taken up again while
+/// they are there.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Dismissed(Arc<Mutex<BTreeSet<PathBuf>>>);
+pub(crate) struct Dismissed(Arc<Dismissal>);
+
+#[derive(Debug, Default)]
+struct Dismissal {
+    directories: Vec<PathBuf>,
+    files: Mutex<BTreeSet<PathBuf>>,
+}
 
 impl Dismissed {
-    /// Takes note of one.
-    pub(crate) fn add(&self, path: &Path) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
+    /// None so far, of the directories of a configuration.
+    pub(crate) fn of(config: &Config) -> Self {
+        let directories = config.directories.iter().map(|it| it.path.clone()).collect();
+        Self(Arc::new(Dismissal { directories, files: Mutex::default() }))
     }
 
-    fn holds(&self, path: &Path) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(path)
+    fn files(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.0.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of a file that could be found again; `true` if it was not noted before. No more is held than is on the
+    /// disk, whatever is asked for.
+    pub(crate) fn add(&self, path: &Path) -> bool {
+        let is_there = |path: &Path| path.symlink_metadata().is_ok();
+        let found = self.0.directories.iter().any(|it| path.starts_with(it)) && is_there(path);
+        let mut files = self.files();
+        files.retain(|path| is_there(path));
+        found && files.insert(path.to_owned())
+    }
+
+    /// It stays on the list after all.
+    pub(crate) fn take_back(&self, path: &Path) {
+        self.files().remove(path);
+    }
+
+    pub(super) fn holds(&self, path: &Path) -> bool {
+        self.files().contains(path)
     }
 
     fn forget(&self, gone: impl Fn(&Path) -> bool) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|path| !gone(path));
+        self.files().retain(|path| !gone(path));
     }
 }
 
@@ -225,7 +250,7 @@ impl Folder {
             if self.passed.get(&path) == Some(&stamp) {
                 continue;
             }
-            match fleet.look_into(&path, is_database) {
+            match fleet.look_into(&path, input::is_database) {
                 Some(Ok(true)) => {
                     databases.push(database_at(&self.directory, &path).ok_or_else(|| no_name(&path))?)
                 }
@@ -253,7 +278,7 @@ impl Folder {
     /// The directory cannot be read.
     pub(crate) fn held(&mut self) -> Result<Vec<Database>, Trouble> {
         let mut found = self.all()?;
-        found.retain(|path| match is_database(path) {
+        found.retain(|path| match input::is_database(path) {
             Ok(is_one) => is_one,
             Err(error) => error.kind() != io::ErrorKind::NotFound, // gone meanwhile
         });
@@ -384,7 +409,7 @@ impl Folder {
             return Ok(());
         }
         let first = before.is_none();
-        match fleet.look_into(path, is_database) {
+        match fleet.look_into(path, input::is_database) {
             Some(Ok(true)) => self.add(fleet, path),
             Some(Ok(false)) => {
                 if first {
@@ -549,15 +574,6 @@ fn is_side_file(name: &OsStr) -> bool {
     ["-wal", "-shm", "-journal"].iter().any(|end| name.ends_with(end))
 }
 
-fn is_database(path: &Path) -> io::Result<bool> {
-    let mut head = [0; 16];
-    match std::fs::File::open(path)?.read_exact(&mut head) {
-        Ok(()) => Ok(head == *MAGIC),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
 /// What holds for a database in a directory: its replica and its local state lie below those of the directory, by its path
 /// in there. `None` if it does not lie there, or its path is not UTF-8.
 pub(crate) fn database_at(directory: &Directory, path: &Path) -> Option<Database> {
@@ -575,8 +591,10 @@ pub(crate) fn database_at(directory: &Directory, path: &Path) -> Option<Database
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::daemon::verifier;
+    use crate::verbs::verify::scratch_name;
     use litekeep_store::location::S3Settings;
 
     #[test]
@@ -603,6 +621,46 @@ mod tests {
         for (path, wanted) in [("p", "s3://b/p/a.db"), ("", "s3://b/a.db")] {
             let s3 = directory(Settings::S3(Box::new(S3Settings::new("b", path))), None);
             assert_eq!(at(&s3, "/data/a.db"), Some((wanted.to_owned(), None)));
+        }
+    }
+
+    /// Looked through, with a replica beside it.
+    pub(crate) fn directory(path: &Path) -> Directory {
+        Directory {
+            path: path.to_owned(),
+            pattern: "*".to_owned(),
+            recursive: true,
+            watch: true,
+            meta_dir: None,
+            template: Database::of(path.to_owned(), Settings::Directory(path.with_extension("r"))),
+        }
+    }
+
+    #[test]
+    fn only_a_file_that_a_look_could_find_is_noted_as_dismissed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (inside, outside) = (dir.path().join("d"), dir.path().join("b.db"));
+        std::fs::create_dir(&inside).expect("made");
+        let [there, again, none] = ["a.db", "c.db", "none.db"].map(|name| inside.join(name));
+        for path in [&there, &again, &outside] {
+            std::fs::write(path, "").expect("written");
+        }
+        let config = Config { directories: vec![directory(&inside)], ..Config::default() };
+        let dismissed = Dismissed::of(&config);
+        for (path, noted) in [(&there, true), (&again, true), (&none, false), (&outside, false)] {
+            assert_eq!((dismissed.add(path), dismissed.holds(path)), (noted, noted), "{}", path.display());
+        }
+        assert!(!dismissed.add(&there), "it was noted before");
+        std::fs::remove_file(&there).expect("removed");
+        dismissed.take_back(&again);
+        dismissed.add(&none);
+        assert_eq!(*dismissed.files(), BTreeSet::new());
+    }
+
+    #[test]
+    fn whatever_is_restored_into_beside_a_database_is_no_database_of_its_directory() {
+        for name in [verifier::SCRATCH.to_owned(), scratch_name(0), scratch_name(u64::MAX)] {
+            assert!(is_ours(OsStr::new(&name)), "{name}");
         }
     }
 

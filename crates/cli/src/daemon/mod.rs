@@ -245,7 +245,7 @@ fn bind(config: &Config) -> Option<Bound> {
 }
 
 fn serve_control(mut bound: Bound, fleet: &Arc<Fleet>, dismissed: Dismissed) -> Bound {
-    if let Err(error) = bound.serve(Control::new(fleet, move |path| dismissed.add(path))) {
+    if let Err(error) = bound.serve(Control::new(fleet, dismissed)) {
         tracing::error!(%error, "can't serve the control socket, going on without");
     }
     bound
@@ -254,9 +254,8 @@ fn serve_control(mut bound: Bound, fleet: &Arc<Fleet>, dismissed: Dismissed) -> 
 impl Run {
     /// Begins to replicate everything that the configuration names.
     fn take_up(&self, config: &mut Config) -> Result<Folders, Trouble> {
-        let names = Names::of(config);
+        let (names, dismissed) = (Names::of(config), Dismissed::of(config));
         std::mem::take(&mut config.databases).into_iter().try_for_each(|database| self.keep(database))?;
-        let dismissed = Dismissed::default();
         let mut folders = Vec::new();
         for directory in std::mem::take(&mut config.directories) {
             let mut folder = Folder::new(directory, &names, &dismissed)?;

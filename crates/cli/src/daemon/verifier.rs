@@ -37,7 +37,8 @@ const AGAIN: Duration = Duration::from_secs(60 * 60);
 const PARALLELISM: usize = 2;
 /// What must be left on the disk beside the restored copy, bytes; a quarter of the copy if that is more.
 const RESERVE: u64 = 64 << 20;
-/// The scratch folder in the local state's directory; no watched directory takes up what lies in a folder of this name.
+/// The scratch folder in the local state's directory, and how that of `litekeep verify` begins; no watched directory takes up
+/// what lies in a folder of this name.
 pub(crate) const SCRATCH: &str = ".litekeep-restore-verify";
 
 /// The scratch folder that is in use, and whether the work is over.

@@ -1,7 +1,7 @@
 //! `litekeep info`, `list`, `start`, `stop`, `sync`, `register`, `unregister`: what a running `litekeep replicate` is asked
 //! over its control socket. They touch no database and no replica themselves.
 
-use crate::config::no_path;
+use crate::config::{address, no_path};
 use crate::daemon::control::{self, Changed, Info, List, Patience, Summary, Synced};
 use crate::flags::{self, Parsed};
 use crate::output;
@@ -206,9 +206,10 @@ pub(crate) fn register(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> 
         let trouble = Trouble::new("-replica is required");
         return Err(trouble.hint("litekeep register -replica s3://bucket/path /path/to/db"));
     };
+    let url = replica(world, url);
     let body = json!({"path": line.path, "replica_url": url});
     let Changed { status, path, .. } = line.ask("register", "POST", &body)?;
-    let replica = without_secrets(url);
+    let replica = without_secrets(&url);
     let value = Registered { status: &status, db_path: &path, replica: &replica, socket: &line.shown };
     let rows = [
         ("status", status.replace('_', " ")),
@@ -217,6 +218,15 @@ pub(crate) fn register(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> 
         ("socket", line.shown.clone()),
     ];
     line.print(&value, &rows)
+}
+
+/// A replica in a directory by its absolute path: the daemon has another working directory, and maybe another home. A URL
+/// means the same to both.
+fn replica(world: &World, given: &str) -> String {
+    match address(given) {
+        Some(_) => given.to_owned(),
+        None => world.path(given).display().to_string(),
+    }
 }
 
 #[derive(Serialize)]
@@ -254,6 +264,24 @@ pub(crate) fn unregister(world: &World, parsed: &Parsed) -> Result<Exit, Trouble
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::world::tests::world;
+
+    #[test]
+    fn a_replica_that_is_no_url_is_a_path_of_the_commands_own() {
+        let world = world(&[("HOME", "/home/ada")]);
+        for (given, sent) in [
+            ("./backup", "/work/backup"),
+            ("../a%20b", "/a%20b"),
+            ("~/backup", "/home/ada/backup"),
+            ("/backup", "/backup"),
+            ("file:///backup", "file:///backup"),
+            ("s3://b/p?region=r", "s3://b/p?region=r"),
+            ("s3:/b/p", "s3:/b/p"),
+            ("gopher://x", "gopher://x"),
+        ] {
+            assert_eq!(replica(&world, given), sent, "{given}");
+        }
+    }
 
     #[test]
     fn seconds_are_told_as_go_tells_a_duration() {

@@ -42,6 +42,13 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     for mapped in &config.mapped {
         tracing::info!("{mapped}");
     }
+    if parsed.on(&flags::RESTORE_IF_DB_NOT_EXISTS) && !config.directories.is_empty() {
+        tracing::warn!(
+            "-{} has no effect on the databases of a directory: {}",
+            flags::RESTORE_IF_DB_NOT_EXISTS.name,
+            config::NOT_RESTORED
+        );
+    }
     for database in &config.databases {
         input::check(&database.path)?;
     }
@@ -75,10 +82,11 @@ fn plan(world: &World, parsed: &Parsed) -> Result<(Config, Option<Vec<String>>),
                 return Err(Trouble::new("the database's path comes first, then the replica URL")
                     .hint("litekeep replicate /path/to/db s3://BUCKET/PATH"));
             }
-            Config {
-                databases: vec![Database::of(world.path(path), super::replica_url(world, url)?)],
-                ..Config::default()
+            let database = Database::of(world.path(path), super::replica_url(world, url)?);
+            if let Some(why) = config::entangled(&database) {
+                return Err(Trouble::new(why));
             }
+            Config { databases: vec![database], ..Config::default() }
         }
         [_, _, ..] => {
             return Err(Trouble::new("multiple replicas on a single database are no longer supported")

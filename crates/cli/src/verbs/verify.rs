@@ -3,6 +3,7 @@
 
 use super::{Named, named_or_only, open};
 use crate::config::local_state;
+use crate::daemon::verifier;
 use crate::flags::{self, Parsed};
 use crate::log;
 use crate::output;
@@ -193,7 +194,7 @@ impl Scratch {
             (None, Some(parent)) if parent.is_dir() => parent.to_owned(),
             (None, _) => PathBuf::from(world.env.get("TMPDIR").unwrap_or("/tmp")),
         };
-        let path = parent.join(format!(".litekeep-verify-{:016x}", world.random.next_u64()));
+        let path = parent.join(scratch_name(world.random.next_u64()));
         let gone = path.clone();
         signals::listen(move |signal| {
             remove(&gone);
@@ -207,6 +208,11 @@ impl Scratch {
         })?;
         Ok(Self(path))
     }
+}
+
+/// It may lie in a directory whose databases are replicated: a look through one passes by what is named so.
+pub(crate) fn scratch_name(random: u64) -> String {
+    format!("{}-{random:016x}", verifier::SCRATCH)
 }
 
 impl Drop for Scratch {

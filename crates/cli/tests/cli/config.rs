@@ -301,6 +301,21 @@ fn replicating_no_database_at_all_is_an_error() {
 }
 
 #[test]
+fn a_replica_that_is_given_as_an_argument_lies_no_less_apart_from_the_local_state() {
+    let dir = Dir::new();
+    crate::restore::make_database(&dir.path("a.db"));
+    let before = dir.files(".");
+    for (replica, why) in [
+        (".a.db-litekeep", "the replica lies where the local state in "),
+        (".a.db-litekeep/tail/r", "the replica lies where the local state in "),
+        ("./a.db", "the replica's `path` is the database itself"),
+    ] {
+        dir.litekeep(["replicate", "-once", "a.db", replica]).exits(1).err_has(why);
+        assert_eq!(dir.files("."), before, "{replica}");
+    }
+}
+
+#[test]
 fn what_replicate_refuses_at_once_a_check_refuses_in_the_same_words() {
     let dir = Dir::new();
     dir.write("file", "");

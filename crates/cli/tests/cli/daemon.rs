@@ -325,6 +325,37 @@ fn a_request_that_cannot_be_met_is_answered_with_its_status() {
 }
 
 #[test]
+fn a_replica_is_registered_where_the_command_was_given() {
+    let (dir, running) = daemon("");
+    let (there, socket) = (Dir::new(), dir.path("l.sock").display().to_string());
+    make_database(&there.path("b.db"));
+    let args = ["register", "-replica", "./q", "b.db", "-socket", &socket, "-json"];
+    let told: Value = serde_json::from_str(&there.litekeep(args).exits(0).out()).expect("JSON");
+    assert_eq!(told["replica"], there.path("q").display().to_string());
+    there.litekeep(["unregister", "b.db", "-socket", &socket]).exits(0);
+    assert_eq!(restored(&there, "q"), [1]);
+    assert!(!dir.path("q").exists());
+    end(running);
+}
+
+#[test]
+fn a_replica_among_the_files_of_the_local_state_is_not_registered() {
+    let (dir, running) = daemon("");
+    make_database(&dir.path("b.db"));
+    for (replica, why) in [
+        (".b.db-litekeep", "the replica lies where the local state in "),
+        (".b.db-litekeep/tail/r", "the replica lies where the local state in "),
+        ("b.db", "the replica's `path` is the database itself"),
+    ] {
+        dir.litekeep(["register", "-replica", replica, "b.db", "-socket", "l.sock"]).exits(1).err_has(why);
+        let body = serde_json::json!({"path": dir.path("b.db"), "replica_url": dir.path(replica)});
+        assert_eq!(post(&dir, "/register", &body.to_string()).0, 400, "{replica}");
+    }
+    assert!(!dir.path(".b.db-litekeep").exists());
+    end(running);
+}
+
+#[test]
 fn what_can_be_no_database_is_not_registered_and_one_that_cannot_be_sent_is_answered_in_time() {
     let (dir, running) = daemon("");
     fs::create_dir(dir.path("d")).expect("made");

@@ -42,6 +42,25 @@ const SURVIVED: [Signal; 5] = [Signal::HUP, Signal::QUIT, Signal::USR1, Signal::
 /// Not a test but an application, when it is told to be one: says that it is there, waits for SIGINT or SIGTERM if asked to,
 /// and tells the others that came; inserts a row and ends with the exit code it was told.
 #[test]
+fn a_flag_that_restores_no_database_of_a_directory_says_so() {
+    let dir = Dir::new();
+    fs::create_dir(dir.path("d")).expect("made");
+    make_database(&dir.path("d/a.db"));
+    let warning = "-restore-if-db-not-exists has no effect on the databases of a directory";
+    for (flag, key) in [(true, "false"), (false, "false"), (true, "true")] {
+        let key = format!("    restore-if-db-not-exists: {key}\n");
+        dir.write(
+            "l.yml",
+            format!("dbs:\n  - dir: d\n    pattern: '*.db'\n{key}    replica:\n      path: r\n"),
+        );
+        let flag = flag.then_some("-restore-if-db-not-exists");
+        let args = ["replicate", "-once", "-config", "l.yml"].into_iter().chain(flag);
+        let seen = dir.litekeep(args).exits(0);
+        assert_eq!(seen.all().contains(warning), flag.is_some(), "{}", seen.all());
+    }
+}
+
+#[test]
 #[allow(clippy::disallowed_methods, reason = "a program of its own, told by its environment what to do")]
 fn application() {
     let Ok(orders) = std::env::var("LITEKEEP_TEST_APPLICATION") else { return };
