@@ -101,11 +101,12 @@ fn end_the_rest(group: Pid, clock: &dyn Clock) {
 }
 
 /// The exit code that stands for a child's end: its own, or 128 and the number of the signal that ended it. A child
-/// that was ended by a signal that we passed on did as it was told: 0.
+/// that was ended by a signal that we passed on did as it was told: 0. SIGKILL is no such signal: whoever needs it did not.
 pub(crate) fn exit_code(status: ExitStatus, passed_on: &[i32]) -> u8 {
+    const KILL: i32 = Signal::KILL.as_raw();
     match (status.code(), status.signal()) {
         (Some(code), _) => u8::try_from(code).unwrap_or(1),
-        (None, Some(signal)) if passed_on.contains(&signal) => 0,
+        (None, Some(signal)) if signal != KILL && passed_on.contains(&signal) => 0,
         (None, Some(signal)) => u8::try_from(signal.saturating_add(128)).unwrap_or(1),
         (None, None) => 1,
     }
@@ -147,6 +148,12 @@ mod tests {
         let status = end_of(&["sleep", "600"], Some(15));
         assert_eq!(exit_code(status, &[15]), 0);
         assert_eq!(exit_code(status, &[2]), 128 + 15);
+    }
+
+    #[test]
+    fn whoever_had_to_be_killed_did_not_do_as_it_was_told() {
+        let status = end_of(&["sleep", "600"], Some(9));
+        assert_eq!(exit_code(status, &[15, 9]), 128 + 9);
     }
 
     #[test]
