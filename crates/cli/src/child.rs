@@ -71,15 +71,25 @@ impl Running {
     }
 }
 
-/// Waits without reaping.
+/// Waits for its end without reaping it. As the first process of a container we are given whoever has lost its parent, and
+/// take those ends meanwhile: nobody else does, and each would keep its number for ever.
 fn wait(pid: Pid) -> io::Result<()> {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-    while let Err(error) = rustix::process::waitid(WaitId::Pid(pid), options) {
-        if error != Errno::INTR {
-            return Err(error.into());
+    let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    let mut adopts = rustix::process::getpid().is_init();
+    loop {
+        let who = if adopts { WaitId::All } else { WaitId::Pid(pid) };
+        match rustix::process::waitid(who, ended) {
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+            Ok(_) if !adopts => return Ok(()),
+            Ok(_) => {}
         }
+        if rustix::process::waitid(WaitId::Pid(pid), ended | WaitIdOptions::NOHANG)?.is_some() {
+            return Ok(());
+        }
+        // Whom we can't see we can't take, and would be told of again at once.
+        adopts = processes::reap_all_but(pid);
     }
-    Ok(())
 }
 
 /// Ends whoever is left of the group. Until this is over the group's first process is not reaped, and its number is nobody

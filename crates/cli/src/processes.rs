@@ -1,6 +1,6 @@
 //! Who runs on this machine, as far as `/proc` tells. Where there is none, nobody is seen.
 
-use rustix::process::Pid;
+use rustix::process::{Pid, WaitId, WaitIdOptions};
 
 /// What one line of `/proc/PID/stat` says.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,6 +15,18 @@ struct Process {
 /// How many of a process group have not ended.
 pub(crate) fn alive(group: Pid) -> usize {
     all().filter(|it| it.group == group.as_raw_pid() && !it.ended).count()
+}
+
+/// Takes the ends of this process's children, all but one; whether there was any. Each is asked for by its number: whoever
+/// asks for just anybody's end may get that one's too, which is for somebody else to take.
+pub(crate) fn reap_all_but(one: Pid) -> bool {
+    let own = rustix::process::getpid().as_raw_pid();
+    let ended = all().filter(|it| it.ended && it.parent == own && it.pid != one.as_raw_pid());
+    let reaped = |pid| {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        matches!(rustix::process::waitid(WaitId::Pid(pid), options), Ok(Some(_)))
+    };
+    ended.filter_map(|it| Pid::from_raw(it.pid)).filter(|pid| reaped(*pid)).count() > 0
 }
 
 fn all() -> impl Iterator<Item = Process> {

@@ -695,6 +695,19 @@ fn r26b_a_missing_database_starts_fresh_only_over_a_replica_that_is_confirmed_em
 }
 
 #[test]
+fn as_pid_1_it_takes_the_ends_of_orphans_and_never_that_of_its_command() {
+    let dir = with_database();
+    let script = "orphan=$(sh -c 'true & echo $!'); echo \"orphan $orphan\"; while [ -e /proc/$orphan ]; do sleep 0.01; done; \
+                  echo taken; exit 3";
+    dir.write("orphan.sh", script);
+    let command = dir.litekeep(["replicate", "-exec", "sh orphan.sh", "a.db", &url(&dir.path("r"))]);
+    let Some(command) = command.as_pid_1() else { return };
+    let mut running = command.starts();
+    running.until("taken");
+    running.ends(3);
+}
+
+#[test]
 fn r26b_no_command_makes_a_database_beside_a_replica_that_is_not_empty() {
     for (name, code, dir) in not_empty() {
         let seen = dir.litekeep(["replicate", "-exec", "touch ran", "a.db", &url(&dir.path("r"))]);
