@@ -10,6 +10,7 @@ mod daemon;
 mod flags;
 mod log;
 mod output;
+mod processes;
 mod progress;
 mod signals;
 mod text;

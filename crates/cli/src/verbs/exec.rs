@@ -345,15 +345,14 @@ impl House {
             return Ok(()); // given away this moment; we hear of it next
         }
         self.survey = Survey::Due;
-        let tell = self.tell.clone();
-        let words = &self.command.words;
-        let running =
-            Running::start(words, move |end| drop(tell.send(Event::Child(end)))).map_err(|error| {
-                self.door.close();
-                Trouble::new(format!("can't start the command `{}`", words.join(" ")))
-                    .because(&error)
-                    .hint("check its path and that this user may run it")
-            })?;
+        let (tell, clock) = (self.tell.clone(), Arc::clone(&self.clock));
+        let (words, ended) = (&self.command.words, move |end| drop(tell.send(Event::Child(end))));
+        let running = Running::start(words, clock, ended).map_err(|error| {
+            self.door.close();
+            Trouble::new(format!("can't start the command `{}`", words.join(" ")))
+                .because(&error)
+                .hint("check its path and that this user may run it")
+        })?;
         self.child = Some(running);
         self.passed_on.clear();
         self.stage = Stage::Up(now, false);
@@ -540,8 +539,7 @@ impl House {
 
     fn child_ended(&mut self, end: io::Result<()>) {
         let Some(child) = self.child.take() else { return };
-        let rest = self.stage == Stage::Stopping || self.kill_at.is_some();
-        let end = end.and_then(|()| child.reap(rest));
+        let end = end.and_then(|()| child.reap());
         self.kill_at = None;
         self.door.close();
         if self.stage == Stage::Stopping {

@@ -400,6 +400,33 @@ fn a_hang_up_is_no_second_signal_and_none_at_all_where_it_is_ignored() {
 }
 
 #[test]
+fn the_last_sync_has_what_an_application_behind_a_shell_writes_at_its_end() {
+    let sh = |line: &str| format!("sh -c \"{}\"", line.replace("APP", &the_application()));
+    for (line, signal, code) in [
+        // This shell dies of SIGTERM alone, and waits for whom it runs at SIGINT.
+        ("APP; true", Some(Signal::TERM), 0),
+        ("APP; true", Some(Signal::INT), 0),
+        ("APP & until [ -e go ]; do sleep 0.05; done; exit 3", None, 3),
+    ] {
+        let dir = with_database();
+        let orders = format!("{},2,wait,0", dir.path("a.db").display());
+        let mut running = dir
+            .litekeep(["replicate", "-exec", &sh(line), "a.db", &url(&dir.path("r"))])
+            .env("LITEKEEP_TEST_APPLICATION", &orders)
+            .starts();
+        running.until("application is there");
+        match signal {
+            Some(signal) => drop(running.signal(signal)),
+            None => drop(dir.write("go", "")),
+        }
+        let seen = running.until("application was sent").seen().to_owned();
+        assert_eq!(seen.contains("left processes behind"), signal != Some(Signal::INT), "{seen}");
+        running.ends(code);
+        assert_eq!(restored(&dir), [1, 2], "{line} {signal:?}");
+    }
+}
+
+#[test]
 fn a_command_that_dies_of_a_signal_that_was_not_to_end_it_has_failed() {
     let dir = with_database();
     let command = "sh -c 'echo ready; exec sleep 600'";
@@ -684,6 +711,19 @@ fn r26b_a_missing_database_starts_fresh_only_over_a_replica_that_is_confirmed_em
         .out_has("no matching backups found")
         .out_has("no backup found, starting fresh");
     assert!(empty.path("ran").exists());
+}
+
+#[test]
+fn as_pid_1_it_takes_the_ends_of_orphans_and_never_that_of_its_command() {
+    let dir = with_database();
+    let script = "orphan=$(sh -c 'true & echo $!'); echo \"orphan $orphan\"; while [ -e /proc/$orphan ]; do sleep 0.01; done; \
+                  echo taken; exit 3";
+    dir.write("orphan.sh", script);
+    let command = dir.litekeep(["replicate", "-exec", "sh orphan.sh", "a.db", &url(&dir.path("r"))]);
+    let Some(command) = command.as_pid_1() else { return };
+    let mut running = command.starts();
+    running.until("taken");
+    running.ends(3);
 }
 
 #[test]

@@ -143,6 +143,24 @@ impl TestCommand {
         Self(command)
     }
 
+    /// As the first process of a container: what it does not handle it does not hear, and orphans are its own. `None` where
+    /// the system lets nobody have that.
+    pub(crate) fn as_pid_1(self) -> Option<Self> {
+        let directory = self.0.get_current_dir().expect("a directory");
+        let unshare = |user: &[&str]| {
+            let mut command = Command::new("unshare");
+            command.args(user).args(["--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
+            command
+        };
+        let ways: [&[&str]; 2] = [&[], &["--user", "--map-root-user"]];
+        let allowed = |way: &&&[&str]| unshare(way).arg("true").output().is_ok_and(|it| it.status.success());
+        let mut command = unshare(ways.iter().find(allowed)?);
+        command.arg(self.0.get_program()).args(self.0.get_args());
+        command.current_dir(directory).env_clear().stdin(Stdio::null());
+        command.envs(self.0.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Some(Self(command))
+    }
+
     /// Runs it to its end and expects this exit code.
     pub(crate) fn exits(mut self, code: i32) -> Seen {
         let output = self.0.output().expect("started");

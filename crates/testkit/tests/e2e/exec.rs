@@ -238,7 +238,7 @@ fn a_command_that_does_not_stop_is_killed_in_time_also_where_a_signal_comes_betw
     old.says("another instance takes over");
     old.signal(15);
     old.says("the command does not end at SIGTERM");
-    assert_eq!(old.ends(), Some(0));
+    assert_eq!(old.ends(), Some(128 + 9));
     new.writes();
     new.signal(15);
     assert_eq!(new.ends(), Some(0));
