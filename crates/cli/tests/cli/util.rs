@@ -275,6 +275,13 @@ impl Running {
         self
     }
 
+    /// Sends a signal to the first process that it has started.
+    pub(crate) fn signal_its_child(&mut self, signal: Signal) -> &mut Self {
+        let child = descendants(Pid::from_child(&self.child).as_raw_pid())[0];
+        rustix::process::kill_process(child, signal).expect("sent");
+        self
+    }
+
     /// Waits for its end and expects this exit code.
     #[track_caller]
     pub(crate) fn ends(self, code: i32) -> Seen {
