@@ -145,7 +145,7 @@ impl TestCommand {
 
     /// As the first process of a container: what it does not handle it does not hear, and orphans are its own. `None` where
     /// the system lets nobody have that.
-    pub(crate) fn as_pid_1(self) -> Option<Self> {
+    pub(crate) fn pid_1(self) -> Option<Self> {
         let directory = self.0.get_current_dir().expect("a directory");
         let unshare = |user: &[&str]| {
             let mut command = Command::new("unshare");
