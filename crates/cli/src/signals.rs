@@ -4,6 +4,8 @@
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::Signals;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// A terminal that goes away, and whoever wants a dump, ends litekeep in order too: dead at once it would leave its last
@@ -48,6 +50,32 @@ impl Heard {
     }
 }
 
+/// As long as this is there, a signal that ends litekeep ends it at once, with 128 and its number: for work that may be cut off
+/// anywhere, as a restore, which puts nothing in place before all is there. Without it the first process of a container would
+/// not hear the signal, and it would be forgotten by whatever comes next: that one listens before it lets this go.
+#[derive(Debug)]
+pub(crate) struct Abrupt(Arc<AtomicBool>);
+
+impl Abrupt {
+    /// Begins.
+    ///
+    /// # Errors
+    /// The operating system's, when it takes no handler.
+    pub(crate) fn begin() -> io::Result<Self> {
+        let on = Arc::new(AtomicBool::new(true));
+        for signal in ending() {
+            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&on))?;
+        }
+        Ok(Self(on))
+    }
+}
+
+impl Drop for Abrupt {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
 /// Calls `tell` with each signal that ends litekeep from now on, on a thread of its own, until the process ends. The others
 /// are taken, and nothing happens.
 ///
@@ -69,12 +97,16 @@ pub(crate) fn listen(mut tell: impl FnMut(i32) + Send + 'static) -> io::Result<(
 /// # Errors
 /// See [`listen`].
 pub(crate) fn listen_to_all(tell: impl FnMut(i32) + Send + 'static) -> io::Result<()> {
-    // `nohup` has it ignored: then it stays so.
-    let hang_up = !is_ignored(SIGHUP);
-    let wanted = ENDING.into_iter().chain(FOR_A_COMMAND).filter(|signal| *signal != SIGHUP || hang_up);
-    let mut signals = Signals::new(wanted)?;
+    let mut signals = Signals::new(ending().chain(FOR_A_COMMAND))?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || signals.forever().for_each(tell))?;
     Ok(())
+}
+
+/// Those that end litekeep here.
+fn ending() -> impl Iterator<Item = i32> {
+    // `nohup` has it ignored: then it stays so.
+    let hang_up = !is_ignored(SIGHUP);
+    ENDING.into_iter().filter(move |signal| *signal != SIGHUP || hang_up)
 }
 
 /// Whether a signal ends litekeep.

@@ -66,8 +66,8 @@ pub(crate) static EXITS: &[ExitCode] = &[
 
 /// The codes that are not in the table.
 pub(crate) const EXIT_OF_A_COMMAND: &str = "With -exec: the command's own code if that is not 0; 128 and the number of the \
-     signal that ended it, unless that was HUP, INT, QUIT or TERM and litekeep passed it on. Without it, where a signal ended doctor or \
-     verify, or a second one restore -f: 128 and its number.";
+     signal that ended it, unless that was HUP, INT, QUIT or TERM and litekeep passed it on. Where a signal ended doctor, \
+     verify or a restore, also that of replicate -restore-if-db-not-exists, or a second one restore -f: 128 and its number.";
 
 const fn exit(code: u8, name: &'static str, meaning: &'static str) -> ExitCode {
     ExitCode { code, name, meaning }

@@ -25,7 +25,7 @@ pub(crate) mod verdict;
 pub(crate) mod verifier;
 
 use crate::config::{Config, Socket};
-use crate::signals::{self, Heard, Word};
+use crate::signals::{self, Abrupt, Heard, Word};
 use crate::trouble::{Exit, Trouble};
 use crate::verbs::replicate::{keep_trouble, synced, thread};
 use crate::world::World;
@@ -63,12 +63,18 @@ struct Run {
 }
 
 /// Replicates until a signal, or until every database has failed; with `once`, until all is in the replicas, and if that is
-/// so, a snapshot of each.
-pub(crate) fn run(world: &World, mut config: Config, once: Option<bool>) -> Result<Exit, Trouble> {
+/// so, a snapshot of each. What ended litekeep at once until now is heard in order from here on.
+pub(crate) fn run(
+    world: &World,
+    mut config: Config,
+    once: Option<bool>,
+    abrupt: Abrupt,
+) -> Result<Exit, Trouble> {
     let (tell, told) = mpsc::channel();
     let signal = tell.clone();
     signals::listen(move |number| drop(signal.send(Event::Signal(number))))
         .map_err(|error| Trouble::new("can't listen for signals").because(&error))?;
+    drop(abrupt);
     let ended = tell.clone();
     let fleet = Fleet::new(Arc::new(world.clone()), move |it| drop(ended.send(Event::Ended(it))));
     let mut run = Run {

@@ -17,7 +17,7 @@ use crate::config::{Config, Database};
 use crate::daemon;
 use crate::daemon::fleet::Fleet;
 use crate::daemon::guest::Watched;
-use crate::signals::{self, Heard, Word};
+use crate::signals::{self, Abrupt, Heard, Word};
 use crate::trouble::{Exit, Trouble};
 use crate::world::World;
 use litekeep::error::KeepError;
@@ -132,11 +132,12 @@ struct House {
 }
 
 /// Runs a command over its databases until it, or a signal, or trouble ends it.
-pub(super) fn run(world: &World, config: &Config, command: Command) -> Result<Exit, Trouble> {
+pub(super) fn run(world: &World, config: &Config, command: Command, abrupt: Abrupt) -> Result<Exit, Trouble> {
     let (tell, told) = mpsc::channel();
     let signal = tell.clone();
     signals::listen_to_all(move |number| drop(signal.send(Event::Signal(number))))
         .map_err(|error| Trouble::new("can't listen for signals").because(&error))?;
+    drop(abrupt);
     let fleet = Fleet::new(Arc::new(world.clone()), |_| {});
     let (databases, lookout) = Lookout::begin(config, &fleet)?;
     let mut house = House {

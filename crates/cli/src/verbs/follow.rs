@@ -4,7 +4,7 @@
 
 use super::{open, replicate};
 use crate::flags::{self, Parsed};
-use crate::signals::{self, Heard, Word};
+use crate::signals::{self, Abrupt, Heard, Word};
 use crate::text::duration;
 use crate::trouble::{Exit, Trouble};
 use crate::world::World;
@@ -83,6 +83,7 @@ pub(crate) fn run(
     options: &Options,
     settings: &Settings,
     interval: Duration,
+    abrupt: Abrupt,
 ) -> Result<Exit, Trouble> {
     let env = Env {
         clock: Arc::clone(&world.clock),
@@ -111,6 +112,7 @@ pub(crate) fn run(
         }
     })
     .map_err(|error| Trouble::new("can't listen for signals").because(&error))?;
+    drop(abrupt);
     tracing::info!(%path, replica = %replica.location(), interval = ?interval, "following");
     let signal =
         Loop { world, told, interval, failures: 0, well: false }.run(&mut follower).map_err(|error| {

@@ -30,6 +30,7 @@ mod watch;
 use crate::config::{Config, Database, address};
 use crate::flags::{self, Flag, Line, Parsed, help};
 use crate::output;
+use crate::signals::Abrupt;
 use crate::text::time;
 use crate::trouble::{Exit, Trouble, without_secrets};
 use crate::world::World;
@@ -236,6 +237,11 @@ fn unusable(url: &str, error: &location::LocationError) -> Trouble {
     let exit = if error.is_about_keys() { restore::UNREACHABLE } else { Exit::FAILED };
     // What would be right, the error says itself.
     Trouble::new(format!("the replica {} can't be used", without_secrets(url))).because(error).exit(exit)
+}
+
+/// From now on, and until somebody listens, a signal ends this process at once.
+fn abrupt() -> Result<Abrupt, Trouble> {
+    Abrupt::begin().map_err(|error| Trouble::new("can't listen for signals").because(&error))
 }
 
 /// Opens a replica; nothing is asked of it yet.

@@ -4,7 +4,7 @@
 //! This file reads what is asked for and restores what is missing; the databases themselves are the daemon's business, or
 //! with a command, that of `exec`.
 
-use super::{destination, exec, input, ready, restore};
+use super::{abrupt, destination, exec, input, ready, restore};
 use crate::config::local_state;
 use crate::config::{self, Config, Database};
 use crate::daemon;
@@ -28,6 +28,7 @@ pub(crate) const ONE_TRY: Duration = Duration::from_secs(5);
 
 /// Does what the flags say.
 pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
+    let abrupt = abrupt()?;
     let once = parsed.on(&flags::ONCE);
     let (config, command) = plan(world, parsed)?;
     let level =
@@ -59,9 +60,9 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     }
     if let Some(words) = command {
         let command = exec_command(parsed, words, config.single_writer)?;
-        return exec::run(world, &config, command);
+        return exec::run(world, &config, command, abrupt);
     }
-    daemon::run(world, config, once.then(|| parsed.on(&flags::FORCE_SNAPSHOT)))
+    daemon::run(world, config, once.then(|| parsed.on(&flags::FORCE_SNAPSHOT)), abrupt)
 }
 
 /// What to replicate and what to run meanwhile.

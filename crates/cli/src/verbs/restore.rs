@@ -2,13 +2,14 @@
 //!
 //! stdout carries what was asked for (`-json`, `-dry-run`), stderr everything else.
 
-use super::{destination, follow, named, named_without_keys, open, timestamp};
+use super::{abrupt, destination, follow, named, named_without_keys, open, timestamp};
 use crate::config::{Database, no_path, replica_type};
 use crate::daemon::verdict;
 use crate::flags::{self, Parsed};
 use crate::log;
 use crate::output;
 use crate::progress::Bar;
+use crate::signals::Abrupt;
 use crate::text::{size, table, time, whole};
 use crate::trouble::{Exit, Trouble, without_secrets};
 use crate::world::World;
@@ -37,6 +38,7 @@ const MAX_PARALLELISM: usize = 64;
 
 /// Does what the flags say.
 pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
+    let abrupt = abrupt()?;
     let interval = follow::interval(parsed)?;
     let (downloads, clamped) = parallelism(parsed)?;
     let mut options = options(parsed)?;
@@ -66,7 +68,7 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
         );
     }
     if let Some(interval) = interval {
-        return follow(world, &named.replica, &options, &settings, interval);
+        return follow(world, &named.replica, &options, &settings, interval, abrupt);
     }
     let started = world.clock.boot();
     let outcome = match keys {
@@ -113,13 +115,14 @@ fn follow(
     options: &Options,
     settings: &litekeep::settings::Settings,
     interval: Duration,
+    abrupt: Abrupt,
 ) -> Result<Exit, Trouble> {
     let (path, location) = (options.output.display(), open(world, replica)?.location());
     let known =
         options.state_dir.as_deref().is_some_and(|dir| follow::is_known(&location, &options.output, dir));
     if known && !options.force {
         tracing::info!(%path, "the database is known; going on with it");
-        return follow::run(world, replica, options, settings, interval);
+        return follow::run(world, replica, options, settings, interval, abrupt);
     }
     match perform(world, replica, options)? {
         Outcome::Restored(restored) if restored.chain.is_none() => {
@@ -127,7 +130,7 @@ fn follow(
                 .cause(format!("{path} was restored"))
                 .hint("leave -f away"))
         }
-        Outcome::Restored(_) => follow::run(world, replica, options, settings, interval),
+        Outcome::Restored(_) => follow::run(world, replica, options, settings, interval, abrupt),
         Outcome::Skipped(Skipped::DatabaseExists(_)) => {
             tracing::info!(%path, "database already exists, skipping");
             Ok(Exit::OK)

@@ -714,13 +714,41 @@ fn r26b_a_missing_database_starts_fresh_only_over_a_replica_that_is_confirmed_em
 }
 
 #[test]
+fn a_signal_during_a_restore_ends_it_and_nothing_is_begun_behind_it_also_pid_1() {
+    for args in [
+        &["restore", "-o", "a.db"][..],
+        &["restore", "-f", "-o", "a.db"],
+        &["replicate", "-restore-if-db-not-exists", "a.db"],
+        &["replicate", "-restore-if-db-not-exists", "-exec", "touch ran", "a.db"],
+    ] {
+        for (signal, first) in [(Signal::TERM, false), (Signal::INT, false), (Signal::TERM, true)] {
+            let dir = Dir::new();
+            let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+            let endpoint = silent.local_addr().expect("an address");
+            let command = dir.litekeep(args).arg(format!("s3://b/p?endpoint=http://{endpoint}&region=x"));
+            let command = command.env("AWS_ACCESS_KEY_ID", "id").env("AWS_SECRET_ACCESS_KEY", "key");
+            let Some(command) = (if first { command.pid_1() } else { Some(command) }) else { continue };
+            let mut running = command.starts();
+            let _asked = silent.accept().expect("it asks");
+            if first {
+                running.signal_its_child(signal)
+            } else {
+                running.signal(signal)
+            };
+            running.ends(128 + signal.as_raw());
+            assert_eq!(dir.files("."), Vec::<String>::new(), "{args:?}");
+        }
+    }
+}
+
+#[test]
 fn as_pid_1_it_takes_the_ends_of_orphans_and_never_that_of_its_command() {
     let dir = with_database();
     let script = "orphan=$(sh -c 'true & echo $!'); echo \"orphan $orphan\"; while [ -e /proc/$orphan ]; do sleep 0.01; done; \
                   echo taken; exit 3";
     dir.write("orphan.sh", script);
     let command = dir.litekeep(["replicate", "-exec", "sh orphan.sh", "a.db", &url(&dir.path("r"))]);
-    let Some(command) = command.as_pid_1() else { return };
+    let Some(command) = command.pid_1() else { return };
     let mut running = command.starts();
     running.until("taken");
     running.ends(3);

@@ -145,7 +145,7 @@ impl TestCommand {
 
     /// As the first process of a container: what it does not handle it does not hear, and orphans are its own. `None` where
     /// the system lets nobody have that.
-    pub(crate) fn as_pid_1(self) -> Option<Self> {
+    pub(crate) fn pid_1(self) -> Option<Self> {
         let directory = self.0.get_current_dir().expect("a directory");
         let unshare = |user: &[&str]| {
             let mut command = Command::new("unshare");
@@ -272,6 +272,13 @@ impl Running {
     /// Sends a signal.
     pub(crate) fn signal(&mut self, signal: Signal) -> &mut Self {
         rustix::process::kill_process(Pid::from_child(&self.child), signal).expect("sent");
+        self
+    }
+
+    /// Sends a signal to the first process that it has started.
+    pub(crate) fn signal_its_child(&mut self, signal: Signal) -> &mut Self {
+        let child = descendants(Pid::from_child(&self.child).as_raw_pid())[0];
+        rustix::process::kill_process(child, signal).expect("sent");
         self
     }
 
