@@ -423,7 +423,7 @@ impl House {
     }
 
     fn keep_what_was_made(&mut self, now: Duration) -> Result<(), Trouble> {
-        let made = self.lookout.look(now, &self.fleet)?;
+        let Some(made) = self.lookout.look(now, &self.fleet)? else { return Ok(()) };
         // Two names of one file may come within one look; the next one tells that the second is skipped.
         let mut made = made.into_iter();
         made.try_for_each(|it| if self.fleet.replicates(&it.path) { Ok(()) } else { self.keep(it, true) })

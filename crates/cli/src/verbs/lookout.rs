@@ -3,7 +3,8 @@
 
 use crate::config::{Config, Database};
 use crate::daemon::fleet::Fleet;
-use crate::daemon::folder::{Dismissed, Folder, Names, Once, skipped_as_second};
+use crate::daemon::folder::{Dismissed, Folder, skipped_as_second};
+use crate::daemon::names::{Names, Once};
 use crate::trouble::Trouble;
 use std::path::Path;
 use std::time::Duration;
@@ -51,18 +52,20 @@ impl Lookout {
         self.watched.iter().any(|folder| folder.holds(database))
     }
 
-    /// What has come since, if it is time to look.
+    /// What has come since, if it is time to look; at [`Duration::MAX`] for the last time. What cannot be looked at before
+    /// that ends no application.
     ///
     /// # Errors
-    /// As [`Lookout::begin`].
-    pub(super) fn look(&mut self, now: Duration, fleet: &Fleet) -> Result<Vec<Database>, Trouble> {
-        let mut found = Vec::new();
-        if now >= self.next {
-            self.next = now.saturating_add(EVERY);
-            for folder in &mut self.watched {
-                found.append(&mut folder.newcomers(fleet)?);
-            }
+    /// See [`Folder::arrivals`].
+    pub(super) fn look(&mut self, now: Duration, fleet: &Fleet) -> Result<Option<Vec<Database>>, Trouble> {
+        if now < self.next {
+            return Ok(None);
         }
-        Ok(found)
+        self.next = now.saturating_add(EVERY);
+        let mut found = Vec::new();
+        for folder in &mut self.watched {
+            found.append(&mut folder.arrivals(fleet, now == Duration::MAX)?);
+        }
+        Ok(Some(found))
     }
 }

@@ -977,6 +977,47 @@ fn what_cannot_be_read_in_a_directory_is_told_and_tried_again_and_keeps_nothing_
     }
 }
 
+/// A command that does nothing, over the directory `d`, which is watched.
+const BESIDE: &str = "exec: sh -c 'echo ready; exec sleep 600'\naddr: 127.0.0.1:0\nsocket:\n  enabled: true\n  path: l.sock\ndbs:\n  - \
+                      dir: d\n    pattern: '*.db'\n    watch: true\n    meta-dir: m\n    replica:\n      path: r\n";
+
+#[test]
+fn what_cannot_be_looked_into_while_a_command_runs_is_told_and_tried_again_and_stops_nothing() {
+    let (dir, place) = (Dir::new(), Dir::new());
+    let set = |name: &str, mode| {
+        fs::set_permissions(dir.path(name), fs::Permissions::from_mode(mode)).expect("set");
+    };
+    make_in_directory(&dir, "a.db");
+    set("d/a.db", 0o666);
+    make_database(&dir.path("c.db"));
+    set("c.db", 0);
+    dir.write("l.yml", BESIDE);
+    let mut running = dir.litekeep(["replicate", "-config", "l.yml"]).of_nobody(&place).starts();
+    running.until("serving metrics on");
+    let addr = address(&running);
+    wait_for_health(&addr, "", 200, "\"ok\"");
+    fs::rename(dir.path("c.db"), dir.path("d/c.db")).expect("renamed");
+    let report = wait_for_health(&addr, "", 503, "can't replicate");
+    let rows = report["databases"].as_array().expect("rows");
+    let missing = dir.path("d/c.db").display().to_string();
+    let row = rows.iter().find(|row| row["path"] == missing.as_str()).expect("a row");
+    assert_eq!(row["state"], "missing", "{report}");
+    set("d/c.db", 0o666);
+    wait_for_health(&addr, "", 200, "\"ok\"");
+    assert_eq!(listed(&dir), ["a.db", "c.db"]);
+    // The directory itself: what is in it stays.
+    fs::set_permissions(dir.path("d"), fs::Permissions::from_mode(0)).expect("set");
+    wait_for_health(&addr, "", 503, "can't read the directory");
+    set("d", 0o777);
+    wait_for_health(&addr, "", 200, "\"ok\"");
+    assert_eq!(listed(&dir), ["a.db", "c.db"]);
+    let seen = end(running);
+    for part in ["can't read the directory, trying again", "can't take a database up, trying again"] {
+        assert_eq!(seen.out().lines().filter(|it| it.contains(part)).count(), 1, "{part}{}", seen.all());
+    }
+    drop(seen.never_says("letting it go"));
+}
+
 #[test]
 fn a_directory_that_cannot_be_used_is_told_before_anything_starts() {
     let dir = Dir::new();
