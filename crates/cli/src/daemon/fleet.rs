@@ -225,6 +225,14 @@ impl Fleet {
         Ok(member)
     }
 
+    /// A guest is not replicated any more.
+    pub(crate) fn forget_guest(&self, path: &Path) {
+        let mut members = self.map();
+        if members.get(path).is_some_and(|member| member.is_guest()) {
+            members.remove(path);
+        }
+    }
+
     /// Starts a database that was stopped.
     pub(crate) fn start(self: &Arc<Self>, path: &Path) -> Result<Done, Refused> {
         let changes = self.changes();

@@ -222,6 +222,11 @@ impl Folder {
         path.starts_with(&self.directory.path)
     }
 
+    /// Whether it could be read when it was last looked at.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.readable
+    }
+
     /// Why it is of no use unless it is watched.
     pub(crate) fn holds_none(&self) -> Trouble {
         let (shown, pattern) = (self.directory.path.display(), &self.directory.pattern);
