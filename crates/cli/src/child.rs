@@ -35,6 +35,11 @@ impl Running {
         Ok(running)
     }
 
+    /// Its number.
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
     /// Passes a signal on, SIGKILL to all of its group; nothing happens if it has ended.
     pub(crate) fn signal(&self, signal: i32) {
         match Signal::from_named_raw(signal) {

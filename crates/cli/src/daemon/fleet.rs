@@ -409,7 +409,7 @@ impl Fleet {
         if let Some(driver) = &*driver {
             return Ok(Arc::clone(driver));
         }
-        super::more_descriptors();
+        crate::descriptors::raise();
         let started = Driver::start(Arc::clone(&self.world.clock))
             .map_err(|error| Trouble::new(what).because(&error))?;
         Ok(Arc::clone(driver.insert(started)))

@@ -374,13 +374,3 @@ impl Run {
         self.trouble.or(failed).map_or(Ok(Exit::OK), Err)
     }
 }
-
-/// Lifts this process to what the system allows it: a database that is written to takes a dozen descriptors, and the usual
-/// limit, 1024, is one of old programs.
-fn more_descriptors() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        tracing::debug!(%error, "the limit of open files stays as it is");
-    }
-}

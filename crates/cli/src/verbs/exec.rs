@@ -18,6 +18,7 @@ use crate::child::{self, Running};
 use crate::config::Config;
 use crate::daemon;
 use crate::daemon::fleet::Fleet;
+use crate::descriptors::{self, Raised};
 use crate::signals::{self, Heard, Word};
 use crate::trouble::{Exit, Trouble};
 use crate::world::World;
@@ -103,6 +104,7 @@ struct House {
     kept: usize,
     command: Command,
     child: Option<Running>,
+    descriptors: Raised,
     door: Arc<Door>,
     stage: Stage,
     tell: Sender<Event>,
@@ -133,6 +135,7 @@ pub(super) fn run(world: &World, config: &Config, command: Command) -> Result<Ex
     let signal = tell.clone();
     signals::listen_to_all(move |number| drop(signal.send(Event::Signal(number))))
         .map_err(|error| Trouble::new("can't listen for signals").because(&error))?;
+    let descriptors = descriptors::raise();
     let fleet = Fleet::new(Arc::new(world.clone()), |_| {});
     let (databases, lookout) = Lookout::begin(config, &fleet)?;
     let mut house = House {
@@ -144,6 +147,7 @@ pub(super) fn run(world: &World, config: &Config, command: Command) -> Result<Ex
         kept: 0,
         command,
         child: None,
+        descriptors,
         door: Arc::default(),
         stage: Stage::Acquiring,
         tell,
@@ -309,6 +313,7 @@ impl House {
                     .because(&error)
                     .hint("check its path and that this user may run it")
             })?;
+        self.descriptors.give_back(running.pid());
         self.child = Some(running);
         self.passed_on.clear();
         self.stage = Stage::Up(now, false);
