@@ -54,6 +54,11 @@ impl Running {
         Ok(running)
     }
 
+    /// Its number.
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
     /// Passes a signal on: SIGINT to all of its group, as a terminal does, because a shell waits for whom it runs;
     /// SIGKILL too; any other to the first process, as Litestream does. Nothing happens if it has ended.
     pub(crate) fn signal(&self, signal: i32) {

@@ -7,6 +7,7 @@
 mod child;
 mod config;
 mod daemon;
+mod descriptors;
 mod flags;
 mod log;
 mod output;

@@ -1,5 +1,6 @@
 //! What a user may set. In brackets what [`Settings::default`] has: Litestream's values.
 
+use crate::files::FileId;
 use litekeep_core::ownership::Times;
 use litekeep_formats::ltx::PageEncoding;
 use std::time::Duration;
@@ -63,6 +64,9 @@ pub struct Settings {
     /// A store that refuses at the start (keys, permissions, quota) is asked again until it does not; else that ends the
     /// start, because a person is still looking.
     pub outlast_refusal: bool,
+    /// This file was put in the place of the one that the local state is about, under the eyes of whoever owned the replica
+    /// until then: it goes on from there by a comparison of pages, as if it had been seen to come. Any other is a stranger.
+    pub successor: Option<FileId>,
 }
 
 /// What an application tells its clients by an answer.
@@ -112,6 +116,7 @@ impl Default for Settings {
             durability: Durability::Local,
             require_create_only: false,
             outlast_refusal: false,
+            successor: None,
         }
     }
 }

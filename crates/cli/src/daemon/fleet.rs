@@ -194,13 +194,19 @@ impl Fleet {
 
     /// Why a database can't be taken in beside those that are here: two that replicate one file undo each other's work.
     fn same_file(&self, path: &Path) -> Option<String> {
-        let id = |path: &Path| -> Option<FileId> { RealFiles.id(path).ok().flatten() };
-        let file = id(path)?;
-        let same = self.members().into_iter().find(|it| id(&it.database.path) == Some(file))?;
+        let file = file_id(path)?;
+        let same = self.members().into_iter().find(|member| self.has_file(member, file))?;
         let other = same.database.path.display();
         Some(format!(
             "it is the same file as {other}, which is replicated already; list each file once, by one name"
         ))
+    }
+
+    /// Whether whoever replicates a member has this file open, or comes by it next. Of a file that was renamed the path says
+    /// nothing.
+    fn has_file(&self, member: &Member, file: FileId) -> bool {
+        let View { running, status, .. } = member.view(&**self.clock());
+        (running && status.file == Some(file)) || file_id(&member.database.path) == Some(file)
     }
 
     /// Whether the file of this path is replicated, by whatever name.
@@ -217,6 +223,14 @@ impl Fleet {
         let member = self.open(database)?;
         self.map().insert(member.database.path.clone(), Arc::clone(&member));
         Ok(member)
+    }
+
+    /// A guest is not replicated any more.
+    pub(crate) fn forget_guest(&self, path: &Path) {
+        let mut members = self.map();
+        if members.get(path).is_some_and(|member| member.is_guest()) {
+            members.remove(path);
+        }
     }
 
     /// Starts a database that was stopped.
@@ -347,17 +361,12 @@ impl Fleet {
         *self.changes() = Some(why);
     }
 
-    /// Looks into a file while no keeper can begin to open it; not at all if one of them has it open, by whatever name.
+    /// Looks into a file while no keeper can begin to open it; not at all if a member has it open, by whatever name.
     /// A descriptor of this process that is closed takes SQLite's locks on that file with it.
     pub(crate) fn look_into<T>(&self, path: &Path, look: impl FnOnce(&Path) -> T) -> Option<T> {
         let _changes = self.changes();
-        let id = |path: &Path| -> Option<FileId> { RealFiles.id(path).ok().flatten() };
-        let wanted = id(path)?;
-        // Of a file that was renamed its keeper's path says nothing.
-        let open = self.members().iter().any(|member| {
-            let opened = member.keeper().and_then(|keeper| keeper.status().file);
-            opened == Some(wanted) || id(&member.database.path) == Some(wanted)
-        });
+        let wanted = file_id(path)?;
+        let open = self.members().iter().any(|member| self.has_file(member, wanted));
         (!open).then(|| look(path))
     }
 
@@ -400,7 +409,7 @@ impl Fleet {
         if let Some(driver) = &*driver {
             return Ok(Arc::clone(driver));
         }
-        super::more_descriptors();
+        crate::descriptors::raise();
         let started = Driver::start(Arc::clone(&self.world.clock))
             .map_err(|error| Trouble::new(what).because(&error))?;
         Ok(Arc::clone(driver.insert(started)))
@@ -414,6 +423,10 @@ fn stays(member: &Member) -> Result<Done, Refused> {
         return Err(Refused::Differs(format!("{path}: it is being stopped; try again")));
     }
     Ok(Done::Before)
+}
+
+fn file_id(path: &Path) -> Option<FileId> {
+    RealFiles.id(path).ok().flatten()
 }
 
 /// Where a replica lies, without secrets.
@@ -430,6 +443,7 @@ fn place(replica: &Replica) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::guest::{Guest, Shown};
     use crate::verbs::replicate::ONE_TRY;
     use crate::world::tests::world;
     use std::sync::mpsc;
@@ -460,5 +474,39 @@ mod tests {
         assert!(fleet.members().is_empty());
         // Every keeper's end was told: whoever waits for them all is not kept waiting.
         assert_eq!(ends.iter().take(fleet.launches()).count(), 3);
+    }
+
+    /// Somebody who has a file open.
+    struct Holder(Option<FileId>);
+
+    impl Guest for Holder {
+        fn shown(&self) -> Shown {
+            let mut shown = Shown::default();
+            shown.status.file = self.0;
+            shown
+        }
+
+        fn sync_while(&self, _: Duration, _: &dyn Fn() -> bool) -> Result<Option<Txid>, KeepError> {
+            Err(KeepError::NotOwner)
+        }
+    }
+
+    #[test]
+    fn a_file_that_a_guest_has_open_is_known_by_its_new_name_and_never_opened_beside_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (old, new) = (dir.path().join("a.db"), dir.path().join("b.db"));
+        std::fs::write(&old, "").expect("written");
+        let fleet = Fleet::new(Arc::new(world(&[])), |_| {});
+        let member = fleet
+            .guest(Database::of(old.clone(), Replica::Directory(dir.path().join("r"))))
+            .expect("taken in");
+        member.entrust(Holder(file_id(&old)));
+        std::fs::rename(&old, &new).expect("renamed");
+        assert!(fleet.look_into(&new, |_| ()).is_none());
+        assert!(fleet.replicates(&new));
+        // Once it has let go of it, it is anybody's.
+        member.entrust(Holder(None));
+        assert!(fleet.look_into(&new, |_| ()).is_some());
+        assert!(!fleet.replicates(&new));
     }
 }

@@ -4,15 +4,15 @@
 //! thousand names take a millisecond. What is opened to be looked into is never a file that a keeper has open.
 
 use super::fleet::{Done, Fleet, Refused};
+use super::names::Names;
 use crate::config::{Config, Database, Directory};
 use crate::text::glob::Glob;
 use crate::trouble::Trouble;
 use crate::verbs::input;
 use crate::verbs::replicate::thread;
-use litekeep::files::{FileId, Files, RealFiles};
 use litekeep_store::location::Settings;
 use std::cell::LazyCell;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -73,81 +73,6 @@ impl Dismissed {
     }
 }
 
-/// By which names the files of a configuration go: what it names itself, and what a look through its directories finds. A
-/// link to such a file is no name of its own: who came by the link first would begin the replica anew at another place.
-#[derive(Clone, Default)]
-pub(crate) struct Names(Arc<Named>);
-
-#[derive(Default)]
-struct Named {
-    paths: Vec<PathBuf>,
-    directories: Vec<(Directory, Glob)>,
-}
-
-impl Names {
-    /// Those of a configuration.
-    pub(crate) fn of(config: &Config) -> Self {
-        let directories = config.directories.iter();
-        // A pattern that is none, whoever looks through its directory tells.
-        let known = |it: &Directory| Some((it.clone(), Glob::parse(&it.pattern).ok()?));
-        let paths = config.databases.iter().map(|it| it.path.clone()).collect();
-        Self(Arc::new(Named { paths, directories: directories.filter_map(known).collect() }))
-    }
-
-    fn resolve(&self) -> Resolved<'_> {
-        let Named { paths, directories } = &*self.0;
-        let roots = directories.iter();
-        Resolved {
-            files: paths.iter().filter_map(|path| path.canonicalize().ok()).collect(),
-            roots: roots.filter_map(|(it, like)| Some((it.path.canonicalize().ok()?, it, like))).collect(),
-        }
-    }
-}
-
-/// The names with no link in them, as the disk has it now.
-struct Resolved<'a> {
-    files: BTreeSet<PathBuf>,
-    roots: Vec<(PathBuf, &'a Directory, &'a Glob)>,
-}
-
-impl Resolved<'_> {
-    /// Whether what a link leads to has a name of its own.
-    fn has(&self, link: &Path) -> bool {
-        let Some(file) = link.canonicalize().ok() else { return false };
-        let finds = |(root, directory, pattern): &(PathBuf, &Directory, &Glob)| {
-            let Ok(relative) = file.strip_prefix(root) else { return false };
-            let mut above = relative.ancestors().skip(1).filter(|it| !it.as_os_str().is_empty());
-            relative.file_name().is_some_and(|name| takes(pattern, name))
-                && above.all(|it| enters(directory, &directory.path.join(it)))
-        };
-        self.files.contains(&file) || self.roots.iter().any(finds)
-    }
-}
-
-/// Takes each database once, by whatever name it comes first.
-#[derive(Default)]
-pub(crate) struct Once {
-    paths: BTreeSet<PathBuf>,
-    files: HashSet<FileId>,
-}
-
-impl Once {
-    /// These come before any other.
-    pub(crate) fn after(databases: &[Database]) -> Self {
-        let mut once = Self::default();
-        for database in databases {
-            once.takes(database);
-        }
-        once
-    }
-
-    /// Whether it is the first of its path and of its file.
-    pub(crate) fn takes(&mut self, database: &Database) -> bool {
-        let file = RealFiles.id(&database.path).ok().flatten();
-        self.paths.insert(database.path.clone()) && file.is_none_or(|file| self.files.insert(file))
-    }
-}
-
 /// A directory that is looked through.
 pub(crate) struct Folder {
     directory: Directory,
@@ -162,6 +87,8 @@ pub(crate) struct Folder {
     trials: BTreeMap<PathBuf, Trial>,
     /// Directories below that cannot be read.
     unread: BTreeSet<PathBuf>,
+    /// The directory itself could be read when it was last looked at.
+    readable: bool,
     /// Links to files that have a name of their own.
     links: BTreeSet<PathBuf>,
     dismissed: Dismissed,
@@ -211,6 +138,7 @@ impl Folder {
             passed: BTreeMap::new(),
             trials: BTreeMap::new(),
             unread: BTreeSet::new(),
+            readable: true,
             links: BTreeSet::new(),
             dismissed,
             names,
@@ -243,29 +171,50 @@ impl Folder {
     /// # Errors
     /// The directory cannot be read, or a file in it not be looked into: it may be a database.
     pub(crate) fn newcomers(&mut self, fleet: &Fleet) -> Result<Vec<Database>, Trouble> {
+        let found = self.all()?;
+        self.sift_all(fleet, &found, |_, _| true)
+    }
+
+    /// The same while the command runs: the directory, or a file in it, that cannot be looked at is told, shown and tried
+    /// again. With `last` nothing is tried again: then the directory is an error, and a file that nobody was told of.
+    ///
+    /// # Errors
+    /// See above; or a database has no name for its replica.
+    pub(crate) fn arrivals(&mut self, fleet: &Fleet, last: bool) -> Result<Vec<Database>, Trouble> {
+        if last {
+            self.trials.values_mut().for_each(|trial| trial.next = Duration::ZERO);
+        }
+        let found = match (last, self.readable(fleet)) {
+            (_, Some(found)) => found,
+            (false, None) => return Ok(Vec::new()),
+            (true, None) => self.all()?,
+        };
+        let arrived = self.sift_all(fleet, &found, |this, path| last && !this.trials.contains_key(path))?;
+        self.forget_gone(fleet);
+        Ok(arrived)
+    }
+
+    /// What of these is a database that nobody has taken up. What cannot be looked into is an error, or put off.
+    fn sift_all(
+        &mut self,
+        fleet: &Fleet,
+        found: &[PathBuf],
+        is_error: impl Fn(&Self, &Path) -> bool,
+    ) -> Result<Vec<Database>, Trouble> {
         let mut databases = Vec::new();
-        for path in self.all()?.into_iter().filter(|path| fleet.find(path).is_err()) {
-            let Ok(meta) = std::fs::metadata(&path) else { continue }; // gone meanwhile
-            let stamp = (meta.len(), meta.modified().ok());
-            if self.passed.get(&path) == Some(&stamp) {
-                continue;
-            }
-            match fleet.look_into(&path, input::is_database) {
-                Some(Ok(true)) => {
-                    databases.push(database_at(&self.directory, &path).ok_or_else(|| no_name(&path))?)
+        for path in found {
+            match self.sift(fleet, path) {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.settle(fleet, path);
+                    databases.push(database_at(&self.directory, path).ok_or_else(|| no_name(path))?);
                 }
-                Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Failed::Unread(trouble)) if is_error(self, path) => {
                     let hint =
                         "run litekeep as the user of the application, or choose a `pattern` without it";
-                    return Err(cannot(&path).because(&error).hint(hint));
+                    return Err(trouble.hint(hint));
                 }
-                Some(_) => drop(self.passed.insert(path, stamp)),
-                None => {
-                    if !self.passed.contains_key(&path) {
-                        skipped_as_second(&path);
-                    }
-                    self.passed.insert(path, stamp);
-                }
+                Err(why) => self.put_off(fleet, path, why),
             }
         }
         Ok(databases)
@@ -298,6 +247,11 @@ impl Folder {
         path.starts_with(&self.directory.path)
     }
 
+    /// Whether it could be read when it was last looked at.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.readable
+    }
+
     /// Why it is of no use unless it is watched.
     pub(crate) fn holds_none(&self) -> Trouble {
         let (shown, pattern) = (self.directory.path.display(), &self.directory.pattern);
@@ -326,27 +280,41 @@ impl Folder {
     /// No thread is to be had.
     pub(crate) fn watch(mut self, fleet: &Arc<Fleet>) -> Result<(), Trouble> {
         let fleet = Arc::clone(fleet);
-        let mut readable = true;
         thread("watch", move || {
             while self.is_unsettled() {
                 let began = fleet.clock().boot();
-                // What cannot be read says nothing about the databases in it: they stay.
-                match self.candidates() {
-                    Ok(found) => {
-                        readable = true;
-                        self.look(&fleet, &found);
-                    }
-                    Err(error) if readable => {
-                        readable = false;
-                        let dir = self.directory.path.display();
-                        tracing::error!(%dir, %error, "can't read the directory, trying again");
-                    }
-                    Err(_) => {}
+                if let Some(found) = self.readable(&fleet) {
+                    self.look(&fleet, &found);
                 }
                 let took = fleet.clock().boot().saturating_sub(began);
                 fleet.clock().sleep(EVERY.max(took * SHARE));
             }
         })
+    }
+
+    /// What it holds, unless it cannot be read: that says nothing about the databases in it, and they stay. It is told once,
+    /// and shown while it lasts, for nobody knows what comes meanwhile.
+    fn readable(&mut self, fleet: &Fleet) -> Option<Vec<PathBuf>> {
+        let found = self.candidates();
+        let dir = &self.directory.path;
+        match &found {
+            Err(error) if self.readable => {
+                tracing::error!(dir = %dir.display(), %error, "can't read the directory, trying again");
+                fleet.note_missing(dir, Some(format!("can't read the directory: {error}")));
+            }
+            Ok(_) if !self.readable => fleet.note_missing(dir, None),
+            Ok(_) | Err(_) => {}
+        }
+        self.readable = found.is_ok();
+        found.ok()
+    }
+
+    /// Nothing is kept in mind of a file that is gone.
+    fn forget_gone(&mut self, fleet: &Fleet) {
+        self.passed.retain(|path, _| !is_gone(path));
+        let settled: Vec<PathBuf> = self.trials.keys().filter(|path| is_gone(path)).cloned().collect();
+        settled.iter().for_each(|path| self.settle(fleet, path));
+        self.dismissed.forget(is_gone);
     }
 
     fn look(&mut self, fleet: &Arc<Fleet>, found: &[PathBuf]) {
@@ -359,13 +327,8 @@ impl Folder {
                 self.put_off(fleet, path, why);
             }
         }
-        let gone =
-            |path: &Path| path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-        self.passed.retain(|path, _| !gone(path));
-        let settled: Vec<PathBuf> = self.trials.keys().filter(|path| gone(path)).cloned().collect();
-        settled.iter().for_each(|path| self.settle(fleet, path));
-        self.dismissed.forget(gone);
-        for path in self.taken.iter().filter(|path| gone(path)) {
+        self.forget_gone(fleet);
+        for path in self.taken.iter().filter(|path| is_gone(path)) {
             if let (false, Ok(member)) = (self.leaving.contains_key(path), fleet.find(path)) {
                 tracing::info!(db = %path.display(), "the database is gone, letting it go");
                 self.leaving.insert(path.clone(), fleet.clock().boot() + member.last_sync());
@@ -374,7 +337,7 @@ impl Folder {
         let taken = &mut self.taken;
         self.leaving.retain(|path, until| {
             // One that was stopped already goes off the list first, and is taken up again by the next look.
-            if !gone(path) && fleet.find(path).is_ok_and(|member| !member.is_gone()) {
+            if !is_gone(path) && fleet.find(path).is_ok_and(|member| !member.is_gone()) {
                 tracing::info!(db = %path.display(), "the database is there again");
                 return false;
             }
@@ -384,20 +347,26 @@ impl Folder {
             }
             !off
         });
-        self.taken.retain(|path| self.leaving.contains_key(path) || !gone(path) || fleet.find(path).is_ok());
+        self.taken
+            .retain(|path| self.leaving.contains_key(path) || !is_gone(path) || fleet.find(path).is_ok());
     }
 
     /// Takes a file up, if it is a database that is not there yet and its time has come.
     fn take(&mut self, fleet: &Arc<Fleet>, path: &Path) -> Result<(), Failed> {
+        if self.sift(fleet, path)? { self.add(fleet, path) } else { Ok(()) }
+    }
+
+    /// Whether a file is a database that is not there yet, and its time has come.
+    fn sift(&mut self, fleet: &Fleet, path: &Path) -> Result<bool, Failed> {
         if self.dismissed.holds(path) || fleet.find(path).is_ok() {
             self.settle(fleet, path);
-            return Ok(());
+            return Ok(false);
         }
         if self.trials.get(path).is_some_and(|trial| fleet.clock().boot() < trial.next) {
-            return Ok(());
+            return Ok(false);
         }
         let unread = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => Ok(()), // gone meanwhile
+            io::ErrorKind::NotFound => Ok(false), // gone meanwhile
             _ => Err(Failed::Unread(cannot(path).because(&error))),
         };
         let stamp = match std::fs::metadata(path) {
@@ -406,18 +375,18 @@ impl Folder {
         };
         let before = self.passed.get(path);
         if before == Some(&stamp) {
-            return Ok(());
+            return Ok(false);
         }
         let first = before.is_none();
         match fleet.look_into(path, input::is_database) {
-            Some(Ok(true)) => self.add(fleet, path),
+            Some(Ok(true)) => Ok(true),
             Some(Ok(false)) => {
                 if first {
                     skipped(path, "it is no SQLite database");
                 }
                 self.passed.insert(path.to_owned(), stamp);
                 self.settle(fleet, path);
-                Ok(())
+                Ok(false)
             }
             Some(Err(error)) => unread(error),
             None => Err(Failed::Elsewhere),
@@ -520,8 +489,13 @@ impl Folder {
     }
 }
 
+/// Whether nothing goes by this name. What cannot be looked at may be there.
+pub(crate) fn is_gone(path: &Path) -> bool {
+    path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
 /// Whether a directory below counts; never one where replicas and local states lie.
-fn enters(directory: &Directory, path: &Path) -> bool {
+pub(super) fn enters(directory: &Directory, path: &Path) -> bool {
     let replica = match &directory.template.replica {
         Settings::Directory(replica) => Some(replica.as_path()),
         Settings::S3(_) => None,
@@ -531,7 +505,7 @@ fn enters(directory: &Directory, path: &Path) -> bool {
 }
 
 /// Whether a file of this name counts.
-fn takes(pattern: &Glob, name: &OsStr) -> bool {
+pub(super) fn takes(pattern: &Glob, name: &OsStr) -> bool {
     !is_ours(name) && !is_side_file(name) && pattern.matches(&name.to_string_lossy())
 }
 

@@ -16,6 +16,7 @@ mod member;
 mod memory;
 mod meter;
 mod metrics;
+pub(crate) mod names;
 mod once;
 mod page;
 mod phase;
@@ -31,7 +32,8 @@ use crate::verbs::replicate::{keep_trouble, synced, thread};
 use crate::world::World;
 use control::{Bound, Control};
 use fleet::{Ended, Fleet, Refused};
-use folder::{Dismissed, Folder, Names};
+use folder::{Dismissed, Folder};
+use names::Names;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -375,15 +377,5 @@ impl Run {
         let known = |path: &PathBuf| self.fleet.find(path).is_ok();
         let failed = self.failed.into_iter().find(|(path, _)| known(path)).map(|(_, trouble)| trouble);
         self.trouble.or(failed).map_or(Ok(Exit::OK), Err)
-    }
-}
-
-/// Lifts this process to what the system allows it: a database that is written to takes a dozen descriptors, and the usual
-/// limit, 1024, is one of old programs.
-fn more_descriptors() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        tracing::debug!(%error, "the limit of open files stays as it is");
     }
 }

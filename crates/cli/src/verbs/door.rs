@@ -15,6 +15,8 @@ struct Inside {
     runs: bool,
     /// The databases that may be written to.
     may: BTreeSet<usize>,
+    /// Those that were let go: the command has removed them, and need not have ended.
+    gone: BTreeSet<usize>,
 }
 
 /// One for all databases of a command.
@@ -57,6 +59,20 @@ impl Door {
         self.inside().may.remove(&index);
     }
 
+    /// The command has removed a database: whoever gives it away need not wait for its end.
+    pub(super) fn let_go(&self, index: usize) {
+        self.inside().gone.insert(index);
+    }
+
+    /// Nobody has this number any more.
+    pub(super) fn strike(&self, index: usize) {
+        self.inside().gone.remove(&index);
+    }
+
+    fn has_gone(&self, index: usize) -> bool {
+        self.inside().gone.contains(&index)
+    }
+
     fn wait(&self) {
         let runs = |inside: &mut Inside| inside.runs;
         drop(self.closed.wait_while(self.inside(), runs).unwrap_or_else(PoisonError::into_inner));
@@ -87,6 +103,9 @@ impl Application for Doorkeeper {
 
     fn stop_writing(&self) {
         self.door.forget(self.index);
+        if self.door.has_gone(self.index) {
+            return;
+        }
         self.tell(Event::Leaving);
         self.door.wait();
     }
@@ -122,5 +141,12 @@ mod tests {
         while !matches!(told.recv().expect("told"), Event::Leaving if !door.may(1)) {}
         door.close();
         waits.join().expect("it goes on once the command has ended");
+        // One that was let go neither waits for the command nor has it end.
+        a.start_writing(None).expect("told");
+        assert!(door.open(&[0]));
+        told.try_iter().for_each(drop);
+        door.let_go(0);
+        a.stop_writing();
+        assert!(door.runs() && !door.may(0) && told.try_recv().is_err());
     }
 }

@@ -7,29 +7,24 @@
 //! One thread waits for events and decides; nodes, signals, the command, the probe and the looks at the store only tell it
 //! what happened. It never asks a store itself.
 
-use super::door::{Door, Doorkeeper};
+mod members;
+
+use super::door::Door;
 use super::lookout::Lookout;
 use super::member::Member;
-use super::replicate::{Command, keep_trouble, replicating_to, synced, thread};
+use super::replicate::{Command, keep_trouble, synced, thread};
 use super::watch::{self, Seen};
 use crate::child::{self, Running};
-use crate::config::{Config, Database};
+use crate::config::Config;
 use crate::daemon;
 use crate::daemon::fleet::Fleet;
-use crate::daemon::guest::Watched;
+use crate::descriptors::{self, Raised};
 use crate::signals::{self, Abrupt, Heard, Word};
 use crate::trouble::{Exit, Trouble};
 use crate::world::World;
 use litekeep::error::KeepError;
-use litekeep::files::RealFiles;
-use litekeep::jobs::Threads;
-use litekeep::node::{Left, Node, NodeSettings, Role};
-use litekeep::replicator::Env;
-use litekeep::settings::Settings;
-use litekeep_core::decisions::Decisions;
+use litekeep::node::{Left, Role};
 use litekeep_core::env::{Clock, Random};
-use litekeep_core::limits;
-use litekeep_core::ownership::Times;
 use litekeep_formats::Epoch;
 use std::io;
 use std::sync::Arc;
@@ -105,8 +100,11 @@ struct House {
     fleet: Arc<Fleet>,
     lookout: Lookout,
     members: Vec<Member>,
+    /// How many there were so far: the next one's number.
+    kept: usize,
     command: Command,
     child: Option<Running>,
+    descriptors: Raised,
     door: Arc<Door>,
     stage: Stage,
     tell: Sender<Event>,
@@ -138,6 +136,7 @@ pub(super) fn run(world: &World, config: &Config, command: Command, abrupt: Abru
     signals::listen_to_all(move |number| drop(signal.send(Event::Signal(number))))
         .map_err(|error| Trouble::new("can't listen for signals").because(&error))?;
     drop(abrupt);
+    let descriptors = descriptors::raise();
     let fleet = Fleet::new(Arc::new(world.clone()), |_| {});
     let (databases, lookout) = Lookout::begin(config, &fleet)?;
     let mut house = House {
@@ -146,8 +145,10 @@ pub(super) fn run(world: &World, config: &Config, command: Command, abrupt: Abru
         clock: Arc::clone(&world.clock),
         random: Arc::clone(&world.random),
         members: Vec::new(),
+        kept: 0,
         command,
         child: None,
+        descriptors,
         door: Arc::default(),
         stage: Stage::Acquiring,
         tell,
@@ -179,41 +180,6 @@ pub(super) fn run(world: &World, config: &Config, command: Command, abrupt: Abru
 }
 
 impl House {
-    /// Keeps a database; a fresh one is the command's own.
-    fn keep(&mut self, database: Database, fresh: bool) -> Result<(), Trouble> {
-        let guest = self.fleet.guest(database.clone())?;
-        let store = Arc::clone(&guest.store);
-        let env = Env {
-            clock: Arc::clone(&self.clock),
-            random: Arc::clone(&self.random),
-            files: Arc::new(RealFiles),
-            vfs: None,
-            store: Arc::clone(&store),
-            spawner: Arc::new(Threads),
-            decisions: Decisions::RIGHT,
-        };
-        let tenure = TENURE.min(self.command.ready_timeout / 2);
-        let settings = NodeSettings {
-            replication: Settings { open_when_confirmed: true, ..database.settings.clone() },
-            times: Times { tenure, hand_over: self.command.hand_over, horizon: limits::REUSE_HORIZON },
-            look_every: LOOK_EVERY,
-            fresh,
-            single_writer: self.command.single_writer,
-            ..NodeSettings::default()
-        };
-        let index = self.members.len();
-        let keeper = Doorkeeper { index, tell: self.tell.clone(), door: Arc::clone(&self.door) };
-        let node = Node::start(env, settings, &database.path, Arc::new(keeper))
-            .map_err(|error| keep_trouble(&format!("can't replicate {}", database.path.display()), &error))?;
-        let node = Arc::new(node);
-        guest.entrust(Watched(Arc::downgrade(&node)));
-        replicating_to(&database);
-        let (ended, tell) = (node.when_ended(), self.tell.clone());
-        let may_go = self.lookout.watches(&database.path);
-        self.members.push(Member { node, store, database, may_go, epoch: None, unowned: None, ended: false });
-        thread("ended", move || drop(tell.send(Event::Ended(index, ended()))))
-    }
-
     /// Hears and decides until all has ended.
     fn live(mut self) -> Result<Exit, Trouble> {
         loop {
@@ -253,23 +219,15 @@ impl House {
             Event::Signal(signal) => self.signalled(signal),
             Event::Child(end) => self.child_ended(end),
             Event::Owned(index, epoch) => {
-                let member = &mut self.members[index];
-                member.epoch = epoch.or(member.epoch);
+                if let Some(member) = self.member(index) {
+                    member.epoch = epoch.or(member.epoch);
+                }
             }
             Event::Leaving => {
                 self.kill_in_time();
                 self.stop_for_successor();
             }
-            Event::Left(index, how) => {
-                let path = self.members[index].database.path.display();
-                match how {
-                    Left::Closed(_) => tracing::info!(db = %path, "handed over"),
-                    // Why, is told with its end.
-                    Left::Lost => {
-                        tracing::warn!(db = %path, "left before the last changes were known to be in the replica")
-                    }
-                }
-            }
+            Event::Left(index, how) => self.left(index, how),
             Event::Ended(index, why) => self.ended(index, why),
             Event::Ready => self.well(),
             Event::Seen(stage, seen) => self.seen(stage, seen),
@@ -285,6 +243,7 @@ impl House {
     /// What is due by the time alone.
     fn tick(&mut self) -> Result<(), Trouble> {
         let now = self.clock.boot();
+        self.drop_who_has_gone();
         if self.kill_at.is_some_and(|at| now >= at) {
             tracing::warn!("the command does not end at SIGTERM; killing it, its successor waits");
             self.pass_on(signal_hook::consts::SIGKILL);
@@ -297,7 +256,7 @@ impl House {
                     self.well();
                 }
                 self.find_unowned(now);
-                self.keep_what_was_made(now)
+                self.follow_directories(now)
             }
             Stage::Watching(since) if now - since >= self.patience => {
                 self.take_back("the other instance did not become well in time");
@@ -311,9 +270,9 @@ impl House {
     /// Once every database is followed, all are claimed; once all are owned, the command starts.
     fn acquire(&mut self, now: Duration) -> Result<(), Trouble> {
         let (mut needed, mut absent, mut missing) = (Vec::new(), Vec::new(), false);
-        for (index, member) in self.members.iter().enumerate() {
-            match (self.door.may(index), member.is_absent()) {
-                (true, _) => needed.push(index),
+        for member in self.members.iter().filter(|member| !member.leaves()) {
+            match (self.door.may(member.index), member.is_absent()) {
+                (true, _) => needed.push(member.index),
                 (false, true) => absent.push((Arc::clone(&member.store), member.database.path.clone())),
                 (false, false) => missing = true,
             }
@@ -335,8 +294,8 @@ impl House {
         }
         self.next_look = now + LOOK;
         if self.members.iter().all(|member| member.node.status().role != Role::Starting) {
-            let members = self.members.iter().enumerate();
-            members.filter(|(index, _)| !self.door.may(*index)).for_each(|(_, it)| it.node.ask_to_own());
+            let unowned = self.members.iter().filter(|member| !self.door.may(member.index));
+            unowned.for_each(|member| member.node.ask_to_own());
         }
         Ok(())
     }
@@ -354,6 +313,7 @@ impl House {
                 .because(&error)
                 .hint("check its path and that this user may run it")
         })?;
+        self.descriptors.give_back(running.pid());
         self.child = Some(running);
         self.passed_on.clear();
         self.stage = Stage::Up(now, false);
@@ -413,20 +373,13 @@ impl House {
     /// What the command writes to a database that is not owned gets nowhere: somebody else may have made it at the same time.
     fn find_unowned(&mut self, now: Duration) {
         let mut stray = false;
-        for (index, member) in self.members.iter_mut().enumerate() {
-            stray |= member.is_stray(now, self.door.may(index));
+        for member in &mut self.members {
+            stray |= member.is_stray(now, self.door.may(member.index));
         }
         if stray {
             self.kill_in_time();
             self.stop_for_successor();
         }
-    }
-
-    fn keep_what_was_made(&mut self, now: Duration) -> Result<(), Trouble> {
-        let made = self.lookout.look(now, &self.fleet)?;
-        // Two names of one file may come within one look; the next one tells that the second is skipped.
-        let mut made = made.into_iter();
-        made.try_for_each(|it| if self.fleet.replicates(&it.path) { Ok(()) } else { self.keep(it, true) })
     }
 
     fn begin_watch(&mut self) {
@@ -554,14 +507,17 @@ impl House {
             }
             Err(error) => self.blame(Trouble::new("can't tell how the command ended").because(&error)),
         }
-        self.keep_what_was_made(Duration::MAX).unwrap_or_else(|trouble| self.blame(trouble));
+        self.follow_directories(Duration::MAX).unwrap_or_else(|trouble| self.blame(trouble));
         self.stage = Stage::Ending;
         self.stop_nodes();
     }
 
     fn ended(&mut self, index: usize, why: Option<Arc<KeepError>>) {
+        if self.has_gone(index, why.as_deref()) {
+            return;
+        }
         let ending = self.stage == Stage::Ending;
-        let member = &mut self.members[index];
+        let Some(member) = self.members.iter_mut().find(|member| member.index == index) else { return };
         member.ended = true;
         self.door.forget(index);
         let path = member.database.path.display();

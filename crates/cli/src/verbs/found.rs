@@ -4,7 +4,8 @@
 
 use crate::config::{Config, Database};
 use crate::daemon::control::{self, List, Patience};
-use crate::daemon::folder::{Dismissed, Folder, Names, Once, database_at};
+use crate::daemon::folder::{Dismissed, Folder, database_at};
+use crate::daemon::names::{Names, Once};
 use crate::output;
 use serde_json::json;
 use std::path::Path;

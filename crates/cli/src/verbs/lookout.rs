@@ -3,9 +3,12 @@
 
 use crate::config::{Config, Database};
 use crate::daemon::fleet::Fleet;
-use crate::daemon::folder::{Dismissed, Folder, Names, Once, skipped_as_second};
+use crate::daemon::folder::{Dismissed, Folder, skipped_as_second};
+use crate::daemon::names::{Names, Once};
 use crate::trouble::Trouble;
-use std::path::Path;
+use litekeep::files::{FileId, Files, RealFiles};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Between two looks.
@@ -14,6 +17,10 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Looks through directories for databases that nobody has taken up.
 pub(super) struct Lookout {
     watched: Vec<Folder>,
+    /// What the configuration names itself: it is there for good.
+    named: Vec<PathBuf>,
+    /// What was let go. The next of that name goes on with its history.
+    let_go: BTreeSet<PathBuf>,
     next: Duration,
 }
 
@@ -43,7 +50,8 @@ impl Lookout {
             databases.append(&mut found);
             watched.extend(folder.is_watched().then_some(folder));
         }
-        Ok((databases, Self { watched, next: Duration::ZERO }))
+        let named = config.databases.iter().map(|database| database.path.clone()).collect();
+        Ok((databases, Self { watched, named, let_go: BTreeSet::new(), next: Duration::ZERO }))
     }
 
     /// Whether a database lies in a directory that is watched.
@@ -51,18 +59,37 @@ impl Lookout {
         self.watched.iter().any(|folder| folder.holds(database))
     }
 
-    /// What has come since, if it is time to look.
+    /// Whether a database came by a directory that could be read when it was last looked at: only then does it say something
+    /// that the file is not there.
+    pub(super) fn sees(&self, database: &Path) -> bool {
+        let sees = |folder: &Folder| folder.holds(database) && folder.is_readable();
+        self.watched.iter().any(sees) && self.named.iter().all(|named| named != database)
+    }
+
+    /// A database is let go.
+    pub(super) fn lets_go(&mut self, database: &Path) {
+        self.let_go.insert(database.to_owned());
+    }
+
+    /// The file of a database that has come to the place of one that was let go, told once.
+    pub(super) fn successor(&mut self, database: &Path) -> Option<FileId> {
+        self.let_go.take(database).and_then(|path| RealFiles.id(&path).ok().flatten())
+    }
+
+    /// What has come since, if it is time to look; at [`Duration::MAX`] for the last time. What cannot be looked at before
+    /// that ends no application.
     ///
     /// # Errors
-    /// As [`Lookout::begin`].
-    pub(super) fn look(&mut self, now: Duration, fleet: &Fleet) -> Result<Vec<Database>, Trouble> {
-        let mut found = Vec::new();
-        if now >= self.next {
-            self.next = now.saturating_add(EVERY);
-            for folder in &mut self.watched {
-                found.append(&mut folder.newcomers(fleet)?);
-            }
+    /// See [`Folder::arrivals`].
+    pub(super) fn look(&mut self, now: Duration, fleet: &Fleet) -> Result<Option<Vec<Database>>, Trouble> {
+        if now < self.next {
+            return Ok(None);
         }
-        Ok(found)
+        self.next = now.saturating_add(EVERY);
+        let mut found = Vec::new();
+        for folder in &mut self.watched {
+            found.append(&mut folder.arrivals(fleet, now == Duration::MAX)?);
+        }
+        Ok(Some(found))
     }
 }

@@ -790,6 +790,16 @@ fn listed(dir: &Dir) -> Vec<String> {
     paths.map(|it| it["path"].as_str().expect("a path").replacen(&top, "", 1)).collect()
 }
 
+/// Beside a command it takes a moment until a database is owned.
+fn until_replicated(dir: &Dir, name: &str) {
+    let path = dir.path("d").join(name).display().to_string();
+    wait_for("its replication", || {
+        let list = ask(dir, &["list"]);
+        let mut rows = list["databases"].as_array().expect("a list").iter();
+        rows.any(|row| row["path"] == path.as_str() && row["status"] == "replicating").then_some(())
+    });
+}
+
 fn make_in_directory(dir: &Dir, name: &str) {
     let path = dir.path("d").join(name);
     fs::create_dir_all(path.parent().expect("a parent")).expect("made");
@@ -929,6 +939,12 @@ fn a_database_that_is_renamed_in_a_watched_directory_goes_on_by_its_new_name() {
 
 #[test]
 fn a_database_that_is_there_again_before_it_was_let_go_stays_and_loses_nothing() {
+    for command in ["", "exec: sleep 600\n"] {
+        is_there_again(command);
+    }
+}
+
+fn is_there_again(command: &str) {
     let server = Server::start(Profile::Aws).expect("a server");
     let dir = Dir::new();
     make_in_directory(&dir, "a.db");
@@ -936,11 +952,12 @@ fn a_database_that_is_there_again_before_it_was_let_go_stays_and_loses_nothing()
     dir.write(
         "l.yml",
         format!(
-            "addr: 127.0.0.1:0\nshutdown-sync-timeout: 10m\nsocket:\n  enabled: true\n  path: l.sock\ndbs:\n  - dir: d\n    pattern: '*.db'\n    watch: true\n    \
+            "{command}addr: 127.0.0.1:0\nshutdown-sync-timeout: 10m\nsocket:\n  enabled: true\n  path: l.sock\ndbs:\n  - dir: d\n    pattern: '*.db'\n    watch: true\n    \
              replica:\n      url: s3://{BUCKET}/r\n      endpoint: {endpoint}\n      region: {REGION}\n"
         ),
     );
     let (mut running, _) = started(&dir);
+    until_replicated(&dir, "a.db");
     ask(&dir, &["sync", "-wait", "d/a.db"]);
     server.add_rule(Rule::always("PUT", "", Fault::ResetBefore));
     insert(&dir.path("d/a.db"), 2);
@@ -1006,6 +1023,86 @@ fn what_cannot_be_read_in_a_directory_is_told_and_tried_again_and_keeps_nothing_
     for part in ["can't read a directory, going on without it", "can't take a database up, trying again"] {
         assert_eq!(seen.out().lines().filter(|it| it.contains(part)).count(), 1, "{part}{}", seen.all());
     }
+}
+
+/// A command that does nothing, over the directory `d`, which is watched.
+const BESIDE: &str = "exec: sh -c 'echo ready; exec sleep 600'\naddr: 127.0.0.1:0\nsocket:\n  enabled: true\n  path: l.sock\ndbs:\n  - \
+                      dir: d\n    pattern: '*.db'\n    watch: true\n    meta-dir: m\n    replica:\n      path: r\n";
+
+#[test]
+fn what_cannot_be_looked_into_while_a_command_runs_is_told_and_tried_again_and_stops_nothing() {
+    let (dir, place) = (Dir::new(), Dir::new());
+    let set = |name: &str, mode| {
+        fs::set_permissions(dir.path(name), fs::Permissions::from_mode(mode)).expect("set");
+    };
+    make_in_directory(&dir, "a.db");
+    set("d/a.db", 0o666);
+    make_database(&dir.path("c.db"));
+    set("c.db", 0);
+    dir.write("l.yml", BESIDE);
+    let mut running = dir.litekeep(["replicate", "-config", "l.yml"]).of_nobody(&place).starts();
+    running.until("serving metrics on");
+    let addr = address(&running);
+    wait_for_health(&addr, "", 200, "\"ok\"");
+    fs::rename(dir.path("c.db"), dir.path("d/c.db")).expect("renamed");
+    let report = wait_for_health(&addr, "", 503, "can't replicate");
+    let rows = report["databases"].as_array().expect("rows");
+    let missing = dir.path("d/c.db").display().to_string();
+    let row = rows.iter().find(|row| row["path"] == missing.as_str()).expect("a row");
+    assert_eq!(row["state"], "missing", "{report}");
+    set("d/c.db", 0o666);
+    wait_for_health(&addr, "", 200, "\"ok\"");
+    assert_eq!(listed(&dir), ["a.db", "c.db"]);
+    // The directory itself: what is in it stays.
+    fs::set_permissions(dir.path("d"), fs::Permissions::from_mode(0)).expect("set");
+    wait_for_health(&addr, "", 503, "can't read the directory");
+    set("d", 0o777);
+    wait_for_health(&addr, "", 200, "\"ok\"");
+    assert_eq!(listed(&dir), ["a.db", "c.db"]);
+    let seen = end(running);
+    for part in ["can't read the directory, trying again", "can't take a database up, trying again"] {
+        assert_eq!(seen.out().lines().filter(|it| it.contains(part)).count(), 1, "{part}{}", seen.all());
+    }
+    drop(seen.never_says("letting it go"));
+}
+
+#[test]
+fn what_a_command_removes_from_a_watched_directory_is_let_go_and_what_comes_after_is_kept_anew() {
+    let dir = Dir::new();
+    make_in_directory(&dir, "a.db");
+    dir.write("l.yml", BESIDE);
+    let mut running = dir.litekeep(["replicate", "-config", "l.yml"]).starts();
+    running.until("control socket listening");
+    let until = |names: &[&str]| wait_for(&format!("{names:?}"), || (listed(&dir) == names).then_some(()));
+    let nodes = |running: &Running| running.threads("node");
+    for (round, value) in [2, 3, 4].into_iter().enumerate() {
+        make_database(&dir.path("draft.db"));
+        insert(&dir.path("draft.db"), value);
+        for end in ["", "-wal", "-shm"] {
+            let _ = fs::rename(dir.path(&format!("draft.db{end}")), dir.path(&format!("d/b.db{end}")));
+        }
+        until(&["a.db", "b.db"]);
+        until_replicated(&dir, "b.db");
+        insert(&dir.path("d/b.db"), 10 * value);
+        ask(&dir, &["sync", "-wait", "d/b.db"]);
+        assert_eq!(restored(&dir, "r/b.db"), [1, value, 10 * value], "round {round}");
+        assert_eq!(nodes(&running), 2);
+        for end in ["", "-wal", "-shm"] {
+            let _ = fs::remove_file(dir.path(&format!("d/b.db{end}")));
+        }
+        running.until("letting it go").until("replication ended, the database is gone");
+        until(&["a.db"]);
+        assert_eq!(restored(&dir, "r/b.db"), [1, value, 10 * value], "round {round}");
+        wait_for("an end of its threads", || (nodes(&running) == 1).then_some(()));
+    }
+    // One that changes its name goes on by the new one.
+    for end in ["-wal", "-shm", ""] {
+        let _ = fs::rename(dir.path(&format!("d/a.db{end}")), dir.path(&format!("d/c.db{end}")));
+    }
+    until(&["c.db"]);
+    insert(&dir.path("d/c.db"), 5);
+    end(running);
+    assert_eq!(restored(&dir, "r/c.db"), [1, 5]);
 }
 
 #[test]

@@ -437,6 +437,25 @@ fn a_command_that_dies_of_a_signal_that_was_not_to_end_it_has_failed() {
 }
 
 #[test]
+fn beside_a_command_litekeep_takes_the_descriptors_it_may_have_and_the_command_keeps_its_own_limit() {
+    let dir = with_database();
+    let wait = "until [ $(ulimit -Sn) = 200 ]; do sleep 0.1; done";
+    dir.write("app", format!("grep 'open files' /proc/$PPID/limits\n{wait}\necho ready\nexec sleep 600\n"));
+    let line = format!(
+        "ulimit -n 300; ulimit -Sn 200; exec {} replicate -exec 'sh app' a.db {}",
+        env!("CARGO_BIN_EXE_litekeep"),
+        url(&dir.path("r"))
+    );
+    let mut running = dir.run("/bin/sh", ["-c", &line]).starts();
+    running.until("Max open files");
+    let limits = running.seen().lines().last().expect("a line").split_whitespace();
+    let limits: Vec<u64> = limits.filter_map(|word| word.parse().ok()).collect();
+    assert!(limits[0] > 290 && limits[1] == 300, "{limits:?}");
+    running.until("ready").signal(Signal::TERM);
+    running.ends(0);
+}
+
+#[test]
 fn a_configuration_of_no_database_is_an_error_unless_some_may_come() {
     let dir = Dir::new();
     dir.write("l.yml", "dbs: []\n");

@@ -264,6 +264,13 @@ impl Running {
         let _ = self.child.wait();
     }
 
+    /// How many of its threads have this name.
+    pub(crate) fn threads(&self, name: &str) -> usize {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("its threads");
+        let names = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+        names.filter(|it| it.trim_end() == name).count()
+    }
+
     /// What it has said on stdout so far, as far as somebody waited for it.
     pub(crate) fn seen(&self) -> &str {
         &self.seen

@@ -280,11 +280,16 @@ impl Replicator {
     /// Reads the local state; one about another file or another replica is no record.
     fn load_record(&mut self) -> Result<(), KeepError> {
         let io = self.io("read the state in");
-        let Some(state) = self.local.load().map_err(&io)? else {
+        let Some(mut state) = self.local.load().map_err(&io)? else {
             self.state = None;
             return Ok(());
         };
-        let same_file = self.timing.file == Some(state.file);
+        let mut same_file = self.timing.file == Some(state.file);
+        if !same_file && self.settings.successor.is_some() && self.settings.successor == self.timing.file {
+            same_file = true;
+            state.give_up_position(self.env.random.next_u64());
+            self.broken = Some(BreakReason::FileReplaced);
+        }
         if !same_file || state.replica != self.env.store.location() {
             tracing::warn!(db = %self.path.display(), "the local state is about another {}; it is not used",
                 if same_file { "replica" } else { "file" });
