@@ -705,7 +705,7 @@ fn r26b_a_missing_database_starts_fresh_only_over_a_replica_that_is_confirmed_em
 }
 
 #[test]
-fn a_signal_during_a_restore_ends_it_and_nothing_is_begun_behind_it_also_pid_1() {
+fn a_signal_during_a_restore_ends_it_and_nothing_is_begun_behind_it_also_as_pid_1() {
     for args in [
         &["restore", "-o", "a.db"][..],
         &["restore", "-f", "-o", "a.db"],
