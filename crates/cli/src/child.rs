@@ -69,6 +69,12 @@ impl Running {
         };
     }
 
+    /// Whether its first process has not ended; others of its group may live on for a while.
+    pub(crate) fn runs(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        matches!(rustix::process::waitid(WaitId::Pid(self.pid), options), Ok(None))
+    }
+
     /// How it ended. Whoever of its group is there still is killed.
     pub(crate) fn reap(mut self) -> io::Result<ExitStatus> {
         let _ = kill_process_group(self.pid, Signal::KILL);

@@ -334,7 +334,8 @@ impl House {
 
     /// The command is well: whoever looks takes these epochs for good ones.
     fn well(&mut self) {
-        if let Stage::Up(since, false) = self.stage {
+        let runs = self.child.as_ref().is_some_and(Running::runs);
+        if let (Stage::Up(since, false), true) = (self.stage, runs) {
             self.stage = Stage::Up(since, true);
             self.members.iter().for_each(|member| member.node.confirm());
             tracing::info!("the command is up");

@@ -427,6 +427,16 @@ fn the_last_sync_has_what_an_application_behind_a_shell_writes_at_its_end() {
 }
 
 #[test]
+fn a_command_of_which_only_others_are_left_does_not_count_as_well() {
+    let dir = with_database();
+    let command = "sh -c \"trap '' TERM; sleep 600 & sleep 1; exit 3\"";
+    dir.litekeep(["replicate", "-exec", command, "a.db", &url(&dir.path("r"))])
+        .exits(3)
+        .out_has("left processes behind: they are told SIGKILL")
+        .never_says("the command is up");
+}
+
+#[test]
 fn a_command_that_dies_of_a_signal_that_was_not_to_end_it_has_failed() {
     let dir = with_database();
     let command = "sh -c 'echo ready; exec sleep 600'";
@@ -733,7 +743,7 @@ fn r26b_a_missing_database_starts_fresh_only_over_a_replica_that_is_confirmed_em
 }
 
 #[test]
-fn a_signal_during_a_restore_ends_it_and_nothing_is_begun_behind_it_also_pid_1() {
+fn a_signal_during_a_restore_ends_it_and_nothing_is_begun_behind_it_also_as_pid_1() {
     for args in [
         &["restore", "-o", "a.db"][..],
         &["restore", "-f", "-o", "a.db"],
