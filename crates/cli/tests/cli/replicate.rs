@@ -462,6 +462,11 @@ fn a_command_that_cannot_be_started_is_an_error() {
     dir.litekeep(["replicate", "-exec", "/no/such/program", "a.db", &url(&dir.path("r"))])
         .exits(1)
         .err_has("can't start the command");
+    let command = "/no/such/app --password hush";
+    dir.litekeep(["replicate", "-exec", command, "a.db", &url(&dir.path("r"))])
+        .exits(1)
+        .err_has("can't start the command `/no/such/app`: ")
+        .never_says("hush");
 }
 
 /// A running daemon whose replica has just gone away, with a row that cannot go up.
