@@ -247,6 +247,21 @@ fn once_with_a_forced_snapshot_ends_while_somebody_writes() {
 }
 
 #[test]
+fn a_reader_of_the_log_that_stalls_holds_up_neither_replication_nor_the_end() {
+    let dir = with_database();
+    let replica = url(&dir.path("r"));
+    let (mut running, _reader) = dir.litekeep(["replicate", "a.db", &replica]).starts_unread();
+    daemon::wait_for("first row in the replica", || dir.path("r/ltx/0").exists().then_some(()));
+    insert(&dir.path("a.db"), 2);
+    running.signal(Signal::TERM);
+    running.ends(0);
+    assert_eq!(restored(&dir), [1, 2]);
+    // What ends at once, and with an error to tell, neither.
+    let (running, _reader) = dir.litekeep(["replicate", "-once", "no.db", &replica]).starts_unread();
+    running.ends(1);
+}
+
+#[test]
 fn once_without_a_database_is_an_error() {
     let dir = Dir::new();
     dir.litekeep(["replicate", "-once", "a.db", &url(&dir.path("r"))])
