@@ -350,12 +350,9 @@ impl House {
         let running =
             Running::start(words, move |end| drop(tell.send(Event::Child(end)))).map_err(|error| {
                 self.door.close();
-                Trouble::new(format!(
-                    "can't start the command `{}`",
-                    words.first().map_or("", String::as_str)
-                ))
-                .because(&error)
-                .hint("check its path and that this user may run it")
+                Trouble::new(format!("can't start the command `{}`", words.first().map_or("", |w| w)))
+                    .because(&error)
+                    .hint("check its path and that this user may run it")
             })?;
         self.child = Some(running);
         self.passed_on.clear();
