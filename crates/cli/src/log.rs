@@ -4,12 +4,18 @@
 //! Lines of our own crates show from the chosen level on, those of others only from WARN on: a client library's
 //! debug output is nobody's business and may hold what must not be shown.
 
+mod queue;
+
 use crate::text::time;
 use litekeep_core::env::Clock;
+use queue::{Queue, To};
 use serde_json::Value;
 use std::fmt::{self, Write as _};
-use std::io::Write as _;
-use std::sync::Arc;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -52,12 +58,64 @@ pub(crate) fn install(settings: Settings, clock: Arc<dyn Clock>) {
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines));
 }
 
-/// A reader that went away is no reason to stop replicating.
+/// How long the end of the process waits for the last lines.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// What is said on its way out, once [`install_queued`] was called.
+static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
+
+/// As [`install`], for what must go on whatever becomes of its log: nobody ever waits for the reader.
+pub(crate) fn install_queued(settings: Settings, clock: Arc<dyn Clock>) {
+    let to = if settings.stderr { To::Err } else { To::Out };
+    let wall = Arc::clone(&clock);
+    let gap = move |dropped: u64| (to, gap(settings, &time::format(wall.wall()), dropped));
+    let Ok(queue) = start(gap) else { return install(settings, clock) };
+    let _ = QUEUE.set(Arc::clone(&queue));
+    let write = move |_: &Settings, line: &str| queue.offer((to, line.to_owned()));
+    let lines = Lines { settings, clock, write };
+    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines));
+}
+
+/// A queue and its thread. It writes past the locks of stdout and stderr: a stalled write would hold them.
+fn start(gap: impl Fn(u64) -> (To, String) + Send + Sync + 'static) -> io::Result<Arc<Queue>> {
+    let mut out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let mut err = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+    let queue = Arc::new(Queue::new(gap));
+    let writes = Arc::clone(&queue);
+    let write = move || {
+        writes.write(|to, line| {
+            // A reader that went away is no reason to stop replicating.
+            let _ = if to == To::Err { err.write_all(line) } else { out.write_all(line) };
+        });
+    };
+    std::thread::Builder::new().name("log".to_owned()).spawn(write)?;
+    Ok(queue)
+}
+
+/// The line that tells how many are missing.
+fn gap(settings: Settings, time: &str, dropped: u64) -> String {
+    let fields = Fields(vec![("dropped", Value::from(dropped))]);
+    spelled(settings, time, Level::WARN, "log lines are missing here, they were not read in time", &fields)
+}
+
+/// A line for stderr that is no log, in its turn; false where lines are not queued.
+pub(crate) fn talk(line: &str) -> bool {
+    QUEUE.get().map(|queue| queue.put((To::Err, format!("{line}\n")))).is_some()
+}
+
+/// Waits a short while for the last lines, before the process ends.
+pub(crate) fn flush() {
+    if let Some(queue) = QUEUE.get() {
+        queue.flush(LAST_LINES);
+    }
+}
+
+/// A reader that went away is no reason to stop.
 fn out(settings: &Settings, line: &str) {
     let _ = if settings.stderr {
-        std::io::stderr().write_all(line.as_bytes())
+        io::stderr().write_all(line.as_bytes())
     } else {
-        let mut stdout = std::io::stdout().lock();
+        let mut stdout = io::stdout().lock();
         stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush())
     };
 }
@@ -151,12 +209,15 @@ where
         });
         let time = time::format(self.clock.wall());
         let level = *event.metadata().level();
-        let line = if self.settings.json {
-            json_line(&time, level, &message, &all)
-        } else {
-            text_line(&time, level, &message, &all)
-        };
-        (self.write)(&self.settings, &line);
+        (self.write)(&self.settings, &spelled(self.settings, &time, level, &message, &all));
+    }
+}
+
+fn spelled(settings: Settings, time: &str, level: Level, message: &str, fields: &Fields) -> String {
+    if settings.json {
+        json_line(time, level, message, fields)
+    } else {
+        text_line(time, level, message, fields)
     }
 }
 
@@ -218,7 +279,6 @@ mod tests {
     use super::*;
     use litekeep_formats::TimestampMs;
     use std::sync::Mutex;
-    use std::time::Duration;
 
     struct Noon;
 

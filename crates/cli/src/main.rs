@@ -49,5 +49,7 @@ fn main() -> ExitCode {
         pid: std::process::id(),
         terminal: std::io::stderr().is_terminal(),
     };
-    ExitCode::from(verbs::run(&world).0)
+    let exit = verbs::run(&world);
+    log::flush();
+    ExitCode::from(exit.0)
 }

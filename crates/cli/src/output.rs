@@ -1,5 +1,6 @@
 //! stdout for data, stderr for talk. A reader that went away ends neither with a panic.
 
+use crate::log;
 use crate::trouble::Trouble;
 use serde::Serialize;
 use std::io::Write;
@@ -28,7 +29,9 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Trouble> {
     text(&format!("{line}\n"))
 }
 
-/// Writes a line to stderr.
+/// Writes a line to stderr; where log lines are queued, behind them.
 pub(crate) fn talk(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    if !log::talk(line) {
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
 }

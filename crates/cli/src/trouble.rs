@@ -183,12 +183,20 @@ fn one_line(text: &str) -> String {
     parts.join(" ")
 }
 
-/// A replica URL, or what was given in place of one, without what may be a secret: user, password and query.
+/// A replica URL, or what was given in place of one, without what may be a secret: user, password and query. A key that
+/// nobody has encoded may hold a slash, and what cannot be told from one goes as well.
 pub(crate) fn without_secrets(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_owned();
     };
-    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let (rest, query) = rest.find(['?', '#']).map_or((rest, ""), |at| rest.split_at(at));
+    if rest.contains(':') && query.contains('@') {
+        return format!("{scheme}://(hidden)");
+    }
+    let rest = match rest.rsplit_once('@') {
+        Some((user, place)) if user.contains(':') => place,
+        _ => rest,
+    };
     let (host, path) = rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
     let host = host.rsplit('@').next().unwrap_or_default();
     match path {
@@ -273,7 +281,16 @@ mod tests {
         for (url, shown) in [
             ("s3://b/p", "s3://b/p"),
             ("s3://b", "s3://b"),
-            ("s3://key:hush@b/p@q?secret=hush#hush", "s3://b/p@q"),
+            ("s3://b/p@q?secret=hush#hush", "s3://b/p@q"),
+            ("s3://key:hush@b/p?secret=hush#hush", "s3://b/p"),
+            ("s3://key:hu/sh@b/p", "s3://b/p"),
+            ("s3://key:/hush/hu@sh@b/p", "s3://b/p"),
+            ("s3://key:hu?sh@b/p", "s3://(hidden)"),
+            ("s3://key:hu/sh#hush@b/p", "s3://(hidden)"),
+            ("s3://b:9000/p?secret=hu@sh", "s3://(hidden)"),
+            ("s3://b/p?endpoint=http://h:9000&secret=hu@sh", "s3://b/p"),
+            ("s3://b:9000/p", "s3://b:9000/p"),
+            ("s3://hush@b/p", "s3://b/p"),
             ("s3://key:hu@sh@b/p", "s3://b/p"),
             ("file:///a/b", "file:///a/b"),
             ("/a/b?c", "/a/b?c"),

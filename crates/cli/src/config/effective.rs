@@ -30,14 +30,16 @@ pub(crate) fn global_settings(config: &Config) -> Vec<Setting> {
     let kind = if config.logging.json { "json" } else { "text" };
     let heartbeat = config.heartbeat.as_ref();
     let every = heartbeat.map(|heartbeat| duration::format(heartbeat.interval));
+    let hidden = || HIDDEN.to_owned();
+    let exec = config.exec.as_ref().map(|_| config.exec_as_written.clone().unwrap_or_else(hidden));
     let rows = vec![
-        ("exec", config.exec.clone().unwrap_or_default()),
+        ("exec", exec.unwrap_or_default()),
         ("single-writer", config.single_writer.to_string()),
         ("addr", config.addr.clone().unwrap_or_default()),
         ("socket: enabled", config.socket.enabled.to_string()),
         ("socket: path", config.socket.path.display().to_string()),
         ("socket: permissions", format!("0{:o}", config.socket.permissions)),
-        ("heartbeat-url", heartbeat.map(|_| HIDDEN.to_owned()).unwrap_or_default()),
+        ("heartbeat-url", heartbeat.map(|_| hidden()).unwrap_or_default()),
         ("heartbeat-interval", every.unwrap_or_default()),
         ("logging: level", level(config.logging.level.as_deref())),
         ("logging: type", kind.to_owned()),

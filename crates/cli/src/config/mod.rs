@@ -29,7 +29,7 @@ use crate::world::World;
 use expand::Expanded;
 use litekeep::settings::Settings as EngineSettings;
 use litekeep_store::location::{Secret, Settings};
-use notes::Notes;
+use notes::{Notes, said};
 use remark::Remark;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -49,6 +49,8 @@ pub(crate) const FOR_EVER: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 
 pub(crate) struct Config {
     /// The command to run while replicating.
     pub(crate) exec: Option<String>,
+    /// The same as the file has it, before variables are expanded, whose values may be secrets; `None` where that is not known.
+    pub(crate) exec_as_written: Option<String>,
     /// With a command: go on where a store cannot create only; the user says that nobody else writes.
     pub(crate) single_writer: bool,
     /// Where log lines go and which.
@@ -327,6 +329,11 @@ fn parse(world: &World, text: &str, path: &Path, expand_env: bool, pick: Pick<'_
             notes.problems.push(problem);
             Config::default()
         }
+    };
+    config.exec_as_written = match &expanded {
+        // What is expanded need be no YAML before.
+        Some(_) => yaml::parse(text).ok().and_then(|file| said(file.exec.as_ref())),
+        None => config.exec.clone(),
     };
     let unset = match &expanded {
         Some(expanded) => bring_back(expanded, &mut config, &mut notes),

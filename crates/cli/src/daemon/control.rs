@@ -32,6 +32,9 @@ const LONGEST: u64 = 24 * 60 * 60;
 /// How long a sync without `wait` looks whether it is done all the same.
 const MOMENT: Duration = Duration::from_secs(1);
 
+/// How long a start waits to be taken by whoever listens on the socket.
+const TAKEN: Duration = Duration::from_secs(2);
+
 /// How many connections may wait to be taken.
 const BACKLOG: i32 = 128;
 
@@ -55,9 +58,13 @@ impl Bound {
             Ok(meta) if !meta.file_type().is_socket() => {
                 return Err(io::Error::new(io::ErrorKind::AlreadyExists, "what is there is no socket"));
             }
-            Ok(_) => match UnixStream::connect(path) {
+            Ok(_) => match connect(path, TAKEN) {
                 Ok(_) => {
                     return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let text = "another process listens there, and takes no connection";
+                    return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
                 }
                 // The system's word that its process is gone; any other trouble is ours, and says nothing about it.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
@@ -521,9 +528,9 @@ pub(crate) fn ask<A: for<'de> Deserialize<'de>>(
     };
     let body = serde_json::to_vec(body)
         .map_err(|error| Trouble::new("can't spell the request as JSON").because(&error))?;
-    let stream = UnixStream::connect(socket).map_err(|error| failed_to(&error))?;
     let limit = patience.limit.saturating_add(patience.grace);
-    let asked = http::ask(stream, method, &format!("/{verb}"), &body, limit);
+    let asked = connect(socket, limit)
+        .and_then(|stream| http::ask(stream, method, &format!("/{verb}"), &body, limit));
     let (status, answer) = asked.map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => patience.in_vain().hint(format!(
             "whoever listens at {} is busy, stopped, or hangs; -timeout gives it more time",
@@ -544,6 +551,18 @@ pub(crate) fn ask<A: for<'de> Deserialize<'de>>(
         }
         Err(_) => Trouble::new(format!("{verb} failed: {}", String::from_utf8_lossy(&answer).trim())),
     })
+}
+
+/// Connects within a time, else it is [`io::ErrorKind::WouldBlock`]: who listens and takes nobody, such as a stopped process,
+/// lets all wait who come after its backlog. Linux holds a connect to the limit of sends; elsewhere it is refused at once.
+fn connect(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+    use rustix::net::sockopt::{Timeout, set_socket_timeout};
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let address = SocketAddrUnix::new(path)?;
+    set_socket_timeout(&socket, Timeout::Send, Some(limit.min(Duration::from_secs(LONGEST))))?;
+    rustix::io::retry_on_intr(|| rustix::net::connect(&socket, &address))?;
+    Ok(socket.into())
 }
 
 #[cfg(test)]

@@ -5,10 +5,10 @@ use litekeep_core::env::Clock;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The request line and the headers, bytes.
@@ -19,6 +19,8 @@ const BODY: usize = 64 << 10;
 const ANSWER: u64 = 64 << 20;
 /// Connections at the same time; each has a thread.
 const CONNECTIONS: usize = 32;
+/// From the connection to the end of the headers: who only holds a connection open is not waited for.
+const HEAD_PATIENCE: Duration = Duration::from_secs(2);
 /// From the connection to the whole request, and again for the whole answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// After an accept that failed: descriptors may have run out.
@@ -133,7 +135,7 @@ pub(crate) fn serve(
     handler: Handler,
     clock: Arc<dyn Clock>,
 ) -> io::Result<()> {
-    let open = Arc::new(AtomicUsize::new(0));
+    let places = Arc::<Places>::default();
     let accept = move || loop {
         let stream = match listener.next() {
             Ok(stream) => stream,
@@ -143,15 +145,14 @@ pub(crate) fn serve(
                 continue;
             }
         };
-        let Some(place) = Place::take(&open) else {
+        let Some(place) = places.take(&stream) else {
             refuse(stream, &*clock);
             continue;
         };
         let (handler, clock) = (Arc::clone(&handler), Arc::clone(&clock));
         let work = move || {
             // Whoever went away needs no answer.
-            let _ = converse(stream, &*handler, &*clock);
-            drop(place);
+            let _ = converse(stream, &|| place.asked(), &*handler, &*clock);
         };
         if let Err(error) = std::thread::Builder::new().name(name.to_owned()).spawn(work) {
             tracing::warn!(%error, "no thread for a connection");
@@ -160,21 +161,58 @@ pub(crate) fn serve(
     std::thread::Builder::new().name(format!("{name}-accept")).spawn(accept).map(drop)
 }
 
-/// One of the connections that are served at the same time.
-struct Place(Arc<AtomicUsize>);
+/// The connections that are served at the same time.
+#[derive(Default)]
+struct Places {
+    /// The oldest first.
+    taken: Mutex<Vec<Taken>>,
+    next: AtomicU64,
+}
+
+struct Taken {
+    id: u64,
+    /// The connection, until its request is here.
+    waits: Option<OwnedFd>,
+}
+
+impl Places {
+    /// A place for a connection. Where none is left, the oldest one that has not asked for anything so far is closed: else
+    /// anybody who opens connections and says nothing could keep a probe from its answer.
+    fn take(self: &Arc<Self>, stream: &impl AsFd) -> Option<Place> {
+        let mut taken = self.lock();
+        if taken.len() >= CONNECTIONS {
+            let oldest = taken.iter().position(|place| place.waits.is_some())?;
+            let waits = taken.remove(oldest).waits?;
+            // Its thread reads the end, and ends too. An error says that the other side was gone.
+            let _ = rustix::net::shutdown(waits, rustix::net::Shutdown::Both);
+        }
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        taken.push(Taken { id, waits: stream.as_fd().try_clone_to_owned().ok() });
+        Some(Place { places: Arc::clone(self), id })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Taken>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One of them.
+struct Place {
+    places: Arc<Places>,
+    id: u64,
+}
 
 impl Place {
-    fn take(open: &Arc<AtomicUsize>) -> Option<Self> {
-        let taken = open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |open| {
-            (open < CONNECTIONS).then_some(open + 1)
-        });
-        taken.ok().map(|_| Self(Arc::clone(open)))
+    /// Its request is here: it gives its place to nobody any more.
+    fn asked(&self) {
+        let mut taken = self.places.lock();
+        taken.iter_mut().filter(|place| place.id == self.id).for_each(|place| place.waits = None);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        self.places.lock().retain(|place| place.id != self.id);
     }
 }
 
@@ -203,10 +241,16 @@ fn left(until: Duration, clock: &dyn Clock) -> io::Result<Duration> {
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
-/// Reads a request and answers it.
-fn converse<S: Stream>(mut stream: S, handler: &Answer, clock: &dyn Clock) -> io::Result<()> {
-    match read(&mut stream, clock.boot() + PATIENCE, clock) {
+/// Reads a request and answers it; `asked` hears when it is here.
+fn converse<S: Stream>(
+    mut stream: S,
+    asked: &dyn Fn(),
+    handler: &Answer,
+    clock: &dyn Clock,
+) -> io::Result<()> {
+    match read(&mut stream, clock) {
         Ok(mut request) => {
+            asked();
             let whole = request.method != "HEAD";
             if !whole {
                 request.method = "GET".to_owned();
@@ -239,7 +283,8 @@ enum Unread {
     Bad(u16, &'static str),
 }
 
-fn read<S: Stream>(stream: &mut S, until: Duration, clock: &dyn Clock) -> Result<Request, Unread> {
+fn read<S: Stream>(stream: &mut S, clock: &dyn Clock) -> Result<Request, Unread> {
+    let since = clock.boot();
     let mut came = Vec::new();
     let head_len = loop {
         if let Some(at) = came.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -248,14 +293,14 @@ fn read<S: Stream>(stream: &mut S, until: Duration, clock: &dyn Clock) -> Result
         if came.len() > HEAD {
             return Err(Unread::Bad(431, "the headers are too long"));
         }
-        more(stream, &mut came, until, clock)?;
+        more(stream, &mut came, since + HEAD_PATIENCE, clock)?;
     };
     let body = came.split_off(head_len);
     let head = String::from_utf8(came).map_err(|_| Unread::Bad(400, "the headers are not UTF-8"))?;
     let (mut request, len) = parse_head(&head).map_err(|(status, why)| Unread::Bad(status, why))?;
     request.body = body;
     while request.body.len() < len {
-        more(stream, &mut request.body, until, clock)?;
+        more(stream, &mut request.body, since + PATIENCE, clock)?;
     }
     request.body.truncate(len);
     Ok(request)
@@ -423,13 +468,14 @@ pub(crate) fn ask(
 mod tests {
     use super::*;
     use litekeep::clock::SystemClock;
+    use std::sync::mpsc;
 
     /// What comes back for these bytes.
     fn served(bytes: &[u8]) -> String {
         let (mut ours, theirs) = UnixStream::pair().expect("a pair");
         let answer = std::thread::spawn(move || {
             let handler = |request: &Request, _: Listens<'_>| Response::text(200, format!("{request:?}"));
-            converse(theirs, &handler, &SystemClock)
+            converse(theirs, &|| {}, &handler, &SystemClock)
         });
         // The other side may have answered and gone before it had read everything.
         let _ = ours.write_all(bytes);
@@ -488,14 +534,14 @@ mod tests {
 
     /// A clock that goes on by a second whenever a byte is taken.
     #[derive(Clone, Default)]
-    struct Seconds(Arc<AtomicUsize>);
+    struct Seconds(Arc<AtomicU64>);
 
     impl Clock for Seconds {
         fn wall(&self) -> litekeep_formats::TimestampMs {
             litekeep_formats::TimestampMs(0)
         }
         fn boot(&self) -> Duration {
-            Duration::from_secs(self.0.load(Ordering::SeqCst) as u64)
+            Duration::from_secs(self.0.load(Ordering::SeqCst))
         }
         fn sleep(&self, _: Duration) {}
     }
@@ -533,7 +579,8 @@ mod tests {
     impl Stream for Slow {
         fn limit(&self, limit: Duration) -> io::Result<()> {
             let taken = self.seconds.boot();
-            assert_eq!(limit, PATIENCE - taken, "each write may take what is left, and no more");
+            let most = if self.request.is_empty() { PATIENCE } else { HEAD_PATIENCE };
+            assert_eq!(limit, most - taken, "each may take what is left, and no more");
             Ok(())
         }
         fn end(&self) -> io::Result<()> {
@@ -547,7 +594,7 @@ mod tests {
         let (socket, _other) = UnixStream::pair().expect("a pair");
         let slow = Slow { request: b"GET / HTTP/1.1\r\n\r\n", seconds: seconds.clone(), socket };
         let handler = |_: &Request, _: Listens<'_>| Response::text(200, "x".repeat(1 << 20));
-        let error = converse(slow, &handler, &seconds).expect_err("given up");
+        let error = converse(slow, &|| {}, &handler, &seconds).expect_err("given up");
         assert_eq!((error.kind(), seconds.boot()), (io::ErrorKind::TimedOut, PATIENCE));
     }
 
@@ -574,12 +621,54 @@ mod tests {
     }
 
     #[test]
-    fn no_more_connections_are_served_at_once_than_there_are_places() {
-        let open = Arc::new(AtomicUsize::new(0));
-        let mut places: Vec<_> = (0..CONNECTIONS).map(|_| Place::take(&open)).collect();
-        assert!(places.iter().all(Option::is_some));
-        assert!(Place::take(&open).is_none());
-        places.pop();
-        assert!(Place::take(&open).is_some());
+    fn where_no_place_is_left_the_oldest_that_has_not_asked_makes_room_and_nobody_else() {
+        let pair = || UnixStream::pair().expect("a pair");
+        let places = Arc::<Places>::default();
+        let pairs: Vec<_> = (0..CONNECTIONS).map(|_| pair()).collect();
+        let mut taken: Vec<Place> =
+            pairs.iter().map(|(_, theirs)| places.take(theirs).expect("a place")).collect();
+        taken[0].asked();
+        let late = pair();
+        taken.push(places.take(&late.1).expect("a place"));
+        let closed: Vec<usize> = (0..CONNECTIONS).filter(|at| !listens(&pairs[*at].0)).collect();
+        assert_eq!(closed, [1]);
+        taken.iter().for_each(Place::asked);
+        assert!(places.take(&late.1).is_none(), "all are being answered");
+        drop(taken.remove(1));
+        assert!(places.take(&late.1).is_none(), "its place was given away");
+        taken.pop();
+        assert!(places.take(&late.1).is_some());
+    }
+
+    #[test]
+    fn connections_that_say_nothing_keep_nobody_from_an_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (go, gone) = mpsc::channel::<()>();
+        let gone = Mutex::new(gone);
+        let handler = move |request: &Request, _: Listens<'_>| {
+            if request.path == "/wait" {
+                let _ = gone.lock().expect("no panic").recv();
+            }
+            Response::text(200, "well")
+        };
+        serve("test", listener, Arc::new(handler), Arc::new(SystemClock)).expect("served");
+        let connect = || TcpStream::connect(address).expect("connected");
+        let _silent: Vec<TcpStream> = (0..CONNECTIONS).map(|_| connect()).collect();
+        let mut waits = connect();
+        waits.write_all(b"GET /wait HTTP/1.1\r\n\r\n").expect("sent");
+        let mut more = Vec::new();
+        for _ in 0..2 * CONNECTIONS {
+            more.push(connect());
+            let mut probe = connect();
+            probe.write_all(b"GET /health HTTP/1.1\r\n\r\n").expect("sent");
+            let mut answer = String::new();
+            probe.read_to_string(&mut answer).expect("an answer");
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        }
+        drop(go);
+        let mut answer = String::new();
+        waits.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
 }

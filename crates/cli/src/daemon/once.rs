@@ -135,14 +135,15 @@ impl Patience {
     }
 }
 
-/// Waits until the replica holds a snapshot of its newest transaction: looked for where it has to be.
+/// Waits until the replica holds a snapshot of what is its newest transaction now: looked for where it has to be. What is
+/// written meanwhile is not waited for, or this would never end beside somebody who writes.
 fn snapshotted(keeper: &Keeper, store: &dyn Store, clock: &dyn Clock) -> Result<(), Trouble> {
     const LOOK: Duration = Duration::from_millis(200);
+    let Some(newest) = keeper.status().durable else { return Ok(()) };
     keeper.snapshot();
     let mut waited = Duration::ZERO;
     loop {
         let status = keeper.status();
-        let Some(newest) = status.durable else { return Ok(()) };
         let snapshots = store.list(&Scope::Level(Level::SNAPSHOTS)).map_err(|error| {
             Trouble::new("can't look for the snapshot")
                 .because(&error)

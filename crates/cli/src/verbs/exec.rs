@@ -309,7 +309,7 @@ impl House {
         let (words, ended) = (&self.command.words, move |end| drop(tell.send(Event::Child(end))));
         let running = Running::start(words, clock, ended).map_err(|error| {
             self.door.close();
-            Trouble::new(format!("can't start the command `{}`", words.join(" ")))
+            Trouble::new(format!("can't start the command `{}`", words.first().map_or("", |word| word)))
                 .because(&error)
                 .hint("check its path and that this user may run it")
         })?;

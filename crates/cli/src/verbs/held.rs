@@ -16,6 +16,9 @@ use std::time::Duration;
 /// Replicas that are asked at the same time.
 const AT_ONCE: usize = 16;
 
+/// The longest that anybody may wait, as for the control socket.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What one holds, or why nobody knows.
 pub(super) type Answer = Result<Told, String>;
 
@@ -38,11 +41,12 @@ pub(super) struct Instead {
     pub(super) v3: bool,
 }
 
-/// Asks, and waits no longer than `limit` in all; answers come in the order of the replicas.
+/// Asks, and waits no longer than `limit` in all, nor than a day; answers come in the order of the replicas.
 ///
 /// # Errors
 /// No thread is to be had.
 pub(super) fn ask(world: &World, replicas: Vec<Settings>, limit: Duration) -> Result<Vec<Answer>, Trouble> {
+    let limit = limit.min(LONGEST);
     let until = world.clock.boot().saturating_add(limit);
     let late = |replica: &Settings| format!("{}: no answer within {limit:?}", replica.location());
     let mut answers: Vec<Answer> = replicas.iter().map(|replica| Err(late(replica))).collect();

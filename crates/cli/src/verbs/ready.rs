@@ -3,7 +3,7 @@
 
 use crate::trouble::Trouble;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpStream, ToSocketAddrs as _};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
 /// How long a connection and an answer may take.
@@ -44,8 +44,7 @@ impl Address {
     }
 
     fn ask(&self) -> std::io::Result<String> {
-        let address = self.host.to_socket_addrs()?.next().ok_or(std::io::ErrorKind::NotFound)?;
-        let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
+        let mut stream = connect(&self.host.to_socket_addrs()?.collect::<Vec<_>>())?;
         stream.set_read_timeout(Some(LIMIT))?;
         stream.set_write_timeout(Some(LIMIT))?;
         let Self { host, path } = self;
@@ -61,6 +60,20 @@ impl Address {
         let line = head[..read].split(|byte| *byte == b'\r' || *byte == b'\n').next().unwrap_or_default();
         Ok(String::from_utf8_lossy(line).into_owned())
     }
+}
+
+/// Connects to the first address that takes it, within the limit for all of them: `localhost` is `::1` as well as
+/// `127.0.0.1`, and a command listens perhaps at one only.
+fn connect(addresses: &[SocketAddr]) -> std::io::Result<TcpStream> {
+    let share = LIMIT / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+    let mut connected = Err(std::io::ErrorKind::NotFound.into());
+    for address in addresses {
+        connected = TcpStream::connect_timeout(address, share);
+        if connected.is_ok() {
+            break;
+        }
+    }
+    connected
 }
 
 #[cfg(test)]
@@ -83,6 +96,22 @@ mod tests {
             ("http://host/x\r\nEvil: 1", None),
         ] {
             assert_eq!(read(url), wanted, "{url}");
+        }
+    }
+
+    #[test]
+    fn every_address_of_a_name_is_tried() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let here = listener.local_addr().expect("an address");
+        let other = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, here.port()));
+        for (addresses, well) in [
+            (&[here][..], true),
+            (&[other, here], true),
+            (&[here, other], true),
+            (&[other], false),
+            (&[], false),
+        ] {
+            assert_eq!(connect(addresses).is_ok(), well, "{addresses:?}");
         }
     }
 

@@ -35,7 +35,7 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
         [parsed.given(&flags::LOG_LEVEL), world.env.get("LOG_LEVEL"), config.logging.level.as_deref()];
     let level = log::level(level.into_iter().flatten().next().unwrap_or_default());
     let config::Logging { json, stderr, source, .. } = config.logging;
-    log::install(log::Settings { level, json, stderr, source }, Arc::clone(&world.clock));
+    log::install_queued(log::Settings { level, json, stderr, source }, Arc::clone(&world.clock));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %level, "litekeep");
     for warning in &config.warnings {
         tracing::warn!("{warning}");

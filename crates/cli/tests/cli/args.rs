@@ -220,6 +220,11 @@ fn a_replica_url_never_shows_its_secrets() {
         }
     }
     dir.litekeep(["restore", "a", "s3://key:hush@bucket/path"]).exits(1).never_says("hush");
+    // Keys often hold slashes.
+    dir.litekeep(["restore", "-o", "x", "s3://key:se/cret/hush@bucket/path"])
+        .exits(1)
+        .never_says("hush")
+        .never_says("cret");
 }
 
 #[test]

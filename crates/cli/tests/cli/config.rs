@@ -146,6 +146,26 @@ fn a_check_prints_every_setting_and_where_it_came_from() {
 }
 
 #[test]
+fn a_check_shows_a_command_as_the_file_has_it() {
+    let dir = Dir::new();
+    let dbs = "dbs:\n  - path: /a.db\n    replica:\n      path: /r\n";
+    for (exec, shown) in [
+        ("exec: app --password ${DB_PASSWORD}", "app --password ${DB_PASSWORD}"),
+        ("exec: >-\n  app\n  $DB_PASSWORD", "app $DB_PASSWORD"),
+        ("exec: app -v", "app -v"),
+        // There is no such key until it is expanded.
+        ("${NONE}exec: app $DB_PASSWORD", "(hidden)"),
+    ] {
+        dir.write("l.yml", format!("{exec}\n{dbs}"));
+        dir.litekeep(["config", "check", "-config", "l.yml"])
+            .env("DB_PASSWORD", "hush")
+            .exits(0)
+            .never_says("hush")
+            .out_has(shown);
+    }
+}
+
+#[test]
 fn of_several_replicas_the_first_is_used_only_if_that_is_said() {
     let dir = Dir::new();
     dir.write(

@@ -402,6 +402,29 @@ fn a_daemon_that_does_not_answer_is_told_with_the_time_that_it_had() {
 }
 
 #[test]
+fn a_daemon_that_takes_no_connection_keeps_nobody_waiting() {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
+    let dir = Dir::new();
+    make_database(&dir.path("a.db"));
+    let path = dir.path("l.sock");
+    let stopped = socket(AddressFamily::UNIX, SocketType::STREAM, None).expect("a socket");
+    bind(&stopped, &SocketAddrUnix::new(&path).expect("an address")).expect("bound");
+    listen(&stopped, 0).expect("listening");
+    let _waits = std::os::unix::net::UnixStream::connect(&path).expect("the one that it lets wait");
+    let list = dir.litekeep(["list", "-timeout", "1", "-socket", "l.sock"]).starts().ends_anyhow();
+    list.err_has("no answer within 1 s; whoever listens at");
+    // Nor a start: somebody has the socket, and backups go on without it.
+    dir.write(
+        "l.yml",
+        "socket:\n  enabled: true\n  path: l.sock\ndbs:\n  - path: a.db\n    replica:\n      path: r\n",
+    );
+    let mut running = dir.litekeep(["replicate", "-config", "l.yml"]).starts();
+    running.until("can't bind the control socket, going on without").until("replicating to");
+    running.signal(Signal::TERM);
+    running.ends(0);
+}
+
+#[test]
 fn the_counters_of_a_database_go_on_when_it_is_stopped_and_started() {
     let server = Server::start(Profile::Aws).expect("a server");
     let (dir, running, addr) = served(&server, "");

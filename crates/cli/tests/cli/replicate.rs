@@ -6,6 +6,7 @@ use crate::util::{Dir, TestCommand};
 use rustix::process::Signal;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Inserts a row into `t`.
@@ -238,6 +239,45 @@ fn once_with_a_forced_snapshot_leaves_one_of_the_newest_state() {
         assert!(dir.path("r/ltx/9").join(newest).exists());
     }
     assert_eq!(restored(&dir), [1, 2]);
+}
+
+#[test]
+fn once_with_a_forced_snapshot_ends_while_somebody_writes() {
+    let dir = with_database();
+    dir.write("l.yml", "dbs:\n  - path: a.db\n    replica:\n      path: r\n      sync-interval: 5ms\n");
+    let connection = rusqlite::Connection::open(dir.path("a.db")).expect("opened");
+    connection.busy_timeout(Duration::from_secs(10)).expect("set");
+    connection.pragma_update(None, "journal_mode", "wal").expect("set");
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let over = &over;
+        let writer = scope.spawn(move || {
+            while !over.load(Ordering::SeqCst) {
+                connection.execute("INSERT INTO t VALUES (2)", []).expect("inserted");
+            }
+        });
+        let once = dir.litekeep(["replicate", "-once", "-force-snapshot", "-config", "l.yml"]).starts();
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| once.ends(0)));
+        over.store(true, Ordering::SeqCst);
+        writer.join().expect("written");
+        ended.expect("it ends");
+    });
+    assert_ne!(dir.files("r/ltx/9"), [""; 0]);
+}
+
+#[test]
+fn a_reader_of_the_log_that_stalls_holds_up_neither_replication_nor_the_end() {
+    let dir = with_database();
+    let replica = url(&dir.path("r"));
+    let (mut running, _reader) = dir.litekeep(["replicate", "a.db", &replica]).starts_unread();
+    daemon::wait_for("first row in the replica", || dir.path("r/ltx/0").exists().then_some(()));
+    insert(&dir.path("a.db"), 2);
+    running.signal(Signal::TERM);
+    running.ends(0);
+    assert_eq!(restored(&dir), [1, 2]);
+    // What ends at once, and with an error to tell, neither.
+    let (running, _reader) = dir.litekeep(["replicate", "-once", "no.db", &replica]).starts_unread();
+    running.ends(1);
 }
 
 #[test]
@@ -512,6 +552,11 @@ fn a_command_that_cannot_be_started_is_an_error() {
     dir.litekeep(["replicate", "-exec", "/no/such/program", "a.db", &url(&dir.path("r"))])
         .exits(1)
         .err_has("can't start the command");
+    let command = "/no/such/app --password hush";
+    dir.litekeep(["replicate", "-exec", command, "a.db", &url(&dir.path("r"))])
+        .exits(1)
+        .err_has("can't start the command `/no/such/app`: ")
+        .never_says("hush");
 }
 
 /// A running daemon whose replica has just gone away, with a row that cannot go up.

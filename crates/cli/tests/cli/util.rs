@@ -3,8 +3,10 @@
 use rustix::process::{Pid, Signal};
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -193,6 +195,21 @@ impl TestCommand {
         let (lines, errors) =
             (lines_of(child.stdout.take().expect("a pipe")), lines_of(child.stderr.take().expect("a pipe")));
         Running { command, child, lines, seen: String::new(), errors, ended: false }
+    }
+}
+
+impl TestCommand {
+    /// Starts it with all that it says going to a reader that takes nothing, whose buffer is full already.
+    pub(crate) fn starts_unread(mut self) -> (Running, UnixStream) {
+        let command = format!("{:?}", self.0);
+        let (mut full, reader) = UnixStream::pair().expect("a pair");
+        full.set_nonblocking(true).expect("set");
+        while full.write(&[b'\n'; 64]).is_ok() {}
+        full.set_nonblocking(false).expect("set");
+        self.0.stdout(OwnedFd::from(full.try_clone().expect("cloned"))).stderr(OwnedFd::from(full));
+        let child = self.0.spawn().expect("started");
+        let (lines, errors) = (mpsc::channel().1, mpsc::channel().1);
+        (Running { command, child, lines, seen: String::new(), errors, ended: false }, reader)
     }
 }
 
