@@ -650,8 +650,12 @@ fn the_metrics_follow_a_write_an_outage_and_a_permission_that_is_missing() {
     let path = dir.path("a.db").display().to_string();
     let db = format!("{{db=\"{path}\"}}");
     ask(&dir, &["sync", "-wait", "a.db"]);
-    let first = Scrape::of(&addr);
     let value = |scrape: &Scrape, name: &str| scrape.value(&format!("{name}{db}"));
+    // The first snapshot goes up behind the slot that it is of.
+    let first = wait_for("the first snapshot", || {
+        let page = Scrape::of(&addr);
+        (value(&page, "litekeep_last_snapshot_timestamp_seconds") > 0.0).then_some(page)
+    });
     assert_eq!(value(&first, "litestream_txid"), value(&first, "litekeep_replica_txid"));
     assert!(value(&first, "litestream_txid") >= 1.0);
     assert_eq!(value(&first, "litekeep_create_only"), 1.0);

@@ -132,10 +132,13 @@ impl Replicator {
             path: self.path.clone(),
             error,
         })?;
-        if self.edge.is_some() && id != self.timing.file {
+        // Where trouble had the connections closed, one that is there is met when they are opened; that it is gone is told here.
+        let known = self.timing.file.filter(|_| self.edge.is_some() || id.is_none());
+        if known.is_some() && id != known {
             tracing::warn!(db = %self.path.display(), "the database file was replaced or removed");
             self.edge = None;
             self.broken = Some(BreakReason::FileReplaced);
+            self.timing.file = id.and(known);
         }
         if self.edge.is_some() && self.companions()? != self.timing.companions {
             // SQLite goes on in files without a name, and whoever opens the database now does not see those.
