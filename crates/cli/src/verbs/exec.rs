@@ -219,8 +219,13 @@ impl House {
             Event::Signal(signal) => self.signalled(signal),
             Event::Child(end) => self.child_ended(end),
             Event::Owned(index, epoch) => {
+                let well = matches!(self.stage, Stage::Up(_, true));
                 if let Some(member) = self.member(index) {
                     member.epoch = epoch.or(member.epoch);
+                    // It was made after the others were confirmed.
+                    if well {
+                        member.node.confirm();
+                    }
                 }
             }
             Event::Leaving => {

@@ -150,6 +150,38 @@ fn what_a_command_makes_in_a_watched_directory_is_replicated_and_r54_synced_when
     assert_eq!(daemon::restored(&dir, "r/b.db"), [1]);
 }
 
+/// An epoch that nobody confirmed counts for a failed release's: the next instance waits for it, and takes it for gone.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "a deadline for another process")]
+fn what_a_command_makes_once_it_is_well_has_its_epoch_confirmed_too() {
+    let dir = Dir::new();
+    fs::create_dir(dir.path("d")).expect("made");
+    dir.write(
+        "l.yml",
+        "dbs:\n  - dir: d\n    pattern: '*.db'\n    watch: true\n    replica:\n      path: r\n",
+    );
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let ready = format!("http://{}/", listener.local_addr().expect("its address"));
+    std::thread::spawn(move || {
+        for mut link in listener.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut link, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            let _ = std::io::Read::read(&mut link, &mut [0; 1024]);
+        }
+    });
+    let args = ["replicate", "-config", "l.yml", "-ready-url", &ready, "-exec", "sleep 600"];
+    let mut running = dir.litekeep(args).starts();
+    running.until("the command is up");
+    make_database(&dir.path("d/late.db"));
+    running.until("initialized db");
+    let until = Instant::now() + Duration::from_secs(60);
+    while !dir.files("r/late.db/epochs").iter().any(|name| name.contains("open")) {
+        assert!(Instant::now() < until, "{:?}", dir.files("r/late.db/epochs"));
+        std::thread::yield_now();
+    }
+    running.signal(Signal::TERM);
+    running.ends(0);
+}
+
 #[test]
 fn a_second_name_of_a_database_in_a_directory_is_skipped_and_disturbs_no_command() {
     let link = |target: &Path, path: &Path| std::os::unix::fs::symlink(target, path).expect("linked");
