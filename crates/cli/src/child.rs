@@ -83,7 +83,7 @@ impl Running {
 }
 
 /// Waits for its end without reaping it. As the first process of a container we are given whoever has lost its parent, and
-/// take those ends meanwhile: nobody else does, and each would keep its number for ever.
+/// take those ends while it runs: nobody else does, and each would keep its number for ever.
 fn wait(pid: Pid) -> io::Result<()> {
     let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     let mut adopts = rustix::process::getpid().is_init();

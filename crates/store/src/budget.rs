@@ -182,8 +182,9 @@ impl Budget {
     /// # Errors
     /// The store asked to be left alone for longer than anybody waits here.
     pub(crate) fn admit(&self, kind: Kind) -> Result<(), LeftAlone> {
+        let until = self.clock.boot() + PATIENCE;
         loop {
-            self.left_alone()?;
+            self.left_alone(until)?;
             if kind.front {
                 self.pause(|lanes, now| lanes.take(kind, now));
             } else {
@@ -219,12 +220,13 @@ impl Budget {
         }
     }
 
-    /// Waits for as long as the store asked for; it may ask for more meanwhile.
-    fn left_alone(&self) -> Result<(), LeftAlone> {
+    /// Waits for as long as the store asked for, and until then at most; it may ask for more meanwhile.
+    fn left_alone(&self, until: Duration) -> Result<(), LeftAlone> {
         loop {
+            let now = self.clock.boot();
             let state = self.state();
-            let left = state.until.saturating_sub(self.clock.boot());
-            if left > PATIENCE {
+            let left = state.until.saturating_sub(now);
+            if !left.is_zero() && now + left > until {
                 return Err(LeftAlone { left, said: state.said.clone() });
             }
             drop(state);

@@ -55,7 +55,7 @@ impl Dismissed {
         let is_there = |path: &Path| path.symlink_metadata().is_ok();
         let found = self.0.directories.iter().any(|it| path.starts_with(it)) && is_there(path);
         let mut files = self.files();
-        files.retain(|path| is_there(path));
+        files.retain(|path| !is_gone(path));
         found && files.insert(path.to_owned())
     }
 
@@ -172,26 +172,28 @@ impl Folder {
     /// The directory cannot be read, or a file in it not be looked into: it may be a database.
     pub(crate) fn newcomers(&mut self, fleet: &Fleet) -> Result<Vec<Database>, Trouble> {
         let found = self.all()?;
-        self.sift_all(fleet, &found, |_, _| true)
+        let (databases, trouble) = self.sift_all(fleet, &found, |_, _| true);
+        trouble.map_or(Ok(databases), Err)
     }
 
     /// The same while the command runs: the directory, or a file in it, that cannot be looked at is told, shown and tried
-    /// again. With `last` nothing is tried again: then the directory is an error, and a file that nobody was told of.
-    ///
-    /// # Errors
-    /// See above; or a database has no name for its replica.
-    pub(crate) fn arrivals(&mut self, fleet: &Fleet, last: bool) -> Result<Vec<Database>, Trouble> {
+    /// again. With `last` nothing is tried again: then the directory is a trouble, and a file that nobody was told of. So is
+    /// always a database that has no name for its replica. The others count all the same.
+    pub(crate) fn arrivals(&mut self, fleet: &Fleet, last: bool) -> (Vec<Database>, Option<Trouble>) {
         if last {
             self.trials.values_mut().for_each(|trial| trial.next = Duration::ZERO);
         }
         let found = match (last, self.readable(fleet)) {
             (_, Some(found)) => found,
-            (false, None) => return Ok(Vec::new()),
-            (true, None) => self.all()?,
+            (false, None) => return (Vec::new(), None),
+            (true, None) => match self.all() {
+                Ok(found) => found,
+                Err(trouble) => return (Vec::new(), Some(trouble)),
+            },
         };
-        let arrived = self.sift_all(fleet, &found, |this, path| last && !this.trials.contains_key(path))?;
+        let arrived = self.sift_all(fleet, &found, |this, path| last && !this.trials.contains_key(path));
         self.forget_gone(fleet);
-        Ok(arrived)
+        arrived
     }
 
     /// What of these is a database that nobody has taken up. What cannot be looked into is an error, or put off.
@@ -200,24 +202,27 @@ impl Folder {
         fleet: &Fleet,
         found: &[PathBuf],
         is_error: impl Fn(&Self, &Path) -> bool,
-    ) -> Result<Vec<Database>, Trouble> {
-        let mut databases = Vec::new();
+    ) -> (Vec<Database>, Option<Trouble>) {
+        let (mut databases, mut trouble) = (Vec::new(), None);
         for path in found {
             match self.sift(fleet, path) {
                 Ok(false) => {}
                 Ok(true) => {
                     self.settle(fleet, path);
-                    databases.push(database_at(&self.directory, path).ok_or_else(|| no_name(path))?);
+                    match database_at(&self.directory, path) {
+                        Some(database) => databases.push(database),
+                        None => drop(trouble.get_or_insert_with(|| no_name(path))),
+                    }
                 }
-                Err(Failed::Unread(trouble)) if is_error(self, path) => {
+                Err(Failed::Unread(why)) if is_error(self, path) => {
                     let hint =
                         "run litekeep as the user of the application, or choose a `pattern` without it";
-                    return Err(trouble.hint(hint));
+                    trouble.get_or_insert(why.hint(hint));
                 }
                 Err(why) => self.put_off(fleet, path, why),
             }
         }
-        Ok(databases)
+        (databases, trouble)
     }
 
     /// The databases that it holds now, and what cannot be looked into. For a process that has none of them open: a descriptor

@@ -196,7 +196,7 @@ impl House {
             }
         }
         for member in self.members.drain(..).filter(|member| !member.ended) {
-            tracing::info!(db = %member.database.path.display(), "the replica is not waited for, no command ran");
+            tracing::info!(db = %member.database.path.display(), "this instance owns nothing, and does not wait for the replica");
             thread("left", move || drop(member))?; // which waits; the process does not
         }
         tracing::info!("litekeep shut down");

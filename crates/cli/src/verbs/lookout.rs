@@ -77,19 +77,18 @@ impl Lookout {
     }
 
     /// What has come since, if it is time to look; at [`Duration::MAX`] for the last time. What cannot be looked at before
-    /// that ends no application.
-    ///
-    /// # Errors
-    /// See [`Folder::arrivals`].
-    pub(super) fn look(&mut self, now: Duration, fleet: &Fleet) -> Result<Option<Vec<Database>>, Trouble> {
+    /// that ends no application, and keeps nothing else back; see [`Folder::arrivals`].
+    pub(super) fn look(&mut self, now: Duration, fleet: &Fleet) -> Option<(Vec<Database>, Option<Trouble>)> {
         if now < self.next {
-            return Ok(None);
+            return None;
         }
         self.next = now.saturating_add(EVERY);
-        let mut found = Vec::new();
+        let (mut all, mut first) = (Vec::new(), None);
         for folder in &mut self.watched {
-            found.append(&mut folder.arrivals(fleet, now == Duration::MAX)?);
+            let (mut found, trouble) = folder.arrivals(fleet, now == Duration::MAX);
+            all.append(&mut found);
+            first = first.or(trouble);
         }
-        Ok(Some(found))
+        Some((all, first))
     }
 }

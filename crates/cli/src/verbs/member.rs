@@ -80,7 +80,8 @@ impl Member {
     }
 
     fn has_all_in_the_replica(&self) -> bool {
-        self.node.status().replication.is_none_or(|status| status.built == status.durable)
+        let status = self.node.status().replication;
+        status.is_none_or(|status| status.built == status.durable && status.behind_since.is_none())
     }
 
     /// Whether it was let go.
@@ -102,9 +103,9 @@ impl Member {
         now - *self.unowned.get_or_insert(now) >= UNOWNED
     }
 
-    /// It owns nothing, and once it was told to stop it never will.
+    /// It owns nothing, has claimed nothing and has nothing to keep aside; once it was told to stop it never will.
     pub(super) fn only_looks(&self) -> bool {
-        !matches!(self.node.status().role, Role::Owner | Role::Leaving)
+        matches!(self.node.status().role, Role::Starting | Role::Standby)
     }
 
     /// The command has removed it, and that is no mistake.

@@ -709,7 +709,7 @@ fn a_command_that_was_not_started_yet_keeps_no_signal_waiting_for_a_store_that_d
     let _asked = silent.accept().expect("a connection");
     running.signal(Signal::TERM);
     let began = Instant::now();
-    running.ends(0).out_has("the replica is not waited for, no command ran");
+    running.ends(0).out_has("does not wait for the replica");
     assert!(began.elapsed() < Duration::from_secs(15));
 }
 

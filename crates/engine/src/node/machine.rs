@@ -267,6 +267,10 @@ impl Machine {
     pub(super) fn open(&mut self, at: Duration) -> Result<(Stage, Duration), KeepError> {
         let now = self.env.clock.boot();
         if self.stop_asked() {
+            if self.lost.is_some() {
+                let mut follower = self.follower()?;
+                return self.end_on_the_way_back(&mut follower);
+            }
             self.end(None);
             return Ok((Stage::Ended, Duration::MAX));
         }

@@ -156,7 +156,10 @@ impl Machine {
     }
 
     /// What was lost is kept aside even now, if that can be done at once; else the end says why it is not in order.
-    fn end_on_the_way_back(&mut self, follower: &mut Follower) -> Result<(Stage, Duration), KeepError> {
+    pub(super) fn end_on_the_way_back(
+        &mut self,
+        follower: &mut Follower,
+    ) -> Result<(Stage, Duration), KeepError> {
         let lost = self.lost.take();
         let failure = follower.bring_back().err().map(|error| lost.unwrap_or_else(|| Arc::new(error)));
         self.shared.update(|inner| inner.status.failure = failure);

@@ -20,6 +20,8 @@ pub(super) struct Timing {
     pub(super) file: Option<FileId>,
     /// What they have open beside it.
     pub(super) companions: Companions,
+    /// The application may have connections that write to the database past the WAL that is there.
+    past_the_wal: bool,
     /// Since when an event waits for its commit to become visible, and the pause before the next look.
     event: Option<(Duration, Duration)>,
     /// When the round began, and whether it has looked at the WAL.
@@ -98,6 +100,9 @@ impl Replicator {
             return Ok(Duration::from_millis(10));
         }
         self.assess_anew()?;
+        if self.is_stopping() && std::mem::take(&mut self.timing.past_the_wal) {
+            self.broken.get_or_insert(BreakReason::WalReplaced);
+        }
         if let Some(reason) = self.broken
             && !self.mend(reason)?
         {
@@ -141,10 +146,13 @@ impl Replicator {
             self.timing.file = id.and(known);
         }
         if self.edge.is_some() && self.companions()? != self.timing.companions {
-            // SQLite goes on in files without a name, and whoever opens the database now does not see those.
+            // SQLite goes on in files without a name, and whoever opens the database now does not see those. From there it may
+            // be back-filled into the database, of which no frame tells.
             tracing::error!(db = %self.path.display(), "the -wal or the -shm of the database was removed or replaced while it \
-                was in use; what is committed through connections from before may be lost: restart the application");
+                was in use; what is committed through connections from before is not seen, and may be lost: restart the \
+                application, and litekeep after it");
             self.edge = None;
+            self.timing.past_the_wal = true;
             self.broken = Some(BreakReason::WalReplaced);
         }
         Ok(id.is_some()

@@ -76,7 +76,7 @@ impl Replicator {
         Ok(())
     }
 
-    /// At the end: a claim that will not open closes, so that nobody waits for it.
+    /// At the end: a claim that will not open closes, so that nobody waits for it. If this process ends first, it is waited for.
     pub(super) fn close_unopened(&self) {
         let claimed = self.term.acquire.as_ref().filter(|acquire| !acquire.is_fencing());
         let claimed = claimed.and_then(Acquire::epoch);

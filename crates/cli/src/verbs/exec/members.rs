@@ -64,7 +64,7 @@ impl House {
     /// Keeps what the command has made, and lets go what it has removed.
     pub(super) fn follow_directories(&mut self, now: Duration) -> Result<(), Trouble> {
         self.drop_who_has_gone();
-        let Some(made) = self.lookout.look(now, &self.fleet)? else { return Ok(()) };
+        let Some((made, trouble)) = self.lookout.look(now, &self.fleet) else { return Ok(()) };
         for member in &mut self.members {
             if self.lookout.sees(&member.database.path) && member.is_to_leave() {
                 self.lookout.lets_go(&member.database.path);
@@ -74,7 +74,8 @@ impl House {
         }
         // Two names of one file may come within one look; the next one tells that the second is skipped.
         let mut made = made.into_iter();
-        made.try_for_each(|it| if self.fleet.replicates(&it.path) { Ok(()) } else { self.keep(it, true) })
+        made.try_for_each(|it| if self.fleet.replicates(&it.path) { Ok(()) } else { self.keep(it, true) })?;
+        trouble.map_or(Ok(()), Err)
     }
 
     /// The member of this number, unless it was let go and has ended.
