@@ -255,27 +255,27 @@ impl Replicator {
         }
     }
 
-    /// Opens the connections; `false` while somebody holds a lock that forbids it, or puts other files in the place of these.
+    /// Opens the connections; `false` while somebody holds a lock that forbids it, or is removing what lies beside the file.
     pub(super) fn connect(&mut self) -> Result<bool, KeepError> {
-        if self.edge.is_some() {
-            return Ok(true);
+        if self.edge.is_none() {
+            let before = self.companions()?;
+            match Edge::open(&self.path, self.env.vfs.as_deref()) {
+                Ok(edge) => self.edge = Some(edge),
+                Err(error) if is_busy(&error) => return Ok(false),
+                Err(error) => return Err(self.sqlite()(error)),
+            }
+            self.timing.file = self.env.files.id(&self.path).map_err(self.io("look at the database for"))?;
+            self.timing.companions = self.companions()?;
+            let stayed =
+                |(before, now): (&Option<FileId>, &Option<FileId>)| before.is_none() || before == now;
+            let there = self.env.vfs.is_some() || self.timing.companions.iter().all(Option::is_some);
+            // Without its name it is not known what was opened.
+            if self.timing.file.is_none() || !there || !before.iter().zip(&self.timing.companions).all(stayed)
+            {
+                self.edge = None;
+                return Ok(false);
+            }
         }
-        let io = self.io("look at the database for");
-        let (file, before) = (self.env.files.id(&self.path).map_err(&io)?, self.companions()?);
-        let edge = match Edge::open(&self.path, self.env.vfs.as_deref()) {
-            Ok(edge) => edge,
-            Err(error) if is_busy(&error) => return Ok(false),
-            Err(error) => return Err(self.sqlite()(error)),
-        };
-        let now = self.companions()?;
-        let stayed = |(before, now): (&Option<FileId>, &Option<FileId>)| before.is_none() || before == now;
-        let same_file = file.is_some() && self.env.files.id(&self.path).map_err(&io)? == file;
-        let there = self.env.vfs.is_some() || now.iter().all(Option::is_some);
-        if !same_file || !there || !before.iter().zip(&now).all(stayed) {
-            return Ok(false);
-        }
-        (self.timing.file, self.timing.companions) = (file, now);
-        self.edge = Some(edge);
         Ok(true)
     }
 
