@@ -488,6 +488,34 @@ mod tests {
         assert!(most(&times) <= 100, "{} in a second", most(&times));
     }
 
+    /// Passes when somebody sleeps, and each time the store asks for more.
+    #[derive(Default)]
+    struct Asking(Passing, OnceLock<Weak<Budget>>);
+
+    impl Clock for Asking {
+        fn wall(&self) -> TimestampMs {
+            self.0.wall()
+        }
+        fn boot(&self) -> Duration {
+            self.0.boot()
+        }
+        fn sleep(&self, time: Duration) {
+            self.0.sleep(time);
+            let budget = self.1.get().and_then(Weak::upgrade).unwrap();
+            budget.asked_for_less(Some(Duration::from_secs(20)), "and again".into());
+        }
+    }
+
+    #[test]
+    fn a_store_that_asks_for_more_again_and_again_keeps_nobody_for_longer_than_anybody_waits() {
+        let clock = Arc::new(Asking::default());
+        let budget = Arc::new(Budget::new(Some(Rates::CAREFUL), Arc::clone(&clock) as Arc<dyn Clock>));
+        clock.1.set(Arc::downgrade(&budget)).unwrap();
+        budget.asked_for_less(Some(Duration::from_secs(20)), "first".into());
+        assert_eq!(budget.admit(SLOT).unwrap_err().said, "and again");
+        assert!(clock.boot() <= PATIENCE, "{:?}", clock.boot());
+    }
+
     #[test]
     fn a_bucket_has_one_budget_as_long_as_somebody_uses_it() {
         let clock: Arc<dyn Clock> = Arc::new(Passing::default());

@@ -2,6 +2,7 @@
 //! nothing.
 
 use crate::trouble::Trouble;
+use litekeep_formats::sqlite::MAGIC;
 use rustix::fs::OFlags;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
@@ -11,9 +12,6 @@ use std::path::Path;
 /// What to try where this user may not read or write.
 pub(crate) const AS_WHOM: &str =
     "run litekeep as the user of the application: it reads and writes the database and its folder";
-
-/// What every SQLite database begins with.
-const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// Where a database's header says who may write it, and what stands there for WAL mode.
 const WRITE_VERSION: (usize, u8) = (18, 2);

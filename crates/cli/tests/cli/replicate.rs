@@ -754,6 +754,31 @@ fn what_lies_beside_a_database_may_be_removed_by_hand_and_what_is_committed_then
     }
 }
 
+/// A connection from before goes on in a WAL without a name, and writes from there into the database: no frame tells of it.
+#[test]
+fn what_a_connection_from_before_writes_past_a_new_wal_is_found_at_the_end() {
+    let dir = with_database();
+    let database = dir.path("a.db");
+    let mut running = dir.litekeep(["replicate", "a.db", &url(&dir.path("r"))]).starts();
+    running.until("snapshot complete");
+    insert(&database, 2);
+    let old = rusqlite::Connection::open(&database).expect("opened");
+    old.query_row("SELECT count(*) FROM t", [], |_| Ok(())).expect("read");
+    for suffix in ["-shm", "-wal"] {
+        fs::remove_file(format!("{}{suffix}", database.display())).expect("removed");
+    }
+    // It has files of its own again.
+    running.until("compared the database with the replica's last state");
+    old.execute("INSERT INTO t VALUES (3)", []).expect("inserted");
+    let left: i64 = old
+        .query_row("PRAGMA wal_checkpoint", [], |row| Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?))
+        .expect("run");
+    assert_eq!(left, 0, "it is in the database");
+    running.signal(Signal::TERM);
+    running.ends(0);
+    assert!(restored(&dir).ends_with(&[3]), "{:?}", restored(&dir));
+}
+
 /// As [`insert`], tried again for a while.
 #[allow(clippy::disallowed_methods, reason = "a deadline")]
 fn insert_in_time(database: &Path, value: i64) {

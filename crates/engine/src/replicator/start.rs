@@ -257,25 +257,25 @@ impl Replicator {
 
     /// Opens the connections; `false` while somebody holds a lock that forbids it, or is removing what lies beside the file.
     pub(super) fn connect(&mut self) -> Result<bool, KeepError> {
-        if self.edge.is_none() {
-            let before = self.companions()?;
-            match Edge::open(&self.path, self.env.vfs.as_deref()) {
-                Ok(edge) => self.edge = Some(edge),
-                Err(error) if is_busy(&error) => return Ok(false),
-                Err(error) => return Err(self.sqlite()(error)),
-            }
-            self.timing.file = self.env.files.id(&self.path).map_err(self.io("look at the database for"))?;
-            self.timing.companions = self.companions()?;
-            let stayed =
-                |(before, now): (&Option<FileId>, &Option<FileId>)| before.is_none() || before == now;
-            let there = self.env.vfs.is_some() || self.timing.companions.iter().all(Option::is_some);
-            // Without its name it is not known what was opened.
-            if self.timing.file.is_none() || !there || !before.iter().zip(&self.timing.companions).all(stayed)
-            {
-                self.edge = None;
-                return Ok(false);
-            }
+        if self.edge.is_some() {
+            return Ok(true);
         }
+        let before = self.companions()?;
+        let edge = match Edge::open(&self.path, self.env.vfs.as_deref()) {
+            Ok(edge) => edge,
+            Err(error) if is_busy(&error) => return Ok(false),
+            Err(error) => return Err(self.sqlite()(error)),
+        };
+        let file = self.env.files.id(&self.path).map_err(self.io("look at the database for"))?;
+        let now = self.companions()?;
+        let stayed = |(before, now): (&Option<FileId>, &Option<FileId>)| before.is_none() || before == now;
+        let there = self.env.vfs.is_some() || now.iter().all(Option::is_some);
+        // Without its name it is not known what was opened.
+        if file.is_none() || !there || !before.iter().zip(&now).all(stayed) {
+            return Ok(false);
+        }
+        (self.timing.file, self.timing.companions) = (file, now);
+        self.edge = Some(edge);
         Ok(true)
     }
 
@@ -286,15 +286,18 @@ impl Replicator {
             self.state = None;
             return Ok(());
         };
+        let same_replica = state.replica == self.env.store.location();
         let mut same_file = self.timing.file == Some(state.file);
-        if !same_file && self.settings.successor.is_some() && self.settings.successor == self.timing.file {
-            same_file = true;
-            state.file = self.timing.file.unwrap_or(state.file);
+        if let Some(file) =
+            self.settings.successor.filter(|file| !same_file && self.timing.file == Some(*file))
+            && same_replica
+        {
+            (same_file, state.file) = (true, file);
             state.give_up_position(self.env.random.next_u64());
             self.local.save(&state).map_err(self.io("save the state in"))?;
             self.broken = Some(BreakReason::FileReplaced);
         }
-        if !same_file || state.replica != self.env.store.location() {
+        if !same_file || !same_replica {
             tracing::warn!(db = %self.path.display(), "the local state is about another {}; it is not used",
                 if same_file { "replica" } else { "file" });
             self.state = None;
