@@ -121,7 +121,7 @@ impl Object {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Pages {
     objects: BTreeMap<(Level, TxidRange), Object>,
     tallies: BTreeMap<Operation, Tally>,
@@ -188,6 +188,11 @@ impl Drop for Putting {
 impl Book {
     fn pages(&self) -> MutexGuard<'_, Pages> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The book of this moment: it stays as it is while this one is written on.
+    pub(crate) fn copy(&self) -> Self {
+        Self(Mutex::new(self.pages().clone()))
     }
 
     /// Notes an answer; `bytes` were moved if it was a good one.

@@ -85,19 +85,35 @@ families! {
     DESCRIPTORS = Gauge "process_open_fds" [""] "Files and connections that the process has open";
 }
 
+/// One database in one moment: no line of a page knows more than the next one.
+struct Now {
+    member: Arc<Member>,
+    view: View,
+    book: Book,
+}
+
+impl Now {
+    fn of(member: Arc<Member>, clock: &dyn Clock) -> Self {
+        // In this order: what the view tells came of answers that are in the book.
+        let view = member.view(clock);
+        let book = member.book.copy();
+        Self { member, view, book }
+    }
+}
+
 /// The page as it is now; the process started at this time.
 pub(crate) fn text(fleet: &Fleet, started: TimestampMs) -> String {
     let mut page = Page::default();
     let clock = &**fleet.clock();
     let mut states = BTreeMap::from([("replicating", 0), ("open", 0), ("stopped", 0), ("standby", 0)]);
     let mut operations: BTreeMap<(&str, Operation), Tally> = BTreeMap::new();
-    let members = fleet.members();
+    let members: Vec<Now> = fleet.members().into_iter().map(|member| Now::of(member, clock)).collect();
     slots(&mut page, &members, clock.wall());
-    for member in members {
-        let view = member.view(clock);
+    for now in &members {
+        let Now { member, view, book } = now;
         *states.entry(view.state()).or_default() += 1;
-        database(&mut page, &member, &view, clock);
-        for (operation, tally) in member.book.tallies() {
+        database(&mut page, now, clock);
+        for (operation, tally) in book.tallies() {
             merge(operations.entry((member.database.replica_type(), operation)).or_default(), &tally);
         }
     }
@@ -116,7 +132,7 @@ pub(crate) fn text(fleet: &Fleet, started: TimestampMs) -> String {
     page.text(FAMILIES)
 }
 
-fn database(page: &mut Page, member: &Member, view: &View, clock: &dyn Clock) {
+fn database(page: &mut Page, Now { member, view, book }: &Now, clock: &dyn Clock) {
     let path = member.database.path.display().to_string();
     let db = &[("db", path.as_str())];
     let status = &view.status;
@@ -156,16 +172,16 @@ fn database(page: &mut Page, member: &Member, view: &View, clock: &dyn Clock) {
     page.add(&CHECKPOINT_ERRORS, mode, float(failures));
     page.add(&CHECKPOINT_SECONDS, mode, time.as_secs_f64());
     if member.database.validation.is_some() {
-        let counts = member.book.verifications();
+        let counts = book.verifications();
         for (result, count) in [("ok", counts.ok), ("error", counts.error), ("undone", counts.undone)] {
             let labels = [("db", &*path), ("name", &*member.database.replica_name), ("status", result)];
             page.add(&VALIDATIONS, &labels, float(count));
         }
     }
-    replica(page, &member.book, &path);
+    replica(page, book, &path);
     // One that was stopped, or that another instance replicates, is not looked at: its ages say nothing.
     if !view.stopped && !view.standby {
-        ages(page, &member.book, &path);
+        ages(page, book, &path);
     }
 }
 
@@ -205,11 +221,11 @@ fn replica(page: &mut Page, book: &Book, path: &str) {
 
 /// The files of level 0, by the databases' file names: files of one name in several directories are told together, as
 /// Litestream's labels have it.
-fn slots(page: &mut Page, members: &[Arc<Member>], wall: TimestampMs) {
+fn slots(page: &mut Page, members: &[Now], wall: TimestampMs) {
     let mut by_name: BTreeMap<String, Slots> = BTreeMap::new();
-    for member in members {
+    for Now { member, book, .. } in members {
         let name = member.database.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let slots = member.book.slots(member.database.settings.l0_retention, wall);
+        let slots = book.slots(member.database.settings.l0_retention, wall);
         let sum = by_name.entry(name).or_default();
         sum.eligible += slots.eligible;
         sum.not_compacted += slots.not_compacted;
