@@ -8,7 +8,7 @@ mod queue;
 
 use crate::text::time;
 use litekeep_core::env::Clock;
-use queue::{Queue, To};
+use queue::Queue;
 use serde_json::Value;
 use std::fmt::{self, Write as _};
 use std::fs::File;
@@ -58,37 +58,44 @@ pub(crate) fn install(settings: Settings, clock: Arc<dyn Clock>) {
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines));
 }
 
-/// How long the end of the process waits for the last lines.
+/// How long something waits for the lines before it.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// What is said on its way out, once [`install_queued`] was called.
-static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
+/// What is logged, on its way out, once [`install_queued`] was called; with whether it goes to stderr.
+static QUEUE: OnceLock<(Arc<Queue>, bool)> = OnceLock::new();
+
+/// What [`talk`] says where the log goes to stdout: whoever reads only stderr reads it all the same.
+static TALK: OnceLock<Option<Arc<Queue>>> = OnceLock::new();
 
 /// As [`install`], for what must go on whatever becomes of its log: nobody ever waits for the reader.
 pub(crate) fn install_queued(settings: Settings, clock: Arc<dyn Clock>) {
-    let to = if settings.stderr { To::Err } else { To::Out };
     let wall = Arc::clone(&clock);
-    let gap = move |dropped: u64| (to, gap(settings, &time::format(wall.wall()), dropped));
-    let Ok(queue) = start(gap) else { return install(settings, clock) };
-    let _ = QUEUE.set(Arc::clone(&queue));
-    let write = move |_: &Settings, line: &str| queue.offer((to, line.to_owned()));
+    let gap = move |dropped| gap(settings, &time::format(wall.wall()), dropped);
+    let stdout = io::stdout();
+    let started = if settings.stderr { start("log", &io::stderr(), gap) } else { start("log", &stdout, gap) };
+    let Ok(queue) = started else { return install(settings, clock) };
+    let _ = QUEUE.set((Arc::clone(&queue), settings.stderr));
+    let write = move |_: &Settings, line: &str| queue.offer(line.to_owned());
     let lines = Lines { settings, clock, write };
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines));
 }
 
 /// A queue and its thread. It writes past the locks of stdout and stderr: a stalled write would hold them.
-fn start(gap: impl Fn(u64) -> (To, String) + Send + Sync + 'static) -> io::Result<Arc<Queue>> {
-    let mut out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    let mut err = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+fn start(
+    name: &str,
+    to: &impl AsFd,
+    gap: impl Fn(u64) -> String + Send + Sync + 'static,
+) -> io::Result<Arc<Queue>> {
+    let mut out = File::from(to.as_fd().try_clone_to_owned()?);
     let queue = Arc::new(Queue::new(gap));
     let writes = Arc::clone(&queue);
     let write = move || {
-        writes.write(|to, line| {
+        writes.write(|line| {
             // A reader that went away is no reason to stop replicating.
-            let _ = if to == To::Err { err.write_all(line) } else { out.write_all(line) };
+            let _ = out.write_all(line);
         });
     };
-    std::thread::Builder::new().name("log".to_owned()).spawn(write)?;
+    std::thread::Builder::new().name(name.to_owned()).spawn(write)?;
     Ok(queue)
 }
 
@@ -98,14 +105,22 @@ fn gap(settings: Settings, time: &str, dropped: u64) -> String {
     spelled(settings, time, Level::WARN, "log lines are missing here, they were not read in time", &fields)
 }
 
-/// A line for stderr that is no log, in its turn; false where lines are not queued.
+/// A line for stderr that is no log, behind the log lines that are read by then; false where lines are not queued.
 pub(crate) fn talk(line: &str) -> bool {
-    QUEUE.get().map(|queue| queue.put((To::Err, format!("{line}\n")))).is_some()
+    let Some((log, stderr)) = QUEUE.get() else { return false };
+    let talk = if *stderr {
+        Some(log)
+    } else {
+        log.flush(LAST_LINES);
+        TALK.get_or_init(|| start("talk", &io::stderr(), |_| String::new()).ok()).as_ref()
+    };
+    talk.map(|talk| talk.put(format!("{line}\n"))).is_some()
 }
 
 /// Waits a short while for the last lines, before the process ends.
 pub(crate) fn flush() {
-    if let Some(queue) = QUEUE.get() {
+    let talk = TALK.get().and_then(Option::as_ref);
+    for queue in QUEUE.get().map(|(log, _)| log).into_iter().chain(talk) {
         queue.flush(LAST_LINES);
     }
 }

@@ -8,22 +8,10 @@ use std::time::Duration;
 /// Bytes that may wait.
 const ROOM: usize = 1 << 20;
 
-/// Where a line goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum To {
-    /// stdout.
-    Out,
-    /// stderr.
-    Err,
-}
-
-/// A line, with its end.
-type Line = (To, String);
-
 /// Spells the line that tells how many are missing.
-type Gap = Box<dyn Fn(u64) -> Line + Send + Sync>;
+type Gap = Box<dyn Fn(u64) -> String + Send + Sync>;
 
-/// Lines in the order in which they came.
+/// Lines, with their ends, in the order in which they came.
 pub(super) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
@@ -33,7 +21,7 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
-    lines: VecDeque<Line>,
+    lines: VecDeque<String>,
     bytes: usize,
     /// Since the last one that was taken.
     dropped: u64,
@@ -42,24 +30,24 @@ struct State {
 }
 
 impl State {
-    fn push(&mut self, line: Line) {
-        self.bytes += line.1.len();
+    fn push(&mut self, line: String) {
+        self.bytes += line.len();
         self.lines.push_back(line);
     }
 }
 
 impl Queue {
     /// An empty one.
-    pub(super) fn new(gap: impl Fn(u64) -> Line + Send + Sync + 'static) -> Self {
+    pub(super) fn new(gap: impl Fn(u64) -> String + Send + Sync + 'static) -> Self {
         Self { state: Mutex::default(), changed: Condvar::new(), gap: Box::new(gap), room: ROOM }
     }
 
     /// Takes a line, or drops it where there is no room. After one was dropped there has to be half of the room again, or
     /// beside a slow reader every other line would tell of a gap.
-    pub(super) fn offer(&self, line: Line) {
+    pub(super) fn offer(&self, line: String) {
         let mut state = self.lock();
         let room = if state.dropped > 0 { self.room / 2 } else { self.room };
-        if state.bytes.saturating_add(line.1.len()) > room {
+        if state.bytes.saturating_add(line.len()) > room {
             state.dropped += 1;
             return;
         }
@@ -67,11 +55,11 @@ impl Queue {
     }
 
     /// Takes a line whether there is room or not: the few that are no log.
-    pub(super) fn put(&self, line: Line) {
+    pub(super) fn put(&self, line: String) {
         self.take(&mut self.lock(), line);
     }
 
-    fn take(&self, state: &mut State, line: Line) {
+    fn take(&self, state: &mut State, line: String) {
         self.tell_gap(state);
         state.push(line);
         self.changed.notify_all();
@@ -85,15 +73,14 @@ impl Queue {
     }
 
     /// Writes for as long as the process runs.
-    pub(super) fn write(&self, mut out: impl FnMut(To, &[u8])) {
+    pub(super) fn write(&self, mut out: impl FnMut(&[u8])) {
         loop {
-            let (to, line) = self.next();
-            out(to, line.as_bytes());
+            out(self.next().as_bytes());
         }
     }
 
     /// The line before is out; waits for the next one.
-    fn next(&self) -> Line {
+    fn next(&self) -> String {
         let mut state = self.lock();
         state.writing = false;
         loop {
@@ -101,7 +88,7 @@ impl Queue {
                 self.tell_gap(&mut state);
             }
             if let Some(line) = state.lines.pop_front() {
-                state.bytes -= line.1.len();
+                state.bytes -= line.len();
                 state.writing = true;
                 return line;
             }
@@ -128,19 +115,19 @@ mod tests {
     use std::sync::Arc;
 
     fn queue(room: usize) -> Queue {
-        Queue { room, ..Queue::new(|dropped| (To::Out, format!("({dropped})"))) }
+        Queue { room, ..Queue::new(|dropped| format!("({dropped})")) }
     }
 
     #[test]
     fn what_does_not_fit_is_dropped_and_told_in_its_place() {
         let queue = queue(10);
-        let offer = |line: &str| queue.offer((To::Out, line.to_owned()));
-        let next = || queue.next().1;
+        let offer = |line: &str| queue.offer(line.to_owned());
+        let next = || queue.next();
         ["1234", "5678", "abcd", "ef"].into_iter().for_each(offer);
         // "ef" would have fitted, but nothing goes before what was dropped.
         assert_eq!(next(), "1234");
         offer("gh");
-        queue.put((To::Err, "more than there is room for".to_owned()));
+        queue.put("more than there is room for".to_owned());
         assert_eq!([next(), next(), next()], ["5678", "(3)", "more than there is room for"]);
         ["12345678901", "ij"].into_iter().for_each(offer);
         assert_eq!([next(), next()], ["(1)", "ij"]);
@@ -152,17 +139,17 @@ mod tests {
     fn a_flush_waits_for_the_last_line_and_no_longer_than_it_may() {
         let queue = Arc::new(queue(ROOM));
         assert!(queue.flush(Duration::ZERO));
-        queue.offer((To::Out, "a".to_owned()));
+        queue.offer("a".to_owned());
         assert!(!queue.flush(Duration::ZERO));
         queue.next();
         assert!(!queue.flush(Duration::ZERO), "it is not out yet");
-        queue.offer((To::Err, "b".to_owned()));
+        queue.offer("b".to_owned());
         let (tell, told) = std::sync::mpsc::channel();
         let writer = Arc::clone(&queue);
         std::thread::spawn(move || {
-            writer.write(|to, line| tell.send((to, line.to_owned())).expect("heard"));
+            writer.write(|line| tell.send(line.to_owned()).expect("heard"));
         });
         assert!(queue.flush(Duration::from_secs(60)));
-        assert_eq!(told.try_recv(), Ok((To::Err, b"b".to_vec())));
+        assert_eq!(told.try_recv(), Ok(b"b".to_vec()));
     }
 }

@@ -310,6 +310,9 @@ fn a_reader_of_the_log_that_stalls_holds_up_neither_replication_nor_the_end() {
     // What ends at once, and with an error to tell, neither.
     let (running, _reader) = dir.litekeep(["replicate", "-once", "no.db", &replica]).starts_unread();
     running.ends(1);
+    // Whoever reads only what goes to stderr reads why.
+    let (running, _reader) = dir.litekeep(["replicate", "-once", "no.db", &replica]).starts_unlogged();
+    running.ends(1).err_has("there is no database at");
 }
 
 #[test]

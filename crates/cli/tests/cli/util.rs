@@ -189,28 +189,43 @@ impl TestCommand {
 impl TestCommand {
     /// Starts it and lets it run.
     pub(crate) fn starts(mut self) -> Running {
-        let command = format!("{:?}", self.0);
         self.0.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = self.0.spawn().expect("started");
-        let (lines, errors) =
-            (lines_of(child.stdout.take().expect("a pipe")), lines_of(child.stderr.take().expect("a pipe")));
-        Running { command, child, lines, seen: String::new(), errors, ended: false }
+        self.runs()
     }
 }
 
 impl TestCommand {
     /// Starts it with all that it says going to a reader that takes nothing, whose buffer is full already.
     pub(crate) fn starts_unread(mut self) -> (Running, UnixStream) {
-        let command = format!("{:?}", self.0);
-        let (mut full, reader) = UnixStream::pair().expect("a pair");
-        full.set_nonblocking(true).expect("set");
-        while full.write(&[b'\n'; 64]).is_ok() {}
-        full.set_nonblocking(false).expect("set");
-        self.0.stdout(OwnedFd::from(full.try_clone().expect("cloned"))).stderr(OwnedFd::from(full));
-        let child = self.0.spawn().expect("started");
-        let (lines, errors) = (mpsc::channel().1, mpsc::channel().1);
-        (Running { command, child, lines, seen: String::new(), errors, ended: false }, reader)
+        let (full, reader) = stalled();
+        self.0.stderr(full.try_clone().expect("cloned")).stdout(full);
+        (self.runs(), reader)
     }
+
+    /// The same, but only for stdout.
+    pub(crate) fn starts_unlogged(mut self) -> (Running, UnixStream) {
+        let (full, reader) = stalled();
+        self.0.stdout(full).stderr(Stdio::piped());
+        (self.runs(), reader)
+    }
+
+    fn runs(mut self) -> Running {
+        let command = format!("{:?}", self.0);
+        let mut child = self.0.spawn().expect("started");
+        let nothing = || mpsc::channel().1;
+        let lines = child.stdout.take().map_or_else(nothing, lines_of);
+        let errors = child.stderr.take().map_or_else(nothing, lines_of);
+        Running { command, child, lines, seen: String::new(), errors, ended: false }
+    }
+}
+
+/// A full buffer, and the reader that takes nothing from it.
+fn stalled() -> (OwnedFd, UnixStream) {
+    let (mut full, reader) = UnixStream::pair().expect("a pair");
+    full.set_nonblocking(true).expect("set");
+    while full.write(&[b'\n'; 64]).is_ok() {}
+    full.set_nonblocking(false).expect("set");
+    (full.into(), reader)
 }
 
 /// What comes out of a pipe, until nobody holds its other end any more.
