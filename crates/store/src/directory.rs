@@ -440,7 +440,7 @@ impl Temporary {
             Err(error) if lacks_feature(&error) || error.kind() == io::ErrorKind::InvalidInput => {}
             Err(error) => return Err(error),
         }
-        let mut lock = disk.open_file(&self.folder.join(CREATE_LOCK))?;
+        let mut lock = disk.open_or_create(&self.folder.join(CREATE_LOCK))?;
         for attempt in 1.. {
             if lock.try_lock()? {
                 break;

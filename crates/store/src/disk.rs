@@ -61,8 +61,10 @@ pub trait DiskFile: Send {
 pub trait Disk: Send + Sync {
     /// Creates a file that must not exist, for writing (mode 0600).
     fn create_file(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
-    /// Opens a file for writing, creating it if need be (mode 0600), without changing its content.
+    /// Opens a file that is there, for writing, without changing its content.
     fn open_file(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// The same, creating it if need be (mode 0600).
+    fn open_or_create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Gives a file a second name; fails if that exists.
     fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Renames, replacing what is there.
@@ -114,6 +116,10 @@ impl Disk for RealDisk {
     }
 
     fn open_file(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(RealFile(writable().open(path)?)))
+    }
+
+    fn open_or_create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         Ok(Box::new(RealFile(writable().create(true).truncate(false).open(path)?)))
     }
 

@@ -21,6 +21,8 @@ struct Watched {
     calls: Arc<Mutex<Vec<String>>>,
     /// Calls that begin so fail with this error code.
     faults: Arc<Mutex<Vec<(&'static str, i32)>>>,
+    /// What is opened was renamed just before.
+    swift: bool,
 }
 
 impl Watched {
@@ -60,7 +62,14 @@ impl Disk for Watched {
     }
     fn open_file(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         self.note("open", path)?;
+        if self.swift {
+            RealDisk.rename(path, &path.with_extension("renamed"))?;
+        }
         RealDisk.open_file(path)
+    }
+    fn open_or_create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.note("open", path)?;
+        RealDisk.open_or_create(path)
     }
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.note("link", to)?;
@@ -277,6 +286,9 @@ fn a_file_system_that_lost_the_links_answer_does_not_make_us_lose_our_own_slot()
         fn open_file(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
             self.0.open_file(path)
         }
+        fn open_or_create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+            self.0.open_or_create(path)
+        }
         fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
             self.0.rename(from, to)
         }
@@ -404,6 +416,21 @@ fn what_crashed_writers_left_is_swept_but_never_a_live_writers_file() {
     store.create(&slot(9), Bytes::from_static(b"x"), TIME).unwrap();
     let left = [&dead, &young, &live, &litestreams].map(|path| path.exists());
     assert_eq!(left, [false, true, true, true], "dead, young, live, somebody else's");
+}
+
+#[test]
+fn what_its_writer_renames_while_it_is_swept_does_not_come_back_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("ltx/0");
+    std::fs::create_dir_all(&folder).unwrap();
+    let theirs = folder.join("0000000000000001-0000000000000001.ltx.lk00000000000000ff.tmp");
+    std::fs::write(&theirs, b"whole").unwrap();
+    let now = TestClock::default().wall();
+    RealDisk.open_file(&theirs).unwrap().set_modified(TimestampMs(now.0 - 3_600_000)).unwrap();
+    let disk = Watched { swift: true, ..Watched::default() };
+    disk.store(dir.path()).create(&slot(9), Bytes::from_static(b"x"), TIME).unwrap();
+    assert!(disk.take().contains(&"open TMP".to_owned()), "it was looked at");
+    assert!(!theirs.exists());
 }
 
 #[test]
