@@ -10,7 +10,9 @@ import os
 import queue
 import secrets
 import sys
+import threading
 import traceback
+from unittest import mock
 
 URL, FOLDER = sys.argv[1:3]
 sys.path.insert(0, FOLDER)
@@ -113,7 +115,12 @@ def realtime():
     ready = queue.Queue()
     # The SDK subscribes from a thread of its own and says nothing; what it sends last is the subscription.
     guest.after_send = lambda response, data, options: ready.put(options.get("method")) or data
-    guest.collection("posts").subscribe(events.put)
+    # It starts that thread before it listens to what it reads: where the first event is faster, it never subscribes,
+    # whatever the server does. The thread starts once the SDK listens.
+    with mock.patch.object(threading.Thread, "start", autospec=True) as start:
+        guest.collection("posts").subscribe(events.put)
+    for call in start.call_args_list:
+        call.args[0].start()
     assert ready.get(timeout=20) == "POST"
     ada.collection("posts").update(kept["post"], {"content": "changed"})
     event = events.get(timeout=20)
