@@ -8,7 +8,7 @@ use crate::Machine;
 use crate::stage::read;
 use std::fs::File;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// Program and the variable by which the tests find it.
@@ -115,6 +115,7 @@ impl Gateway {
     pub(crate) fn begin(machine: &Machine) -> Self {
         let script = machine.root.join("scripts/ceph-rgw");
         let folder = machine.cache.join(format!("ceph-{}", std::process::id()));
+        sweep(machine, &script);
         let child = free_ports().and_then(|port| {
             let explain = |error| format!("{} could not be started: {error}", script.display());
             std::fs::create_dir_all(&machine.cache).map_err(explain)?;
@@ -149,11 +150,30 @@ impl Drop for Gateway {
         if let Ok(child) = &mut self.child {
             // If it is still coming up, it must have finished before it can be stopped.
             let _ = child.wait();
-            let _ = Command::new(&self.script).arg("stop").arg(&self.folder).status();
-            let _ = std::fs::remove_dir_all(&self.folder);
-            for kind in ["env", "log"] {
-                let _ = std::fs::remove_file(self.folder.with_extension(kind));
-            }
+            remove(&self.script, &self.folder);
+        }
+    }
+}
+
+/// Stops a gateway, if it runs, and removes what it kept.
+fn remove(script: &Path, folder: &Path) {
+    let _ = Command::new(script).arg("stop").arg(folder).status();
+    let _ = std::fs::remove_dir_all(folder);
+    for kind in ["env", "log"] {
+        let _ = std::fs::remove_file(folder.with_extension(kind));
+    }
+}
+
+/// Does so for those of runs that were killed: each runs on, and keeps some hundred megabytes.
+fn sweep(machine: &Machine, script: &Path) {
+    let command = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/comm"));
+    let Ok(own) = command("self") else { return };
+    for entry in std::fs::read_dir(&machine.cache).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix("ceph-"));
+        let pid = pid.filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit()));
+        if pid.is_some_and(|pid| command(pid).ok().as_ref() != Some(&own)) {
+            remove(script, &entry.path());
         }
     }
 }
