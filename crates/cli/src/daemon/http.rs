@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::net;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -187,11 +187,7 @@ impl Door {
     }
 
     /// Reads a request and answers it; whether the client is still there is asked of the socket.
-    async fn converse(
-        self: Arc<Self>,
-        stream: impl AsyncRead + AsyncWrite + Unpin,
-        socket: Arc<impl AsFd + Send + Sync + 'static>,
-    ) {
+    async fn converse(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin, socket: Arc<OwnedFd>) {
         let answered = Notify::new();
         let service = service_fn(|request| {
             Box::pin(async {
@@ -224,7 +220,7 @@ impl Door {
     async fn answer(
         &self,
         request: hyper::Request<Incoming>,
-        socket: Arc<impl AsFd + Send + Sync + 'static>,
+        socket: Arc<OwnedFd>,
     ) -> Result<Response, oneshot::error::RecvError> {
         let request = match whole(request).await {
             Ok(request) => request,
@@ -233,7 +229,7 @@ impl Door {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Ok(Response::text(503, "too many connections\n"));
         };
-        // Whoever waits for us gives its place to nobody.
+        // While it waits for us it makes room for nobody.
         let own = {
             let mut idle = self.idle();
             let at = idle.iter().position(|connection| connection.id() == task::id());
@@ -248,13 +244,13 @@ impl Door {
     async fn work(
         &self,
         request: Request,
-        socket: Arc<impl AsFd + Send + Sync + 'static>,
+        socket: Arc<OwnedFd>,
         place: OwnedSemaphorePermit,
     ) -> Result<Response, oneshot::error::RecvError> {
         let (tell, told) = oneshot::channel();
         let handler = Arc::clone(&self.handler);
         let work = move || {
-            let response = handler(&request, &|| listens(&*socket));
+            let response = handler(&request, &|| listens(&socket));
             drop(place);
             let _ = tell.send(response); // whoever went away needs no answer
         };
@@ -303,7 +299,7 @@ fn listens(stream: &impl AsFd) -> bool {
 /// Asks over a socket and waits for the answer: its status and its body.
 ///
 /// # Errors
-/// Nobody listens, what comes back is no answer, or there is none within the limit.
+/// What comes back is no answer, or there is none within the limit.
 pub(crate) fn ask(
     stream: unix::net::UnixStream,
     method: &str,
@@ -350,7 +346,7 @@ mod tests {
         let (ours, theirs) = duplex(takes);
         let (socket, _) = unix::net::UnixStream::pair().expect("a pair");
         let door = Door::new("test", Arc::new(move |request: &Request, _: Listens<'_>| handler(request)));
-        (ours, task::spawn(door.converse(theirs, Arc::new(socket))))
+        (ours, task::spawn(door.converse(theirs, Arc::new(socket.into()))))
     }
 
     /// What comes back for these bytes, and an end of what is sent.
