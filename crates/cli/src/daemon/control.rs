@@ -5,7 +5,7 @@
 
 use super::fleet::{Done, Fleet, Refused};
 use super::folder::Dismissed;
-use super::http::{self, Listens, Request, Response};
+use super::http::{self, Listener, Listens, Request, Response};
 use super::member::{Member, SyncFailed};
 use super::phase::Phase;
 use crate::config::{Database, Socket, entangled, no_path};
@@ -105,13 +105,8 @@ impl Bound {
     /// No thread is to be had.
     pub(crate) fn serve(&mut self, control: Control) -> io::Result<()> {
         let Some(listener) = self.listener.take() else { return Ok(()) };
-        let clock = Arc::clone(control.fleet.clock());
-        http::serve(
-            "control",
-            listener,
-            Arc::new(move |request: &Request, listens: Listens<'_>| control.answer(request, listens)),
-            clock,
-        )?;
+        let answer = move |request: &Request, listens: Listens<'_>| control.answer(request, listens);
+        http::serve("control", Listener::Unix(listener), Arc::new(answer))?;
         tracing::info!(path = %self.path.display(), "control socket listening");
         Ok(())
     }
@@ -265,7 +260,7 @@ impl Control {
     }
 
     fn answer(&self, request: &Request, listens: Listens<'_>) -> Response {
-        match (request.method.as_str(), request.path.as_str()) {
+        match (request.method().as_str(), request.uri().path()) {
             ("GET", "/info") => self.info(),
             ("GET", "/list") => self.list(),
             ("GET", "/txid") => self.txid(request),
@@ -287,7 +282,7 @@ impl Control {
     }
 
     fn with_body(&self, request: &Request, work: impl FnOnce(&Asked, &Path) -> Response) -> Response {
-        let asked: Asked = match serde_json::from_slice(&request.body) {
+        let asked: Asked = match serde_json::from_slice(request.body()) {
             Ok(asked) => asked,
             Err(error) => return failed(400, "invalid request body", Some(error.to_string())),
         };
@@ -324,10 +319,10 @@ impl Control {
     }
 
     fn txid(&self, request: &Request) -> Response {
-        let Some(path) = request.parameter("path").filter(|path| !path.is_empty()) else {
+        let Some(path) = http::parameter(request, "path").filter(|path| !path.is_empty()) else {
             return failed(400, "path required", None);
         };
-        match self.fleet.find(&self.fleet.world().path(path)) {
+        match self.fleet.find(&self.fleet.world().path(&path)) {
             Ok(member) => {
                 let txid = number(member.view(&**self.fleet.clock()).status.built);
                 json(200, &Position { txid })
@@ -337,9 +332,9 @@ impl Control {
     }
 
     fn phases(&self, request: &Request) -> Response {
-        let members = match request.parameter("path").filter(|path| !path.is_empty()) {
+        let members = match http::parameter(request, "path").filter(|path| !path.is_empty()) {
             None => self.fleet.members(),
-            Some(path) => match self.fleet.find(&self.fleet.world().path(path)) {
+            Some(path) => match self.fleet.find(&self.fleet.world().path(&path)) {
                 Ok(member) => vec![member],
                 Err(why) => return refused(why, 404),
             },
@@ -529,8 +524,8 @@ pub(crate) fn ask<A: for<'de> Deserialize<'de>>(
     let body = serde_json::to_vec(body)
         .map_err(|error| Trouble::new("can't spell the request as JSON").because(&error))?;
     let limit = patience.limit.saturating_add(patience.grace);
-    let asked = connect(socket, limit)
-        .and_then(|stream| http::ask(stream, method, &format!("/{verb}"), &body, limit));
+    let asked =
+        connect(socket, limit).and_then(|stream| http::ask(stream, method, &format!("/{verb}"), body, limit));
     let (status, answer) = asked.map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => patience.in_vain().hint(format!(
             "whoever listens at {} is busy, stopped, or hangs; -timeout gives it more time",

@@ -2,7 +2,7 @@
 
 use super::book::Operation;
 use super::fleet::Fleet;
-use super::http::{Request, Response};
+use super::http::{self, Request, Response};
 use super::member::{Member, View};
 use super::readback;
 use crate::text::{duration, time};
@@ -97,7 +97,7 @@ fn number(txid: Option<Txid>) -> u64 {
 
 /// Answers `/health`: 200, or 503 with the reasons. `?behind=10s` says how far behind is too far.
 pub(crate) fn answer(fleet: &Fleet, request: &Request) -> Response {
-    let behind = match request.parameter("behind").map(duration::parse) {
+    let behind = match http::parameter(request, "behind").as_deref().map(duration::parse) {
         None => BEHIND,
         Some(Ok(behind)) => behind,
         Some(Err(why)) => return Response::text(400, format!("behind: {why}\n")),

@@ -1,49 +1,57 @@
-//! Just enough of HTTP/1.1 to answer `curl`, Prometheus and ourselves: one request a connection, bounded in size, in time
-//! and in number. It knows no path and no client but the one at the bottom, which asks over a socket.
+//! HTTP/1.1 for the control socket, the pages at `addr` and our own commands: hyper, bounded in size, in time and in number.
+//!
+//! One thread takes and talks to all connections; each handler has a thread of its own while it works, since it may wait for
+//! long. It knows no path.
 
-use litekeep_core::env::Clock;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::{Method, StatusCode, client, server, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::net;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::unix;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::{self, AbortHandle};
+use tokio::time::{sleep, timeout};
 
 /// The request line and the headers, bytes.
 const HEAD: usize = 16 << 10;
 /// A request's body, bytes.
 const BODY: usize = 64 << 10;
 /// An answer's body, bytes, as far as our client takes it.
-const ANSWER: u64 = 64 << 20;
-/// Connections at the same time; each has a thread.
-const CONNECTIONS: usize = 32;
-/// From the connection to the end of the headers: who only holds a connection open is not waited for.
+const ANSWER: usize = 64 << 20;
+/// Requests of a listener that are answered at the same time; each has a thread.
+const PLACES: usize = 32;
+/// Connections of a listener that have not asked yet or have their answer; each takes two descriptors.
+const IDLE: usize = 64;
+/// For the headers: who only holds a connection open is not waited for.
 const HEAD_PATIENCE: Duration = Duration::from_secs(2);
-/// From the connection to the whole request, and again for the whole answer.
+/// For the body, and again for the whole answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For the other side to read the end.
+const LINGER: Duration = Duration::from_secs(1);
 /// After an accept that failed: descriptors may have run out.
 const BREATH: Duration = Duration::from_millis(100);
 
-/// A request, read in full.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Request {
-    /// `GET`, `POST`.
-    pub(crate) method: String,
-    /// Decoded, without the query.
-    pub(crate) path: String,
-    /// Decoded, in order.
-    pub(crate) query: Vec<(String, String)>,
-    /// As it came.
-    pub(crate) body: Vec<u8>,
-}
+/// A request, read in full. Who asks with `HEAD` is answered as with `GET`, and the body stays here.
+pub(crate) type Request = hyper::Request<Bytes>;
 
-impl Request {
-    /// The first value of a parameter of the query.
-    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
+/// The first value of a parameter of the query.
+pub(crate) fn parameter(request: &Request, name: &str) -> Option<String> {
+    let query = request.uri().query().unwrap_or_default().as_bytes();
+    form_urlencoded::parse(query).find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
 }
 
 /// An answer.
@@ -62,209 +70,223 @@ impl Response {
     pub(crate) fn text(status: u16, text: impl Into<String>) -> Self {
         Self { status, kind: "text/plain; charset=utf-8", body: text.into().into_bytes() }
     }
-}
 
-/// A stream with a limit for each read and write.
-pub(crate) trait Stream: Read + Write + AsFd + Send + 'static {
-    /// How long the next read or write may take.
-    fn limit(&self, limit: Duration) -> io::Result<()>;
-    /// Nothing more will be written.
-    fn end(&self) -> io::Result<()>;
-}
-
-impl Stream for TcpStream {
-    fn limit(&self, limit: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(limit))?;
-        self.set_write_timeout(Some(limit))
-    }
-
-    fn end(&self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
-    }
-}
-
-impl Stream for UnixStream {
-    fn limit(&self, limit: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(limit))?;
-        self.set_write_timeout(Some(limit))
-    }
-
-    fn end(&self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
-    }
-}
-
-/// Where connections come from.
-pub(crate) trait Listener: Send + 'static {
-    /// What they are.
-    type Stream: Stream;
-    /// The next one.
-    fn next(&self) -> io::Result<Self::Stream>;
-}
-
-impl Listener for TcpListener {
-    type Stream = TcpStream;
-    fn next(&self) -> io::Result<TcpStream> {
-        self.accept().map(|(stream, _)| stream)
-    }
-}
-
-impl Listener for UnixListener {
-    type Stream = UnixStream;
-    fn next(&self) -> io::Result<UnixStream> {
-        self.accept().map(|(stream, _)| stream)
+    fn spelled(self) -> hyper::Response<Full<Bytes>> {
+        let mut spelled = hyper::Response::new(Full::from(self.body));
+        *spelled.status_mut() = StatusCode::from_u16(self.status).expect("BUG: no status of HTTP");
+        spelled.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(self.kind));
+        spelled
     }
 }
 
 /// Whether the client is still there: one that waits long for its answer may have hung up.
 pub(crate) type Listens<'a> = &'a dyn Fn() -> bool;
 
-/// Answers a request.
-type Answer = dyn Fn(&Request, Listens<'_>) -> Response + Send + Sync;
+/// Answers a request, and may take its time for it.
+pub(crate) type Handler = Arc<dyn Fn(&Request, Listens<'_>) -> Response + Send + Sync>;
 
-/// The same, for each connection.
-pub(crate) type Handler = Arc<Answer>;
+/// Where connections come from.
+pub(crate) enum Listener {
+    /// The pages.
+    Tcp(net::TcpListener),
+    /// The control socket.
+    Unix(unix::net::UnixListener),
+}
 
-/// Serves until the process ends, on a thread of its own.
+/// Serves until the process ends.
 ///
 /// # Errors
 /// No thread is to be had.
-pub(crate) fn serve(
+pub(crate) fn serve(name: &'static str, listener: Listener, handler: Handler) -> io::Result<()> {
+    let runtime = runtime()?;
+    let _within = runtime.enter();
+    let door = Door::new(name, handler);
+    match listener {
+        Listener::Tcp(listener) => {
+            listener.set_nonblocking(true)?;
+            let listener = TcpListener::from_std(listener)?;
+            task::spawn(door.accept(move |context| listener.poll_accept(context)));
+        }
+        Listener::Unix(listener) => {
+            listener.set_nonblocking(true)?;
+            let listener = UnixListener::from_std(listener)?;
+            task::spawn(door.accept(move |context| listener.poll_accept(context)));
+        }
+    }
+    Ok(())
+}
+
+/// The thread for all connections of the process. It is not the one that talks to buckets: how that fares is what it tells.
+fn runtime() -> io::Result<Handle> {
+    static RUNTIME: Mutex<Option<Handle>> = Mutex::new(None);
+    let mut known = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(handle) = &*known {
+        return Ok(handle.clone());
+    }
+    let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+    let handle = runtime.handle().clone();
+    let work = move || runtime.block_on(std::future::pending::<()>());
+    std::thread::Builder::new().name("http".to_owned()).spawn(work)?;
+    Ok(known.insert(handle).clone())
+}
+
+/// What the connections of a listener share.
+struct Door {
+    /// Of the threads that answer.
     name: &'static str,
-    listener: impl Listener,
     handler: Handler,
-    clock: Arc<dyn Clock>,
-) -> io::Result<()> {
-    let places = Arc::<Places>::default();
-    let accept = move || loop {
-        let stream = match listener.next() {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "can't take a connection");
-                clock.sleep(BREATH);
-                continue;
+    places: Arc<Semaphore>,
+    /// The connections whose client has the word, to ask or to take its answer. The oldest first.
+    idle: Mutex<VecDeque<AbortHandle>>,
+}
+
+impl Door {
+    fn new(name: &'static str, handler: Handler) -> Arc<Self> {
+        Arc::new(Self { name, handler, places: Arc::new(Semaphore::new(PLACES)), idle: Mutex::default() })
+    }
+
+    async fn accept<S, A>(self: Arc<Self>, mut next: impl FnMut(&mut Context<'_>) -> Poll<io::Result<(S, A)>>)
+    where
+        S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
+    {
+        loop {
+            match poll_fn(&mut next).await {
+                Ok((stream, _)) => self.admit(stream),
+                Err(error) => {
+                    tracing::warn!(%error, "can't take a connection");
+                    sleep(BREATH).await;
+                }
             }
+        }
+    }
+
+    /// Begins to talk. Where too many clients have the word, the connection of the oldest is closed: else anybody who opens
+    /// connections and says nothing, or does not read, could keep a probe from its answer.
+    fn admit<S>(self: &Arc<Self>, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
+    {
+        let mut idle = self.idle();
+        idle.retain(|connection| !connection.is_finished());
+        if idle.len() >= IDLE
+            && let Some(oldest) = idle.pop_front()
+        {
+            oldest.abort();
+        }
+        match stream.as_fd().try_clone_to_owned() {
+            Ok(socket) => {
+                let talk = Arc::clone(self).converse(stream, Arc::new(socket));
+                idle.push_back(task::spawn(talk).abort_handle());
+            }
+            Err(error) => tracing::warn!(%error, "can't look after a connection"),
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, VecDeque<AbortHandle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads a request and answers it; whether the client is still there is asked of the socket.
+    async fn converse(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin, socket: Arc<OwnedFd>) {
+        let answered = Notify::new();
+        let service = service_fn(|request| {
+            Box::pin(async {
+                let response = self.answer(request, Arc::clone(&socket)).await;
+                answered.notify_one();
+                response.map(Response::spelled)
+            })
+        });
+        let mut connection = server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_PATIENCE)
+            .max_buf_size(HEAD)
+            .keep_alive(false)
+            .half_close(true) // who only ended its writing still reads
+            .title_case_headers(true)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut late = pin!(async {
+            answered.notified().await;
+            sleep(PATIENCE).await;
+        });
+        poll_fn(|context| match connection.poll_without_shutdown(context) {
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => late.as_mut().poll(context),
+        })
+        .await;
+        leave(connection.into_parts().io.into_inner()).await;
+    }
+
+    /// The answer; an error if there is none, which ends the connection.
+    async fn answer(
+        &self,
+        request: hyper::Request<Incoming>,
+        socket: Arc<OwnedFd>,
+    ) -> Result<Response, oneshot::error::RecvError> {
+        let request = match whole(request).await {
+            Ok(request) => request,
+            Err(refusal) => return Ok(refusal),
         };
-        let Some(place) = places.take(&stream) else {
-            refuse(stream, &*clock);
-            continue;
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            return Ok(Response::text(503, "too many connections\n"));
         };
-        let (handler, clock) = (Arc::clone(&handler), Arc::clone(&clock));
+        // While it waits for us it makes room for nobody.
+        let own = {
+            let mut idle = self.idle();
+            let at = idle.iter().position(|connection| connection.id() == task::id());
+            at.and_then(|at| idle.remove(at))
+        };
+        let response = self.work(request, socket, place).await;
+        self.idle().extend(own);
+        response
+    }
+
+    /// What the handler says, on a thread of its own.
+    async fn work(
+        &self,
+        request: Request,
+        socket: Arc<OwnedFd>,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Response, oneshot::error::RecvError> {
+        let (tell, told) = oneshot::channel();
+        let handler = Arc::clone(&self.handler);
         let work = move || {
-            // Whoever went away needs no answer.
-            let _ = converse(stream, &|| place.asked(), &*handler, &*clock);
+            let response = handler(&request, &|| listens(&socket));
+            drop(place);
+            let _ = tell.send(response); // whoever went away needs no answer
         };
-        if let Err(error) = std::thread::Builder::new().name(name.to_owned()).spawn(work) {
+        if let Err(error) = std::thread::Builder::new().name(self.name.to_owned()).spawn(work) {
             tracing::warn!(%error, "no thread for a connection");
         }
+        told.await
+    }
+}
+
+/// Reads a request to its end, or says why not.
+async fn whole(request: hyper::Request<Incoming>) -> Result<Request, Response> {
+    let (mut head, body) = request.into_parts();
+    let too_long = || Response::text(413, "the body is too long\n");
+    if body.size_hint().lower() > BODY as u64 {
+        return Err(too_long());
+    }
+    let body = match timeout(PATIENCE, Limited::new(body, BODY).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_long()),
+        Ok(Err(_)) => return Err(Response::text(400, "the body can't be read\n")),
+        Err(_) => return Err(Response::text(408, "the request took too long\n")),
     };
-    std::thread::Builder::new().name(format!("{name}-accept")).spawn(accept).map(drop)
-}
-
-/// The connections that are served at the same time.
-#[derive(Default)]
-struct Places {
-    /// The oldest first.
-    taken: Mutex<Vec<Taken>>,
-    next: AtomicU64,
-}
-
-struct Taken {
-    id: u64,
-    /// The connection, until its request is here.
-    waits: Option<OwnedFd>,
-}
-
-impl Places {
-    /// A place for a connection. Where none is left, the oldest one that has not asked for anything so far is closed: else
-    /// anybody who opens connections and says nothing could keep a probe from its answer.
-    fn take(self: &Arc<Self>, stream: &impl AsFd) -> Option<Place> {
-        let mut taken = self.lock();
-        if taken.len() >= CONNECTIONS {
-            let oldest = taken.iter().position(|place| place.waits.is_some())?;
-            let waits = taken.remove(oldest).waits?;
-            // Its thread reads the end, and ends too. An error says that the other side was gone.
-            let _ = rustix::net::shutdown(waits, rustix::net::Shutdown::Both);
-        }
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        taken.push(Taken { id, waits: stream.as_fd().try_clone_to_owned().ok() });
-        Some(Place { places: Arc::clone(self), id })
+    if head.method == Method::HEAD {
+        head.method = Method::GET;
     }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Taken>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One of them.
-struct Place {
-    places: Arc<Places>,
-    id: u64,
-}
-
-impl Place {
-    /// Its request is here: it gives its place to nobody any more.
-    fn asked(&self) {
-        let mut taken = self.places.lock();
-        taken.iter_mut().filter(|place| place.id == self.id).for_each(|place| place.waits = None);
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.places.lock().retain(|place| place.id != self.id);
-    }
-}
-
-/// Tells one too many so, without a thread for it.
-fn refuse<S: Stream>(mut stream: S, clock: &dyn Clock) {
-    let busy = Response::text(503, "too many connections\n");
-    let until = clock.boot() + BREATH;
-    let _ = write(&mut stream, &busy, true, until, clock).and_then(|()| leave(&mut stream, until, clock));
+    Ok(Request::from_parts(head, body))
 }
 
 /// A connection that is closed over unread bytes is reset, and the answer with it: they are read first, for a while.
-fn leave<S: Stream>(stream: &mut S, until: Duration, clock: &dyn Clock) -> io::Result<()> {
-    stream.end()?;
-    let mut piece = [0; 4096];
-    loop {
-        stream.limit(left(until, clock)?)?;
-        if stream.read(&mut piece)? == 0 {
-            return Ok(());
-        }
-    }
-}
-
-/// What is left of a time; none is an error.
-fn left(until: Duration, clock: &dyn Clock) -> io::Result<Duration> {
-    let left = until.saturating_sub(clock.boot());
-    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
-}
-
-/// Reads a request and answers it; `asked` hears when it is here.
-fn converse<S: Stream>(
-    mut stream: S,
-    asked: &dyn Fn(),
-    handler: &Answer,
-    clock: &dyn Clock,
-) -> io::Result<()> {
-    match read(&mut stream, clock) {
-        Ok(mut request) => {
-            asked();
-            let whole = request.method != "HEAD";
-            if !whole {
-                request.method = "GET".to_owned();
-            }
-            let response = handler(&request, &|| listens(&stream));
-            write(&mut stream, &response, whole, clock.boot() + PATIENCE, clock)
-        }
-        Err(Unread::Gone) => Ok(()),
-        Err(Unread::Bad(status, why)) => {
-            let answer = Response::text(status, format!("{why}\n"));
-            write(&mut stream, &answer, true, clock.boot() + PATIENCE, clock)?;
-            leave(&mut stream, clock.boot() + 10 * BREATH, clock)
-        }
-    }
+async fn leave(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let read = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    let _ = timeout(LINGER, read).await; // whoever went away is gone
 }
 
 /// Whether the other side has not closed the connection. One that only ended its writing still reads.
@@ -274,401 +296,270 @@ fn listens(stream: &impl AsFd) -> bool {
     polled.is_err() || !one[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
-/// Why there is no request.
-#[derive(Debug, PartialEq, Eq)]
-enum Unread {
-    /// The other side said nothing, or nothing more.
-    Gone,
-    /// It is answered with this.
-    Bad(u16, &'static str),
-}
-
-fn read<S: Stream>(stream: &mut S, clock: &dyn Clock) -> Result<Request, Unread> {
-    let since = clock.boot();
-    let mut came = Vec::new();
-    let head_len = loop {
-        if let Some(at) = came.windows(4).position(|four| four == b"\r\n\r\n") {
-            break at + 4;
-        }
-        if came.len() > HEAD {
-            return Err(Unread::Bad(431, "the headers are too long"));
-        }
-        more(stream, &mut came, since + HEAD_PATIENCE, clock)?;
-    };
-    let body = came.split_off(head_len);
-    let head = String::from_utf8(came).map_err(|_| Unread::Bad(400, "the headers are not UTF-8"))?;
-    let (mut request, len) = parse_head(&head).map_err(|(status, why)| Unread::Bad(status, why))?;
-    request.body = body;
-    while request.body.len() < len {
-        more(stream, &mut request.body, since + PATIENCE, clock)?;
-    }
-    request.body.truncate(len);
-    Ok(request)
-}
-
-fn more<S: Stream>(
-    stream: &mut S,
-    into: &mut Vec<u8>,
-    until: Duration,
-    clock: &dyn Clock,
-) -> Result<(), Unread> {
-    let left = left(until, clock).map_err(|_| Unread::Bad(408, "the request took too long"))?;
-    stream.limit(left).map_err(|_| Unread::Gone)?;
-    let mut piece = [0; 4096];
-    match stream.read(&mut piece) {
-        Ok(0) => Err(Unread::Gone),
-        Ok(n) => {
-            into.extend_from_slice(&piece[..n]);
-            Ok(())
-        }
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-            Err(Unread::Bad(408, "the request took too long"))
-        }
-        Err(_) => Err(Unread::Gone),
-    }
-}
-
-/// The request line and the headers; with the length of the body.
-fn parse_head(head: &str) -> Result<(Request, usize), (u16, &'static str)> {
-    let mut lines = head.split("\r\n");
-    let mut words = lines.next().unwrap_or_default().split(' ');
-    let (Some(method), Some(target), Some(version), None) =
-        (words.next(), words.next(), words.next(), words.next())
-    else {
-        return Err((400, "this is no HTTP request"));
-    };
-    if !version.starts_with("HTTP/1.") {
-        return Err((505, "only HTTP/1.x is spoken here"));
-    }
-    let mut len = None;
-    for line in lines.take_while(|line| !line.is_empty()) {
-        let (name, value) = line.split_once(':').ok_or((400, "a header has no colon"))?;
-        if name.eq_ignore_ascii_case("content-length") {
-            let value = value.trim().parse::<usize>().map_err(|_| (400, "Content-Length is no number"))?;
-            if len.replace(value).is_some_and(|before| before != value) {
-                return Err((400, "two Content-Length headers differ"));
-            }
-        } else if name.eq_ignore_ascii_case("transfer-encoding") {
-            return Err((411, "a body needs its Content-Length"));
-        }
-    }
-    let len = len.unwrap_or(0);
-    if len > BODY {
-        return Err((413, "the body is too long"));
-    }
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let pair = |pair: &str| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        Some((decode(name, true)?, decode(value, true)?))
-    };
-    let pairs = query.split('&').filter(|part| !part.is_empty()).map(pair);
-    let query: Option<Vec<_>> = pairs.collect();
-    let (Some(path), Some(query)) = (decode(path, false), query) else {
-        return Err((400, "the path is not well encoded"));
-    };
-    Ok((Request { method: method.to_owned(), path, query, body: Vec::new() }, len))
-}
-
-/// Takes percent signs, and in a query plus signs, for what they stand for.
-fn decode(text: &str, query: bool) -> Option<String> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'%' => {
-                let digits = [bytes.next()?, bytes.next()?];
-                let digits = std::str::from_utf8(&digits).ok()?;
-                out.push(u8::from_str_radix(digits, 16).ok()?);
-            }
-            b'+' if query => out.push(b' '),
-            other => out.push(other),
-        }
-    }
-    String::from_utf8(out).ok()
-}
-
-fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        400 => "Bad Request",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        409 => "Conflict",
-        411 => "Length Required",
-        413 => "Content Too Large",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        503 => "Service Unavailable",
-        505 => "HTTP Version Not Supported",
-        _ => "Unknown",
-    }
-}
-
-/// Sends an answer within a time as a whole, however little the other side takes at once.
-fn write<S: Stream>(
-    stream: &mut S,
-    response: &Response,
-    whole: bool,
-    until: Duration,
-    clock: &dyn Clock,
-) -> io::Result<()> {
-    let Response { status, kind, body } = response;
-    let head = format!(
-        "HTTP/1.1 {status} {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        reason(*status),
-        body.len()
-    );
-    let body = if whole { body } else { &[][..] };
-    for part in [head.as_bytes(), body] {
-        let mut rest = part;
-        while !rest.is_empty() {
-            stream.limit(left(until, clock)?)?;
-            match stream.write(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(taken) => rest = &rest[taken..],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-    stream.flush()
-}
-
 /// Asks over a socket and waits for the answer: its status and its body.
 ///
 /// # Errors
-/// Nobody listens, or there is no answer within the limit.
+/// What comes back is no answer, or there is none within the limit.
 pub(crate) fn ask(
-    mut stream: UnixStream,
+    stream: unix::net::UnixStream,
     method: &str,
     target: &str,
-    body: &[u8],
+    body: Vec<u8>,
     limit: Duration,
-) -> io::Result<(u16, Vec<u8>)> {
-    stream.limit(limit)?;
-    let head = format!(
-        "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(body)?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER).read_to_end(&mut answer)?;
-    let no_http = || io::Error::new(io::ErrorKind::InvalidData, "what came back is no HTTP answer");
-    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or_else(no_http)?;
-    let head = std::str::from_utf8(&answer[..end]).map_err(|_| no_http())?;
-    let status = head.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse().ok());
-    Ok((status.ok_or_else(no_http)?, answer.split_off(end + 4)))
+) -> io::Result<(u16, Bytes)> {
+    stream.set_nonblocking(true)?;
+    let request = hyper::Request::builder()
+        .method(method)
+        .uri(target)
+        .header(HOST, "localhost")
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::<Bytes>::from(body))
+        .map_err(io::Error::other)?;
+    let asked = async {
+        let stream = TokioIo::new(UnixStream::from_std(stream)?);
+        let (mut sender, connection) =
+            client::conn::http1::handshake(stream).await.map_err(io::Error::other)?;
+        task::spawn(connection);
+        let response = sender.send_request(request).await.map_err(io::Error::other)?;
+        let status = response.status().as_u16();
+        let body = Limited::new(response.into_body(), ANSWER).collect().await.map_err(io::Error::other)?;
+        Ok((status, body.to_bytes()))
+    };
+    let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+    runtime.block_on(async { timeout(limit, asked).await? })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use litekeep::clock::SystemClock;
+    use std::io::{Read as _, Write as _};
     use std::sync::mpsc;
+    use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
+    use tokio::task::JoinHandle;
+    use tokio::time::Instant;
 
-    /// What comes back for these bytes.
-    fn served(bytes: &[u8]) -> String {
-        let (mut ours, theirs) = UnixStream::pair().expect("a pair");
-        let answer = std::thread::spawn(move || {
-            let handler = |request: &Request, _: Listens<'_>| Response::text(200, format!("{request:?}"));
-            converse(theirs, &|| {}, &handler, &SystemClock)
+    /// The other end of a conversation, which takes so many bytes at once, and its end.
+    fn talk(
+        takes: usize,
+        handler: impl Fn(&Request) -> Response + Send + Sync + 'static,
+    ) -> (DuplexStream, JoinHandle<()>) {
+        let (ours, theirs) = duplex(takes);
+        let (socket, _) = unix::net::UnixStream::pair().expect("a pair");
+        let door = Door::new("test", Arc::new(move |request: &Request, _: Listens<'_>| handler(request)));
+        (ours, task::spawn(door.converse(theirs, Arc::new(socket.into()))))
+    }
+
+    /// What comes back for these bytes, and an end of what is sent.
+    async fn served(bytes: impl AsRef<[u8]>) -> String {
+        let (mut ours, end) = talk(1 << 20, |request| {
+            let parameters = ["path", "n", "no"].map(|name| parameter(request, name));
+            let said = (request.method(), request.uri().path(), parameters, request.body());
+            Response::text(200, format!("{said:?}"))
         });
-        // The other side may have answered and gone before it had read everything.
-        let _ = ours.write_all(bytes);
-        let _ = ours.shutdown(std::net::Shutdown::Write);
-        let mut out = Vec::new();
-        let _ = ours.read_to_end(&mut out);
-        let _ = answer.join().expect("no panic");
-        String::from_utf8(out).expect("text")
-    }
-
-    #[test]
-    fn a_request_is_read_in_full_and_decoded() {
-        let out = served(b"POST /a%20b?path=%2Fx+y&n HTTP/1.1\r\nHost: x\r\ncontent-LENGTH: 3\r\n\r\nabcde");
-        let request = Request {
-            method: "POST".to_owned(),
-            path: "/a b".to_owned(),
-            query: [("path", "/x y"), ("n", "")].map(|(a, b)| (a.to_owned(), b.to_owned())).to_vec(),
-            body: b"abc".to_vec(),
-        };
-        assert!(out.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/plain"), "{out}");
-        assert!(out.ends_with(&format!("\r\n\r\n{request:?}")), "{out}");
-    }
-
-    #[test]
-    fn who_asks_for_the_head_alone_gets_what_a_get_gets_without_its_body() {
-        let of = |method: &str| served(format!("{method} /health?a=b HTTP/1.1\r\n\r\n").as_bytes());
-        let got = of("GET");
-        let (head, body) = got.split_once("\r\n\r\n").expect("a head");
-        assert!(!body.is_empty(), "{got}");
-        assert_eq!(of("HEAD"), format!("{head}\r\n\r\n"));
-    }
-
-    #[test]
-    fn what_is_no_request_or_too_large_is_answered_with_its_status() {
-        let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(2 * HEAD));
-        let fits = format!("POST / HTTP/1.1\r\nContent-Length: {BODY}\r\n\r\n{}", "x".repeat(BODY));
-        let large = format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n", BODY + 1);
-        for (bytes, status) in [
-            ("GET / HTTP/1.1\r\n\r\n", 200),
-            (fits.as_str(), 200),
-            ("hello\r\n\r\n", 400),
-            ("GET /%zz HTTP/1.1\r\n\r\n", 400),
-            ("GET / HTTP/1.1\r\nno colon\r\n\r\n", 400),
-            ("GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400),
-            ("GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
-            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 411),
-            (large.as_str(), 413),
-            (long.as_str(), 431),
-            ("GET / HTTP/2.0\r\n\r\n", 505),
-        ] {
-            let out = served(bytes.as_bytes());
-            assert!(out.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {out}");
-        }
-        assert_eq!(served(b"GET / HT"), "");
-    }
-
-    /// A clock that goes on by a second whenever a byte is taken.
-    #[derive(Clone, Default)]
-    struct Seconds(Arc<AtomicU64>);
-
-    impl Clock for Seconds {
-        fn wall(&self) -> litekeep_formats::TimestampMs {
-            litekeep_formats::TimestampMs(0)
-        }
-        fn boot(&self) -> Duration {
-            Duration::from_secs(self.0.load(Ordering::SeqCst))
-        }
-        fn sleep(&self, _: Duration) {}
-    }
-
-    /// A client that takes a byte a second.
-    struct Slow {
-        request: &'static [u8],
-        seconds: Seconds,
-        /// For its descriptor.
-        socket: UnixStream,
-    }
-
-    impl Read for Slow {
-        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-            self.request.read(buf)
-        }
-    }
-
-    impl Write for Slow {
-        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-            self.seconds.0.fetch_add(1, Ordering::SeqCst);
-            Ok(buf.len().min(1))
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl AsFd for Slow {
-        fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-            self.socket.as_fd()
-        }
-    }
-
-    impl Stream for Slow {
-        fn limit(&self, limit: Duration) -> io::Result<()> {
-            let taken = self.seconds.boot();
-            let most = if self.request.is_empty() { PATIENCE } else { HEAD_PATIENCE };
-            assert_eq!(limit, most - taken, "each may take what is left, and no more");
-            Ok(())
-        }
-        fn end(&self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_client_that_reads_slowly_has_its_time_for_the_whole_answer_and_not_for_each_byte() {
-        let seconds = Seconds::default();
-        let (socket, _other) = UnixStream::pair().expect("a pair");
-        let slow = Slow { request: b"GET / HTTP/1.1\r\n\r\n", seconds: seconds.clone(), socket };
-        let handler = |_: &Request, _: Listens<'_>| Response::text(200, "x".repeat(1 << 20));
-        let error = converse(slow, &|| {}, &handler, &seconds).expect_err("given up");
-        assert_eq!((error.kind(), seconds.boot()), (io::ErrorKind::TimedOut, PATIENCE));
-    }
-
-    #[test]
-    fn who_is_refused_reads_why_and_the_end_though_its_request_was_not_read() {
-        let (mut ours, theirs) = UnixStream::pair().expect("a pair");
-        ours.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sent");
-        let refused = std::thread::spawn(move || refuse(theirs, &SystemClock));
+        ours.write_all(bytes.as_ref()).await.expect("sent");
+        ours.shutdown().await.expect("ended");
         let mut out = String::new();
-        ours.read_to_string(&mut out).expect("an answer, and no reset");
-        assert!(out.starts_with("HTTP/1.1 503 ") && out.ends_with("too many connections\n"), "{out}");
+        ours.read_to_string(&mut out).await.expect("text");
         drop(ours);
-        refused.join().expect("no panic");
+        end.await.expect("no panic");
+        out
+    }
+
+    #[tokio::test]
+    async fn a_request_is_read_in_full_and_decoded() {
+        let head = "POST /a?path=%2Fx+y&n HTTP/1.1\r\nHost: x\r\n";
+        for body in [
+            "content-LENGTH: 3\r\n\r\nabcde",
+            "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n",
+        ] {
+            let out = served(format!("{head}{body}")).await;
+            let said = "(POST, \"/a\", [Some(\"/x y\"), Some(\"\"), None], b\"abc\")";
+            assert!(out.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/plain"), "{out}");
+            assert!(out.contains("\r\nConnection: close\r\n"), "{out}");
+            assert!(out.ends_with(&format!("\r\n\r\n{said}")), "{out}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_the_head_alone_gets_what_a_get_gets_without_its_body() {
+        let of = async |method: &str| {
+            let got = served(format!("{method} /health?n=b HTTP/1.1\r\n\r\n")).await;
+            let (head, body) = got.split_once("\r\n\r\n").expect("a head");
+            let lines = head.lines().filter(|line| !line.starts_with("Date: "));
+            (lines.map(str::to_owned).collect::<Vec<_>>(), body.to_owned())
+        };
+        let (head, body) = of("GET").await;
+        assert!(
+            head.contains(&format!("Content-Length: {}", body.len())) && body.contains("GET"),
+            "{head:?}"
+        );
+        assert_eq!(of("HEAD").await, (head, String::new()));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_request_or_too_large_is_answered_with_its_status() {
+        let chunked = |body: &str| {
+            let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+            format!("{head}{:x}\r\n{body}\r\n0\r\n\r\n", body.len())
+        };
+        let counted =
+            |len: usize, body: &str| format!("POST / HTTP/1.1\r\nContent-Length: {len}\r\n\r\n{body}");
+        let (fits, larger) = ("x".repeat(BODY), "x".repeat(BODY + 1));
+        for (bytes, status) in [
+            ("GET / HTTP/1.1\r\n\r\n".to_owned(), 200),
+            (counted(BODY, &fits), 200),
+            (counted(BODY + 1, ""), 413),
+            (counted(BODY + 1, &larger), 413),
+            (counted(2, "x"), 400),
+            (chunked(&fits), 200),
+            (chunked(&larger), 413),
+            (chunked("").replace("0", "no number"), 400),
+            ("hello\r\n\r\n".to_owned(), 400),
+            ("GET / HTTP/1.1\r\nno colon\r\n\r\n".to_owned(), 400),
+            ("GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n".to_owned(), 400),
+            ("GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n".to_owned(), 400),
+            (format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(2 * HEAD)), 431),
+            ("GET / HTTP/2.0\r\n\r\n".to_owned(), 400),
+        ] {
+            let out = served(&bytes).await;
+            let sent = bytes.get(..70).unwrap_or(&bytes);
+            assert!(out.starts_with(&format!("HTTP/1.1 {status} ")), "{status} for {sent:?}: {out}");
+        }
+        assert_eq!(served("GET / HT").await, "");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_go_on_has_its_time() {
+        for (bytes, status, time) in [
+            ("", "", HEAD_PATIENCE),
+            ("GET / HT", "", HEAD_PATIENCE),
+            ("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\na", "HTTP/1.1 408 ", PATIENCE),
+        ] {
+            let (mut ours, _end) = talk(1 << 20, |_| Response::text(200, "too early"));
+            let since = Instant::now();
+            ours.write_all(bytes.as_bytes()).await.expect("sent");
+            let mut out = String::new();
+            ours.read_to_string(&mut out).await.expect("text");
+            assert_eq!((out.get(..status.len()), since.elapsed().as_secs()), (Some(status), time.as_secs()));
+            assert_eq!(out.is_empty(), status.is_empty(), "{out}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_slowly_has_its_time_for_the_whole_answer_and_not_for_each_byte() {
+        let (mut ours, end) = talk(64, |_| Response::text(200, "x".repeat(1 << 20)));
+        ours.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("sent");
+        ours.read_u8().await.expect("the first byte");
+        let since = Instant::now();
+        let reads = task::spawn(async move {
+            while ours.read_u8().await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        end.await.expect("given up");
+        assert_eq!(since.elapsed().as_secs(), (PATIENCE + LINGER).as_secs());
+        reads.abort();
     }
 
     #[test]
     fn only_who_closed_the_connection_does_not_listen() {
-        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let (ours, theirs) = unix::net::UnixStream::pair().expect("a pair");
         assert!(listens(&theirs));
-        ours.shutdown(Shutdown::Write).expect("ended");
+        ours.shutdown(net::Shutdown::Write).expect("ended");
         assert!(listens(&theirs), "it still reads");
         drop(ours);
         assert!(!listens(&theirs));
     }
 
-    #[test]
-    fn where_no_place_is_left_the_oldest_that_has_not_asked_makes_room_and_nobody_else() {
-        let pair = || UnixStream::pair().expect("a pair");
-        let places = Arc::<Places>::default();
-        let pairs: Vec<_> = (0..CONNECTIONS).map(|_| pair()).collect();
-        let mut taken: Vec<Place> =
-            pairs.iter().map(|(_, theirs)| places.take(theirs).expect("a place")).collect();
-        taken[0].asked();
-        let late = pair();
-        taken.push(places.take(&late.1).expect("a place"));
-        let closed: Vec<usize> = (0..CONNECTIONS).filter(|at| !listens(&pairs[*at].0)).collect();
-        assert_eq!(closed, [1]);
-        taken.iter().for_each(Place::asked);
-        assert!(places.take(&late.1).is_none(), "all are being answered");
-        drop(taken.remove(1));
-        assert!(places.take(&late.1).is_none(), "its place was given away");
-        taken.pop();
-        assert!(places.take(&late.1).is_some());
+    #[tokio::test(start_paused = true)]
+    async fn where_too_many_clients_have_the_word_the_oldest_makes_room() {
+        let door = Door::new("test", Arc::new(|_, _| Response::text(200, "well")));
+        let mut clients = Vec::new();
+        let mut admit = || {
+            let (ours, theirs) = UnixStream::pair().expect("a pair");
+            clients.push(ours);
+            door.admit(theirs);
+        };
+        (0..IDLE).for_each(|_| admit());
+        let known: Vec<AbortHandle> = door.idle().iter().cloned().collect();
+        admit();
+        task::yield_now().await;
+        let closed: Vec<usize> = (0..IDLE).filter(|at| known[*at].is_finished()).collect();
+        assert_eq!((closed, door.idle().len()), (vec![0], IDLE));
     }
 
     #[test]
-    fn connections_that_say_nothing_keep_nobody_from_an_answer() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
+    fn connections_that_say_or_read_nothing_keep_nobody_from_an_answer() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("l.sock");
+        let listener = unix::net::UnixListener::bind(&path).expect("bound");
         let (go, gone) = mpsc::channel::<()>();
         let gone = Mutex::new(gone);
-        let handler = move |request: &Request, _: Listens<'_>| {
-            if request.path == "/wait" {
+        let handler = move |request: &Request, _: Listens<'_>| match request.uri().path() {
+            "/wait" => {
                 let _ = gone.lock().expect("no panic").recv();
+                Response::text(200, "well")
             }
-            Response::text(200, "well")
+            "/long" => Response::text(200, "x".repeat(1 << 20)),
+            _ => Response::text(200, "well"),
         };
-        serve("test", listener, Arc::new(handler), Arc::new(SystemClock)).expect("served");
-        let connect = || TcpStream::connect(address).expect("connected");
-        let _silent: Vec<TcpStream> = (0..CONNECTIONS).map(|_| connect()).collect();
-        let mut waits = connect();
-        waits.write_all(b"GET /wait HTTP/1.1\r\n\r\n").expect("sent");
-        let mut more = Vec::new();
-        for _ in 0..2 * CONNECTIONS {
-            more.push(connect());
-            let mut probe = connect();
-            probe.write_all(b"GET /health HTTP/1.1\r\n\r\n").expect("sent");
+        serve("test", Listener::Unix(listener), Arc::new(handler)).expect("served");
+        let ask = |target: &str| {
+            let mut stream = unix::net::UnixStream::connect(&path).expect("connected");
+            if !target.is_empty() {
+                write!(stream, "GET {target} HTTP/1.1\r\n\r\n").expect("sent");
+            }
+            stream
+        };
+        let read = |mut stream: unix::net::UnixStream| {
             let mut answer = String::new();
-            probe.read_to_string(&mut answer).expect("an answer");
+            stream.read_to_string(&mut answer).expect("an answer, and no reset");
+            answer
+        };
+        let waits = ask("/wait");
+        let mut more = Vec::new();
+        for _ in 0..2 * IDLE {
+            more.extend([ask(""), ask("/long")]);
+            let answer = read(ask("/health"));
             assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         }
+        // What is not read of it resets nothing.
+        let answer = read(ask(&"/long".repeat(HEAD)));
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
         drop(go);
-        let mut answer = String::new();
-        waits.read_to_string(&mut answer).expect("an answer");
+        let answer = read(waits);
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+
+    #[test]
+    fn an_answer_is_read_however_it_is_framed_and_none_is_waited_for_too_long() {
+        let asked = |answer: &'static str| {
+            let (ours, mut theirs) = unix::net::UnixStream::pair().expect("a pair");
+            let answers = std::thread::spawn(move || {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n{}") {
+                    let mut byte = [0];
+                    theirs.read_exact(&mut byte).expect("more of the request");
+                    request.extend(byte);
+                }
+                theirs.write_all(answer.as_bytes()).expect("sent");
+                theirs
+            });
+            let limit = Duration::from_millis(if answer.is_empty() { 100 } else { 60_000 });
+            let got = ask(ours, "POST", "/sync", b"{}".to_vec(), limit).map_err(|error| error.kind());
+            answers.join().expect("no panic");
+            got
+        };
+        for (answer, status) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", 200),
+            (
+                "HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n",
+                404,
+            ),
+        ] {
+            assert_eq!(asked(answer), Ok((status, Bytes::from_static(b"abc"))));
+        }
+        assert_eq!(asked("what?\r\n\r\n"), Err(io::ErrorKind::Other));
+        assert_eq!(asked(""), Err(io::ErrorKind::TimedOut));
     }
 }

@@ -1,7 +1,7 @@
 //! What is served at `addr`: `/metrics` and `/health`.
 
 use super::fleet::Fleet;
-use super::http::{self, Listens, Request, Response};
+use super::http::{self, Listener, Listens, Request, Response};
 use super::{health, metrics};
 use std::io;
 use std::net::TcpListener;
@@ -18,10 +18,9 @@ pub(crate) fn start(addr: &str, fleet: &Arc<Fleet>) -> io::Result<()> {
         None => TcpListener::bind(addr)?,
     };
     let bound = listener.local_addr()?;
-    let (served, clock) = (Arc::clone(fleet), Arc::clone(fleet.clock()));
-    let started = clock.wall();
+    let (served, started) = (Arc::clone(fleet), fleet.clock().wall());
     let answer =
-        move |request: &Request, _: Listens<'_>| match (request.method.as_str(), request.path.as_str()) {
+        move |request: &Request, _: Listens<'_>| match (request.method().as_str(), request.uri().path()) {
             ("GET", "/metrics") => Response {
                 status: 200,
                 kind: "text/plain; version=0.0.4; charset=utf-8",
@@ -31,7 +30,7 @@ pub(crate) fn start(addr: &str, fleet: &Arc<Fleet>) -> io::Result<()> {
             ("GET", _) => Response::text(404, "there are /metrics and /health\n"),
             _ => Response::text(405, "only GET is answered\n"),
         };
-    http::serve("metrics", listener, Arc::new(answer), clock)?;
+    http::serve("metrics", Listener::Tcp(listener), Arc::new(answer))?;
     tracing::info!(addr = %bound, url = format!("http://{bound}/metrics"), "serving metrics on");
     Ok(())
 }
