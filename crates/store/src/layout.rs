@@ -73,7 +73,7 @@ impl Layout {
             Scope::From(_) => self.levels().into(),
             Scope::OtherLayout(level) => self.other().level(*level),
             Scope::Epochs => "epochs/".into(),
-            Scope::V3Snapshots => "generations/".into(),
+            Scope::V3Snapshots => V3.into(),
             Scope::V3Wal(generation) => format!("generations/{generation}/wal/"),
         }
     }
@@ -105,6 +105,9 @@ impl Layout {
         (layout.path(&key) == path).then_some(key)
     }
 }
+
+/// Where v0.3's files lie, with the final slash.
+pub(crate) const V3: &str = "generations/";
 
 /// The folder of one v0.3 generation's snapshots.
 pub(crate) fn v3_snapshot_folder(generation: V3Generation) -> String {

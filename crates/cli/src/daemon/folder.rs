@@ -562,8 +562,7 @@ pub(crate) fn database_at(directory: &Directory, path: &Path) -> Option<Database
     database.path = path.to_owned();
     match &mut database.replica {
         Settings::Directory(replica) => *replica = replica.join(relative),
-        Settings::S3(s3) if s3.path.is_empty() => s3.path = name.to_owned(),
-        Settings::S3(s3) => s3.path = format!("{}/{name}", s3.path),
+        Settings::S3(s3) => s3.path = s3.below(name),
     }
     database.settings.meta_path = directory.meta_dir.as_ref().map(|dir| dir.join(relative));
     Some(database)
@@ -597,7 +596,7 @@ pub(super) mod tests {
         );
         assert_eq!(at(&files, "/other/b.db"), None);
         assert_eq!(at(&files, "/data"), None);
-        for (path, wanted) in [("p", "s3://b/p/a.db"), ("", "s3://b/a.db")] {
+        for (path, wanted) in [("p", "s3://b/p/a.db"), ("", "s3://b/a.db"), (".", "s3://b/a.db")] {
             let s3 = directory(Settings::S3(Box::new(S3Settings::new("b", path))), None);
             assert_eq!(at(&s3, "/data/a.db"), Some((wanted.to_owned(), None)));
         }

@@ -67,8 +67,8 @@ pub enum Settings {
 pub struct S3Settings {
     /// Bucket name, or an access point's ARN.
     pub bucket: String,
-    /// The replica's path in the bucket, without slashes at its ends; empty puts it at the bucket's top, whose keys
-    /// then begin with a slash as Litestream's do.
+    /// What stands before the slash in front of each key, to the letter, as Litestream 0.5 has it: empty gives keys that begin
+    /// with a slash. A URL's path is cleaned, and `.` where there is none. Where v0.3's files lie, see [`S3Settings::v3_path`].
     pub path: String,
     /// The service, `https://host[:port][/base]`; a bare host gets `http://` if it is local or private, else
     /// `https://`. `None` is AWS.
@@ -104,10 +104,10 @@ pub struct S3Settings {
 
 impl S3Settings {
     /// A bucket and a path in it, all else by default.
-    pub fn new(bucket: impl Into<String>, path: impl AsRef<str>) -> Self {
+    pub fn new(bucket: impl Into<String>, path: impl Into<String>) -> Self {
         Self {
             bucket: bucket.into(),
-            path: url::clean_path(path.as_ref()),
+            path: path.into(),
             endpoint: None,
             region: None,
             force_path_style: None,
@@ -123,6 +123,33 @@ impl S3Settings {
             ca_bundle: None,
             credentials: CredentialSource::Given,
         }
+    }
+
+    /// Where v0.3's files lie: it cleaned every path.
+    pub fn v3_path(&self) -> String {
+        url::clean_path(&self.path)
+    }
+
+    /// The path of one below this, as Litestream makes it for a database of a directory: cleaned, but for a slash in front.
+    pub fn below(&self, name: &str) -> String {
+        let slash = if self.path.starts_with('/') { "/" } else { "" };
+        slash.to_owned() + &url::clean_path(&format!("{}/{name}", self.path))
+    }
+
+    /// Paths that somebody may hold for the same one, but whose keys are others.
+    pub(crate) fn spellings(&self) -> Vec<String> {
+        let clean = self.v3_path();
+        let mut all = match clean.as_str() {
+            "" => vec![clean, ".".to_owned(), "/".to_owned()],
+            path => vec![format!("/{path}"), format!("{path}/"), format!("./{path}"), clean],
+        };
+        all.retain(|path| *path != self.path);
+        all
+    }
+
+    /// The same place, with another path.
+    pub(crate) fn location_of(&self, path: &str) -> String {
+        Self::new(&self.bucket, path).location()
     }
 
     /// `s3://bucket/path`, for people.

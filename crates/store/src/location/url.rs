@@ -132,7 +132,9 @@ fn parse_s3(rest: &str) -> Result<S3Settings, LocationError> {
     if host.is_empty() {
         return Err(LocationError::new("s3:// needs a bucket; write s3://BUCKET/PATH"));
     }
-    let mut settings = S3Settings::new("", decode(path)?);
+    // As Go's `path.Clean` has it, without the slash in front: nothing at all is `.`, and Litestream's keys begin with `./`.
+    let path = path.map_or(Ok(".".to_owned()), |path| decode(path).map(|path| clean_path(&path)))?;
+    let mut settings = S3Settings::new("", path);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         set_parameter(&mut settings, &decode(name)?, decode_query(value)?)?;
@@ -141,13 +143,13 @@ fn parse_s3(rest: &str) -> Result<S3Settings, LocationError> {
     Ok(settings)
 }
 
-/// Host and path. An access point's ARN has one slash of its own: `arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME`.
-fn split_host(rest: &str) -> (&str, &str) {
+/// Host, and the path behind the slash, if there is one. An access point's ARN has one slash of its own: `arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME`.
+fn split_host(rest: &str) -> (&str, Option<&str>) {
     let arn = rest.starts_with("arn:").then(|| rest.find(":accesspoint/")).flatten();
     let skip = arn.map_or(0, |at| at + ":accesspoint/".len());
     match rest[skip..].find('/') {
-        Some(at) => (&rest[..skip + at], &rest[skip + at + 1..]),
-        None => (rest, ""),
+        Some(at) => (&rest[..skip + at], Some(&rest[skip + at + 1..])),
+        None => (rest, None),
     }
 }
 

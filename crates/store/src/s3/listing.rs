@@ -53,12 +53,12 @@ pub(super) enum Depth {
 /// Everything below a folder of the replica, or only what comes after a path in it.
 pub(super) fn objects(shared: &Shared, folder: &str, after: Option<&str>) -> Result<Vec<Object>, Setback> {
     let prefix = shared.full(folder);
-    let base = shared.full("");
+    let base = prefix.strip_suffix(folder).unwrap_or_default();
     let mut objects = Vec::new();
     let whole = Listed { prefix: &prefix, delimiter: None, after: after.map(|after| shared.full(after)) };
     pages(shared, &whole, Depth::All, |page| {
         for content in page.contents {
-            let Some(path) = content.key.strip_prefix(&base) else {
+            let Some(path) = content.key.strip_prefix(base) else {
                 return Err(damaged(format!("the listing of {prefix:?} holds a key outside of it")));
             };
             let Some(modified) = times::parse_rfc3339(&content.last_modified) else {
@@ -137,9 +137,28 @@ fn damaged(text: String) -> Setback {
     Setback::new(ErrorKind::DataDamaged, text)
 }
 
+/// Whether a replica lies at a path as it is spelled; v0.3's at what the path means.
+pub(super) fn is_replica(shared: &Shared, path: &str) -> Result<bool, Setback> {
+    // At the bucket's top keys begin with a slash.
+    let names = folders_of(shared, &format!("{path}/"), Depth::FirstPage)?;
+    let old = path.is_empty() && !folders_of(shared, layout::V3, Depth::FirstPage)?.is_empty();
+    Ok(old || layout::is_replica(names.iter().map(String::as_str)))
+}
+
+/// The first of these paths at which one lies.
+pub(super) fn first_replica(shared: &Shared, paths: Vec<String>) -> Result<Option<String>, Setback> {
+    for path in paths {
+        if is_replica(shared, &path)? {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
 /// Replicas beside, above and below this path; a bounded number of questions.
 pub(super) fn neighbours(shared: &Shared) -> Result<Vec<String>, Setback> {
-    let path = shared.client.settings().path.clone();
+    let settings = shared.client.settings();
+    let path = settings.path.clone();
     let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent).to_string();
     let mut candidates = Vec::new();
     if !path.is_empty() {
@@ -157,10 +176,8 @@ pub(super) fn neighbours(shared: &Shared) -> Result<Vec<String>, Setback> {
     candidates.truncate(layout::MAX_NEIGHBOURS_PROBED);
     let mut found = Vec::new();
     for candidate in candidates {
-        // At the bucket's top keys begin with a slash.
-        let names = folders_of(shared, &format!("{candidate}/"), Depth::FirstPage)?;
-        if layout::is_replica(names.iter().map(String::as_str)) {
-            found.push(shared.object(&candidate).trim_end_matches('/').to_string());
+        if is_replica(shared, &candidate)? {
+            found.push(settings.location_of(&candidate));
         }
         if found.len() == layout::MAX_NEIGHBOURS {
             break;

@@ -32,6 +32,7 @@ use reqwest::Method;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The largest single put, bytes: what AWS and all others known take.
 const SINGLE_PUT: u64 = 5 << 30;
@@ -54,6 +55,8 @@ pub(crate) struct Shared {
     random: Arc<dyn Random>,
     policy: Policy,
     spellings: Arc<Spellings>,
+    /// Nothing is known to lie under another spelling of the path.
+    spelled: AtomicBool,
 }
 
 impl S3Store {
@@ -78,7 +81,8 @@ impl S3Store {
             StoreError::new(setback.kind, "open", settings.location(), Failure::Text(setback.text))
         })?;
         let spellings = Arc::default();
-        Ok(Self { shared: Arc::new(Shared { client, clock, random, policy, spellings }) })
+        let spelled = AtomicBool::new(false);
+        Ok(Self { shared: Arc::new(Shared { client, clock, random, policy, spellings, spelled }) })
     }
 
     fn key(&self, key: &Key) -> String {
@@ -276,7 +280,11 @@ impl S3Store {
 impl Store for S3Store {
     fn list(&self, scope: &Scope) -> Result<Vec<Entry>, StoreError> {
         let about = self.shared.object(&self.shared.full(&Layout::Bucket.folder(scope)));
-        self.shared.retry("list", &about, |_| self.list_scope(scope))
+        let entries = self.shared.retry("list", &about, |_| self.list_scope(scope))?;
+        if entries.is_empty() && *scope == Scope::From(Level::SLOTS) {
+            self.shared.retry("list", &about, |_| self.shared.is_spelled_right())?;
+        }
+        Ok(entries)
     }
 
     fn head(&self, key: &Key) -> Result<Head, StoreError> {
@@ -336,13 +344,14 @@ impl Store for S3Store {
     }
 
     fn for_chores(&self) -> Option<Arc<dyn Store>> {
-        let Shared { client, clock, random, policy, spellings } = &*self.shared;
+        let Shared { client, clock, random, policy, spellings, spelled } = &*self.shared;
         let shared = Shared {
             client: client.for_chores(),
             clock: Arc::clone(clock),
             random: Arc::clone(random),
             policy: *policy,
             spellings: Arc::clone(spellings),
+            spelled: AtomicBool::new(spelled.load(Ordering::Relaxed)),
         };
         Some(Arc::new(Self { shared: Arc::new(shared) }))
     }
@@ -366,10 +375,38 @@ impl Store for S3Store {
 }
 
 impl Shared {
-    /// A key of the bucket from a path of the replica. An empty replica path gives keys with a leading slash, as
-    /// Litestream's are.
+    /// A key of the bucket from a path of the replica.
     fn full(&self, path: &str) -> String {
-        format!("{}/{path}", self.client.settings().path)
+        let settings = self.client.settings();
+        if !path.starts_with(layout::V3) {
+            return format!("{}/{path}", settings.path);
+        }
+        match settings.v3_path().as_str() {
+            "" => path.to_owned(),
+            base => format!("{base}/{path}"),
+        }
+    }
+
+    /// A replica without a slot is none only if there is none under another spelling of its path either: whoever looked at
+    /// the wrong one would begin anew beside it.
+    fn is_spelled_right(&self) -> Result<(), Setback> {
+        if self.spelled.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let settings = self.client.settings();
+        let here = listing::is_replica(self, &settings.path)?
+            || !listing::folders(self, layout::V3, listing::Depth::FirstPage)?.is_empty();
+        let others = if here { Vec::new() } else { settings.spellings() };
+        let Some(other) = listing::first_replica(self, others)? else {
+            self.spelled.store(true, Ordering::Relaxed);
+            return Ok(());
+        };
+        let text = format!(
+            "there is no replica at path {:?}, but one at path {other:?}: a path counts as it is spelled, in Litestream too; set \
+             the replica's bucket and path, with path: {other:?}",
+            settings.path
+        );
+        Err(Setback::new(ErrorKind::FixConfig, text))
     }
 
     /// An object's location, for people.

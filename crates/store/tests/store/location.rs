@@ -67,8 +67,37 @@ fn hosts_of_the_known_providers_are_understood() {
         let shown = [got.bucket.clone(), got.path.clone(), or(&got.endpoint), or(&got.region), style.into()];
         assert_eq!(shown.join(" "), wanted, "{url}");
     }
-    for url in ["s3://bkt", "s3://bkt/", "s3://bkt//."] {
-        assert_eq!((s3(url).bucket.as_str(), s3(url).path.as_str()), ("bkt", ""), "{url}");
+    // As Litestream 0.5 takes them: the keys begin with `./`, or with a slash.
+    for (path, wanted) in [
+        ("", "."),
+        ("?region=r", "."),
+        ("/", ""),
+        ("//.", ""),
+        ("/..", ""),
+        ("/a/b/", "a/b"),
+        ("//a/.//x/../b", "a/b"),
+    ] {
+        let got = s3(&format!("s3://bkt{path}"));
+        assert_eq!((got.bucket.as_str(), got.path.as_str()), ("bkt", wanted), "{path:?}");
+    }
+}
+
+#[test]
+fn a_path_that_is_set_counts_to_the_letter_and_what_lies_below_is_cleaned_but_for_its_slash() {
+    for (path, v3, below, location) in [
+        ("", "", "x/y.db", "s3://b"),
+        (".", "", "x/y.db", "s3://b/."),
+        ("/", "", "/x/y.db", "s3://b//"),
+        ("a/b", "a/b", "a/b/x/y.db", "s3://b/a/b"),
+        ("/a/b", "a/b", "/a/b/x/y.db", "s3://b//a/b"),
+        ("a/b/", "a/b", "a/b/x/y.db", "s3://b/a/b/"),
+        ("./a", "a", "a/x/y.db", "s3://b/./a"),
+        ("a//b", "a/b", "a/b/x/y.db", "s3://b/a//b"),
+        ("a/../b", "b", "b/x/y.db", "s3://b/a/../b"),
+    ] {
+        let settings = S3Settings::new("b", path);
+        let got = [settings.path.clone(), settings.v3_path(), settings.below("x/y.db"), settings.location()];
+        assert_eq!(got, [path, v3, below, location]);
     }
 }
 

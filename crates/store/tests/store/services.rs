@@ -3,12 +3,12 @@
 use crate::support::{TIME, clock, hasty, random, read, s3, settings, slot};
 use bytes::Bytes;
 use litekeep_core::env::Clock as _;
-use litekeep_formats::{Level, TimestampMs};
+use litekeep_formats::{Epoch, Level, TimestampMs};
 use litekeep_store::location::S3Settings;
 use litekeep_store::reader::RangeReader;
 use litekeep_store::retry::Policy;
 use litekeep_store::s3::S3Store;
-use litekeep_store::{Created, ErrorKind, Key, Scope, Source, Store, StoreError};
+use litekeep_store::{Created, EpochRecord, ErrorKind, Key, Scope, Source, Store, StoreError, V3Generation};
 use s3test::{Fault, Profile, Rule, Server};
 use std::io::Read as _;
 use std::sync::Arc;
@@ -478,6 +478,81 @@ fn neighbours_name_the_replicas_beside_above_and_below() {
     ];
     for (path, wanted) in rows {
         assert_eq!(s3(&server, path).neighbours().unwrap(), wanted, "{path:?}");
+    }
+}
+
+/// Paths that are not as clean as they could be, with where 0.3's files lie.
+const SPELLINGS: [(&str, &str); 9] = [
+    ("", ""),
+    (".", ""),
+    ("/", ""),
+    ("a/b", "a/b/"),
+    ("/a/b", "a/b/"),
+    ("a/b/", "a/b/"),
+    ("./a", "a/"),
+    ("a//b", "a/b/"),
+    ("x/../a/.", "a/"),
+];
+
+#[test]
+fn r50_keys_begin_with_the_path_as_it_is_spelled_and_those_of_v0_3_with_what_it_means() {
+    for (path, v3) in SPELLINGS {
+        let server = aws();
+        let store = s3(&server, path);
+        let old = Key::V3Snapshot(V3Generation(7), 1);
+        for key in [slot(1), old] {
+            store.create(&key, Bytes::from_static(b"x"), TIME).unwrap();
+            assert_eq!(read(&store, key), b"x", "{path:?}");
+        }
+        let mut wanted = [
+            format!("{path}/0000/0000000000000001-0000000000000001.ltx"),
+            format!("{v3}generations/0000000000000007/snapshots/00000001.snapshot.lz4"),
+        ];
+        wanted.sort();
+        assert_eq!(server.keys(), wanted, "{path:?}");
+        for scope in [SLOTS, Scope::From(Level::SLOTS), Scope::V3Snapshots] {
+            assert_eq!(store.list(&scope).unwrap().len(), 1, "{path:?} {scope:?}");
+        }
+        store.delete(&[slot(1), old]).unwrap();
+        assert_eq!(server.keys(), [""; 0], "{path:?}");
+    }
+}
+
+#[test]
+fn r26b_a_replica_under_another_spelling_of_the_path_is_never_an_empty_one() {
+    let all = Scope::From(Level::SLOTS);
+    for (there, asked) in [
+        ("", "."),
+        (".", ""),
+        ("/", "."),
+        ("a/b", "a/b/"),
+        ("a/b", "/a/b"),
+        ("a/b", "a//b"),
+        ("/a/b", "a/b"),
+        ("a/b/", "a/b"),
+        ("./a/b", "a/b"),
+    ] {
+        let server = aws();
+        assert!(s3(&server, asked).list(&all).unwrap().is_empty());
+        s3(&server, there).create(&slot(1), Bytes::from_static(b"x"), TIME).unwrap();
+        let store = s3(&server, asked);
+        for _ in 0..2 {
+            let error = store.list(&all).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::FixConfig, "{error}");
+            let wanted = format!("there is no replica at path {asked:?}, but one at path {there:?}");
+            assert!(error.to_string().contains(&wanted), "{error}");
+        }
+        // What lies there as well is asked for no more.
+        store.create(&slot(2), Bytes::from_static(b"x"), TIME).unwrap();
+        assert_eq!(store.list(&all).unwrap().len(), 1);
+    }
+    // Those of v0.3, and one that was wiped, are what was asked for.
+    for key in [Key::V3Snapshot(V3Generation(7), 1), Key::Epoch(Epoch::new(1).unwrap(), EpochRecord::Claim)] {
+        let server = aws();
+        s3(&server, "a/b").create(&slot(1), Bytes::from_static(b"x"), TIME).unwrap();
+        let store = s3(&server, "a/b/");
+        store.create(&key, Bytes::from_static(b"x"), TIME).unwrap();
+        assert!(store.list(&all).unwrap().is_empty(), "{key}");
     }
 }
 

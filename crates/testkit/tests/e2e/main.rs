@@ -15,3 +15,4 @@ mod redeploy;
 mod replicate;
 mod restore;
 mod s3;
+mod spellings;
