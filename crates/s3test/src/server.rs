@@ -2,7 +2,7 @@
 
 use crate::bucket::Bucket;
 use crate::fault::{Fault, Rule};
-use crate::{ACCESS_KEY, Profile, SECRET_KEY};
+use crate::{ACCESS_KEY, BUCKET, Profile, SECRET_KEY};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
@@ -15,6 +15,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use s3s::auth::{S3Auth, SecretKey};
+use s3s::host::{S3Host, VirtualHost};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -210,6 +211,7 @@ async fn serve(
     let Ok(listener) = TcpListener::from_std(listener) else { return };
     let mut builder = S3ServiceBuilder::new(shared.bucket.clone());
     builder.set_auth(OneKey);
+    builder.set_host(AnyName);
     let service = builder.build();
     loop {
         tokio::select! {
@@ -236,6 +238,18 @@ impl S3Auth for OneKey {
             InvalidAccessKeyId,
             "The AWS Access Key Id you provided does not exist in our records."
         ))
+    }
+}
+
+/// Answers to every name; one that begins with the bucket's names the bucket.
+struct AnyName;
+
+impl S3Host for AnyName {
+    fn parse_host_header<'a>(&'a self, host: &'a str) -> s3s::S3Result<VirtualHost<'a>> {
+        Ok(match host.split_once('.') {
+            Some((BUCKET, domain)) => VirtualHost::new(domain).with_bucket(BUCKET),
+            _ => VirtualHost::new(host),
+        })
     }
 }
 

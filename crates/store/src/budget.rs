@@ -340,7 +340,7 @@ mod tests {
     /// The most that were sent within any second.
     fn most(times: &[Duration]) -> usize {
         let within = |from: Duration| {
-            times.iter().filter(|at| (from..from + Duration::from_secs(1)).contains(at)).count()
+            times.iter().filter(|at| (from..from + Duration::from_secs(1)).contains(*at)).count()
         };
         times.iter().map(|at| within(*at)).max().unwrap_or(0)
     }

@@ -16,6 +16,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// Whether the request was for a key with the segment `.` or `..`.
+    pub(crate) dotted: bool,
 }
 
 /// No usable answer: nobody knows whether the request was carried out.
@@ -141,8 +143,12 @@ impl Answer {
         };
         let after =
             if matches!(kind, ErrorKind::Wait | ErrorKind::Retry) { self.retry_after() } else { None };
+        let mut text = with_hint(text, &code, self.status);
+        if self.dotted && may_be_about_dots(self.status, &code) {
+            text = format!("{text} ({DOTS})");
+        }
         // A 5xx may come from a proxy in front of a service that went on and did it.
-        Setback { kind, text: with_hint(text, &code, self.status), after, ambiguous: self.status >= 500 }
+        Setback { kind, text, after, ambiguous: self.status >= 500 }
     }
 }
 
@@ -160,6 +166,18 @@ fn describe(status: u16, code: &str, message: &str) -> String {
 /// What to do where the store is full, or an account has had what it may use.
 const QUOTA: &str = "check the quota of the bucket and of the account: raise it, or free space there";
 
+/// What to know of a service that does not take a key with such a segment.
+const DOTS: &str = "the key has the segment . or .., which some services refuse and some proxies take out: reach the service directly, or move the replica to a path without";
+
+/// Answers to such a key that may be about it without saying so: no reason at all, AWS's to a path that leads out of the
+/// bucket, or a signature that was made over another path.
+fn may_be_about_dots(status: u16, code: &str) -> bool {
+    matches!(
+        (status, code),
+        (301 | 302 | 307 | 308 | 400 | 403, "") | (400, "InvalidURI") | (403, "SignatureDoesNotMatch")
+    )
+}
+
 fn with_hint(text: String, code: &str, status: u16) -> String {
     let hint = match (status, code) {
         (_, "NoSuchBucket") => "check the bucket's name, region and endpoint",
@@ -172,6 +190,8 @@ fn with_hint(text: String, code: &str, status: u16) -> String {
         }
         (_, "QuotaExceeded" | "StorageQuotaExceeded" | "InsufficientStorage" | "XMinioStorageFull")
         | (507, _) => QUOTA,
+        // MinIO's word for it, of keys and of listings below such a prefix.
+        (_, "XMinioInvalidResourceName" | "XMinioInvalidObjectName") => DOTS,
         // Backblaze B2 has no code of its own for it.
         (403, _) if text.contains("cap exceeded") => QUOTA,
         (403, _) => "check that these keys may list, read, write and delete in this bucket and path",
@@ -212,7 +232,8 @@ mod tests {
             (403, "AccessDenied", "", false),
         ] {
             let body = format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>");
-            let told = Answer { status, headers: HeaderMap::new(), body: body.into() }.setback().text;
+            let told =
+                Answer { status, headers: HeaderMap::new(), body: body.into(), dotted: false }.setback().text;
             assert_eq!(told.contains(QUOTA), quota, "{told}");
             assert_eq!(told.contains("check that these keys may"), !quota, "{told}");
         }

@@ -3,11 +3,14 @@
 //! Keys are spelled here exactly as given. `object_store`'s own S3 verbs are not used for this: its paths can't hold
 //! the leading slash that Litestream's keys have when a replica lies at the bucket's top, and its errors hide `Date`,
 //! `Retry-After` and the difference between a missing bucket and a missing key. Its credential chain, its renewal and
-//! its signing are used.
+//! its signing are used, the last except for keys with the segment `.` or `..`, which go a way of their own
+//! ([`Verbatim`]).
 
 use super::answer::{Answer, NoAnswer};
 use super::body::Body;
+use super::sigv4::Signer;
 use super::tls;
+use super::verbatim::{self, Verbatim};
 use crate::body::Source;
 use crate::budget::{Budget, Kind, Rates};
 use crate::layout::Layout;
@@ -88,6 +91,27 @@ impl Ask {
         self.digest = self.body.sha256()?;
         Ok(self)
     }
+
+    /// Whether the key has a segment that URLs give a meaning of its own.
+    fn is_dotted(&self) -> bool {
+        self.key.as_deref().is_some_and(verbatim::is_dotted)
+    }
+
+    fn has_content(&self) -> bool {
+        self.method == Method::PUT || self.method == Method::POST
+    }
+
+    /// The body for one try.
+    fn content(&self) -> Result<Option<reqwest::Body>, NoAnswer> {
+        let body = self.has_content().then(|| self.body.send()).transpose();
+        body.map_err(|error| NoAnswer::NotSent(format!("its body: {error}")))
+    }
+}
+
+/// A signed request, by the way it goes.
+enum Ready {
+    Usual(reqwest::Request),
+    Verbatim(http::Request<reqwest::Body>),
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {
@@ -107,6 +131,7 @@ pub(crate) struct Client {
 
 struct Shared {
     http: reqwest::Client,
+    verbatim: Verbatim,
     credentials: AwsCredentialProvider,
     settings: S3Settings,
     address: RwLock<Arc<Address>>,
@@ -126,7 +151,9 @@ impl Client {
     ) -> Result<Self, NoAnswer> {
         let setup = |error: LocationError| NoAnswer::Setup(error.to_string());
         let address = Address::of(settings, encode_path).map_err(setup)?;
-        let http = tls::client(settings)?;
+        let tls = tls::config(settings)?;
+        let verbatim = Verbatim::new(tls.clone());
+        let http = tls::client(tls)?;
         let credentials = match settings.static_credentials().map_err(setup)? {
             Some(found) => fixed(found),
             None => role(settings, &address, &http)?,
@@ -136,6 +163,7 @@ impl Client {
         let budget = Budget::shared(&bucket, Rates::of(address.provider, private), &clock);
         let shared = Shared {
             http,
+            verbatim,
             credentials,
             settings: settings.clone(),
             address: RwLock::new(Arc::new(address)),
@@ -214,14 +242,11 @@ impl Client {
     async fn exchange(&self, ask: &Ask) -> Result<Answer, NoAnswer> {
         let request = self.signed(ask).await?;
         let within = self.shared.patience + Duration::from_secs(ask.body.len() / SLOWEST);
-        let sent = tokio::time::timeout(within, self.shared.http.execute(request)).await;
-        let response = match sent {
-            Err(_) => return Err(NoAnswer::Lost(format!("no answer within {:.1} s", within.as_secs_f64()))),
-            Ok(Err(error)) => return Err(transport(error)),
-            Ok(Ok(response)) => response,
-        };
+        let sent = tokio::time::timeout(within, self.send(request)).await;
+        let late = |_| NoAnswer::Lost(format!("no answer within {:.1} s", within.as_secs_f64()));
+        let response = sent.map_err(late)??;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let answer = Answer { status, headers, body: Bytes::new() };
+        let answer = Answer { status, headers, body: Bytes::new(), dotted: ask.is_dotted() };
         if let Some(date) = answer.date() {
             let arrived = self.shared.clock.boot();
             *self.shared.date.lock().unwrap_or_else(PoisonError::into_inner) = Some((date, arrived));
@@ -235,43 +260,40 @@ impl Client {
         Ok(answer)
     }
 
-    async fn signed(&self, ask: &Ask) -> Result<reqwest::Request, NoAnswer> {
+    async fn send(&self, request: Ready) -> Result<reqwest::Response, NoAnswer> {
+        match request {
+            Ready::Usual(request) => self.shared.http.execute(request).await.map_err(transport),
+            Ready::Verbatim(request) => self.shared.verbatim.send(request).await,
+        }
+    }
+
+    async fn signed(&self, ask: &Ask) -> Result<Ready, NoAnswer> {
         let address = self.address();
         let credential =
             self.shared.credentials.get_credential().await.map_err(|error| self.no_keys(&error))?;
         check(&credential)?;
-        let text = url_of(&address, ask);
-        let url = reqwest::Url::parse(&text)
-            .map_err(|error| NoAnswer::Setup(format!("no request can go to {}: {error}", address.origin)))?;
-        let mut request = HttpRequest::new(HttpRequestBody::empty());
-        *request.method_mut() = ask.method.clone();
-        *request.uri_mut() =
-            text.parse().map_err(|_| NoAnswer::Setup("the object's URL can't be spelled".into()))?;
-        for (name, value) in &ask.headers {
-            let value = HeaderValue::from_str(value)
-                .map_err(|_| NoAnswer::Setup(format!("the header {name} can't hold this value")))?;
-            request.headers_mut().insert(HeaderName::from_static(name), value);
+        let mut request = unsigned(&address, ask)?;
+        let region = address.region.as_deref().unwrap_or("us-east-1");
+        let sign_payload = self.shared.settings.sign_payload;
+        let unsignable =
+            |why: &dyn std::fmt::Display| NoAnswer::Setup(format!("the request can't be signed: {why}"));
+        if ask.is_dotted() {
+            let signer = Signer { keys: &credential, region, time: self.shared.clock.wall() };
+            let digest = sign_payload.then_some(&ask.digest);
+            signer.sign(&mut request, digest).map_err(|error| unsignable(&error))?;
+            let body = ask.content()?.unwrap_or_default();
+            return Ok(Ready::Verbatim(request.map(|_| body)));
         }
-        if address.provider == Provider::Tigris {
-            // Tigris lists and reads from the nearest place unless told otherwise (R60).
-            request
-                .headers_mut()
-                .insert(HeaderName::from_static("x-tigris-consistent"), HeaderValue::from_static("true"));
-        }
-        AwsAuthorizer::new(&credential, "s3", address.region.as_deref().unwrap_or("us-east-1"))
-            .with_sign_payload(self.shared.settings.sign_payload)
+        AwsAuthorizer::new(&credential, "s3", region)
+            .with_sign_payload(sign_payload)
             .try_authorize(&mut request, Some(&ask.digest))
-            .map_err(|error| NoAnswer::Setup(format!("the request can't be signed: {error}")))?;
+            .map_err(|error| unsignable(&error))?;
+        let url = reqwest::Url::parse(&request.uri().to_string())
+            .map_err(|error| NoAnswer::Setup(format!("no request can go to {}: {error}", address.origin)))?;
         let mut out = reqwest::Request::new(ask.method.clone(), url);
         *out.headers_mut() = std::mem::take(request.headers_mut());
-        if ask.method == Method::PUT || ask.method == Method::POST {
-            // Also when empty: some services insist on a length.
-            let length = HeaderValue::from(ask.body.len());
-            out.headers_mut().insert(reqwest::header::CONTENT_LENGTH, length);
-            let body = ask.body.send();
-            *out.body_mut() = Some(body.map_err(|error| NoAnswer::NotSent(format!("its body: {error}")))?);
-        }
-        Ok(out)
+        *out.body_mut() = ask.content()?;
+        Ok(Ready::Usual(out))
     }
 
     /// Why there are no keys, and what to do. The same each time: what `object_store` says of it holds the time it took.
@@ -317,7 +339,7 @@ impl Pending {
 
 /// The HTTP client of a bucket, for a request that is none of a bucket's.
 pub(crate) fn plain(settings: &S3Settings) -> Result<reqwest::Client, NoAnswer> {
-    tls::client(settings)
+    tls::client(tls::config(settings)?)
 }
 
 /// One worker thread for all buckets of the process: the work is waiting.
@@ -372,8 +394,15 @@ async fn collect(
 /// The error and its causes in one line, without the URL.
 pub(crate) fn transport(error: reqwest::Error) -> NoAnswer {
     let (connect, error) = (error.is_connect(), error.without_url());
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(&error);
+    unanswered(connect, error.to_string(), std::error::Error::source(&error))
+}
+
+/// No answer for this reason and its causes: one line, each cause told once.
+pub(super) fn unanswered(
+    connect: bool,
+    mut text: String,
+    mut source: Option<&(dyn std::error::Error + 'static)>,
+) -> NoAnswer {
     while let Some(cause) = source {
         let line = cause.to_string();
         if !text.contains(&line) {
@@ -385,6 +414,30 @@ pub(crate) fn transport(error: reqwest::Error) -> NoAnswer {
         true => NoAnswer::NotSent(text),
         false => NoAnswer::Lost(text),
     }
+}
+
+/// The request but for what its signature adds.
+fn unsigned(address: &Address, ask: &Ask) -> Result<HttpRequest, NoAnswer> {
+    let mut request = HttpRequest::new(HttpRequestBody::empty());
+    *request.method_mut() = ask.method.clone();
+    *request.uri_mut() = url_of(address, ask)
+        .parse()
+        .map_err(|_| NoAnswer::Setup("the object's URL can't be spelled".into()))?;
+    let headers = request.headers_mut();
+    for (name, value) in &ask.headers {
+        let value = HeaderValue::from_str(value)
+            .map_err(|_| NoAnswer::Setup(format!("the header {name} can't hold this value")))?;
+        headers.insert(HeaderName::from_static(name), value);
+    }
+    if address.provider == Provider::Tigris {
+        // Tigris lists and reads from the nearest place unless told otherwise (R60).
+        headers.insert(HeaderName::from_static("x-tigris-consistent"), HeaderValue::from_static("true"));
+    }
+    if ask.has_content() {
+        // Also when empty: some services insist on a length.
+        headers.insert(reqwest::header::CONTENT_LENGTH, HeaderValue::from(ask.body.len()));
+    }
+    Ok(request)
 }
 
 fn url_of(address: &Address, ask: &Ask) -> String {
@@ -515,14 +568,22 @@ mod tests {
     use super::*;
     use crate::ErrorKind;
     use crate::location::Secret;
+    use crate::retry::Setback;
+    use hyper_util::client::proxy::matcher::Matcher;
+    use s3test::{Profile, Server};
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+    use std::time::SystemTime;
 
-    /// Time goes by only where somebody waits.
+    /// Time goes by only where somebody waits; signatures need the true one.
     #[derive(Default)]
     struct Still(Mutex<Duration>);
 
     impl Clock for Still {
         fn wall(&self) -> TimestampMs {
-            TimestampMs(0)
+            #[allow(clippy::disallowed_methods, reason = "services refuse signatures of another time")]
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            TimestampMs(i64::try_from(now.as_millis()).unwrap())
         }
         fn boot(&self) -> Duration {
             *self.0.lock().unwrap()
@@ -567,9 +628,10 @@ mod tests {
     }
 
     fn with_keys(client: &Client, credentials: AwsCredentialProvider) -> Shared {
-        let Shared { http, settings, clock, patience, budget, .. } = &*client.shared;
+        let Shared { http, verbatim, settings, clock, patience, budget, .. } = &*client.shared;
         Shared {
             http: http.clone(),
+            verbatim: verbatim.clone(),
             credentials,
             settings: settings.clone(),
             address: RwLock::new(client.address()),
@@ -620,5 +682,90 @@ mod tests {
             assert_eq!(client.kind(&ask).front, front, "{method} {key}");
             assert!(!client.for_chores().kind(&ask).front, "{method} {key} of a chore");
         }
+    }
+
+    /// A proxy for one connection, which it leads to `server` whatever is asked for; gives its address, and then what
+    /// was asked.
+    fn tunnel_to(server: &str) -> (String, mpsc::Receiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (server, (sender, asked)) = (server.to_owned(), mpsc::channel());
+        std::thread::spawn(move || {
+            let (mut near, _) = listener.accept().unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                near.read_exact(&mut byte).unwrap();
+                head.extend(byte);
+            }
+            sender.send(String::from_utf8(head).unwrap()).unwrap();
+            near.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            let far = TcpStream::connect(server).unwrap();
+            let (mut from, mut to) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+            std::thread::spawn(move || io::copy(&mut from, &mut to));
+            let _ = io::copy(&mut &far, &mut near);
+        });
+        (address, asked)
+    }
+
+    /// A client of the in-process server whose requests for keys with dots find these proxies in the environment.
+    fn behind(proxies: Matcher, endpoint: &str) -> Client {
+        let settings = S3Settings {
+            endpoint: Some(endpoint.to_owned()),
+            region: Some(s3test::REGION.to_owned()),
+            force_path_style: Some(false),
+            skip_verify: true,
+            access_key_id: Some(s3test::ACCESS_KEY.to_owned()),
+            secret_access_key: Some(Secret::new(s3test::SECRET_KEY)),
+            ..S3Settings::new(s3test::BUCKET, "")
+        };
+        let mut client = client(&settings).unwrap();
+        let tls = tls::config(&settings).unwrap();
+        Arc::get_mut(&mut client.shared).unwrap().verbatim = Verbatim::with_proxies(tls, proxies);
+        client
+    }
+
+    #[test]
+    fn a_key_with_dots_goes_through_a_proxys_tunnel_to_a_bucket_named_by_its_host() {
+        let server = Server::start_tls(Profile::Aws).unwrap();
+        let (proxy, asked) = tunnel_to(server.endpoint().trim_start_matches("https://"));
+        let proxies = Matcher::builder().https(format!("http://user:pass@{proxy}")).build();
+        let client = behind(proxies, "https://s3.example");
+        let ask = |method| Ask::new(method, Some("./0000/../x".to_owned()));
+        let put = client.ask(ask(Method::PUT).body(Bytes::from_static(b"content"))).unwrap();
+        assert_eq!((put.status, put.code()), (200, String::new()));
+        assert_eq!(client.ask(ask(Method::GET)).unwrap().body, "content");
+        assert_eq!(server.keys(), ["./0000/../x"]);
+        for request in server.take_log() {
+            assert_eq!(request.target, "/./0000/../x");
+            assert_eq!(request.header("host"), Some("test.s3.example"));
+        }
+        let asked = asked.recv().unwrap();
+        assert!(asked.starts_with("CONNECT test.s3.example:443 HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.contains("Proxy-Authorization: Basic dXNlcjpwYXNz\r\n"), "{asked}");
+    }
+
+    #[test]
+    fn a_proxy_that_no_key_with_dots_can_go_through_is_an_error_and_never_passed_by() {
+        let server = Server::start(Profile::Aws).unwrap();
+        let ask = || Ask::new(Method::GET, Some("./x".to_owned()));
+        for (endpoint, proxy) in [
+            (server.endpoint(), "http://user:pass@proxy.example:3128"),
+            ("https://s3.example", "https://user:pass@proxy.example"),
+            ("https://s3.example", "socks5://user:pass@proxy.example"),
+        ] {
+            let told = behind(Matcher::builder().all(proxy).build(), endpoint).ask(ask()).err().unwrap();
+            let Setback { kind, text, .. } = told.setback();
+            let host = if endpoint == server.endpoint() { "127.0.0.1" } else { "test.s3.example" };
+            assert_eq!(kind, ErrorKind::FixConfig, "{text}");
+            assert!(
+                text.contains("proxy.example") && text.contains(&format!("add {host} to NO_PROXY")),
+                "{text}"
+            );
+            assert!(!text.contains("pass"), "{text}");
+        }
+        assert!(server.take_log().is_empty());
+        let spared = Matcher::builder().all("http://proxy.example:3128").no("127.0.0.1").build();
+        assert_eq!(behind(spared, server.endpoint()).ask(ask()).unwrap().code(), "NoSuchKey");
     }
 }

@@ -10,8 +10,10 @@ mod body;
 pub(crate) mod client;
 mod listing;
 mod probe;
+mod sigv4;
 mod tls;
 mod upload;
+mod verbatim;
 
 use crate::body::Source;
 use crate::layout::{self, Layout, Spellings};

@@ -12,28 +12,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Time to look up, connect and shake hands.
-const CONNECT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT: Duration = Duration::from_secs(10);
 
 /// An unused connection is closed after this; below the idle limits of the services known.
-const IDLE: Duration = Duration::from_secs(20);
+pub(super) const IDLE: Duration = Duration::from_secs(20);
 
 /// Sent with each request.
-const USER_AGENT: &str = concat!("litekeep/", env!("CARGO_PKG_VERSION"));
+pub(super) const USER_AGENT: &str = concat!("litekeep/", env!("CARGO_PKG_VERSION"));
 
-pub(crate) fn client(settings: &S3Settings) -> Result<reqwest::Client, NoAnswer> {
+/// How often a connection that is silent is asked whether it still stands.
+pub(super) const KEEPALIVE: Duration = Duration::from_secs(30);
+
+pub(crate) fn client(tls: ClientConfig) -> Result<reqwest::Client, NoAnswer> {
     reqwest::Client::builder()
-        .tls_backend_preconfigured(config(settings)?)
+        .tls_backend_preconfigured(tls)
         .user_agent(USER_AGENT)
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT)
         .pool_idle_timeout(IDLE)
-        .tcp_keepalive(Duration::from_secs(30))
+        .tcp_keepalive(KEEPALIVE)
         .http1_only()
         .build()
         .map_err(|error| NoAnswer::Setup(format!("the HTTP client could not be made: {error}")))
 }
 
-fn config(settings: &S3Settings) -> Result<ClientConfig, NoAnswer> {
+/// Whom to trust, as the settings say.
+pub(crate) fn config(settings: &S3Settings) -> Result<ClientConfig, NoAnswer> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()

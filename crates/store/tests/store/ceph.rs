@@ -3,8 +3,9 @@
 //! `LITEKEEP_TEST_S3` names a file with the lines that `scripts/ceph-rgw start DIR` prints. Without it the test says
 //! that it did not run, and fails under `CI=true`.
 
-use crate::support::{TIME, clock, random, shared};
+use crate::support::{TIME, clock, random, read, shared, slot};
 use bytes::Bytes;
+use litekeep_formats::Level;
 use litekeep_store::conformance::{Effort, check};
 use litekeep_store::location::{S3Settings, Secret};
 use litekeep_store::probe::{Answer, Findings, Question, probe};
@@ -110,4 +111,24 @@ fn ceph_takes_keys_that_begin_with_a_slash_as_litestream_writes_them() {
     assert_eq!(listed, keys);
     store.delete(&keys).unwrap();
     assert!(store.list(&Scope::V3Wal(generation)).unwrap().is_empty());
+}
+
+#[test]
+fn ceph_takes_keys_with_dots_as_they_are_spelled() {
+    let Some(settings) = gateway("ceph keys with dots") else { return };
+    let run = fresh();
+    let at = |path: String| S3Settings { path, ..settings.clone() };
+    let make = |name: &str| shared(S3Store::open(&at(format!("./{run}/a b/../{name}")), clock(), random())?);
+    check(&make, Effort { objects: 60, rounds: 2, ..Effort::default() }).unwrap();
+
+    let paths = [format!("./{run}"), run.clone(), format!("{run}/x/.."), format!("{run}/.")];
+    let stores = paths.map(|path| S3Store::open(&at(path), clock(), random()).unwrap());
+    for store in &stores {
+        assert!(store.list(&Scope::Level(Level::SLOTS)).unwrap().is_empty(), "{}", store.location());
+        assert_eq!(store.create(&slot(1), Bytes::from(store.location()), TIME).unwrap(), Created::Yes);
+    }
+    for store in &stores {
+        assert_eq!(read(store, slot(1)), store.location().as_bytes());
+        store.delete(&[slot(1)]).unwrap();
+    }
 }

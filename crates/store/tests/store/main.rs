@@ -11,6 +11,7 @@ mod support;
 mod backends;
 mod ceph;
 mod disk;
+mod dots;
 mod location;
 mod probe;
 mod services;
