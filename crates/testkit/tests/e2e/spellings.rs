@@ -118,3 +118,29 @@ fn r50_a_backup_of_litestream_0_3_is_found_however_its_place_is_spelled() {
         disk.comes_back(litekeep(), &[1, 2, 3, 4], form);
     }
 }
+
+#[test]
+fn r26b_nothing_starts_afresh_beside_a_replica_under_another_spelling() {
+    let disk = Disk::new("bucket: test");
+    disk.runs(litekeep(), &["replicate", "-once"], &[]);
+    fs::remove_dir_all(disk.folder.path().join("disk")).expect("wipe the disk");
+    let config = fs::read_to_string(disk.config()).expect("read");
+    fs::write(disk.config(), config.replace("bucket: test", "bucket: test\n        path: ."))
+        .expect("written");
+    let ran = disk.folder.path().join("ran");
+    let exec = format!("touch {}", ran.display());
+    for words in
+        [&["restore", "-if-replica-exists"][..], &["replicate", "-restore-if-db-not-exists", "-exec", &exec]]
+    {
+        let mut command = litekeep();
+        command.args(words).arg("-config").arg(disk.config());
+        if words[0] == "restore" {
+            command.arg(disk.database());
+        }
+        let output = command.output().expect("started");
+        assert_eq!(output.status.code(), Some(13), "{words:?}: {}", said(&output));
+        let why = r#"no replica at path ".", but one at path """#;
+        assert!(said(&output).contains(why), "{words:?}: {}", said(&output));
+        assert!(!disk.database().exists() && !ran.exists(), "{words:?}: {}", said(&output));
+    }
+}
