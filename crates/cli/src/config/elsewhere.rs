@@ -52,12 +52,17 @@ pub(super) fn find(
 
 fn told(key: &str, there: Option<&Settings>) -> String {
     let there = match there {
-        Some(there) => format!("a backup that it made lies at {}", there.location()),
-        None => "it takes no replica of this".to_owned(),
+        Some(there) => {
+            format!(
+                "a backup that it made lies at {}; to go on with that, write what it used",
+                there.location()
+            )
+        }
+        None => "it makes no replica of this, and does not start; no backup of its lies elsewhere".to_owned(),
     };
     format!(
-        "{key}: Litestream makes nothing of all of `${{NAME:-DEFAULT}}`, whether NAME is set or not: {there}; to go on with that, \
-         write what it used, and to have one place for both, set the variable and write $NAME"
+        "{key}: Litestream makes nothing of all of `${{NAME:-DEFAULT}}`, whether NAME is set or not: {there}; to have one place \
+         for both, set the variable and write $NAME"
     )
 }
 

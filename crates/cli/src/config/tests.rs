@@ -351,8 +351,13 @@ fn a_default_that_decides_where_a_replica_lies_is_told_with_what_litestream_make
     for (text, place, key, there) in [
         (s3("      bucket: b\n      path: ${P:-mandarin}\n"), "6:13", "path", "at s3://b;"),
         (s3("      bucket: b\n      path: x/${P:-z}/y\n"), "6:13", "path", "at s3://b/x/y;"),
-        (s3("      bucket: ${B:-b}\n      path: p\n"), "5:15", "bucket", "no replica of this;"),
-        (file("url: ${URL:-s3://b/p}"), "4:12", "url", "no replica of this;"),
+        (
+            s3("      bucket: ${B:-b}\n      path: p\n"),
+            "5:15",
+            "bucket",
+            "no replica of this, and does not start;",
+        ),
+        (file("url: ${URL:-s3://b/p}"), "4:12", "url", "no replica of this, and does not start;"),
         (file("url: s3://b/${SET:-p}"), "4:12", "url", "at s3://b;"),
         (file("path: /x${P:-${SET}}"), "4:13", "path", "at file:///x};"),
         (file("path: \"/r${P:-/x}\""), "4:13", "path", "at file:///r;"),
