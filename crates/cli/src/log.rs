@@ -6,7 +6,7 @@
 
 mod queue;
 
-use crate::text::time;
+use crate::text::{duration, time};
 use litekeep_core::env::Clock;
 use queue::Queue;
 use serde_json::Value;
@@ -101,7 +101,7 @@ fn start(
 
 /// The line that tells how many are missing.
 fn gap(settings: Settings, time: &str, dropped: u64) -> String {
-    let fields = Fields(vec![("dropped", Value::from(dropped))]);
+    let fields = Fields(vec![("dropped", Value::from(dropped).into())]);
     spelled(settings, time, Level::WARN, "log lines are missing here, they were not read in time", &fields)
 }
 
@@ -141,37 +141,56 @@ struct Lines<W> {
     write: W,
 }
 
-/// Name and value of each field, in order.
+/// Name and value of each field, in order. What is recorded as `u128` (`Duration::as_nanos`) is a duration: text in Go's
+/// spelling, a number of nanoseconds in JSON, as slog has it.
 #[derive(Debug, Clone, Default)]
-struct Fields(Vec<(&'static str, Value)>);
+struct Fields(Vec<(&'static str, Logged)>);
+
+/// A field's value.
+#[derive(Debug, Clone)]
+enum Logged {
+    Plain(Value),
+    Time(Duration),
+}
+
+impl From<Value> for Logged {
+    fn from(value: Value) -> Self {
+        Self::Plain(value)
+    }
+}
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0.push((field.name(), Value::String(format!("{value:?}"))));
+        self.0.push((field.name(), Value::String(format!("{value:?}")).into()));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.0.push((field.name(), Value::String(value.to_owned())));
+        self.0.push((field.name(), Value::String(value.to_owned()).into()));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        self.0.push((field.name(), Value::String(value.to_string())));
+        self.0.push((field.name(), Value::String(value.to_string()).into()));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.0.push((field.name(), Value::from(value)));
+        self.0.push((field.name(), Value::from(value).into()));
+    }
+
+    fn record_u128(&mut self, field: &Field, nanos: u128) {
+        let time = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        self.0.push((field.name(), Logged::Time(time)));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.0.push((field.name(), Value::from(value)));
+        self.0.push((field.name(), Value::from(value).into()));
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.0.push((field.name(), Value::from(value)));
+        self.0.push((field.name(), Value::from(value).into()));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.0.push((field.name(), Value::Bool(value)));
+        self.0.push((field.name(), Value::Bool(value).into()));
     }
 }
 
@@ -212,11 +231,11 @@ where
         let place = event.metadata();
         if let (true, Some(file), Some(line)) = (self.settings.source, place.file(), place.line()) {
             // slog puts it before the message's fields
-            all.0.insert(0, ("source", Value::String(format!("{file}:{line}"))));
+            all.0.insert(0, ("source", Value::String(format!("{file}:{line}")).into()));
         }
         let mut message = String::new();
         all.0.retain(|(name, value)| match (name, value) {
-            (&"message", Value::String(text)) => {
+            (&"message", Logged::Plain(Value::String(text))) => {
                 message.clone_from(text);
                 false
             }
@@ -240,9 +259,14 @@ fn spelled(settings: Settings, time: &str, level: Level, message: &str, fields: 
 fn json_line(time: &str, level: Level, message: &str, fields: &Fields) -> String {
     let head = [("time", Value::from(time)), ("level", level.as_str().into()), ("msg", message.into())];
     let mut line = String::new();
-    for (at, (name, value)) in head.iter().chain(&fields.0).enumerate() {
-        let taken = at >= head.len() && head.iter().any(|(known, _)| known == name);
-        let name = Value::from(if taken { format!("{name}_") } else { (*name).to_owned() });
+    let fields = fields.0.iter().map(|(name, value)| match value {
+        Logged::Plain(value) => (*name, value.clone()),
+        // Go's own limit: 63 bits of nanoseconds, which no setting passes
+        Logged::Time(time) => (*name, u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).into()),
+    });
+    for (at, (name, value)) in head.iter().cloned().chain(fields).enumerate() {
+        let taken = at >= head.len() && head.iter().any(|(known, _)| *known == name);
+        let name = Value::from(if taken { format!("{name}_") } else { name.to_owned() });
         let _ = write!(line, "{}{name}:{value}", if at == 0 { '{' } else { ',' });
     }
     line.push_str("}\n");
@@ -255,8 +279,9 @@ fn text_line(time: &str, level: Level, message: &str, fields: &Fields) -> String
     for (name, value) in &fields.0 {
         let _ = write!(line, " {name}=");
         match value {
-            Value::String(text) => push_value(&mut line, text),
-            other => {
+            Logged::Plain(Value::String(text)) => push_value(&mut line, text),
+            Logged::Time(time) => push_value(&mut line, &duration::go(*time)),
+            Logged::Plain(other) => {
                 let _ = write!(line, "{other}");
             }
         }
@@ -345,6 +370,18 @@ mod tests {
             {"time": "2026-11-23T12:00:00.500Z", "level": "INFO", "msg": "sync", "txid": 7, "db": "a"}
         );
         assert_eq!(value, expected);
+    }
+
+    #[test]
+    fn a_duration_is_gos_text_and_in_json_a_number_of_nanoseconds_as_in_litestream() {
+        let time = Duration::from_secs(60);
+        let text = |json| {
+            logged(Level::INFO, json, || {
+                tracing::info!(target: "litekeep", interval = time.as_nanos(), "m");
+            })
+        };
+        assert!(text(false).ends_with(" interval=1m0s\n"), "{}", text(false));
+        assert!(text(true).ends_with(",\"interval\":60000000000}\n"), "{}", text(true));
     }
 
     #[test]

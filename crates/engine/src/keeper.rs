@@ -85,6 +85,13 @@ impl Keeper {
         (self.poke)();
     }
 
+    /// Asks that whatever chore is due now be done, and then retention be enforced: [`Status::enforced`] tells when, and what
+    /// came of it.
+    pub fn enforce_retention(&self) {
+        self.shared.ask_retention();
+        (self.poke)();
+    }
+
     /// Brings the tail up and ends, within `limit`. Returns the newest transaction in the replica.
     ///
     /// # Errors

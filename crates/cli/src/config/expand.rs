@@ -33,6 +33,23 @@ pub(crate) fn expand(text: &str, lookup: Lookup<'_>) -> Expanded {
     expand_to(text, lookup, DEPTH)
 }
 
+/// The text as Litestream expands it, to which a default is a part of the variable's name: the whole becomes nothing.
+pub(crate) fn as_litestream(text: &str, lookup: Lookup<'_>) -> String {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        let (name, len) = name(after, |text| text.find('}'));
+        rest = &after[len..];
+        match name {
+            "" if len == 0 => out.push('$'),
+            name if name.is_empty() || name.contains(":-") => {}
+            name => out.push_str(&lookup(name).unwrap_or_default()),
+        }
+    }
+    out + rest
+}
+
 fn expand_to(text: &str, lookup: Lookup<'_>, depth: u32) -> Expanded {
     let mut out = Expanded { file: text.to_owned(), ..Expanded::default() };
     let Some(depth) = depth.checked_sub(1) else {
@@ -58,7 +75,7 @@ impl Expanded {
             self.text.push_str(&rest[..at]);
             self.pieces.push((self.text.len(), from + at, false));
             let after = &rest[at + 1..];
-            let (name, len) = name(after);
+            let (name, len) = name(after, closing);
             rest = &after[len..];
             match name {
                 "" if len == 0 => self.text.push('$'),
@@ -136,8 +153,8 @@ fn column(before: &str) -> u64 {
 }
 
 /// The name that follows a `$`, with its default, and how many bytes it takes. A name that is empty but takes bytes is
-/// bad syntax, which vanishes; one that takes none leaves the `$` alone.
-fn name(text: &str) -> (&str, usize) {
+/// bad syntax, which vanishes; one that takes none leaves the `$` alone. `closing` tells where a brace closes.
+fn name(text: &str, closing: impl Fn(&str) -> Option<usize>) -> (&str, usize) {
     let special = |c: char| matches!(c, '*' | '#' | '$' | '@' | '!' | '?' | '-' | '0'..='9');
     let Some(first) = text.chars().next() else { return ("", 0) };
     if first == '{' {

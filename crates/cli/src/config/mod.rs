@@ -6,7 +6,9 @@
 
 mod address;
 mod effective;
+mod elsewhere;
 mod expand;
+mod holder;
 mod legacy;
 mod notes;
 mod origin;
@@ -19,6 +21,7 @@ mod yaml;
 
 pub(crate) use address::{address, no_path};
 pub(crate) use effective::{Setting, global_settings, settings_of, settings_of_directory};
+pub(crate) use elsewhere::Elsewhere;
 pub(crate) use origin::{Origin, Origins};
 pub(crate) use ready::entangled;
 pub(crate) use resolve::{NOT_RESTORED, same_place};
@@ -131,6 +134,8 @@ pub(crate) struct Database {
     pub(crate) shutdown_timeout: Duration,
     /// How often the replica is verified; `None` never.
     pub(crate) validation: Option<Duration>,
+    /// Where Litestream's replica lies, if a default makes that another place.
+    pub(crate) elsewhere: Option<Elsewhere>,
     /// Where the settings come from.
     pub(crate) origins: Origins,
 }
@@ -146,6 +151,7 @@ impl Database {
             settings: EngineSettings::default(),
             shutdown_timeout: SHUTDOWN_TIMEOUT,
             validation: None,
+            elsewhere: None,
             origins: Origins::default(),
         }
     }
@@ -316,15 +322,15 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Trouble {
 /// Judges a configuration file's text; `path` is what the file is called in what is said about it.
 fn parse(world: &World, text: &str, path: &Path, expand_env: bool, pick: Pick<'_>) -> Judged {
     let mut notes = Notes::default();
-    let expanded = expand_env.then(|| {
-        let pid = world.pid.to_string();
-        expand::expand(text, &|name| match name {
-            "PID" => Some(pid.clone()),
-            name => world.env.raw(name).map(str::to_owned),
-        })
-    });
+    let lookup = |name: &str| match name {
+        "PID" => Some(world.pid.to_string()),
+        name => world.env.raw(name).map(str::to_owned),
+    };
+    let expanded = expand_env.then(|| expand::expand(text, &lookup));
+    let defaults = expand_env && text.contains(":-");
+    let theirs = defaults.then(|| yaml::parse(&expand::as_litestream(text, &lookup)).ok()).flatten();
     let mut config = match yaml::parse(expanded.as_ref().map_or(text, |expanded| &expanded.text)) {
-        Ok(file) => resolve::resolve(world, &file, pick, &mut notes),
+        Ok(file) => resolve::resolve(world, &file, theirs.as_ref(), pick, &mut notes),
         Err(problem) => {
             notes.problems.push(problem);
             Config::default()
@@ -347,19 +353,30 @@ fn parse(world: &World, text: &str, path: &Path, expand_env: bool, pick: Pick<'_
     let shown = path.display().to_string();
     let say = |remarks: &[Remark]| remarks.iter().map(|remark| remark.shown(&shown)).collect::<Vec<_>>();
     config.warnings = say(&notes.warnings);
+    for elsewhere in databases(&mut config).filter_map(|database| database.elsewhere.as_mut()) {
+        elsewhere.warning = elsewhere.remark.shown(&shown);
+    }
     config.mapped = say(&notes.mapped);
     let (lacks_keys, problems) = (notes.lacks_keys(), say(&notes.problems));
     Judged { path: path.to_owned(), config, problems, lacks_keys, unset: say(&unset) }
+}
+
+/// Every database, and what holds for those of a directory.
+fn databases(config: &mut Config) -> impl Iterator<Item = &mut Database> {
+    let templates = config.directories.iter_mut().map(|directory| &mut directory.template);
+    config.databases.iter_mut().chain(templates)
 }
 
 /// Makes places in the expanded text places in the file, and adds what is to be said about variables: it is returned too.
 fn bring_back(expanded: &Expanded, config: &mut Config, notes: &mut Notes) -> Vec<Remark> {
     notes.places(|place| expanded.origin(place));
     config.variables = expanded.used.clone();
-    let databases = config.databases.iter_mut().map(|database| &mut database.origins);
-    let templates = config.directories.iter_mut().map(|directory| &mut directory.template.origins);
-    for origins in databases.chain(templates).chain([&mut config.origins]) {
-        origins.places(|place| expanded.origin(place));
+    config.origins.places(|place| expanded.origin(place));
+    for database in databases(config) {
+        database.origins.places(|place| expanded.origin(place));
+        if let Some(elsewhere) = &mut database.elsewhere {
+            elsewhere.remark.place = elsewhere.remark.place.map(|place| expanded.origin(place));
+        }
     }
     let unset: Vec<Remark> = expanded
         .unset

@@ -6,7 +6,7 @@ use super::remark::Place;
 use super::yaml::{Db, File, ReplicaSettings, Snapshot, Text};
 use super::{
     Config, Database, Directory, EngineSettings, FOR_EVER, Heartbeat, Logging, Pick, SHUTDOWN_TIMEOUT,
-    Socket, legacy, replica, unknown,
+    Socket, elsewhere, legacy, replica, unknown,
 };
 use crate::text::duration;
 use crate::text::glob::Glob;
@@ -23,18 +23,33 @@ const MAX_LEVELS: usize = 8;
 const HEARTBEAT: Duration = Duration::from_secs(5 * 60);
 
 /// Judges a file: what must be mended and what has no effect goes into the notes.
-pub(super) fn resolve(world: &World, file: &File, pick: Pick<'_>, notes: &mut Notes) -> Config {
+///
+/// `theirs` is the file as Litestream expands it, where that may be another one.
+pub(super) fn resolve(
+    world: &World,
+    file: &File,
+    theirs: Option<&File>,
+    pick: Pick<'_>,
+    notes: &mut Notes,
+) -> Config {
     unknown::judge(file, notes);
     let mut config = top(world, file, notes);
     replica::foreign(&file.replica, notes);
     let shared = Shared::of(file, notes);
     let mut places = Vec::new();
-    for db in file.dbs.iter().flatten() {
+    for (at, db) in file.dbs.iter().flatten().enumerate() {
         vain(&db.value, notes);
         let Some(mut database) = database(world, file, &shared, db, pick, notes) else { continue };
+        if let Some((theirs, their_db)) = theirs.and_then(|it| Some((it, it.dbs.as_ref()?.get(at)?))) {
+            database.elsewhere = elsewhere::find(world, (file, db), (theirs, their_db), pick, notes);
+        }
         match (notes.path("path", db.value.path.as_ref()), notes.path("dir", db.value.dir.as_ref())) {
             (Some(path), None) => {
                 database.path = world.path(&path);
+                if path.contains(['*', '?']) && !database.path.exists() {
+                    let text = "path: it is no pattern, and no file has this name: for all that match use `dir` and `pattern`";
+                    notes.warn(db.value.path.as_ref().map_or(Place::of(db), Place::of), text);
+                }
                 config.databases.push(database);
                 places.push(Place::of(db));
             }
@@ -392,6 +407,10 @@ fn directory(
     if let (true, Some(field)) = (template.restore_if_missing, &section.restore_if_db_not_exists) {
         notes.no_effect("restore-if-db-not-exists", Place::of(field), NOT_RESTORED);
     }
+    // it is the directory's, below which each database's lies
+    if let Some(elsewhere) = &mut template.elsewhere {
+        elsewhere.replica = None;
+    }
     let meta_dir = notes.path("meta-dir", section.meta_dir.as_ref()).map(|dir| world.path(&dir));
     for (key, field) in [
         ("dir", &section.dir),
@@ -439,7 +458,11 @@ fn twice(databases: &[Database], places: &[Place], notes: &mut Notes) {
     for (at, (database, place)) in databases.iter().zip(places).enumerate() {
         let before = &databases[..at];
         if before.iter().any(|other| other.path == database.path) {
-            notes.problem(*place, format!("{} is listed twice", database.path.display()));
+            let path = database.path.display();
+            let text = format!(
+                "{path} is listed twice: keep one entry for it, with one replica; several of one database are not supported"
+            );
+            notes.problem(*place, text);
         } else if before.iter().any(|other| same_place(&other.replica, &database.replica)) {
             let location = database.replica.location();
             notes.problem(

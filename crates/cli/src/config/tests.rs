@@ -345,6 +345,46 @@ fn a_variable_that_is_not_set_is_named() {
 }
 
 #[test]
+fn a_default_that_decides_where_a_replica_lies_is_told_with_what_litestream_makes_of_it() {
+    let s3 = |path: &str| format!("dbs:\n  - path: /a.db\n    replica:\n      type: s3\n{path}");
+    let file = |path: &str| format!("dbs:\n  - path: ${{DB:-/a.db}}\n    replica:\n      {path}\n");
+    for (text, place, key, there) in [
+        (s3("      bucket: b\n      path: ${P:-mandarin}\n"), "6:13", "path", "at s3://b;"),
+        (s3("      bucket: b\n      path: x/${P:-z}/y\n"), "6:13", "path", "at s3://b/x/y;"),
+        (
+            s3("      bucket: ${B:-b}\n      path: p\n"),
+            "5:15",
+            "bucket",
+            "no replica of this, and does not start;",
+        ),
+        (file("url: ${URL:-s3://b/p}"), "4:12", "url", "no replica of this, and does not start;"),
+        (file("url: s3://b/${SET:-p}"), "4:12", "url", "at s3://b;"),
+        (file("path: /x${P:-${SET}}"), "4:13", "path", "at file:///x};"),
+        (file("path: \"/r${P:-/x}\""), "4:13", "path", "at file:///r;"),
+        ("bucket: b${B:-c}\n".to_owned() + &s3("      path: p\n"), "1:9", "bucket", "at s3://b/p;"),
+        (s3("      <<: {bucket: b, path: '${P:-p}'}\n"), "5:11", "path", "at s3://b;"),
+    ] {
+        let env = &[KEYS, &[("SET", "/set")]].concat();
+        let (config, problems) = judged(env, &text, Pick::Only);
+        assert_eq!(problems, [""; 0], "{text}");
+        let [warning] = &config.warnings[..] else { panic!("{text}{:?}", config.warnings) };
+        assert!(warning.starts_with(&format!("f:{place}: {key}: ")), "{text}{warning}");
+        assert!(warning.contains(there), "{text}{warning}");
+        let raw = parse(&world(env), &text, Path::new("f"), false, Pick::Only).config;
+        assert!(raw.warnings.is_empty(), "{:?}", raw.warnings);
+    }
+    for text in [
+        file("path: /r\n      sync-interval: ${I:-2s}"),
+        file("path: /r${P:-}"),
+        s3("      bucket: b\n      path: p\n      region: ${R:-r}\n"),
+        s3("      bucket: b\n      path: p$P\n").replace("$P", "$SET"),
+    ] {
+        let (config, problems) = judged(&[KEYS, &[("SET", "/set")]].concat(), &text, Pick::Only);
+        assert_eq!((config.warnings, problems), (vec![], vec![]), "{text}");
+    }
+}
+
+#[test]
 fn r26b_half_a_pair_of_keys_is_refused() {
     let (_, reasons) = judged(&[("AWS_ACCESS_KEY_ID", "id")], S3, Pick::Only);
     assert!(reasons[0].starts_with("f:4:7: ") && reasons[0].contains("AWS_SECRET_ACCESS_KEY"), "{reasons:?}");
@@ -387,6 +427,24 @@ fn a_directory_whose_databases_would_have_to_be_known_to_be_restored_is_told() {
 }
 
 #[test]
+fn a_pattern_as_a_path_is_taken_as_it_stands_and_told_unless_a_file_has_that_name() {
+    let there = tempfile::tempdir().expect("a directory");
+    let file = there.path().join("a*.db");
+    std::fs::write(&file, "").expect("written");
+    let of = |path: &str| config(&with("", "").replace("/a.db", path)).warnings;
+    for path in ["/data/repos/*.fossil", "/data/*/a.db", "/data/a?.db"] {
+        let [warning] = &of(path)[..] else { panic!("{path}: {:?}", of(path)) };
+        assert!(
+            warning.starts_with("f:3:11: path: ") && warning.contains("`dir` and `pattern`"),
+            "{warning}"
+        );
+    }
+    for path in ["/data/a.db", "/data/a[1].db", file.to_str().expect("UTF-8")] {
+        assert_eq!(of(path), [""; 0], "{path}");
+    }
+}
+
+#[test]
 fn keys_that_change_nothing_are_taken_in_silence() {
     for (top, db) in [
         ("verify-compaction: true", ""),
@@ -405,6 +463,40 @@ fn keys_that_change_nothing_are_taken_in_silence() {
 }
 
 #[test]
+fn a_key_at_the_top_that_holds_what_an_alias_uses_is_taken_and_its_content_checked_where_it_is_merged() {
+    let with = |head: &str, used: &str| {
+        format!("{head}\ndbs:\n  - path: /a.db\n    replica:\n      <<: {used}\n      path: /r\n")
+    };
+    for head in [
+        "replica_defaults: &replica_defaults\n  sync-interval: 2s",
+        "defaults:\n  &replica_defaults\n  sync-interval: 2s",
+        "defaults:\n  one: &replica_defaults # of all\n    sync-interval: 2s",
+        "defaults: &replica_defaults {sync-interval: 2s}",
+        "defaults:\n- &replica_defaults {sync-interval: 2s}",
+        "\"defaults\": &replica_defaults\n\n  # of all\n  sync-interval: 2s",
+    ] {
+        let config = config(&with(head, "*replica_defaults"));
+        assert_eq!(config.warnings, [""; 0], "{head}");
+        assert_eq!(config.databases[0].settings.sync_interval, Duration::from_secs(2), "{head}");
+    }
+    for (text, shown) in [
+        (
+            with("defaults: &d\n  sync-interval: 2s", "{}"),
+            "f:1:1: defaults is no key of the file's top: `litekeep man config` lists the keys; remove it, or if it holds an \
+             anchor, name it x-defaults",
+        ),
+        (with("defaults: 'a &d'\nx-d: &d {}", "*d"), "f:1:1: defaults is no key of the file's top: "),
+        (with("defaults:\n  a: 1 # &d\nx-d: &d {}", "*d"), "f:1:1: defaults is no key of the file's top: "),
+        (with("defaults: &d {}\nx-d: '*d *d'", "{} # *d"), "f:1:1: defaults is no key of the file's top: "),
+        (with("defaults: &d\n  sync-intervall: 2s", "*d"), "f:6:11: sync-intervall is no key of a replica"),
+    ] {
+        let (_, problems) = judged(KEYS, &text, Pick::Only);
+        assert_eq!(problems.len(), 1, "{text}{problems:?}");
+        assert!(problems[0].starts_with(shown), "{text}{problems:?}");
+    }
+}
+
+#[test]
 fn a_key_that_no_litestream_had_is_an_error_with_its_place_and_the_key_that_was_meant() {
     for (top, db, shown) in [
         ("adr: x", "", "f:1:1: adr is no key of the file's top: did you mean addr?"),
@@ -413,6 +505,33 @@ fn a_key_that_no_litestream_had_is_an_error_with_its_place_and_the_key_that_was_
             "snapshot-interval: 1h",
             "",
             "f:1:1: snapshot-interval is no key of the file's top: it is a key of a replica",
+        ),
+        ("metrics-addr: ':1'", "", "f:1:1: metrics-addr is no key of the file's top: this is `addr`"),
+        ("prometheus: ':1'", "", "f:1:1: prometheus is no key of the file's top: this is `addr`"),
+        (
+            "",
+            "    max-wal-size: 1\n",
+            "f:6:5: max-wal-size is no key of a database: the WAL's size is bounded by `truncate-page-n`, in pages",
+        ),
+        (
+            "access-log: true",
+            "",
+            "f:1:1: access-log is no key of the file's top: `litekeep man config` lists",
+        ),
+        (
+            "",
+            "    snapshots:\n      interval: 1h\n",
+            "f:6:5: snapshots is no key of a database: did you mean snapshot?",
+        ),
+        (
+            "replica:\n  path: /r",
+            "",
+            "f:1:1: replica is no key of the file's top: it is a key of a database (below `dbs:`)",
+        ),
+        (
+            "replicas:\n  - path: /r",
+            "",
+            "f:1:1: replicas is no key of the file's top: it is a key of a database (below `dbs:`)",
         ),
         ("", "    sync-intervall: 1s\n", "f:6:5: sync-intervall is no key of a database"),
         ("", "    retention: 1h\n", "f:6:5: retention is no key of a database: it is a key of a replica"),
@@ -740,7 +859,10 @@ fn what_would_be_believed_and_is_not_done_is_an_error() {
         (format!("{S3}      part-size: 1MB\n"), "f:7:18: part-size: S3 takes parts"),
         (with(&format!("levels:{}", "\n  - interval: 1s".repeat(9)), ""), "9 levels"),
         (with("levels:\n  - {}", ""), "a level needs an `interval`"),
-        (with("", "  - path: /a.db\n    replica:\n      path: /q\n"), "f:6:5: /a.db is listed twice"),
+        (
+            with("", "  - path: /a.db\n    replica:\n      path: /q\n"),
+            "f:6:5: /a.db is listed twice: keep one entry for it, with one replica",
+        ),
         (with("", "  - path: /b.db\n    replica:\n      path: /r\n"), "the same replica, file:///r"),
         (
             with("", "    meta-path: /m\n  - path: /b.db\n    meta-path: /m\n    replica:\n      path: /q\n"),

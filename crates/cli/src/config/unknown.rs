@@ -7,10 +7,22 @@ use super::yaml::{
     Validation,
 };
 
+/// What is said of the file's top.
+const TOP: &str = "the file's top";
+
+/// Keys of other programs and of people's guesses, and what is meant.
+const MEANT: &[(&str, &str)] = &[
+    ("metrics-addr", "this is `addr`"),
+    ("metrics", "this is `addr`"),
+    ("prometheus", "this is `addr`"),
+    ("max-wal-size", "the WAL's size is bounded by `truncate-page-n`, in pages"),
+];
+
 /// Finds them in the whole file.
 pub(super) fn judge(file: &File, notes: &mut Notes) {
-    let own: Vec<_> = file.unknown.iter().filter(|unknown| !unknown.key.starts_with("x-")).cloned().collect();
-    keys(&own, "the file's top", notes);
+    let holds = |unknown: &&Unknown| unknown.key.starts_with("x-") || unknown.holds;
+    let own: Vec<_> = file.unknown.iter().filter(|unknown| !holds(unknown)).cloned().collect();
+    keys(&own, TOP, notes);
     settings(&file.replica, notes);
     if let Some(section) = &file.socket {
         keys(&section.unknown, "socket", notes);
@@ -50,11 +62,16 @@ fn settings(settings: &ReplicaSettings, notes: &mut Notes) {
 }
 
 fn keys(unknown: &[Unknown], here: &str, notes: &mut Notes) {
-    for Unknown { key, place, near } in unknown {
-        let advice = match (home(key), near) {
-            (Some(home), _) => format!("it is a key of {home}"),
-            (None, Some(near)) => format!("did you mean {near}?"),
-            (None, None) => "`litekeep man config` lists the keys; remove it".to_owned(),
+    for Unknown { key, place, near, .. } in unknown {
+        let meant = MEANT.iter().find(|(known, _)| known == key).map(|(_, meant)| *meant);
+        let advice = match (home(key), meant, near) {
+            (Some(home), _, _) => format!("it is a key of {home}"),
+            (None, Some(meant), _) => meant.to_owned(),
+            (None, None, Some(near)) => format!("did you mean {near}?"),
+            (None, None, None) if here == TOP => format!(
+                "`litekeep man config` lists the keys; remove it, or if it holds an anchor, name it x-{key}"
+            ),
+            (None, None, None) => "`litekeep man config` lists the keys; remove it".to_owned(),
         };
         notes.problem(*place, format!("{key} is no key of {here}: {advice}"));
     }

@@ -4,6 +4,7 @@
 //! with its place. Single values stay text: what they mean is judged where their keys are known. Secrets never show in
 //! `Debug`, and an error carries a place and a reason but never the file's text.
 
+use super::holder::holds;
 use super::remark::{Place, Remark};
 use litekeep_store::location::Secret;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -19,12 +20,15 @@ pub(crate) const MAX_FILE: u64 = 1 << 20;
 /// What is wrong, where, and what to do.
 pub(crate) fn parse(text: &str) -> Result<File, Remark> {
     let options = serde_saphyr::options! { with_snippet: false, duplicate_keys: DuplicateKeyPolicy::Error };
-    serde_saphyr::from_str_with_options::<Option<File>>(text, options).map(Option::unwrap_or_default).map_err(
-        |error| Remark {
-            place: error.location().map(Place::from),
-            text: plain(error.without_snippet().to_string()),
-        },
-    )
+    let parsed = serde_saphyr::from_str_with_options::<Option<File>>(text, options);
+    let mut file = parsed.map(Option::unwrap_or_default).map_err(|error| Remark {
+        place: error.location().map(Place::from),
+        text: plain(error.without_snippet().to_string()),
+    })?;
+    for unknown in &mut file.unknown {
+        unknown.holds = holds(text, unknown.place);
+    }
+    Ok(file)
 }
 
 /// What the parser says, in words for whoever wrote the file.
@@ -74,6 +78,8 @@ pub(crate) struct Unknown {
     pub(crate) place: Place,
     /// A known key of this section that is like it.
     pub(crate) near: Option<&'static str>,
+    /// It stands at the file's top, and holds what an alias uses.
+    pub(crate) holds: bool,
 }
 
 /// A value that must not be shown.
@@ -212,7 +218,8 @@ macro_rules! section {
                             if !section.accept(&key.value, &mut map)? {
                                 map.next_value::<IgnoredAny>()?;
                                 let near = crate::flags::nearest(&key.value, $name::keys());
-                                section.unknown.push(Unknown { place: Place::of(&key), key: key.value, near });
+                                let place = Place::of(&key);
+                                section.unknown.push(Unknown { place, key: key.value, near, holds: false });
                             }
                         }
                         Ok(section)
@@ -440,8 +447,12 @@ mod tests {
         let file =
             file("dbs:\n  - path: a\n    replica:\n      bukcet: b\n      zzzzzz:\n        - 1\nadr: x\n");
         let replica = &file.dbs.as_ref().expect("dbs")[0].value.replica.as_ref().expect("a replica").value;
-        let unknown =
-            |key: &str, line, column, near| Unknown { key: key.into(), place: Place { line, column }, near };
+        let unknown = |key: &str, line, column, near| Unknown {
+            key: key.into(),
+            place: Place { line, column },
+            near,
+            holds: false,
+        };
         let found = [unknown("bukcet", 4, 7, Some("bucket")), unknown("zzzzzz", 5, 7, None)];
         assert_eq!(replica.unknown, found);
         assert_eq!(file.unknown, [unknown("adr", 7, 1, Some("addr"))]);

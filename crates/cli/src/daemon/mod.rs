@@ -64,12 +64,21 @@ struct Run {
     failed: Vec<(PathBuf, Trouble)>,
 }
 
-/// Replicates until a signal, or until every database has failed; with `once`, until all is in the replicas, and if that is
-/// so, a snapshot of each. What ended litekeep at once until now is heard in order from here on.
+/// What is done once all is in the replicas, where nothing is replicated on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Once {
+    /// A snapshot of each.
+    pub(crate) snapshot: bool,
+    /// Chores that are due, and retention.
+    pub(crate) retention: bool,
+}
+
+/// Replicates until a signal, or until every database has failed; with `once`, until all is in the replicas, and what it says
+/// is done. What ended litekeep at once until now is heard in order from here on.
 pub(crate) fn run(
     world: &World,
     mut config: Config,
-    once: Option<bool>,
+    once: Option<Once>,
     abrupt: Abrupt,
 ) -> Result<Exit, Trouble> {
     let (tell, told) = mpsc::channel();
@@ -97,7 +106,7 @@ pub(crate) fn run(
     // Before there is any keeper: the socket's mode may be set by way of the process.
     let socket = if once.is_none() { bind(&config) } else { None };
     match (run.take_up(&mut config), once) {
-        (Ok(_), Some(snapshot)) => run.sync_once(snapshot),
+        (Ok(_), Some(once)) => run.sync_once(once),
         (Ok(folders), None) => {
             run.watches = folders.folders.iter().any(Folder::is_watched);
             // The socket goes before the last sync: whoever asks from now on hears that nobody listens.

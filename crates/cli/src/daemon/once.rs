@@ -1,8 +1,8 @@
-//! `-once`: everything into the replicas as it is now, and perhaps a snapshot of each. Somebody waits for it: it ends within
+//! `-once`: everything into the replicas as it is now, and perhaps a snapshot of each, and retention. Somebody waits for it: it ends within
 //! about the time of one verb's tries where nothing gets through, and at once at a signal.
 
 use super::book::Book;
-use super::{Event, Run};
+use super::{Event, Once, Run};
 use crate::trouble::{Exit, Trouble};
 use crate::verbs::replicate::{ONE_TRY, keep_trouble, thread};
 use crate::verbs::restore;
@@ -20,8 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Run {
     /// Waits until every database is in its replica as it is now.
-    pub(super) fn sync_once(&mut self, snapshot: bool) {
-        self.wait_once(snapshot);
+    pub(super) fn sync_once(&mut self, once: Once) {
+        self.wait_once(once);
         if self.trouble.is_none() {
             return;
         }
@@ -32,7 +32,7 @@ impl Run {
         }
     }
 
-    fn wait_once(&mut self, snapshot: bool) {
+    fn wait_once(&mut self, once: Once) {
         let members = self.fleet.members();
         let mut waiting = members.len();
         for member in members {
@@ -40,6 +40,11 @@ impl Run {
             let Some(keeper) = member.keeper() else { continue };
             let (tell, path) = (self.tell.clone(), member.database.path.clone());
             let (store, clock) = (Arc::clone(&member.store), Arc::clone(self.fleet.clock()));
+            let deletes = member.database.settings.retention;
+            if once.retention && !deletes {
+                let db = path.display();
+                tracing::warn!(%db, "retention is switched off (`retention: enabled`): nothing is deleted");
+            }
             let book = Arc::clone(&member.book);
             let sync = move || {
                 let result = synced(&keeper, &book)
@@ -51,7 +56,10 @@ impl Run {
                         }
                         _ => keep_trouble(&format!("can't sync {}", path.display()), &error),
                     })
-                    .and_then(|()| if snapshot { snapshotted(&keeper, &*store, &*clock) } else { Ok(()) });
+                    .and_then(
+                        |()| if once.snapshot { snapshotted(&keeper, &*store, &*clock) } else { Ok(()) },
+                    )
+                    .and_then(|()| if once.retention { enforced(&keeper, &*clock) } else { Ok(()) });
                 drop(keeper);
                 drop(tell.send(Event::Synced(result)));
             };
@@ -138,12 +146,9 @@ impl Patience {
 /// Waits until the replica holds a snapshot of what is its newest transaction now: looked for where it has to be. What is
 /// written meanwhile is not waited for, or this would never end beside somebody who writes.
 fn snapshotted(keeper: &Keeper, store: &dyn Store, clock: &dyn Clock) -> Result<(), Trouble> {
-    const LOOK: Duration = Duration::from_millis(200);
     let Some(newest) = keeper.status().durable else { return Ok(()) };
     keeper.snapshot();
-    let mut waited = Duration::ZERO;
-    loop {
-        let status = keeper.status();
+    until(keeper, clock, "the snapshot was not taken", |_| {
         let snapshots = store.list(&Scope::Level(Level::SNAPSHOTS)).map_err(|error| {
             Trouble::new("can't look for the snapshot")
                 .because(&error)
@@ -152,13 +157,44 @@ fn snapshotted(keeper: &Keeper, store: &dyn Store, clock: &dyn Clock) -> Result<
         })?;
         let covers =
             |entry: &Entry| matches!(entry.key, Key::Ltx(_, range) if TxidRange::max(range) >= newest);
-        if snapshots.iter().any(covers) {
+        Ok(snapshots.iter().any(covers))
+    })
+}
+
+/// Waits until the chores that are due now are done, and what retention lets go is deleted.
+fn enforced(keeper: &Keeper, clock: &dyn Clock) -> Result<(), Trouble> {
+    if keeper.status().durable.is_none() {
+        return Ok(());
+    }
+    keeper.enforce_retention();
+    until(keeper, clock, "retention was not enforced", |status| match &status.enforced {
+        Some(Ok(deleted)) => {
+            tracing::info!(db = %keeper.database().display(), deleted, "retention enforced");
+            Ok(true)
+        }
+        Some(Err(error)) => Err(keep_trouble("retention was not enforced", error)),
+        None => Ok(false),
+    })
+}
+
+/// Waits until something is done, for as long as all is well but for a while.
+fn until(
+    keeper: &Keeper,
+    clock: &dyn Clock,
+    failure: &str,
+    mut is_done: impl FnMut(&Status) -> Result<bool, Trouble>,
+) -> Result<(), Trouble> {
+    const LOOK: Duration = Duration::from_millis(200);
+    let mut waited = Duration::ZERO;
+    loop {
+        let status = keeper.status();
+        if is_done(&status)? {
             return Ok(());
         }
         let stuck = status.health != Health::Good;
         waited = if stuck { waited + LOOK } else { Duration::ZERO };
         if status.health == Health::Ended || waited >= PATIENCE {
-            return Err(Trouble::new("the snapshot was not taken")
+            return Err(Trouble::new(failure)
                 .hint("the log says what was in the way; run it again")
                 .exit(Exit::NOT_SYNCED));
         }

@@ -117,6 +117,10 @@ pub(crate) static SINGLE_WRITER: Flag = Flag::switch(
 pub(crate) static ONCE: Flag = Flag::switch("once", "replicate what is there and exit");
 pub(crate) static FORCE_SNAPSHOT: Flag =
     Flag::switch("force-snapshot", "with -once: have a snapshot of what is there as well");
+pub(crate) static ENFORCE_RETENTION: Flag = Flag::switch(
+    "enforce-retention",
+    "with -once: do the chores that are due, and delete what retention lets go",
+);
 pub(crate) static LOG_LEVEL: Flag = Flag::text(
     "log-level",
     "LEVEL",
@@ -229,6 +233,7 @@ pub(crate) static VERBS: &[Verb] = &[
             &SINGLE_WRITER,
             &ONCE,
             &FORCE_SNAPSHOT,
+            &ENFORCE_RETENTION,
             &RESTORE_IF_DB_NOT_EXISTS,
             &LOG_LEVEL,
         ],

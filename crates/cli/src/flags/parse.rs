@@ -98,10 +98,7 @@ fn as_flag(arg: &str) -> Option<(&str, Option<&str>)> {
 }
 
 /// Flags of a Litestream that are not here: the command, the flag, and what to do instead.
-const NOT_HERE: &[(&str, &str, &str)] = &[
-    ("restore", "v", "LOG_LEVEL=debug in the environment says more"),
-    ("replicate", "enforce-retention", "what retention lets go is deleted while `litekeep replicate` runs"),
-];
+const NOT_HERE: &[(&str, &str, &str)] = &[("restore", "v", "LOG_LEVEL=debug in the environment says more")];
 
 fn find(verb: &Verb, name: &str) -> Result<&'static Flag, Trouble> {
     verb.flags.iter().copied().find(|flag| flag.name == name).ok_or_else(|| {

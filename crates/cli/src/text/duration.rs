@@ -95,6 +95,27 @@ pub(crate) fn format(time: Duration) -> String {
     out
 }
 
+/// A duration as Go's `String` spells it, every unit below the largest one as well: `24h0m0s`, `1m0s`, `1.5s`, `250ms`.
+pub(crate) fn go(time: Duration) -> String {
+    let (secs, nanos) = (time.as_secs(), time.subsec_nanos());
+    if secs == 0 && nanos > 0 {
+        let (unit, scale) = match nanos {
+            1_000_000.. => ("ms", 1_000_000),
+            1_000.. => ("\u{b5}s", 1_000),
+            _ => ("ns", 1),
+        };
+        return format!("{}{unit}", f64::from(nanos) / f64::from(scale));
+    }
+    let fraction = format!(".{nanos:09}");
+    let fraction = fraction.trim_end_matches('0').trim_end_matches('.');
+    let (hours, minutes, secs) = (secs / 3600, secs / 60 % 60, secs % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{secs}{fraction}s"),
+        (0, _) => format!("{minutes}m{secs}{fraction}s"),
+        _ => format!("{hours}h{minutes}m{secs}{fraction}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +160,27 @@ mod tests {
         ] {
             let error = parse(text).expect_err(text);
             assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_duration_in_the_log_is_spelled_as_go_spells_it() {
+        for (text, shown) in [
+            ("0", "0s"),
+            ("1ns", "1ns"),
+            ("1500ns", "1.5\u{b5}s"),
+            ("1500us", "1.5ms"),
+            ("500ms", "500ms"),
+            ("1s", "1s"),
+            ("1500ms", "1.5s"),
+            ("60s", "1m0s"),
+            ("15m", "15m0s"),
+            ("24h", "24h0m0s"),
+            ("1h0.25s", "1h0m0.25s"),
+        ] {
+            let time = parse(text).expect(text);
+            assert_eq!(go(time), shown, "{text}");
+            assert_eq!(parse(shown), Ok(time), "{text}");
         }
     }
 

@@ -6,6 +6,7 @@ pub(crate) mod databases;
 mod destination;
 pub(crate) mod doctor;
 mod door;
+mod elsewhere;
 mod exec;
 pub(crate) mod follow;
 mod found;

@@ -4,7 +4,7 @@
 //! This file reads what is asked for and restores what is missing; the databases themselves are the daemon's business, or
 //! with a command, that of `exec`.
 
-use super::{abrupt, destination, exec, input, ready, restore};
+use super::{abrupt, destination, elsewhere, exec, input, ready, restore};
 use crate::config::local_state;
 use crate::config::{self, Config, Database};
 use crate::daemon;
@@ -56,13 +56,19 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     for database in &config.databases {
         if database.restore_if_missing || parsed.on(&flags::RESTORE_IF_DB_NOT_EXISTS) {
             restore_first(world, database)?;
+        } else {
+            elsewhere::fresh(world, database)?;
         }
     }
     if let Some(words) = command {
         let command = exec_command(parsed, words, config.single_writer)?;
         return exec::run(world, &config, command, abrupt);
     }
-    daemon::run(world, config, once.then(|| parsed.on(&flags::FORCE_SNAPSHOT)), abrupt)
+    let once = once.then(|| daemon::Once {
+        snapshot: parsed.on(&flags::FORCE_SNAPSHOT),
+        retention: parsed.on(&flags::ENFORCE_RETENTION),
+    });
+    daemon::run(world, config, once, abrupt)
 }
 
 /// What to replicate and what to run meanwhile.
@@ -95,8 +101,11 @@ fn plan(world: &World, parsed: &Parsed) -> Result<(Config, Option<Vec<String>>),
         }
     };
     let command = parsed.given(&flags::EXEC).map(str::to_owned).or_else(|| config.exec.clone());
-    if parsed.on(&flags::FORCE_SNAPSHOT) && !parsed.on(&flags::ONCE) {
-        return Err(Trouble::new("cannot specify -force-snapshot flag without -once").hint("give both"));
+    for flag in [&flags::FORCE_SNAPSHOT, &flags::ENFORCE_RETENTION] {
+        if parsed.on(flag) && !parsed.on(&flags::ONCE) {
+            let what = format!("cannot specify -{} flag without -once", flag.name);
+            return Err(Trouble::new(what).hint("give both"));
+        }
     }
     if parsed.on(&flags::ONCE) && command.is_some() {
         return Err(Trouble::new(
@@ -163,7 +172,7 @@ fn restore_first(world: &World, database: &Database) -> Result<(), Trouble> {
         state_dir: Some(state_dir),
         ..Options::new(output)
     };
-    match restore::perform(world, &database.replica, &options)? {
+    match elsewhere::perform(world, &database.replica, database.elsewhere.as_ref(), &options)? {
         Outcome::Restored(_) | Outcome::Planned(_) => tracing::info!(%path, "restore completed"),
         Outcome::Skipped(Skipped::DatabaseExists(_)) => {
             tracing::info!(%path, "database exists, skipping restore")
@@ -180,7 +189,7 @@ fn restore_first(world: &World, database: &Database) -> Result<(), Trouble> {
 pub(crate) fn replicating_to(database: &Database) {
     let path = database.path.display();
     let name = &database.replica_name;
-    let interval = format!("{:?}", database.settings.sync_interval);
+    let interval = database.settings.sync_interval.as_nanos();
     match &database.replica {
         Settings::Directory(directory) => tracing::info!(
             db = %path, name, r#type = "file", "sync-interval" = interval, path = %directory.display(), "replicating to"

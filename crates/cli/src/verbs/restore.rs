@@ -2,8 +2,8 @@
 //!
 //! stdout carries what was asked for (`-json`, `-dry-run`), stderr everything else.
 
-use super::{abrupt, destination, follow, named, named_without_keys, open, timestamp};
-use crate::config::{Database, no_path, replica_type};
+use super::{abrupt, destination, elsewhere, follow, named, named_without_keys, open, timestamp};
+use crate::config::{Database, Elsewhere, no_path, replica_type};
 use crate::daemon::verdict;
 use crate::flags::{self, Parsed};
 use crate::log;
@@ -52,6 +52,7 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
     };
     let asked = output(world, parsed, named.database.as_ref())?;
     options.output = destination::of(&asked)?;
+    let aside = named.database.as_ref().and_then(|database| database.elsewhere.clone());
     let settings = named
         .database
         .filter(|database| database.path == asked)
@@ -68,11 +69,11 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
         );
     }
     if let Some(interval) = interval {
-        return follow(world, &named.replica, &options, &settings, interval, abrupt);
+        return follow(world, (&named.replica, aside.as_ref()), &options, &settings, interval, abrupt);
     }
     let started = world.clock.boot();
     let outcome = match keys {
-        Ok(()) => perform(world, &named.replica, &options)?,
+        Ok(()) => elsewhere::perform(world, &named.replica, aside.as_ref(), &options)?,
         Err(trouble) if options.dry_run || !options.output.exists() => return Err(trouble),
         Err(_) => Outcome::Skipped(Skipped::DatabaseExists(options.output.clone())),
     };
@@ -111,7 +112,7 @@ fn parallelism(parsed: &Parsed) -> Result<(usize, bool), Trouble> {
 /// Restores, unless the database is known already, and goes on with what is written.
 fn follow(
     world: &World,
-    replica: &Settings,
+    (replica, aside): (&Settings, Option<&Elsewhere>),
     options: &Options,
     settings: &litekeep::settings::Settings,
     interval: Duration,
@@ -124,7 +125,7 @@ fn follow(
         tracing::info!(%path, "the database is known; going on with it");
         return follow::run(world, replica, options, settings, interval, abrupt);
     }
-    match perform(world, replica, options)? {
+    match elsewhere::perform(world, replica, aside, options)? {
         Outcome::Restored(restored) if restored.chain.is_none() => {
             Err(Trouble::new(format!("{location} is a v0.3 backup: there is nothing to follow"))
                 .cause(format!("{path} was restored"))

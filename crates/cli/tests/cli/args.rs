@@ -64,17 +64,8 @@ fn an_unknown_flag_names_the_nearest() {
 #[test]
 fn a_flag_of_a_litestream_that_is_not_here_is_told_with_what_to_do_instead() {
     let dir = Dir::new();
-    for (args, flag, instead) in [
-        (&["restore", "-v", "x"] as &[&str], "-v", "LOG_LEVEL=debug"),
-        (
-            &["replicate", "-once", "-enforce-retention"],
-            "-enforce-retention",
-            "while `litekeep replicate` runs",
-        ),
-    ] {
-        let seen = dir.litekeep(args).exits(1).err_has(&format!("not defined: {flag}"));
-        assert!(seen.err().contains("; ") && seen.err().contains(instead), "{}", seen.all());
-    }
+    let seen = dir.litekeep(["restore", "-v", "x"]).exits(1).err_has("not defined: -v");
+    assert!(seen.err().contains("; ") && seen.err().contains("LOG_LEVEL=debug"), "{}", seen.all());
 }
 
 #[test]
@@ -144,6 +135,10 @@ const WANTING: &[(&[&str], &str)] = &[
     (
         &["replicate", "-force-snapshot", "x.db", "file:///r"],
         "cannot specify -force-snapshot flag without -once",
+    ),
+    (
+        &["replicate", "-enforce-retention", "x.db", "file:///r"],
+        "cannot specify -enforce-retention flag without -once",
     ),
     (&["replicate", "-exec", "a | b", "x.db", "file:///r"], "sh -c"),
     (&["databases", "x"], "too many arguments"),

@@ -86,6 +86,40 @@ fn r63_retention_that_may_not_delete_says_so_once_and_when_it_may_again() {
     assert_eq!(seen.out().matches("retention is refused").count(), 1, "{}", seen.all());
 }
 
+/// Whoever runs it by cron has no `/health` that would say so.
+#[test]
+fn r63_retention_that_was_asked_for_and_may_not_delete_is_an_error() {
+    let server = Server::start(Profile::Aws).expect("a server");
+    let dir = Dir::new();
+    make_database(&dir.path("a.db"));
+    let endpoint = server.endpoint();
+    dir.write(
+        "l.yml",
+        format!(
+            "levels: [{{interval: 1s}}]\nl0-retention: 1s\ndbs:\n  - path: a.db\n    replica:\n      url: s3://{BUCKET}/a\n      \
+             endpoint: {endpoint}\n      region: {REGION}\n"
+        ),
+    );
+    let once = |code: i32| {
+        let run = dir.litekeep(["replicate", "-once", "-enforce-retention", "-config", "l.yml"]);
+        run.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY).exits(code)
+    };
+    for value in 2..5 {
+        insert(&dir.path("a.db"), value);
+        once(0);
+    }
+    // Nothing that is younger than three minutes by the bucket's clock is ever deleted.
+    server.skew_clock(10 * 60 * 1000);
+    server.add_rule(Rule::always("DELETE", "", denied()));
+    once(13)
+        .err_has("Error: retention was not enforced: ")
+        .err_has("delete s3://test/a/")
+        .err_has("403 AccessDenied");
+    server.clear_rules();
+    let seen = once(0).out_has("msg=\"retention enforced\"");
+    assert!(!seen.out().contains(" deleted=0"), "{}", seen.all());
+}
+
 #[test]
 fn r62_a_single_sync_does_not_wait_for_a_bucket_that_refuses() {
     let server = Server::start(Profile::Aws).expect("a server");

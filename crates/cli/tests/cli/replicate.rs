@@ -241,6 +241,51 @@ fn r26b_a_database_that_a_command_makes_over_another_ones_replica_ends_it() {
     assert_eq!(dir.files("r/a.db/ltx"), before, "{}", seen.all());
 }
 
+/// Litestream's backup lies where the default of a variable counts for nothing.
+#[test]
+fn nothing_starts_fresh_where_a_default_hides_the_backup_of_litestream() {
+    let dir = with_database();
+    dir.litekeep(["replicate", "-once", "a.db", &url(&dir.path("r"))]).exits(0);
+    for name in ["a.db", "a.db-wal", "a.db-shm"] {
+        let _ = fs::remove_file(dir.path(name));
+    }
+    fs::remove_dir_all(dir.path(".a.db-litekeep")).expect("removed");
+    let config = |path: &str| {
+        dir.write("l.yml", format!("dbs:\n  - path: a.db\n    replica:\n      path: {path}\n"));
+    };
+    let warning = "l.yml:4:13: path: ";
+    let place = format!("; a replica lies at {}", url(&dir.path("r")));
+    config("r${P:-/mandarin}");
+    let before = dir.files(".");
+    for args in [
+        &["restore", "a.db"] as &[&str],
+        &["restore", "-if-replica-exists", "a.db"],
+        &["replicate", "-restore-if-db-not-exists"],
+        &["replicate", "-restore-if-db-not-exists", "-exec", "touch ran"],
+        &["replicate", "-exec", "touch ran"],
+        &["replicate"],
+    ] {
+        let (verb, rest) = args.split_first().expect("a verb");
+        let args = [verb, "-config", "l.yml"].into_iter().chain(rest.iter().copied());
+        let seen =
+            dir.litekeep(args).exits(10).err_has("Error: no matching backups found at ").err_has(&place);
+        assert!(seen.all().contains(warning), "{}", seen.all());
+        assert_eq!(dir.files("."), before, "{}", seen.all());
+    }
+    // Where nothing lies there either, it is as always, with the warning.
+    config("q${P:-/mandarin}");
+    let seen = dir.litekeep(["restore", "-if-replica-exists", "-config", "l.yml", "a.db"]).exits(0);
+    assert!(
+        seen.err().contains("no matching backups found") && seen.err().contains(warning),
+        "{}",
+        seen.all()
+    );
+    dir.litekeep(["replicate", "-restore-if-db-not-exists", "-exec", "touch ran", "-config", "l.yml"])
+        .exits(0)
+        .out_has(warning)
+        .out_has("no backup found, starting fresh");
+}
+
 #[test]
 fn once_brings_everything_up_and_ends() {
     let dir = with_database();
@@ -295,6 +340,48 @@ fn once_with_a_forced_snapshot_ends_while_somebody_writes() {
         ended.expect("it ends");
     });
     assert_ne!(dir.files("r/ltx/9"), [""; 0]);
+}
+
+/// One that runs now and then, and never else: what it writes is old enough to go when it runs the next time.
+#[test]
+fn once_with_enforced_retention_does_the_chores_that_are_due_and_deletes_what_is_let_go() {
+    let dir = with_database();
+    let replica = dir.path("r").display().to_string();
+    let config = |more: &str| {
+        let dbs = format!("dbs:\n  - path: a.db\n    replica:\n      path: {replica}\n");
+        dir.write("l.yml", format!("levels:\n  - interval: 1ms\nsnapshot:\n  interval: 1ms\n{more}{dbs}"));
+    };
+    let once = |flags: &[&str]| {
+        let args = ["replicate", "-once", "-config", "l.yml"].iter().chain(flags);
+        dir.litekeep(args).exits(0)
+    };
+    config("  retention: 24h\n");
+    for value in 2..7 {
+        insert(&dir.path("a.db"), value);
+        once(&["-force-snapshot"]);
+    }
+    // as if it had lain there for a day
+    let old = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    for name in dir.files("r").iter().filter(|name| name.ends_with(".ltx")) {
+        let file = fs::File::options().write(true).open(dir.path("r").join(name)).expect("opened");
+        file.set_modified(old).expect("set");
+    }
+    let before = dir.files("r/ltx");
+    config("  retention: 1ms\nretention:\n  enabled: false\n");
+    once(&["-enforce-retention"])
+        .out_has("retention is switched off (`retention: enabled`): nothing is deleted");
+    assert!(before.iter().all(|name| dir.path("r/ltx").join(name).exists()), "{before:?}");
+    config("  retention: 1ms\n");
+    once(&["-enforce-retention"]).out_has("msg=\"retention enforced\"").out_has(" deleted=");
+    let after = dir.files("r/ltx");
+    let gone = |name: &str| before.iter().any(|it| it == name) && !after.iter().any(|it| it == name);
+    for name in ["0/0000000000000001-0000000000000001.ltx", "9/0000000000000001-0000000000000002.ltx"] {
+        assert!(gone(name), "{name}: {before:?} {after:?}");
+    }
+    assert_eq!(restored(&dir), [1, 2, 3, 4, 5, 6]);
+    // nothing is left to do, and that ends as well
+    once(&["-enforce-retention"]).out_has(" deleted=0");
+    assert_eq!(restored(&dir), [1, 2, 3, 4, 5, 6]);
 }
 
 #[test]

@@ -437,6 +437,9 @@ impl Replicator {
         if self.shared.take_snapshot_request() {
             self.chores.snapshot_wanted = true;
         }
+        if self.shared.take_retention_request() {
+            self.enforce_retention();
+        }
     }
 
     /// Since when what goes into the slot that is being built has waited; from here on the slot itself waits.

@@ -50,6 +50,7 @@ pub(super) struct Chores {
     /// The last request that came before a complete look at the WAL.
     pub(super) looked_for: u64,
     pub(super) snapshot_wanted: bool,
+    enforce: Option<Enforce>,
     busy: bool,
     /// What was durable when the chore that is under way began.
     durable_then: Option<Txid>,
@@ -63,7 +64,49 @@ pub(super) struct Chores {
     prune_failures: u32,
 }
 
+/// Retention that somebody asked for and waits for: what is due by then is done before it, for what it lets go depends on
+/// what was compacted.
+#[derive(Debug)]
+struct Enforce {
+    by: TimestampMs,
+    /// Objects that went.
+    deleted: usize,
+    /// The last round of retention is under way.
+    last: bool,
+}
+
 impl Replicator {
+    /// Somebody asks that retention be enforced now.
+    pub(super) fn enforce_retention(&mut self) {
+        self.chores.enforce = Some(Enforce { by: self.store_time(), deleted: 0, last: false });
+    }
+
+    /// The clock that dates the files.
+    fn store_time(&self) -> TimestampMs {
+        self.env.store.server_time().unwrap_or_else(|| self.env.clock.wall())
+    }
+
+    /// Tells whoever asked for retention how it ended.
+    fn enforced(&mut self, result: Result<usize, Arc<KeepError>>) {
+        self.chores.enforce = None;
+        self.shared.update(|status| status.enforced = Some(result));
+    }
+
+    /// The last round of a retention that was asked for. It is begun whatever its pauses say: somebody waits for it.
+    fn last_of_retention(&mut self) -> Duration {
+        match &mut self.chores.enforce {
+            Some(enforce) if self.settings.retention => {
+                enforce.last = true;
+                self.begin_chore(Chore::Prune);
+                Duration::MAX
+            }
+            _ => {
+                self.enforced(Ok(0));
+                Duration::ZERO
+            }
+        }
+    }
+
     /// Begins the next chore if it is due; returns when it will be.
     pub(super) fn chore_round(&mut self) -> Duration {
         let now = self.env.clock.boot();
@@ -83,11 +126,15 @@ impl Replicator {
             self.begin_chore(Chore::Snapshot);
             return Duration::MAX;
         }
-        let time = self.env.store.server_time().unwrap_or_else(|| self.env.clock.wall());
+        let time = self.store_time();
         let pause = self.chores.prune_not_before.saturating_sub(now).as_millis();
         let pause = i64::try_from(pause).unwrap_or(i64::MAX);
         self.chores.settled.no_prune_before = Some(TimestampMs(time.0.saturating_add(pause)));
         let next = (self.env.decisions.agenda)(&self.chain.catalog, &self.schedule(), &self.chores.settled);
+        let by = self.chores.enforce.as_ref().map(|enforce| enforce.by);
+        if by.is_some_and(|by| next.is_none_or(|(_, due)| due > by)) {
+            return self.last_of_retention();
+        }
         let Some((chore, due)) = next else {
             return Duration::MAX;
         };
@@ -156,17 +203,21 @@ impl Replicator {
         let changed = match result {
             Ok(changed) => changed,
             Err(error) if chore == Chore::Prune => {
-                self.prune_failed(error, now);
+                let error = Arc::new(error);
+                self.prune_failed(&error, now);
+                self.enforcing_failed(&error);
                 return Ok(());
             }
             Err(error) => {
+                let error = Arc::new(error);
                 self.chores.not_before = now + self.backoff(self.chores.failures.saturating_add(2));
                 self.chores.failures = self.chores.failures.saturating_add(1);
                 // One that was asked for is due by nothing but that.
                 self.chores.snapshot_wanted |= chore == Chore::Snapshot;
-                let bad = u64::from(matches!(error, KeepError::Build { .. }));
+                let bad = u64::from(matches!(*error, KeepError::Build { .. }));
                 self.shared.update(|status| status.bad_sources += bad);
                 tracing::warn!(db = %self.path.display(), ?chore, %error, "a chore failed; trying it again later");
+                self.enforcing_failed(&error);
                 // Replication itself goes on: nothing here is worth ending it.
                 return Ok(());
             }
@@ -185,18 +236,31 @@ impl Replicator {
         for file in changed.made {
             self.chain.catalog.insert(file);
         }
+        if let Some(enforce) = self.chores.enforce.as_mut().filter(|_| chore == Chore::Prune) {
+            enforce.deleted += changed.gone.len();
+            let (last, deleted) = (enforce.last, enforce.deleted);
+            if last {
+                self.enforced(Ok(deleted));
+            }
+        }
         Ok(())
     }
 
+    /// Whoever asked for retention does not wait for another try.
+    fn enforcing_failed(&mut self, error: &Arc<KeepError>) {
+        if self.chores.enforce.is_some() {
+            self.enforced(Err(Arc::clone(error)));
+        }
+    }
+
     /// Retention could not do its part. Nothing else waits for it; what a person must change is said once (R63).
-    fn prune_failed(&mut self, error: KeepError, now: Duration) {
+    fn prune_failed(&mut self, error: &Arc<KeepError>, now: Duration) {
         self.chores.prune_failures = self.chores.prune_failures.saturating_add(1);
         self.chores.prune_not_before = now + self.backoff(self.chores.prune_failures.saturating_add(1));
         let (db, mut known) = (self.path.display(), false);
-        let error = Arc::new(error);
         self.shared.update(|status| {
             known = status.retention.as_ref().is_some_and(|before| before.kind() == error.kind());
-            status.retention = Some(Arc::clone(&error));
+            status.retention = Some(Arc::clone(error));
         });
         if known {
             tracing::debug!(%db, %error, "retention failed again");
@@ -256,7 +320,7 @@ impl Replicator {
             }
             Chore::Prune => {
                 self.pruned(now);
-                let time = self.env.store.server_time().unwrap_or_else(|| self.env.clock.wall());
+                let time = self.store_time();
                 self.chores.settled.pruned =
                     changed.gone.is_empty().then_some((self.chain.catalog.len(), time));
             }

@@ -131,6 +131,8 @@ pub struct Status {
     pub trouble: Option<Arc<KeepError>>,
     /// Why retention could not delete, if its last round failed.
     pub retention: Option<Arc<KeepError>>,
+    /// What came of the retention that [`crate::keeper::Keeper::enforce_retention`] asked for last: how many objects went.
+    pub enforced: Option<Result<usize, Arc<KeepError>>>,
     /// Why it ended, if it did by an error.
     pub failure: Option<Arc<KeepError>>,
 }
@@ -162,6 +164,7 @@ struct Inner {
     asked: u64,
     answered: u64,
     snapshots_asked: u64,
+    retention_asked: bool,
     stop: Option<Duration>,
     confirmed: bool,
     /// The gist of each trouble that was told since the last time there was none.
@@ -219,6 +222,17 @@ impl Shared {
 
     pub(super) fn take_snapshot_request(&self) -> bool {
         std::mem::take(&mut self.inner().snapshots_asked) > 0
+    }
+
+    /// Asks that retention be enforced; what came of it before counts no more.
+    pub(crate) fn ask_retention(&self) {
+        let mut inner = self.inner();
+        inner.retention_asked = true;
+        inner.status.enforced = None;
+    }
+
+    pub(super) fn take_retention_request(&self) -> bool {
+        std::mem::take(&mut self.inner().retention_asked)
     }
 
     /// The application is well: the epoch may be opened.
