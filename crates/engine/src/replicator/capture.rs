@@ -91,6 +91,10 @@ impl Replicator {
             return Ok(COALESCE - since_change);
         }
         if !self.follow_file()? {
+            if self.edge.is_none() && self.timing.file.is_none() && self.staged.is_empty() {
+                // Whatever kept the file from being read is of no matter now that there is none.
+                self.shared.passed();
+            }
             return Ok(self.settings.monitor_interval);
         }
         if let Some(wait) = self.aside_round(now)? {

@@ -275,6 +275,24 @@ fn the_oldest_change_that_the_replica_lacks_tells_since_when_it_is_behind() {
 }
 
 #[test]
+fn trouble_with_a_file_that_is_gone_for_good_has_passed() {
+    let rig = Rig::new();
+    insert(&rig.app(), 100);
+    let keeper = rig.keep();
+    let durable = synced(&keeper);
+    for suffix in ["-wal", "-shm", ""] {
+        std::fs::remove_file(litekeep::files::with_suffix(&rig.path(), suffix)).unwrap();
+    }
+    // What nobody can open as a database.
+    std::fs::create_dir(rig.path()).unwrap();
+    watch(&keeper, "trouble", |status| status.trouble.clone().and(status.behind_since));
+    std::fs::remove_dir(rig.path()).unwrap();
+    let has_all = |status: &Status| status.trouble.is_none() && status.behind_since.is_none();
+    let status = watch(&keeper, "nothing is missing", |status| has_all(status).then(|| status.clone()));
+    assert_eq!((status.built, status.durable), (Some(durable), Some(durable)));
+}
+
+#[test]
 fn a_create_whose_answer_was_lost_is_found_to_be_ours() {
     let (rig, mood) = moody();
     let app = rig.app();
