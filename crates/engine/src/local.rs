@@ -155,10 +155,15 @@ pub(crate) struct Local {
     power_lost: Cell<bool>,
     /// A state was put in place, and whether it stands was not heard: the disk says that one or the one before.
     doubt: Cell<bool>,
-    /// Held for as long as this engine runs: two engines on one file would undo each other's work.
-    _lock: Arc<dyn File>,
-    /// The same for the file by its real name, where the state lies elsewhere.
-    _guard: Option<Arc<dyn File>>,
+    /// Held for as long as this engine runs: two engines on one file would undo each other's work. The directory's, and that
+    /// of the file by its real name where the state lies elsewhere; none before the directory is taken.
+    locks: Vec<Lock>,
+}
+
+/// A lock that is held, and where it lies.
+struct Lock {
+    path: PathBuf,
+    file: Arc<dyn File>,
 }
 
 /// Why the local directory could not be taken.
@@ -214,6 +219,27 @@ fn read_state(files: &dyn Files, path: &Path) -> io::Result<Option<State>> {
 }
 
 impl Local {
+    /// A directory that is not taken yet, because the database's own folder is not there. Nothing is to be written to it.
+    pub(crate) fn untaken(files: &Arc<dyn Files>, dir: PathBuf) -> Self {
+        let (power_lost, doubt) = (Cell::new(false), Cell::new(false));
+        Self { files: Arc::clone(files), dir, former: None, power_lost, doubt, locks: Vec::new() }
+    }
+
+    /// Whether it is taken.
+    pub(crate) fn is_taken(&self) -> bool {
+        !self.locks.is_empty()
+    }
+
+    /// Whether its locks still lie where the next engine would look for them.
+    pub(crate) fn is_in_place(&self) -> io::Result<bool> {
+        for lock in &self.locks {
+            if self.files.id(&lock.path)? != Some(lock.file.id()?) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Makes the directory (0700) and takes its lock; and the database's own, if that is another one.
     pub(crate) fn open(files: &Arc<dyn Files>, database: &Path, dir: PathBuf) -> Result<Self, LocalError> {
         files.create_dir(&dir).map_err(at(&dir))?;
@@ -223,7 +249,7 @@ impl Local {
             tracing::warn!(path = %dir.display(), %error, "the state directory's name could not be made durable");
         }
         let lock = take_lock(&**files, &dir)?;
-        let guard = guard(&**files, database, &dir)?;
+        let locks = std::iter::once(lock).chain(guard(&**files, database, &dir)?).collect();
         let owner = dir.join(OWNER);
         let former = match files::read_small(&**files, &owner, limits::STATE_BYTES) {
             Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(at(&owner)(error)),
@@ -245,8 +271,7 @@ impl Local {
             former,
             power_lost,
             doubt: Cell::new(false),
-            _lock: lock,
-            _guard: guard,
+            locks,
         })
     }
 
@@ -446,17 +471,17 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> LocalError + use<> {
     move |error| LocalError::Io { path, error }
 }
 
-fn take_lock(files: &dyn Files, dir: &Path) -> Result<Arc<dyn File>, LocalError> {
+fn take_lock(files: &dyn Files, dir: &Path) -> Result<Lock, LocalError> {
     let path = dir.join(LOCK);
-    let lock = files.open(&path, Open::CreateOrKeep).map_err(at(&path))?;
-    if lock.try_lock().map_err(at(&path))? { Ok(lock) } else { Err(LocalError::Locked(path)) }
+    let file = files.open(&path, Open::CreateOrKeep).map_err(at(&path))?;
+    if file.try_lock().map_err(at(&path))? { Ok(Lock { path, file }) } else { Err(LocalError::Locked(path)) }
 }
 
 /// The lock in the usual directory beside the database's real name, whatever name it was given by and wherever its state
 /// lies: two engines on one file would else not meet (R19). The database file itself is never opened for it: closing it
 /// would end SQLite's locks in this process. `None` where `dir` is that directory, or where none can be had: that is no
 /// reason not to replicate.
-fn guard(files: &dyn Files, database: &Path, dir: &Path) -> Result<Option<Arc<dyn File>>, LocalError> {
+fn guard(files: &dyn Files, database: &Path, dir: &Path) -> Result<Option<Lock>, LocalError> {
     let usual = match files.real_path(database) {
         Ok(real) => directory(&real, None),
         // The directory above is not there yet, and is not ours to make.
@@ -700,7 +725,7 @@ mod tests {
         std::fs::create_dir_all(root.path().join(".app.db-litekeep/lock")).expect("made");
         let meta = root.path().join("meta");
         let local = Local::open(&files, &database, directory(&database, Some(&meta))).expect("opened");
-        assert!(local._guard.is_none());
+        assert_eq!(local.locks.len(), 1);
     }
 
     #[test]

@@ -13,10 +13,13 @@ use std::path::Path;
 pub(crate) const AS_WHOM: &str =
     "run litekeep as the user of the application: it reads and writes the database and its folder";
 
+/// What to try where a folder on the way is none.
+pub(crate) const NO_FOLDER: &str = "check the path: what must be a folder is none";
+
 /// Where a database's header says who may write it, and what stands there for WAL mode.
 const WRITE_VERSION: (usize, u8) = (18, 2);
 
-/// A file that is not there yet is waited for, and so is one that is empty. Nothing in this process may have it open: closing
+/// A file that is not there yet is waited for, and so is one that is empty, and the folder of either. Nothing in this process may have it open: closing
 /// a file gives up all locks on it.
 ///
 /// # Errors
@@ -57,7 +60,8 @@ pub(crate) fn check(database: &Path) -> Result<(), Trouble> {
 }
 
 fn refused(database: &Path, error: &io::Error) -> Trouble {
-    Trouble::new(format!("can't open {}", database.display())).because(error).hint(AS_WHOM)
+    let hint = if error.kind() == io::ErrorKind::NotADirectory { NO_FOLDER } else { AS_WHOM };
+    Trouble::new(format!("can't open {}", database.display())).because(error).hint(hint)
 }
 
 /// Whether a file begins as a database; what is no file does not. Nothing in this process may have it open: closing a file

@@ -93,7 +93,7 @@ fn with_application(dir: &Dir, value: &str, wait: &str, code: i32) -> TestComman
         .env("LITEKEEP_TEST_APPLICATION", &orders)
 }
 
-fn the_application() -> String {
+pub(crate) fn the_application() -> String {
     let program = std::env::current_exe().expect("this program");
     format!("'{}' --exact replicate::application --nocapture", program.display())
 }
@@ -323,7 +323,9 @@ fn once_without_a_database_is_an_error() {
         .err_has("there is no database at");
     dir.litekeep(["replicate", "-once", "no/such/a.db", &url(&dir.path("r"))])
         .exits(1)
-        .err_has("can't replicate");
+        .err_has("there is no database at");
+    assert_eq!(dir.files("."), Vec::<String>::new());
+    assert!(!dir.path("no").exists());
 }
 
 #[test]
