@@ -254,12 +254,10 @@ fn real_dir(dir: &Path) -> io::Result<PathBuf> {
     fs::canonicalize(dir).map_err(|error| {
         let leads_nowhere = |path: &&Path| path.is_symlink() && !path.exists();
         match dir.ancestors().find(leads_nowhere) {
-            Some(link) if error.kind() == io::ErrorKind::NotFound => {
-                io::Error::new(
-                    io::ErrorKind::NotADirectory,
-                    format!("{} is a link that leads nowhere", link.display()),
-                )
-            }
+            Some(link) if error.kind() == io::ErrorKind::NotFound => io::Error::new(
+                io::ErrorKind::NotADirectory,
+                format!("{} is a link that leads nowhere", link.display()),
+            ),
             _ => error,
         }
     })

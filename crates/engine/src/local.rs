@@ -265,14 +265,7 @@ impl Local {
             _ => false,
         };
         let power_lost = Cell::new(power_lost);
-        Ok(Self {
-            files: Arc::clone(files),
-            dir,
-            former,
-            power_lost,
-            doubt: Cell::new(false),
-            locks,
-        })
+        Ok(Self { files: Arc::clone(files), dir, former, power_lost, doubt: Cell::new(false), locks })
     }
 
     /// See the field.

@@ -245,7 +245,7 @@ impl Book {
     }
 
     /// How many answers there were.
-    pub(super) fn answers(&self) -> u64 {
+    pub(crate) fn answers(&self) -> u64 {
         self.pages().answers
     }
 

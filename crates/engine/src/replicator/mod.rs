@@ -229,8 +229,7 @@ impl Replicator {
     /// folder is out of reach, or cannot be made where its path leads.
     pub fn open(env: Env, settings: Settings, database: &Path) -> Result<Self, KeepError> {
         let dir = crate::local::directory(database, settings.meta_path.as_deref());
-        let (local, owner) =
-            (Local::untaken(&env.files, dir), format!("{:016x}", env.random.next_u64()));
+        let (local, owner) = (Local::untaken(&env.files, dir), format!("{:016x}", env.random.next_u64()));
         let mut replicator = Self::with_local(env, settings, database, local, owner);
         replicator.move_in()?;
         Ok(replicator)
