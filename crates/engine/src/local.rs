@@ -5,15 +5,17 @@
 //! atomically, after what it speaks of is durable. A directory without a readable state file is a directory without
 //! a record, never a reason to guess.
 
+mod lock;
 mod spelled;
 
-use crate::files::{self, File, FileId, Files, Open};
+use crate::files::{self, FileId, Files, Open};
 use crate::noted;
 use crate::sums;
 use litekeep_core::assess::Position;
 use litekeep_core::limits;
 use litekeep_formats::crc::page_checksum;
 use litekeep_formats::{Checksum, PageNo, PageSize, TimestampMs, Txid};
+use lock::{Lock, guard, take_lock};
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 use std::io;
@@ -160,12 +162,6 @@ pub(crate) struct Local {
     locks: Vec<Lock>,
 }
 
-/// A lock that is held, and where it lies.
-struct Lock {
-    path: PathBuf,
-    file: Arc<dyn File>,
-}
-
 /// Why the local directory could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalError {
@@ -233,7 +229,7 @@ impl Local {
     /// Whether its locks still lie where the next engine would look for them.
     pub(crate) fn is_in_place(&self) -> io::Result<bool> {
         for lock in &self.locks {
-            if self.files.id(&lock.path)? != Some(lock.file.id()?) {
+            if !lock.is_in_place(&*self.files)? {
                 return Ok(false);
             }
         }
@@ -462,43 +458,6 @@ impl Local {
 fn at(path: &Path) -> impl FnOnce(io::Error) -> LocalError + use<> {
     let path = path.to_owned();
     move |error| LocalError::Io { path, error }
-}
-
-fn take_lock(files: &dyn Files, dir: &Path) -> Result<Lock, LocalError> {
-    let path = dir.join(LOCK);
-    let file = files.open(&path, Open::CreateOrKeep).map_err(at(&path))?;
-    if file.try_lock().map_err(at(&path))? { Ok(Lock { path, file }) } else { Err(LocalError::Locked(path)) }
-}
-
-/// The lock in the usual directory beside the database's real name, whatever name it was given by and wherever its state
-/// lies: two engines on one file would else not meet (R19). The database file itself is never opened for it: closing it
-/// would end SQLite's locks in this process. `None` where `dir` is that directory, or where none can be had: that is no
-/// reason not to replicate.
-fn guard(files: &dyn Files, database: &Path, dir: &Path) -> Result<Option<Lock>, LocalError> {
-    let usual = match files.real_path(database) {
-        Ok(real) => directory(&real, None),
-        // The directory above is not there yet, and is not ours to make.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(at(database)(error)),
-    };
-    if usual == dir {
-        return Ok(None);
-    }
-    let taken = || {
-        files.create_dir(&usual).map_err(at(&usual))?;
-        if files.id(&usual).map_err(at(&usual))? == files.id(dir).map_err(at(dir))? {
-            return Ok(None);
-        }
-        take_lock(files, &usual).map(Some)
-    };
-    match taken() {
-        Err(error @ LocalError::Io { .. }) => {
-            tracing::warn!(path = %usual.display(), %error, "no lock can be put beside the database: a second litekeep \
-                with another state directory would not be noticed");
-            Ok(None)
-        }
-        taken => taken,
-    }
 }
 
 /// Always as long, so that each takes the place of the one before.

@@ -126,7 +126,8 @@ fn r26b_no_command_makes_a_database_in_a_new_folder_beside_a_replica_that_is_not
         for flags in [&[][..], &["-restore-if-db-not-exists"]] {
             let seen = with_shell(&dir, "touch ran", flags).exits(code).err_has("Error: ");
             // A restore has made the folder, perhaps, before it failed.
-            let made = if flags.is_empty() { dir.path("sub").exists() } else { dir.path("sub/deep/a.db").exists() };
+            let made =
+                if flags.is_empty() { dir.path("sub").exists() } else { dir.path("sub/deep/a.db").exists() };
             assert!(!dir.path("ran").exists() && !made, "{name}{}", seen.all());
         }
     }

@@ -1,13 +1,15 @@
 //! Where the database lies: its folder, which the application may make as late as the file in it, and the local state, which
 //! is taken as soon as the folder is there. Never makes the folder.
 
-use super::{Phase, Replicator};
+use super::{Env, Phase, Replicator};
 use crate::error::KeepError;
 use crate::files::{parent, with_suffix};
 use crate::local::{self, Local, LocalError};
+use crate::settings::Settings;
 use crate::wake::Watch;
 use crate::wal::Wal;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +17,25 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_secs(1);
 
 impl Replicator {
+    /// Takes the local state directory of a database, unless the database's own folder is not there yet: that is waited for,
+    /// as the file is, and made by nobody here. Nothing else is touched before the first step.
+    ///
+    /// # Errors
+    /// [`KeepError::Local`] when another engine has this database, or the directory cannot be made; [`KeepError::Io`] when its
+    /// folder is out of reach, or cannot be made where its path leads.
+    pub fn open(env: Env, settings: Settings, database: &Path) -> Result<Self, KeepError> {
+        let dir = local::directory(database, settings.meta_path.as_deref());
+        let (local, owner) = (Local::untaken(&env.files, dir), format!("{:016x}", env.random.next_u64()));
+        let mut replicator = Self::with_local(env, settings, database, local, owner);
+        replicator.move_in()?;
+        Ok(replicator)
+    }
+
+    /// The database: once its folder is there, an absolute path without links.
+    pub(crate) fn database(&self) -> &Path {
+        &self.path
+    }
+
     /// Takes the local state where the database is to be; `false` while its folder is not there.
     pub(super) fn move_in(&mut self) -> Result<bool, KeepError> {
         let files = &self.env.files;

@@ -221,20 +221,6 @@ pub struct Replicator {
 }
 
 impl Replicator {
-    /// Takes the local state directory of a database, unless the database's own folder is not there yet: that is waited for,
-    /// as the file is, and made by nobody here. Nothing else is touched before the first step.
-    ///
-    /// # Errors
-    /// [`KeepError::Local`] when another engine has this database, or the directory cannot be made; [`KeepError::Io`] when its
-    /// folder is out of reach, or cannot be made where its path leads.
-    pub fn open(env: Env, settings: Settings, database: &Path) -> Result<Self, KeepError> {
-        let dir = crate::local::directory(database, settings.meta_path.as_deref());
-        let (local, owner) = (Local::untaken(&env.files, dir), format!("{:016x}", env.random.next_u64()));
-        let mut replicator = Self::with_local(env, settings, database, local, owner);
-        replicator.move_in()?;
-        Ok(replicator)
-    }
-
     /// Goes on with an epoch that was taken by whoever calls this, on a file that stands at the chain's end.
     pub(crate) fn enter(env: Env, settings: Settings, database: &Path, entry: Entry) -> Self {
         let mut replicator = Self::with_local(env, settings, database, entry.local, entry.owner);
@@ -388,11 +374,6 @@ impl Replicator {
 
     pub(crate) fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
-    }
-
-    /// The database: once its folder is there, an absolute path without links.
-    pub(crate) fn database(&self) -> &Path {
-        &self.path
     }
 
     /// What goes through the whole of a large database waits for a turn from here on.

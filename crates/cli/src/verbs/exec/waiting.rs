@@ -18,11 +18,7 @@ impl House {
         for member in self.members.iter().filter(|member| !member.leaves() && !self.door.may(member.index)) {
             let path = &member.database.path;
             let Ok(known) = self.fleet.find(path) else { continue };
-            let error = match known.book.setbacks().into_iter().next() {
-                Some((_, setback)) => setback.text,
-                None if known.book.answers() == 0 => "no answer so far".to_owned(),
-                None => continue,
-            };
+            let Some(error) = known.book.why_not_asked() else { continue };
             tracing::warn!(db = %path.display(), error, "the command waits: the replica cannot be asked who owns it");
             self.tell_at = Some(now + AGAIN);
         }
