@@ -8,6 +8,8 @@ use crate::util::{Dir, TestCommand};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::time::{Duration, Instant};
 
 /// `a.db`, which is there, and one that comes: `soon.db` beside it and `late/deep/b.db`, with the local states where they are
 /// usually, and that of `late/c.db` in a folder of its own there.
@@ -95,6 +97,32 @@ fn a_folder_that_goes_before_its_database_has_come_is_waited_for_again() {
     };
     assert!(!seen.all().contains("level=ERROR"), "{}", seen.all());
     assert_eq!(restored(&dir, "r"), [1]);
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "how long it took")]
+fn a_folder_that_comes_shut_is_told_and_tried_again_and_keeps_no_end_waiting() {
+    for opened in [true, false] {
+        let (dir, programs) = (Dir::new(), Dir::new());
+        let head = "shutdown-sync-timeout: 2s\n";
+        dir.write("l.yml", format!("{head}dbs:\n  - path: d/a.db\n    replica:\n      path: r\n"));
+        let command = dir.litekeep(["replicate", "-config", "l.yml"]).of_nobody(&programs);
+        let mut running = command.starts();
+        running.until("waiting for the folder of the database to be made");
+        fs::DirBuilder::new().mode(0).create(dir.path("d")).expect("made");
+        running.until("replication is in trouble, trying again");
+        let began = Instant::now();
+        if opened {
+            fs::set_permissions(dir.path("d"), fs::Permissions::from_mode(0o777)).expect("opened");
+            running.until("waiting for the database to be created");
+            assert!(dir.path("d/.a.db-litekeep/lock").exists());
+        }
+        running.signal(Signal::TERM);
+        // Whether there is a database in there, nobody can tell.
+        let seen = running.ends(if opened { 0 } else { 20 }).out_has("Permission denied");
+        assert_eq!(seen.out().matches("in trouble").count(), 1, "{}", seen.all());
+        assert!(began.elapsed() < Duration::from_secs(20), "{}", seen.all());
+    }
 }
 
 /// `replicate -exec` with a command line of a shell, over `sub/deep/a.db` and `r`; `APP` makes the database and ends.

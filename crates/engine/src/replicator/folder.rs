@@ -63,8 +63,11 @@ impl Replicator {
             }
             other => other,
         })?;
-        if moved && self.watch.is_some() {
-            self.begin_to_watch();
+        if moved {
+            self.shared.passed();
+            if self.watch.is_some() {
+                self.begin_to_watch();
+            }
         }
         Ok(moved)
     }
