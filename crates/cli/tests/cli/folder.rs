@@ -100,6 +100,22 @@ fn a_folder_that_goes_before_its_database_has_come_is_waited_for_again() {
 }
 
 #[test]
+fn a_link_to_a_file_that_is_not_there_yet_is_followed_once_it_is() {
+    let dir = Dir::new();
+    fs::create_dir(dir.path("there")).expect("made");
+    std::os::unix::fs::symlink("there/real.db", dir.path("a.db")).expect("linked");
+    let mut running = dir.litekeep(["replicate", "a.db", &url(&dir.path("r"))]).starts();
+    running.until("waiting for the database to be created");
+    // SQLite puts what belongs to it beside the file, not beside the link.
+    make_database(&dir.path("a.db"));
+    let application = rusqlite::Connection::open(dir.path("a.db")).expect("opened");
+    running.until("initialized db");
+    application.execute_batch("INSERT INTO t VALUES (2)").expect("inserted");
+    assert!(!end(running).all().contains("level=ERROR"));
+    assert_eq!(restored(&dir, "r"), [1, 2]);
+}
+
+#[test]
 #[allow(clippy::disallowed_methods, reason = "how long it took")]
 fn a_folder_that_comes_shut_is_told_and_tried_again_and_keeps_no_end_waiting() {
     for opened in [true, false] {

@@ -72,9 +72,19 @@ impl Replicator {
         Ok(moved)
     }
 
+    /// Whether the local state lies where the database is to be: nobody has removed the folder, and no link leads elsewhere now.
+    fn is_in_place(&self) -> io::Result<bool> {
+        match self.env.files.real_path(&self.given) {
+            Ok(path) => Ok(path == self.path && self.local.is_in_place()?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// There is no database yet: how long until the next look. A folder that was removed is one that is not there yet.
     pub(super) fn wait_for_database(&mut self) -> Result<Duration, KeepError> {
-        if !self.local.is_in_place().map_err(self.io("look at the lock in"))? {
+        let look = self.io("look at the place of");
+        if self.local.is_taken() && !self.is_in_place().map_err(&look)? {
             self.local = Local::untaken(&self.env.files, self.local.dir().to_owned());
             self.watcher = None;
         }
@@ -82,8 +92,11 @@ impl Replicator {
             return Ok(Duration::MAX);
         }
         if self.database_is_there()? {
-            // What was seen of the replica may be old by now.
-            self.phase = Phase::Look(Duration::ZERO);
+            // It may have come through a link that led nowhere until now.
+            if self.is_in_place().map_err(look)? {
+                // What was seen of the replica may be old by now.
+                self.phase = Phase::Look(Duration::ZERO);
+            }
             return Ok(Duration::ZERO);
         }
         let limit = if self.local.is_taken() { Duration::MAX } else { LOOK };
