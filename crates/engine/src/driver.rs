@@ -12,7 +12,7 @@ mod turns;
 pub(crate) use turns::{Turn, Turns};
 
 use crate::error::KeepError;
-use crate::keeper::{Keeper, real_path};
+use crate::keeper::Keeper;
 use crate::replicator::{Env, Replicator, Shared};
 use crate::settings::Settings;
 use crate::wake::Watch;
@@ -96,32 +96,23 @@ impl Driver {
         Ok(Arc::new(driver))
     }
 
-    /// Begins to replicate a database. It may still be missing; the replica is looked at by the workers.
+    /// Begins to replicate a database. It may still be missing, and so may its folder; the replica is looked at by the workers.
     ///
     /// # Errors
-    /// [`KeepError::Local`] when another engine has this database, [`KeepError::Io`] when its directory is not there.
+    /// [`KeepError::Local`] when another engine has this database, [`KeepError::Io`] when its folder is out of reach.
     pub fn keep(
         self: &Arc<Self>,
         env: Env,
         settings: Settings,
         database: &Path,
     ) -> Result<Keeper, KeepError> {
-        let database = real_path(database)?;
-        let mut replicator = Replicator::open(env, settings, &database)?;
+        let mut replicator = Replicator::open(env, settings, database)?;
         let (shared, poke) = (replicator.shared(), replicator.poker());
-        let watched = match &self.watch {
-            Some(watch) => watch.add(&database, poke.clone()),
-            None => Err(io::ErrorKind::Unsupported.into()),
-        };
-        let watcher = watched
-            .inspect_err(|error| {
-                tracing::warn!(db = %database.display(), %error, "no file notification here: polling");
-            })
-            .ok();
-        replicator.set_polling(watcher.is_none());
+        replicator.watch_with(self.watch.clone());
         replicator.take_turns(self.turns.clone());
+        let database = replicator.database().to_owned();
         let member = self.seat(replicator, &shared);
-        Ok(Keeper::of(Arc::clone(self), member, shared, Box::new(poke), database, watcher))
+        Ok(Keeper::of(Arc::clone(self), member, shared, Box::new(poke), database))
     }
 
     fn seat(&self, replicator: Replicator, shared: &Arc<Shared>) -> Arc<Member> {

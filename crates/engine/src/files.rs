@@ -96,7 +96,7 @@ pub trait Files: Send + Sync {
     /// The names in a directory, ascending; empty if it is not there.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
     /// The same path without links in it, where that can be told; its last name need not be there, the directory above
-    /// must.
+    /// must: `NotFound` says that nobody has made that yet, and nothing else does.
     fn real_path(&self, path: &Path) -> io::Result<PathBuf> {
         Ok(path.to_owned())
     }
@@ -248,6 +248,21 @@ fn file_id(metadata: &fs::Metadata) -> FileId {
     FileId { device: metadata.dev(), inode: metadata.ino() }
 }
 
+/// A directory's path without links. One that a link promises and that is not there is another matter than one that is yet
+/// to be made: nobody makes it through the link.
+fn real_dir(dir: &Path) -> io::Result<PathBuf> {
+    fs::canonicalize(dir).map_err(|error| {
+        let leads_nowhere = |path: &&Path| path.is_symlink() && !path.exists();
+        match dir.ancestors().find(leads_nowhere) {
+            Some(link) if error.kind() == io::ErrorKind::NotFound => io::Error::new(
+                io::ErrorKind::NotADirectory,
+                format!("{} is a link that leads nowhere", link.display()),
+            ),
+            _ => error,
+        }
+    })
+}
+
 fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -312,7 +327,7 @@ impl Files for RealFiles {
     fn real_path(&self, path: &Path) -> io::Result<PathBuf> {
         match found(fs::canonicalize(path))? {
             Some(path) => Ok(path),
-            None => Ok(fs::canonicalize(parent(path))?.join(path.file_name().unwrap_or_default())),
+            None => Ok(real_dir(parent(path))?.join(path.file_name().unwrap_or_default())),
         }
     }
 

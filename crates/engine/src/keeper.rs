@@ -4,7 +4,6 @@ use crate::driver::{Driver, Member, OnEnd};
 use crate::error::KeepError;
 use crate::replicator::{Env, Shared, Status};
 use crate::settings::Settings;
-use crate::wake::Watcher;
 use litekeep_formats::Txid;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,15 +17,14 @@ pub struct Keeper {
     member: Arc<Member>,
     driver: Arc<Driver>,
     database: PathBuf,
-    _watcher: Option<Watcher>,
 }
 
 impl Keeper {
     /// Begins to replicate a database by itself, on a thread of its own; [`Driver::keep`] is for many. The database may
-    /// still be missing; the replica is looked at on the new thread.
+    /// still be missing, and so may its folder; the replica is looked at on the new thread.
     ///
     /// # Errors
-    /// [`KeepError::Local`] when another engine has this database, [`KeepError::Io`] when its directory is not there.
+    /// [`KeepError::Local`] when another engine has this database, [`KeepError::Io`] when its folder is out of reach.
     pub fn start(env: Env, settings: Settings, database: &Path) -> Result<Self, KeepError> {
         let no_thread =
             |error| KeepError::Io { what: "start a thread for", path: database.to_owned(), error };
@@ -40,12 +38,11 @@ impl Keeper {
         shared: Arc<Shared>,
         poke: Box<dyn Fn() + Send + Sync>,
         database: PathBuf,
-        watcher: Option<Watcher>,
     ) -> Self {
-        Self { shared, poke, member, driver, database, _watcher: watcher }
+        Self { shared, poke, member, driver, database }
     }
 
-    /// The database, as the engine knows it: an absolute path without symbolic links.
+    /// The database, as the engine knew it at the start: an absolute path without symbolic links, if its folder was there.
     pub fn database(&self) -> &Path {
         &self.database
     }
@@ -132,15 +129,4 @@ impl Drop for Keeper {
             self.member.wait_gone();
         }
     }
-}
-
-/// SQLite puts the WAL beside the real file: symbolic links are followed here, once.
-pub(crate) fn real_path(database: &Path) -> Result<PathBuf, KeepError> {
-    let dir = crate::files::parent(database);
-    let failed = |error| KeepError::Io { what: "look at", path: dir.to_owned(), error };
-    if let Ok(path) = database.canonicalize() {
-        return Ok(path);
-    }
-    let dir = dir.canonicalize().map_err(failed)?;
-    Ok(dir.join(database.file_name().unwrap_or_default()))
 }

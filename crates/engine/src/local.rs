@@ -5,15 +5,17 @@
 //! atomically, after what it speaks of is durable. A directory without a readable state file is a directory without
 //! a record, never a reason to guess.
 
+mod lock;
 mod spelled;
 
-use crate::files::{self, File, FileId, Files, Open};
+use crate::files::{self, FileId, Files, Open};
 use crate::noted;
 use crate::sums;
 use litekeep_core::assess::Position;
 use litekeep_core::limits;
 use litekeep_formats::crc::page_checksum;
 use litekeep_formats::{Checksum, PageNo, PageSize, TimestampMs, Txid};
+use lock::{Lock, guard, take_lock};
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 use std::io;
@@ -155,10 +157,9 @@ pub(crate) struct Local {
     power_lost: Cell<bool>,
     /// A state was put in place, and whether it stands was not heard: the disk says that one or the one before.
     doubt: Cell<bool>,
-    /// Held for as long as this engine runs: two engines on one file would undo each other's work.
-    _lock: Arc<dyn File>,
-    /// The same for the file by its real name, where the state lies elsewhere.
-    _guard: Option<Arc<dyn File>>,
+    /// Held for as long as this engine runs: two engines on one file would undo each other's work. The directory's, and that
+    /// of the file by its real name where the state lies elsewhere; none before the directory is taken.
+    locks: Vec<Lock>,
 }
 
 /// Why the local directory could not be taken.
@@ -214,6 +215,27 @@ fn read_state(files: &dyn Files, path: &Path) -> io::Result<Option<State>> {
 }
 
 impl Local {
+    /// A directory that is not taken yet, because the database's own folder is not there. Nothing is to be written to it.
+    pub(crate) fn untaken(files: &Arc<dyn Files>, dir: PathBuf) -> Self {
+        let (power_lost, doubt) = (Cell::new(false), Cell::new(false));
+        Self { files: Arc::clone(files), dir, former: None, power_lost, doubt, locks: Vec::new() }
+    }
+
+    /// Whether it is taken.
+    pub(crate) fn is_taken(&self) -> bool {
+        !self.locks.is_empty()
+    }
+
+    /// Whether its locks still lie where the next engine would look for them.
+    pub(crate) fn is_in_place(&self) -> io::Result<bool> {
+        for lock in &self.locks {
+            if !lock.is_in_place(&*self.files)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Makes the directory (0700) and takes its lock; and the database's own, if that is another one.
     pub(crate) fn open(files: &Arc<dyn Files>, database: &Path, dir: PathBuf) -> Result<Self, LocalError> {
         files.create_dir(&dir).map_err(at(&dir))?;
@@ -223,7 +245,7 @@ impl Local {
             tracing::warn!(path = %dir.display(), %error, "the state directory's name could not be made durable");
         }
         let lock = take_lock(&**files, &dir)?;
-        let guard = guard(&**files, database, &dir)?;
+        let locks = std::iter::once(lock).chain(guard(&**files, database, &dir)?).collect();
         let owner = dir.join(OWNER);
         let former = match files::read_small(&**files, &owner, limits::STATE_BYTES) {
             Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(at(&owner)(error)),
@@ -239,15 +261,7 @@ impl Local {
             _ => false,
         };
         let power_lost = Cell::new(power_lost);
-        Ok(Self {
-            files: Arc::clone(files),
-            dir,
-            former,
-            power_lost,
-            doubt: Cell::new(false),
-            _lock: lock,
-            _guard: guard,
-        })
+        Ok(Self { files: Arc::clone(files), dir, former, power_lost, doubt: Cell::new(false), locks })
     }
 
     /// See the field.
@@ -444,43 +458,6 @@ impl Local {
 fn at(path: &Path) -> impl FnOnce(io::Error) -> LocalError + use<> {
     let path = path.to_owned();
     move |error| LocalError::Io { path, error }
-}
-
-fn take_lock(files: &dyn Files, dir: &Path) -> Result<Arc<dyn File>, LocalError> {
-    let path = dir.join(LOCK);
-    let lock = files.open(&path, Open::CreateOrKeep).map_err(at(&path))?;
-    if lock.try_lock().map_err(at(&path))? { Ok(lock) } else { Err(LocalError::Locked(path)) }
-}
-
-/// The lock in the usual directory beside the database's real name, whatever name it was given by and wherever its state
-/// lies: two engines on one file would else not meet (R19). The database file itself is never opened for it: closing it
-/// would end SQLite's locks in this process. `None` where `dir` is that directory, or where none can be had: that is no
-/// reason not to replicate.
-fn guard(files: &dyn Files, database: &Path, dir: &Path) -> Result<Option<Arc<dyn File>>, LocalError> {
-    let usual = match files.real_path(database) {
-        Ok(real) => directory(&real, None),
-        // The directory above is not there yet, and is not ours to make.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(at(database)(error)),
-    };
-    if usual == dir {
-        return Ok(None);
-    }
-    let taken = || {
-        files.create_dir(&usual).map_err(at(&usual))?;
-        if files.id(&usual).map_err(at(&usual))? == files.id(dir).map_err(at(dir))? {
-            return Ok(None);
-        }
-        take_lock(files, &usual).map(Some)
-    };
-    match taken() {
-        Err(error @ LocalError::Io { .. }) => {
-            tracing::warn!(path = %usual.display(), %error, "no lock can be put beside the database: a second litekeep \
-                with another state directory would not be noticed");
-            Ok(None)
-        }
-        taken => taken,
-    }
 }
 
 /// Always as long, so that each takes the place of the one before.
@@ -700,7 +677,7 @@ mod tests {
         std::fs::create_dir_all(root.path().join(".app.db-litekeep/lock")).expect("made");
         let meta = root.path().join("meta");
         let local = Local::open(&files, &database, directory(&database, Some(&meta))).expect("opened");
-        assert!(local._guard.is_none());
+        assert_eq!(local.locks.len(), 1);
     }
 
     #[test]

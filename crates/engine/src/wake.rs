@@ -64,13 +64,3 @@ impl Watch {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
-
-impl Watcher {
-    /// Watches a single database, with a [`Watch`] of its own.
-    ///
-    /// # Errors
-    /// Whatever stands in the way; poll instead.
-    pub fn start(database: &Path, poke: impl Fn() + Send + Sync + 'static) -> io::Result<Self> {
-        Watch::start()?.add(database, poke)
-    }
-}

@@ -1,5 +1,5 @@
 //! What `replicate` refuses at once of a file that is understood: a command that cannot be run, folders that are not what
-//! they must be, nothing to replicate. Looks at the disk, opens and changes nothing.
+//! they must be, databases that are none, nothing to replicate. Looks at the disk, and changes nothing.
 //!
 //! A restore does not ask: it has to work with a file whose command or folders are gone.
 
@@ -9,6 +9,7 @@ use super::remark::{Place, Remark};
 use super::{Config, Database, Directory};
 use crate::daemon::{verdict, verifier};
 use crate::text::words;
+use crate::verbs::input;
 use litekeep::local;
 use litekeep_store::location::Settings;
 use std::path::Path;
@@ -30,6 +31,7 @@ pub(super) fn judge(config: &Config, own_command: bool) -> Vec<Remark> {
         found.push(Remark { place: None, text });
     }
     found.extend(config.databases.iter().filter_map(state));
+    found.extend(config.databases.iter().filter_map(file));
     found.extend(config.databases.iter().filter_map(|database| {
         Some(Remark { text: entangled(database)?, place: place(&database.origins, "path") })
     }));
@@ -44,6 +46,12 @@ fn state(database: &Database) -> Option<Remark> {
     let key = if meta.is_some() { "meta-path" } else { "path" };
     let text = no_folder(&local_state(&database.path, meta))?;
     Some(Remark { place: place(&database.origins, key), text: format!("{key}: {text}") })
+}
+
+/// A database that is none.
+fn file(database: &Database) -> Option<Remark> {
+    let trouble = input::judge(&database.path).err()?;
+    Some(Remark { place: place(&database.origins, "path"), text: format!("path: {trouble}") })
 }
 
 /// Why a replica can't lie in a directory where something else of its database has its place.

@@ -357,6 +357,14 @@ impl Book {
         self.pages().setbacks.iter().map(|(operation, setback)| (*operation, setback.clone())).collect()
     }
 
+    /// Why the store cannot be asked, as far as its answers tell: that it deletes nothing, say, is no reason.
+    pub(crate) fn why_not_asked(&self) -> Option<String> {
+        let pages = self.pages();
+        let failed = pages.setbacks.iter().find(|(operation, _)| **operation != Operation::Delete);
+        let silent = || (pages.answers == 0).then(|| "no answer so far".to_owned());
+        failed.map(|(_, setback)| setback.text.clone()).or_else(silent)
+    }
+
     /// A file that holds the newest transaction: of those, one of the lowest level.
     pub(super) fn newest(&self) -> Option<Key> {
         let pages = self.pages();

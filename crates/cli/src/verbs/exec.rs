@@ -8,6 +8,7 @@
 //! what happened. It never asks a store itself.
 
 mod members;
+mod waiting;
 
 use super::door::Door;
 use super::lookout::Lookout;
@@ -117,6 +118,8 @@ struct House {
     /// A look is under way.
     looking: bool,
     survey: Survey,
+    /// When to say next why the command does not start, while it does not.
+    tell_at: Option<Duration>,
     /// How long a successor may take, and how long after its end the databases are taken back. By chance, so that two
     /// instances that took one database each from the other do not do so again and again at the same moment.
     patience: Duration,
@@ -159,6 +162,7 @@ pub(super) fn run(world: &World, config: &Config, command: Command, abrupt: Abru
         next_look: Duration::ZERO,
         looking: false,
         survey: Survey::Due,
+        tell_at: None,
         patience: Duration::ZERO,
         pause: Duration::ZERO,
         gone: None,
@@ -255,7 +259,10 @@ impl House {
             self.kill_at = Some(Duration::MAX);
         }
         match self.stage {
-            Stage::Acquiring => self.acquire(now),
+            Stage::Acquiring => {
+                self.tell_what_is_waited_for(now);
+                self.acquire(now)
+            }
             Stage::Up(since, well) => {
                 if !well && self.command.ready_url.is_none() && now - since >= UP {
                     self.well();
@@ -309,7 +316,7 @@ impl House {
         if !self.door.open(needed) {
             return Ok(()); // given away this moment; we hear of it next
         }
-        self.survey = Survey::Due;
+        (self.survey, self.tell_at) = (Survey::Due, None);
         let (tell, clock) = (self.tell.clone(), Arc::clone(&self.clock));
         let (words, ended) = (&self.command.words, move |end| drop(tell.send(Event::Child(end))));
         let running = Running::start(words, clock, ended).map_err(|error| {
@@ -438,7 +445,7 @@ impl House {
 
     fn take_back(&mut self, why: &str) {
         tracing::warn!("{why}: taking the databases back and starting the command again");
-        (self.next_look, self.survey) = (Duration::ZERO, Survey::Due);
+        (self.next_look, self.survey, self.tell_at) = (Duration::ZERO, Survey::Due, None);
         self.stage = Stage::Acquiring;
     }
 

@@ -2,6 +2,7 @@
 //! nothing.
 
 use crate::trouble::Trouble;
+use litekeep::files::{Files as _, RealFiles};
 use litekeep_formats::sqlite::MAGIC;
 use rustix::fs::OFlags;
 use std::fs::{self, OpenOptions};
@@ -13,19 +14,51 @@ use std::path::Path;
 pub(crate) const AS_WHOM: &str =
     "run litekeep as the user of the application: it reads and writes the database and its folder";
 
+/// What to try where a folder on the way is none.
+pub(crate) const NO_FOLDER: &str = "check the path: what must be a folder is none";
+
 /// Where a database's header says who may write it, and what stands there for WAL mode.
 const WRITE_VERSION: (usize, u8) = (18, 2);
 
-/// A file that is not there yet is waited for, and so is one that is empty. Nothing in this process may have it open: closing
-/// a file gives up all locks on it.
+/// As [`judge`], and says what will be changed about it.
 ///
 /// # Errors
-/// It is there, and no database, or none that may be read and written.
+/// See [`judge`].
 pub(crate) fn check(database: &Path) -> Result<(), Trouble> {
+    if judge(database)? == Journal::Other {
+        tracing::warn!(
+            db = %database.display(),
+            "the database is not in WAL mode: it is changed to that as soon as nobody uses it; `PRAGMA journal_mode=WAL` \
+             in the application does it too"
+        );
+    }
+    Ok(())
+}
+
+/// How a database keeps what is committed, as far as that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Journal {
+    /// It is in WAL mode, or there is nothing yet that could be in another.
+    Wal,
+    /// It is in another mode.
+    Other,
+}
+
+/// A file that is not there yet is waited for, and so is one that is empty, or whose folder is not there. Nothing in this
+/// process may have it open: closing a file gives up all locks on it.
+///
+/// # Errors
+/// It is there, and no database, or none that may be read and written; or it cannot come to be there.
+pub(crate) fn judge(database: &Path) -> Result<Journal, Trouble> {
     let path = database.display();
     let no_file = || Trouble::new(format!("{path} is no regular file")).hint("name the file of the database");
     match fs::metadata(database) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return match RealFiles.real_path(database) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(refused(database, &error)),
+                _ => Ok(Journal::Wal),
+            };
+        }
         Err(error) => return Err(refused(database, &error)),
         Ok(metadata) if metadata.is_dir() => {
             return Err(Trouble::new(format!("{path} is a directory, not a database")).hint(
@@ -39,25 +72,20 @@ pub(crate) fn check(database: &Path) -> Result<(), Trouble> {
     let head = head(database, both.read(true).write(true)).map_err(|error| refused(database, &error))?;
     let head = head.ok_or_else(no_file)?;
     if head.is_empty() {
-        return Ok(());
+        return Ok(Journal::Wal);
     }
     if !head.starts_with(MAGIC) {
         return Err(Trouble::new(format!("{path} is not an SQLite database"))
             .hint("check the path; a database that is encrypted as a whole can't be replicated"));
     }
     let (at, wal) = WRITE_VERSION;
-    if head.get(at).is_some_and(|version| *version != wal) {
-        tracing::warn!(
-            db = %path,
-            "the database is not in WAL mode: it is changed to that as soon as nobody uses it; `PRAGMA journal_mode=WAL` \
-             in the application does it too"
-        );
-    }
-    Ok(())
+    let other = head.get(at).is_some_and(|version| *version != wal);
+    Ok(if other { Journal::Other } else { Journal::Wal })
 }
 
 fn refused(database: &Path, error: &io::Error) -> Trouble {
-    Trouble::new(format!("can't open {}", database.display())).because(error).hint(AS_WHOM)
+    let hint = if error.kind() == io::ErrorKind::NotADirectory { NO_FOLDER } else { AS_WHOM };
+    Trouble::new(format!("can't open {}", database.display())).because(error).hint(hint)
 }
 
 /// Whether a file begins as a database; what is no file does not. Nothing in this process may have it open: closing a file

@@ -268,6 +268,7 @@ pub(crate) fn keep_trouble(what: &str, error: &KeepError) -> Trouble {
 fn about_file(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound => "check the path: its folder must be there",
+        io::ErrorKind::NotADirectory => input::NO_FOLDER,
         io::ErrorKind::PermissionDenied => input::AS_WHOM,
         _ => "try again",
     }

@@ -161,9 +161,27 @@ const ROWS: &[Row] = &[
     (
         "no folder",
         |it| drop(it.dir.write("l.yml", "dbs:\n  - path: none/a.db\n    replica:\n      path: r\n")),
+        &[ONCE],
+        1,
+        &["there is no database at", "none/a.db", "check the path"],
+    ),
+    (
+        "a file in the place of the folder",
+        |it| drop(it.dir.write("l.yml", "dbs:\n  - path: a.db/b.db\n    replica:\n      path: r\n")),
         REPLICATORS,
         1,
-        &["none/a.db", "No such file or directory", "check the path: its folder must be there"],
+        &["a.db/b.db", "Not a directory", "what must be a folder is none"],
+    ),
+    (
+        "a folder that nobody may enter",
+        |it| {
+            it.dir.write("l.yml", "dbs:\n  - path: shut/in/a.db\n    replica:\n      path: r\n");
+            fs::create_dir(it.dir.path("shut")).expect("made");
+            it.mode("shut", 0);
+        },
+        REPLICATORS,
+        1,
+        &["shut/in/a.db", "Permission denied", "as the user of the application"],
     ),
     (
         "unreadable configuration",

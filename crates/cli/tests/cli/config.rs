@@ -335,6 +335,33 @@ fn a_replica_that_is_given_as_an_argument_lies_no_less_apart_from_the_local_stat
     }
 }
 
+/// A check refuses this file with these words and its place, and `replicate` does in the same words.
+#[track_caller]
+fn refuses(dir: &Dir, text: &str, shown: &str) {
+    dir.write("l.yml", text);
+    let check = dir.litekeep(["config", "check", "-config", "l.yml"]).exits(1).silent_out().err_has(shown);
+    let replicate = dir.litekeep(["replicate", "-config", "l.yml"]).exits(1).silent_out();
+    assert_eq!(replicate.err(), check.err(), "{text}");
+}
+
+#[test]
+fn what_is_no_database_on_the_disk_is_refused_by_a_check_as_by_replicate() {
+    let dir = Dir::new();
+    dir.write("diary", "Dear diary, this is no database");
+    std::fs::create_dir(dir.path("there")).expect("made");
+    std::os::unix::fs::symlink("none", dir.path("link")).expect("linked");
+    for (path, shown) in [
+        ("there", "there is a directory, not a database; name the file"),
+        ("diary", "diary is not an SQLite database; check the path"),
+        ("diary/a.db", "Not a directory (os error 20); check the path"),
+        ("link/a.db", "link is a link that leads nowhere; check the path"),
+    ] {
+        refuses(&dir, &format!("dbs: [{{path: {path}, replica: {{path: r}}}}]"), shown);
+        dir.litekeep(["config", "check", "-config", "l.yml"]).exits(1).err_has("l.yml:1:14: path: ");
+    }
+    assert_eq!(dir.files("."), ["diary", "l.yml", "link"]);
+}
+
 #[test]
 fn what_replicate_refuses_at_once_a_check_refuses_in_the_same_words() {
     let dir = Dir::new();
@@ -379,11 +406,7 @@ fn what_replicate_refuses_at_once_a_check_refuses_in_the_same_words() {
             "l.yml:1:36: replica path cannot be a url",
         ),
     ] {
-        dir.write("l.yml", &text);
-        let check =
-            dir.litekeep(["config", "check", "-config", "l.yml"]).exits(1).silent_out().err_has(shown);
-        let replicate = dir.litekeep(["replicate", "-config", "l.yml"]).exits(1).silent_out();
-        assert_eq!(replicate.err(), check.err(), "{text}");
+        refuses(&dir, &text, shown);
     }
     let left = ["file", "l.yml", ".q.db-litekeep"].map(str::to_owned);
     assert!(dir.files(".").iter().all(|name| left.contains(name)), "{:?}", dir.files("."));

@@ -6,6 +6,7 @@ mod config;
 mod daemon;
 mod doctor;
 mod fields;
+mod folder;
 mod guide;
 mod limits;
 mod listing;

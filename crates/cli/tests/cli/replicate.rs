@@ -93,7 +93,7 @@ fn with_application(dir: &Dir, value: &str, wait: &str, code: i32) -> TestComman
         .env("LITEKEEP_TEST_APPLICATION", &orders)
 }
 
-fn the_application() -> String {
+pub(crate) fn the_application() -> String {
     let program = std::env::current_exe().expect("this program");
     format!("'{}' --exact replicate::application --nocapture", program.display())
 }
@@ -410,7 +410,8 @@ fn once_without_a_database_is_an_error() {
         .err_has("there is no database at");
     dir.litekeep(["replicate", "-once", "no/such/a.db", &url(&dir.path("r"))])
         .exits(1)
-        .err_has("can't replicate");
+        .err_has("there is no database at");
+    assert!(!dir.path("no").exists());
 }
 
 #[test]
@@ -802,6 +803,32 @@ fn a_command_that_was_not_started_yet_keeps_no_signal_waiting_for_a_store_that_d
     let began = Instant::now();
     running.ends(0).out_has("does not wait for the replica");
     assert!(began.elapsed() < Duration::from_secs(15));
+}
+
+#[test]
+fn a_command_that_waits_for_a_replica_that_cannot_be_asked_is_told_with_its_database_and_the_error() {
+    use s3test::{ACCESS_KEY, BUCKET, Fault, Profile, REGION, SECRET_KEY, Server};
+    let server = Server::start(Profile::Aws).expect("started");
+    // One that is there, and one that is for the command to make.
+    for there in [true, false] {
+        let dir = if there { with_database() } else { Dir::new() };
+        server.add_rule(daemon::everything(Fault::ResetBefore));
+        let replica = format!("s3://{BUCKET}/{there}?endpoint={}&region={REGION}", server.endpoint());
+        let mut running = dir
+            .litekeep(["replicate", "-exec", "touch ran", "a.db", &replica])
+            .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+            .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+            .starts();
+        let words = "level=WARN msg=\"the command waits: the replica cannot be asked who owns it\"";
+        running.until(words);
+        let line = running.seen().lines().last().unwrap_or_default().to_owned();
+        assert!(line.contains("a.db ") && line.contains(" error="), "{line}");
+        assert!(!dir.path("ran").exists());
+        server.clear_rules();
+        let seen = running.ends(0);
+        assert!(dir.path("ran").exists());
+        assert_eq!(seen.out().matches(words).count(), 1, "{}", seen.all());
+    }
 }
 
 /// Somebody tidies up, or puts another file in the database's place by hand, while all goes on.

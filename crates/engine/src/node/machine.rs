@@ -9,7 +9,6 @@ use crate::follow::{Followed, Follower, Manner};
 use crate::ownership::{self, moment};
 use crate::replicator::{Env, Replicator, Step};
 use crate::restore;
-use crate::wake::Watcher;
 use litekeep_core::ownership::{Acquire, Moment};
 use litekeep_formats::Txid;
 use std::path::{Path, PathBuf};
@@ -32,7 +31,6 @@ pub(super) enum Stage {
 
 pub(super) struct Owning {
     pub(super) replicator: Replicator,
-    pub(super) _watcher: Option<Watcher>,
     /// The application writes, or may.
     pub(super) writing: bool,
     pub(super) leaving: bool,

@@ -13,7 +13,6 @@ mod tests;
 pub use machine::Machine;
 
 use crate::error::KeepError;
-use crate::keeper;
 use crate::ownership;
 use crate::replicator::{self, Env, Status};
 use crate::settings::Settings;
@@ -21,6 +20,7 @@ use litekeep_core::env::Clock;
 use litekeep_core::ownership::Times;
 use litekeep_formats::{Epoch, TimestampMs, Txid};
 use litekeep_store::Store;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -275,17 +275,17 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts the node's thread. The database must be there.
+    /// Starts the node's thread. The folder of the database must be there, unless the database is to be a fresh one.
     ///
     /// # Errors
-    /// [`KeepError::Local`] when another engine has this database, [`KeepError::Io`] when its directory is not there.
+    /// [`KeepError::Local`] when another engine has this database, [`KeepError::Io`] when its folder is not there.
     pub fn start(
         env: Env,
         settings: NodeSettings,
         database: &Path,
         application: Arc<dyn Application>,
     ) -> Result<Self, KeepError> {
-        let database = keeper::real_path(database)?;
+        let database = real_path(&env, settings.fresh, database)?;
         let mut machine = Machine::new(env, settings, &database, application)?;
         let shared = machine.shared();
         let guard = EndGuard(Arc::clone(&shared));
@@ -411,6 +411,18 @@ impl Drop for Node {
             self.begin_stop(Duration::ZERO);
             let _ = thread.join();
         }
+    }
+}
+
+/// SQLite puts the WAL beside the real file: symbolic links are followed here, or for a fresh one by its replicator.
+fn real_path(env: &Env, fresh: bool, database: &Path) -> Result<PathBuf, KeepError> {
+    match env.files.real_path(database) {
+        Err(error) if fresh && error.kind() == io::ErrorKind::NotFound => Ok(database.to_owned()),
+        found => found.map_err(|error| KeepError::Io {
+            what: "look at",
+            path: crate::files::parent(database).to_owned(),
+            error,
+        }),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::error::KeepError;
 use crate::follow::Follower;
 use crate::replicator::{Entry, Replicator};
 use crate::settings::Settings;
-use crate::wake::Watcher;
+use crate::wake::Watch;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,15 +36,15 @@ impl Machine {
         let poke: Arc<dyn Fn() + Send + Sync> = Arc::new(replicator.poker());
         let current = Current { shared: replicator.shared(), poke };
         self.shared.update(|inner| inner.current = Some(current));
-        let watcher = match &self.env.vfs {
-            None => Watcher::start(&self.database, replicator.poker())
+        let watch = match &self.env.vfs {
+            None => Watch::start()
                 .inspect_err(|error| tracing::warn!(%error, "no file notification here: polling"))
                 .ok(),
             // A simulated disk notifies by itself.
             Some(_) => None,
         };
-        replicator.set_polling(watcher.is_none());
-        let owning = Owning { replicator, _watcher: watcher, writing: false, leaving: false, from_chain };
+        replicator.watch_with(watch);
+        let owning = Owning { replicator, writing: false, leaving: false, from_chain };
         Stage::Owning(Box::new(owning))
     }
 
@@ -108,6 +108,8 @@ impl Machine {
     pub(super) fn owned(&mut self, owning: Box<Owning>) -> Result<(Stage, Duration), KeepError> {
         let status = owning.replicator.status();
         let (from_chain, writing) = (owning.from_chain || owning.writing, owning.writing);
+        // Its folder may have come after this node.
+        self.database = owning.replicator.database().to_owned();
         if !owning.leaving && writing {
             self.shared.update(|inner| inner.wanted = None);
             self.application.stop_writing();

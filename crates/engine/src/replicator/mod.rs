@@ -11,6 +11,7 @@ mod capture;
 mod checkpoint;
 mod chores;
 mod claim;
+mod folder;
 mod forward;
 mod image;
 mod mend;
@@ -36,6 +37,7 @@ use crate::restore::Unfinished;
 use crate::settings::Settings;
 use crate::sqlite::Edge;
 use crate::sums::Sums;
+use crate::wake::{Watch, Watcher};
 use crate::wal::Wal;
 use litekeep_core::assess::BreakReason;
 use litekeep_core::decisions::Decisions;
@@ -117,7 +119,7 @@ enum Phase {
     Looking,
     /// The replica was looked at; somebody keeps the database locked. Try to open it again at this time.
     Locked(Duration),
-    /// There is no database file yet.
+    /// There is no database file yet, or not even its folder.
     Absent,
     /// A job compares the replica's newest state with the local file.
     Comparing,
@@ -163,9 +165,14 @@ enum Stopping {
 pub struct Replicator {
     env: Env,
     settings: Settings,
+    /// The database as it was named; its real path is known once its folder is there.
+    given: PathBuf,
     path: PathBuf,
     owner: String,
     local: Local,
+    /// Tells of changes to files, and of this database's.
+    watch: Option<Watch>,
+    watcher: Option<Watcher>,
     phase: Phase,
     chain: Chain,
     term: claim::Term,
@@ -214,17 +221,6 @@ pub struct Replicator {
 }
 
 impl Replicator {
-    /// Takes the local state directory of a database. Nothing else is touched before the first step.
-    ///
-    /// # Errors
-    /// [`KeepError::Local`] when another engine has this database, or the directory cannot be made.
-    pub fn open(env: Env, settings: Settings, database: &Path) -> Result<Self, KeepError> {
-        let dir = crate::local::directory(database, settings.meta_path.as_deref());
-        let local = Local::open(&env.files, database, dir)?;
-        let owner = format!("{:016x}", env.random.next_u64());
-        Ok(Self::with_local(env, settings, database, local, owner))
-    }
-
     /// Goes on with an epoch that was taken by whoever calls this, on a file that stands at the chain's end.
     pub(crate) fn enter(env: Env, settings: Settings, database: &Path, entry: Entry) -> Self {
         let mut replicator = Self::with_local(env, settings, database, entry.local, entry.owner);
@@ -236,9 +232,12 @@ impl Replicator {
         let wal = Wal::new(Arc::clone(&env.files), crate::files::with_suffix(database, "-wal"));
         Self {
             settings,
+            given: database.to_owned(),
             path: database.to_owned(),
             owner,
             local,
+            watch: None,
+            watcher: None,
             phase: Phase::Look(Duration::ZERO),
             chain: Chain {
                 catalog: Catalog::default(),

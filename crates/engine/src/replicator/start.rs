@@ -66,7 +66,8 @@ impl Replicator {
         let (Stopping::Until(deadline) | Stopping::Closing(deadline)) = self.stopping else {
             return Ok(Some(JOB_WAIT));
         };
-        if !self.database_is_there()? {
+        // One that cannot be looked at may be there. Why it cannot, whoever goes on from here meets at his own pace.
+        if matches!(self.database_is_there(), Ok(false)) {
             self.end(None);
             return Ok(None);
         }
@@ -88,7 +89,12 @@ impl Replicator {
         self.broken = None;
         if !self.database_is_there()? {
             self.phase = Phase::Absent;
-            tracing::info!(db = %self.path.display(), "waiting for the database to be created");
+            let path = self.path.display();
+            if self.local.is_taken() {
+                tracing::info!(db = %path, "waiting for the database to be created");
+            } else {
+                tracing::info!(db = %path, "waiting for the folder of the database to be made");
+            }
             return Ok(());
         }
         self.tip = survey.tip;
@@ -119,9 +125,10 @@ impl Replicator {
         Ok(Duration::ZERO)
     }
 
-    /// A file that SQLite has written something to.
-    fn database_is_there(&self) -> Result<bool, KeepError> {
-        Ok(self.file_len()?.is_some_and(|len| len > 0))
+    /// A file that SQLite has written something to, in a folder that is ours to work in.
+    pub(super) fn database_is_there(&mut self) -> Result<bool, KeepError> {
+        let taken = self.local.is_taken() || self.move_in_late()?;
+        Ok(taken && self.file_len()?.is_some_and(|len| len > 0))
     }
 
     /// Nothing is left at the path: not even something to look at again.
@@ -135,18 +142,6 @@ impl Replicator {
             path: self.path.clone(),
             error,
         })
-    }
-
-    pub(super) fn wait_for_database(&mut self) -> Result<Duration, KeepError> {
-        if self.time_left()?.is_none() {
-            return Ok(Duration::MAX);
-        }
-        if self.database_is_there()? {
-            // What was seen of the replica may be old by now.
-            self.phase = Phase::Look(Duration::ZERO);
-            return Ok(Duration::ZERO);
-        }
-        Ok(self.settings.monitor_interval)
     }
 
     /// The local file meets the replica's tip.

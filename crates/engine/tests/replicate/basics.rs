@@ -1,6 +1,8 @@
 //! What anybody would try first.
 
-use crate::rig::{LONG, Rig, insert, stopped, synced};
+use crate::rig::{LONG, Rig, app, assert_same, insert, stopped, synced};
+use litekeep::keeper::Keeper;
+use litekeep::replicator::Health;
 use litekeep_formats::ltx::Header;
 use litekeep_formats::{Level, Txid, TxidRange};
 use litekeep_store::{Key, Scope};
@@ -24,6 +26,29 @@ fn a_database_goes_to_the_replica_and_comes_back() {
     synced(&keeper);
     rig.assert_restores();
     stopped(keeper);
+}
+
+#[test]
+fn a_database_whose_folder_comes_late_is_told_of_its_changes_like_any_other() {
+    let rig = Rig::new();
+    let path = rig.dir.path().join("late/deep/app.db");
+    let keeper = Keeper::start(rig.env(), rig.settings.clone(), &path).unwrap();
+    while keeper.status().health != Health::Waiting {
+        std::thread::yield_now();
+    }
+    assert!(!rig.dir.path().join("late").exists());
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let app = app(&path);
+    insert(&app, 100);
+    synced(&keeper);
+    insert(&app, 100);
+    synced(&keeper);
+    assert_same(&path, &rig.restored().0);
+    assert!(!stopped(keeper).polling, "whoever comes late hears of changes all the same");
+    // Gone before anybody has seen it: there is nothing to be brought up.
+    std::fs::remove_dir_all(rig.dir.path().join("late")).unwrap();
+    let keeper = Keeper::start(rig.env(), rig.settings.clone(), &path).unwrap();
+    assert!(keeper.stop(LONG).is_ok());
 }
 
 #[test]
