@@ -274,7 +274,7 @@ fn replicas_are_found_by_type_or_url() {
         ("      url: s3://b/p\n", "s3://b/p"),
         ("      type: file\n      url: s3://b/p\n", "s3://b/p"),
         ("      type: s3\n      bucket: b\n", "s3://b"),
-        ("      type: s3\n      bucket: b\n      path: p/q/\n", "s3://b/p/q"),
+        ("      type: s3\n      bucket: b\n      path: p/q/\n", "s3://b/p/q/"),
         ("      type: s3\n      bucket: b\n      name: main\n", "s3://b"),
     ] {
         assert_eq!(replica(lines).location(), location, "{lines}");
@@ -350,7 +350,7 @@ fn a_default_that_decides_where_a_replica_lies_is_told_with_what_litestream_make
     let file = |path: &str| format!("dbs:\n  - path: ${{DB:-/a.db}}\n    replica:\n      {path}\n");
     for (text, place, key, there) in [
         (s3("      bucket: b\n      path: ${P:-mandarin}\n"), "6:13", "path", "at s3://b;"),
-        (s3("      bucket: b\n      path: x/${P:-z}/y\n"), "6:13", "path", "at s3://b/x/y;"),
+        (s3("      bucket: b\n      path: x/${P:-z}/y\n"), "6:13", "path", "at s3://b/x//y;"),
         (
             s3("      bucket: ${B:-b}\n      path: p\n"),
             "5:15",
