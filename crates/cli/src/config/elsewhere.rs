@@ -53,10 +53,7 @@ pub(super) fn find(
 fn told(key: &str, there: Option<&Settings>) -> String {
     let there = match there {
         Some(there) => {
-            format!(
-                "a backup that it made lies at {}; to go on with that, write what it used",
-                there.location()
-            )
+            format!("a backup that it made lies at {}; to go on with that, write what it used", there.named())
         }
         None => "it makes no replica of this, and does not start; no backup of its lies elsewhere".to_owned(),
     };

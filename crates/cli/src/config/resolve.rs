@@ -463,12 +463,12 @@ fn twice(databases: &[Database], places: &[Place], notes: &mut Notes) {
                 "{path} is listed twice: keep one entry for it, with one replica; several of one database are not supported"
             );
             notes.problem(*place, text);
-        } else if before.iter().any(|other| same_place(&other.replica, &database.replica)) {
+        } else if let Some(other) = before.iter().find(|it| same_place(&it.replica, &database.replica)) {
             let location = database.replica.location();
-            notes.problem(
-                *place,
-                format!("another database has the same replica, {location}: give each its own"),
-            );
+            let spelling = if other.replica.location() == location { "" } else { " but for its spelling" };
+            let text =
+                format!("another database has the same replica{spelling}, {location}: give each its own");
+            notes.problem(*place, text);
         }
         let meta = database.settings.meta_path.as_ref();
         if meta.is_some() && before.iter().any(|other| other.settings.meta_path.as_ref() == meta) {
@@ -477,12 +477,12 @@ fn twice(databases: &[Database], places: &[Place], notes: &mut Notes) {
     }
 }
 
-/// Whether two replicas lie in one place, however each is reached.
+/// Whether two replicas lie in one place, however each is reached and its path is spelled: v0.3's backup would be that of both.
 pub(crate) fn same_place(a: &Settings, b: &Settings) -> bool {
     match (a, b) {
         (Settings::Directory(a), Settings::Directory(b)) => a == b,
         (Settings::S3(a), Settings::S3(b)) => {
-            (&a.bucket, &a.path, &a.endpoint) == (&b.bucket, &b.path, &b.endpoint)
+            (&a.bucket, a.v3_path(), &a.endpoint) == (&b.bucket, b.v3_path(), &b.endpoint)
         }
         _ => false,
     }

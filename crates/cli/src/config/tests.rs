@@ -349,8 +349,13 @@ fn a_default_that_decides_where_a_replica_lies_is_told_with_what_litestream_make
     let s3 = |path: &str| format!("dbs:\n  - path: /a.db\n    replica:\n      type: s3\n{path}");
     let file = |path: &str| format!("dbs:\n  - path: ${{DB:-/a.db}}\n    replica:\n      {path}\n");
     for (text, place, key, there) in [
-        (s3("      bucket: b\n      path: ${P:-mandarin}\n"), "6:13", "path", "at s3://b;"),
-        (s3("      bucket: b\n      path: x/${P:-z}/y\n"), "6:13", "path", "at s3://b/x//y;"),
+        (s3("      bucket: b\n      path: ${P:-mandarin}\n"), "6:13", "path", "at s3://b/;"),
+        (
+            s3("      bucket: b\n      path: x/${P:-z}/y\n"),
+            "6:13",
+            "path",
+            "at bucket b with path \"x//y\" (no URL means that);",
+        ),
         (
             s3("      bucket: ${B:-b}\n      path: p\n"),
             "5:15",
@@ -358,11 +363,11 @@ fn a_default_that_decides_where_a_replica_lies_is_told_with_what_litestream_make
             "no replica of this, and does not start;",
         ),
         (file("url: ${URL:-s3://b/p}"), "4:12", "url", "no replica of this, and does not start;"),
-        (file("url: s3://b/${SET:-p}"), "4:12", "url", "at s3://b;"),
+        (file("url: s3://b/${SET:-p}"), "4:12", "url", "at s3://b/;"),
         (file("path: /x${P:-${SET}}"), "4:13", "path", "at file:///x};"),
         (file("path: \"/r${P:-/x}\""), "4:13", "path", "at file:///r;"),
         ("bucket: b${B:-c}\n".to_owned() + &s3("      path: p\n"), "1:9", "bucket", "at s3://b/p;"),
-        (s3("      <<: {bucket: b, path: '${P:-p}'}\n"), "5:11", "path", "at s3://b;"),
+        (s3("      <<: {bucket: b, path: '${P:-p}'}\n"), "5:11", "path", "at s3://b/;"),
     ] {
         let env = &[KEYS, &[("SET", "/set")]].concat();
         let (config, problems) = judged(env, &text, Pick::Only);

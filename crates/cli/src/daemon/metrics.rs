@@ -85,7 +85,7 @@ families! {
     DESCRIPTORS = Gauge "process_open_fds" [""] "Files and connections that the process has open";
 }
 
-/// One database in one moment: no line of a page knows more than the next one.
+/// A database as a page tells of it: its files and requests are of one moment, and no older than its state.
 struct Now {
     member: Arc<Member>,
     view: View,
@@ -107,16 +107,18 @@ pub(crate) fn text(fleet: &Fleet, started: TimestampMs) -> String {
     let clock = &**fleet.clock();
     let mut states = BTreeMap::from([("replicating", 0), ("open", 0), ("stopped", 0), ("standby", 0)]);
     let mut operations: BTreeMap<(&str, Operation), Tally> = BTreeMap::new();
-    let members: Vec<Now> = fleet.members().into_iter().map(|member| Now::of(member, clock)).collect();
-    slots(&mut page, &members, clock.wall());
-    for now in &members {
-        let Now { member, view, book } = now;
+    let mut by_name: BTreeMap<String, Slots> = BTreeMap::new();
+    for member in fleet.members() {
+        let now = Now::of(member, clock);
+        let Now { member, view, book } = &now;
         *states.entry(view.state()).or_default() += 1;
-        database(&mut page, now, clock);
+        database(&mut page, &now, clock);
+        count_slots(&mut by_name, &now, clock.wall());
         for (operation, tally) in book.tallies() {
             merge(operations.entry((member.database.replica_type(), operation)).or_default(), &tally);
         }
     }
+    slots(&mut page, &by_name);
     for path in fleet.missing().keys() {
         page.add(&HEALTHY, &[("db", &path.display().to_string())], 0.0);
     }
@@ -221,23 +223,23 @@ fn replica(page: &mut Page, book: &Book, path: &str) {
 
 /// The files of level 0, by the databases' file names: files of one name in several directories are told together, as
 /// Litestream's labels have it.
-fn slots(page: &mut Page, members: &[Now], wall: TimestampMs) {
-    let mut by_name: BTreeMap<String, Slots> = BTreeMap::new();
-    for Now { member, book, .. } in members {
-        let name = member.database.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let slots = book.slots(member.database.settings.l0_retention, wall);
-        let sum = by_name.entry(name).or_default();
-        sum.eligible += slots.eligible;
-        sum.not_compacted += slots.not_compacted;
-        sum.too_recent += slots.too_recent;
-    }
+fn count_slots(by_name: &mut BTreeMap<String, Slots>, Now { member, book, .. }: &Now, wall: TimestampMs) {
+    let name = member.database.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let slots = book.slots(member.database.settings.l0_retention, wall);
+    let sum = by_name.entry(name).or_default();
+    sum.eligible += slots.eligible;
+    sum.not_compacted += slots.not_compacted;
+    sum.too_recent += slots.too_recent;
+}
+
+fn slots(page: &mut Page, by_name: &BTreeMap<String, Slots>) {
     for (name, slots) in by_name {
         for (status, count) in [
             ("eligible", slots.eligible),
             ("not_compacted", slots.not_compacted),
             ("too_recent", slots.too_recent),
         ] {
-            page.add(&SLOTS, &[("db", &name), ("status", status)], float(count));
+            page.add(&SLOTS, &[("db", name), ("status", status)], float(count));
         }
     }
 }

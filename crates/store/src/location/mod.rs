@@ -136,20 +136,31 @@ impl S3Settings {
         slash.to_owned() + &url::clean_path(&format!("{}/{name}", self.path))
     }
 
-    /// Paths that somebody may hold for the same one, but whose keys are others.
+    /// Paths that somebody may hold for the same one, but whose keys are others: with a slash or a dot in front, with a slash
+    /// behind, with one slash inside doubled.
     pub(crate) fn spellings(&self) -> Vec<String> {
         let clean = self.v3_path();
         let mut all = match clean.as_str() {
-            "" => vec![clean, ".".to_owned(), "/".to_owned()],
-            path => vec![format!("/{path}"), format!("{path}/"), format!("./{path}"), clean],
+            "" => vec![String::new(), ".".to_owned(), "/".to_owned()],
+            path => {
+                let doubled =
+                    path.match_indices('/').map(|(at, _)| format!("{}/{}", &path[..at], &path[at..]));
+                let around = |front: &'static str| ["", "/"].map(|behind| format!("{front}{path}{behind}"));
+                ["", "/", "./"].into_iter().flat_map(around).chain(doubled).collect()
+            }
         };
         all.retain(|path| *path != self.path);
         all
     }
 
-    /// The same place, with another path.
-    pub(crate) fn location_of(&self, path: &str) -> String {
-        Self::new(&self.bucket, path).location()
+    /// How somebody can name the same place with another path: by a URL, if there is one that means it.
+    pub(crate) fn named(&self, path: &str) -> String {
+        let bucket = &self.bucket;
+        match path {
+            "." => format!("s3://{bucket}"),
+            path if url::clean_path(path) == path => format!("s3://{bucket}/{path}"),
+            path => format!("bucket {bucket} with path {path:?} (no URL means that)"),
+        }
     }
 
     /// `s3://bucket/path`, for people.
@@ -185,6 +196,14 @@ impl Settings {
             Self::S3(settings) => {
                 format!("{} {}", settings.endpoint.as_deref().unwrap_or(""), settings.bucket)
             }
+        }
+    }
+
+    /// What to write for this place.
+    pub fn named(&self) -> String {
+        match self {
+            Self::Directory(_) => self.location(),
+            Self::S3(settings) => settings.named(&settings.path),
         }
     }
 

@@ -137,11 +137,19 @@ fn damaged(text: String) -> Setback {
     Setback::new(ErrorKind::DataDamaged, text)
 }
 
+/// The names of the folders below a prefix, as far as one page has them. Where we may not look, we have put nothing.
+pub(super) fn names_if_allowed(shared: &Shared, prefix: &str) -> Result<Vec<String>, Setback> {
+    match folders_of(shared, prefix, Depth::FirstPage) {
+        Err(setback) if setback.kind == ErrorKind::FixConfig => Ok(Vec::new()),
+        names => names,
+    }
+}
+
 /// Whether a replica lies at a path as it is spelled; v0.3's at what the path means.
 pub(super) fn is_replica(shared: &Shared, path: &str) -> Result<bool, Setback> {
     // At the bucket's top keys begin with a slash.
-    let names = folders_of(shared, &format!("{path}/"), Depth::FirstPage)?;
-    let old = path.is_empty() && !folders_of(shared, layout::V3, Depth::FirstPage)?.is_empty();
+    let names = names_if_allowed(shared, &format!("{path}/"))?;
+    let old = path.is_empty() && !names_if_allowed(shared, layout::V3)?.is_empty();
     Ok(old || layout::is_replica(names.iter().map(String::as_str)))
 }
 
@@ -164,20 +172,22 @@ pub(super) fn neighbours(shared: &Shared) -> Result<Vec<String>, Setback> {
     if !path.is_empty() {
         candidates.push(parent.clone());
         let prefix = if parent.is_empty() { String::new() } else { format!("{parent}/") };
-        for name in folders_of(shared, &prefix, Depth::FirstPage)? {
+        for name in names_if_allowed(shared, &prefix)? {
             candidates.push(format!("{prefix}{name}"));
         }
     }
     let below = if path.is_empty() { String::new() } else { format!("{path}/") };
-    for name in folders_of(shared, &below, Depth::FirstPage)? {
+    for name in names_if_allowed(shared, &below)? {
         candidates.push(format!("{below}{name}"));
     }
     candidates.retain(|candidate| *candidate != path);
+    candidates.sort();
+    candidates.dedup();
     candidates.truncate(layout::MAX_NEIGHBOURS_PROBED);
     let mut found = Vec::new();
     for candidate in candidates {
         if is_replica(shared, &candidate)? {
-            found.push(settings.location_of(&candidate));
+            found.push(settings.named(&candidate));
         }
         if found.len() == layout::MAX_NEIGHBOURS {
             break;

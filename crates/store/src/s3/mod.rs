@@ -396,24 +396,25 @@ impl Shared {
             return Ok(());
         }
         let settings = self.client.settings();
-        let here = listing::is_replica(self, &settings.path)?
-            || !listing::folders(self, layout::V3, listing::Depth::FirstPage)?.is_empty();
+        let old = || listing::names_if_allowed(self, &self.full(layout::V3)).map(|names| !names.is_empty());
+        let here = listing::is_replica(self, &settings.path)? || old()?;
         let others = if here { Vec::new() } else { settings.spellings() };
         let Some(other) = listing::first_replica(self, others)? else {
             self.spelled.store(true, Ordering::Relaxed);
             return Ok(());
         };
         let text = format!(
-            "there is no replica at path {:?}, but one at path {other:?}: a path counts as it is spelled, in Litestream too; set \
-             the replica's bucket and path, with path: {other:?}",
-            settings.path
+            "there is no replica at path {:?}, but one at path {other:?}: a path counts as it is spelled, in Litestream too; to \
+             use that one, name it: {}",
+            settings.path,
+            settings.named(&other)
         );
         Err(Setback::new(ErrorKind::FixConfig, text))
     }
 
     /// An object's location, for people.
     fn object(&self, key: &str) -> String {
-        format!("s3://{}/{}", self.client.settings().bucket, key.trim_start_matches('/'))
+        format!("s3://{}/{}", self.client.settings().bucket, key)
     }
 
     fn retry<T>(

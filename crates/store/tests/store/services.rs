@@ -462,7 +462,7 @@ fn neighbours_name_the_replicas_beside_above_and_below() {
     for path in ["backup", "backup/a.db", "backup/b.db", "backup/c.db/deep", "other"] {
         s3(&server, path).create(&slot(1), Bytes::from_static(b"x"), TIME).unwrap();
     }
-    let rows: [(&str, &[&str]); 4] = [
+    let rows: [(&str, &[&str]); 5] = [
         ("backup/x.db", &["s3://test/backup", "s3://test/backup/a.db", "s3://test/backup/b.db"]),
         (
             "backup/c.db",
@@ -474,6 +474,7 @@ fn neighbours_name_the_replicas_beside_above_and_below() {
             ],
         ),
         ("nothing", &["s3://test/backup", "s3://test/other"]),
+        ("backup/b.db/", &["s3://test/backup/b.db"]),
         ("", &["s3://test/backup", "s3://test/other"]),
     ];
     for (path, wanted) in rows {
@@ -531,6 +532,10 @@ fn r26b_a_replica_under_another_spelling_of_the_path_is_never_an_empty_one() {
         ("/a/b", "a/b"),
         ("a/b/", "a/b"),
         ("./a/b", "a/b"),
+        ("/a/b/", "a/b"),
+        ("./a/b/", "a/b/"),
+        ("a//b/c", "a/b/c"),
+        ("a/b//c", "a/b/c"),
     ] {
         let server = aws();
         assert!(s3(&server, asked).list(&all).unwrap().is_empty());
@@ -554,6 +559,22 @@ fn r26b_a_replica_under_another_spelling_of_the_path_is_never_an_empty_one() {
         store.create(&key, Bytes::from_static(b"x"), TIME).unwrap();
         assert!(store.list(&all).unwrap().is_empty(), "{key}");
     }
+}
+
+#[test]
+fn keys_that_are_limited_to_their_prefix_begin_a_replica_there_and_get_no_hints() {
+    let server = aws();
+    s3(&server, "other").create(&slot(1), Bytes::from_static(b"x"), TIME).unwrap();
+    let denied = |part| Rule::always("GET", part, answer(403, "AccessDenied"));
+    for part in ["prefix=&", "prefix=%2F", "prefix=.%2F", "prefix=teams%2F&", "%2F%2F"] {
+        server.add_rule(denied(part));
+    }
+    let store = s3(&server, "teams/a");
+    assert!(store.list(&Scope::From(Level::SLOTS)).unwrap().is_empty());
+    assert_eq!(store.neighbours().unwrap(), [""; 0]);
+    // What its own place answers counts.
+    server.add_rule(denied("prefix=teams%2Fa%2F"));
+    assert_eq!(store.list(&Scope::From(Level::SLOTS)).unwrap_err().kind, ErrorKind::FixConfig);
 }
 
 #[test]
