@@ -432,7 +432,8 @@ fn once_with_enforced_retention_does_the_chores_that_are_due_and_deletes_what_is
     let before = dir.files("r/ltx");
     config("  retention: 1ms\nretention:\n  enabled: false\n");
     once(&["-enforce-retention"])
-        .out_has("retention is switched off (`retention: enabled`): nothing is deleted");
+        .out_has("retention is switched off (`retention: enabled`): nothing is deleted")
+        .never_says("retention enforced");
     assert!(before.iter().all(|name| dir.path("r/ltx").join(name).exists()), "{before:?}");
     config("  retention: 1ms\n");
     once(&["-enforce-retention"]).out_has("msg=\"retention enforced\"").out_has(" deleted=");
