@@ -74,8 +74,14 @@ const fn exit(code: u8, name: &'static str, meaning: &'static str) -> ExitCode {
 }
 
 /// Words by which a store's answer says what to do.
-const STORE_TOLD: [&str; 5] =
-    ["(check ", ": check ", "clock is off", "get new keys", "; set AWS_ACCESS_KEY_ID"];
+const STORE_TOLD: [&str; 6] = [
+    "(check ",
+    ": check ",
+    "clock is off",
+    "get new keys",
+    "; set AWS_ACCESS_KEY_ID",
+    "a path counts as it is spelled",
+];
 
 /// An error on its way to the terminal.
 #[derive(Debug)]

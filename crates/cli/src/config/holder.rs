@@ -24,26 +24,60 @@ fn begins_a_key(line: &str) -> bool {
     !in_list && line.starts_with(|c: char| !c.is_whitespace() && c != '#')
 }
 
-/// The names behind a sigil, outside quotes and comments.
+/// The names behind a sigil, outside quotes, comments and block scalars.
 fn names(text: &str, sigil: char) -> Vec<&str> {
-    let (mut found, mut quote, mut comment, mut before) = (Vec::new(), None, false, '\n');
-    for (at, c) in text.char_indices() {
-        let begins = before.is_whitespace() || matches!(before, '[' | '{' | ',' | ':');
-        match (quote, c) {
-            _ if comment => comment = c != '\n',
-            (Some(open), c) if c == open && (open == '\'' || before != '\\') => quote = None,
-            (Some(_), _) => {}
-            (None, '#') if before.is_whitespace() => comment = true,
-            (None, '"' | '\'') if begins => quote = Some(c),
-            (None, c) if c == sigil && begins => {
-                let name = &text[at + 1..];
-                let end = name.find(|c: char| c.is_whitespace() || matches!(c, ',' | '[' | ']' | '{' | '}'));
-                found.push(&name[..end.unwrap_or(name.len())]);
-            }
-            (None, _) => {}
+    let (mut found, mut quote, mut block) = (Vec::new(), None, None);
+    for line in text.lines() {
+        let indent = line.len() - line.trim_start_matches(' ').len();
+        if block.is_some_and(|parent| indent > parent || line.trim().is_empty()) {
+            continue;
         }
-        before = c;
+        let (mut escaped, mut before, mut end) = (false, '\n', line.len());
+        for (at, c) in line.char_indices() {
+            let begins = before.is_whitespace() || matches!(before, '[' | '{' | ',' | ':');
+            match (quote, c) {
+                (Some('"'), _) if escaped => escaped = false,
+                (Some('"'), '\\') => escaped = true,
+                (Some(open), c) if c == open => quote = None,
+                (Some(_), _) => {}
+                (None, '#') if before.is_whitespace() => {
+                    end = at;
+                    break;
+                }
+                (None, '"' | '\'') if begins => quote = Some(c),
+                (None, c) if c == sigil && begins => found.push(name(&line[at + 1..])),
+                (None, _) => {}
+            }
+            before = c;
+        }
+        block = if quote.is_none() { block_below(&line[..end]) } else { None };
     }
     found.retain(|name| !name.is_empty());
     found
+}
+
+/// The name at the beginning of this.
+fn name(text: &str) -> &str {
+    let end = text.find(|c: char| c.is_whitespace() || matches!(c, ',' | '[' | ']' | '{' | '}'));
+    &text[..end.unwrap_or(text.len())]
+}
+
+/// Where a line, without its comment, is the head of a block scalar (`key: |`, `- &a >-`): the column of what holds it. Lines
+/// that are further in are its text.
+fn block_below(line: &str) -> Option<usize> {
+    let mut words = line.split_whitespace().rev();
+    let head = words.next()?.strip_prefix(['|', '>'])?;
+    if !head.chars().all(|c| c.is_ascii_digit() || matches!(c, '+' | '-')) {
+        return None;
+    }
+    // A tag and an anchor may stand between.
+    let holder = words.find(|word| !word.starts_with(['&', '!']))?;
+    let behind_dashes = line.find(|c| !matches!(c, ' ' | '-'))?;
+    if holder.ends_with(':') {
+        Some(behind_dashes)
+    } else if holder == "-" && words.all(|word| word == "-") {
+        line[..behind_dashes].rfind('-')
+    } else {
+        None
+    }
 }

@@ -479,6 +479,14 @@ fn a_key_at_the_top_that_holds_what_an_alias_uses_is_taken_and_its_content_check
         "defaults: &replica_defaults {sync-interval: 2s}",
         "defaults:\n- &replica_defaults {sync-interval: 2s}",
         "\"defaults\": &replica_defaults\n\n  # of all\n  sync-interval: 2s",
+        // No quotes that would hide what is below.
+        "x-a: \"c:\\\\\"\ndefaults: &replica_defaults\n  sync-interval: 2s",
+        "defaults:\n  a: \"\\\\\\\"\\\\\"\n  b: &replica_defaults\n    sync-interval: 2s",
+        "x-a: |\n  a 'b\n\n    \"c\ndefaults: &replica_defaults\n  sync-interval: 2s",
+        "defaults:\n  a: &a !!str >-2 # of all\n      'b\n  b: &replica_defaults\n    sync-interval: 2s",
+        "defaults:\n- a: |\n   'b\n  b: &replica_defaults\n    sync-interval: 2s",
+        "defaults:\n- |\n 'b\n- &replica_defaults\n  sync-interval: 2s",
+        "defaults:\n- |\n- a: b |\n  b: &replica_defaults\n    sync-interval: 2s",
     ] {
         let config = config(&with(head, "*replica_defaults"));
         assert_eq!(config.warnings, [""; 0], "{head}");
@@ -492,6 +500,11 @@ fn a_key_at_the_top_that_holds_what_an_alias_uses_is_taken_and_its_content_check
         ),
         (with("defaults: 'a &d'\nx-d: &d {}", "*d"), "f:1:1: defaults is no key of the file's top: "),
         (with("defaults:\n  a: 1 # &d\nx-d: &d {}", "*d"), "f:1:1: defaults is no key of the file's top: "),
+        (
+            with("defaults:\n  a: |\n    b &d\nx-d: &d {}", "*d"),
+            "f:1:1: defaults is no key of the file's top: ",
+        ),
+        (with("defaults: \"\\\" &d\"\nx-d: &d {}", "*d"), "f:1:1: defaults is no key of the file's top: "),
         (with("defaults: &d {}\nx-d: '*d *d'", "{} # *d"), "f:1:1: defaults is no key of the file's top: "),
         (with("defaults: &d\n  sync-intervall: 2s", "*d"), "f:6:11: sync-intervall is no key of a replica"),
     ] {

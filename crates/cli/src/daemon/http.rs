@@ -507,7 +507,8 @@ mod tests {
         let ask = |target: &str| {
             let mut stream = unix::net::UnixStream::connect(&path).expect("connected");
             if !target.is_empty() {
-                write!(stream, "GET {target} HTTP/1.1\r\n\r\n").expect("sent");
+                // What is too long may be answered before all of it is sent: the answer tells.
+                let _ = write!(stream, "GET {target} HTTP/1.1\r\n\r\n");
             }
             stream
         };

@@ -59,7 +59,7 @@ impl Run {
                     .and_then(
                         |()| if once.snapshot { snapshotted(&keeper, &*store, &*clock) } else { Ok(()) },
                     )
-                    .and_then(|()| if once.retention { enforced(&keeper, &*clock) } else { Ok(()) });
+                    .and_then(|()| if once.retention { enforced(&keeper, &*clock, deletes) } else { Ok(()) });
                 drop(keeper);
                 drop(tell.send(Event::Synced(result)));
             };
@@ -161,15 +161,17 @@ fn snapshotted(keeper: &Keeper, store: &dyn Store, clock: &dyn Clock) -> Result<
     })
 }
 
-/// Waits until the chores that are due now are done, and what retention lets go is deleted.
-fn enforced(keeper: &Keeper, clock: &dyn Clock) -> Result<(), Trouble> {
+/// Waits until the chores that are due now are done, and what retention lets go is deleted, where it deletes.
+fn enforced(keeper: &Keeper, clock: &dyn Clock, deletes: bool) -> Result<(), Trouble> {
     if keeper.status().durable.is_none() {
         return Ok(());
     }
     keeper.enforce_retention();
     until(keeper, clock, "retention was not enforced", |status| match &status.enforced {
         Some(Ok(deleted)) => {
-            tracing::info!(db = %keeper.database().display(), deleted, "retention enforced");
+            if deletes {
+                tracing::info!(db = %keeper.database().display(), deleted, "retention enforced");
+            }
             Ok(true)
         }
         Some(Err(error)) => Err(keep_trouble("retention was not enforced", error)),

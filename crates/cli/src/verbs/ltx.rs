@@ -32,11 +32,12 @@ pub(crate) fn run(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
 pub(super) fn list(parsed: &Parsed, store: &dyn Store, replica: &Settings) -> Result<Exit, Trouble> {
     let mut rows = Vec::new();
     for level in levels(parsed)? {
-        let entries = store.list(&Scope::Level(level)).map_err(|error| {
-            let what = format!("can't list the replica {}", replica.location());
-            Trouble::new(what).because(&error).about_store(&error).exit(super::restore::UNREACHABLE)
-        })?;
+        let entries = listed(store, &Scope::Level(level), replica)?;
         rows.extend(entries.iter().filter_map(|entry| Some((row(entry)?, written(entry)))));
+    }
+    if rows.is_empty() {
+        // Only with all of it in sight a store tells a place without a replica from another spelling of one.
+        listed(store, &Scope::From(Level::SLOTS), replica)?;
     }
     if parsed.on(&flags::JSON) {
         output::json(&rows.into_iter().map(|(row, _)| row).collect::<Vec<_>>())?;
@@ -48,6 +49,13 @@ pub(super) fn list(parsed: &Parsed, store: &dyn Store, replica: &Settings) -> Re
         output::text(&table::columns(&std::iter::once(head).chain(cells).collect::<Vec<_>>()))?;
     }
     Ok(Exit::OK)
+}
+
+fn listed(store: &dyn Store, scope: &Scope, replica: &Settings) -> Result<Vec<Entry>, Trouble> {
+    store.list(scope).map_err(|error| {
+        let what = format!("can't list the replica {}", replica.location());
+        Trouble::new(what).because(&error).about_store(&error).exit(super::restore::UNREACHABLE)
+    })
 }
 
 fn levels(parsed: &Parsed) -> Result<Vec<Level>, Trouble> {

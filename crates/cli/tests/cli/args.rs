@@ -245,6 +245,39 @@ fn a_bucket_is_asked_through_the_proxy_of_the_environment() {
 }
 
 #[test]
+fn a_replica_under_another_spelling_of_its_path_is_told_by_whoever_lists_or_restores_without_a_word_of_keys()
+{
+    let server = s3test::Server::start(s3test::Profile::Aws).expect("a server");
+    let dir = Dir::new();
+    crate::restore::make_database(&dir.path("a.db"));
+    let run = |args: &[&str], path: &str, code| {
+        let (bucket, region) = (s3test::BUCKET, s3test::REGION);
+        let url = format!("s3://{bucket}/{path}?endpoint={}&region={region}", server.endpoint());
+        dir.litekeep(args.iter().copied().chain([&*url]))
+            .env("AWS_ACCESS_KEY_ID", s3test::ACCESS_KEY)
+            .env("AWS_SECRET_ACCESS_KEY", s3test::SECRET_KEY)
+            .exits(code)
+    };
+    run(&["replicate", "-once", "a.db"], "p", 0);
+    assert!(server.rename(
+        "p/0000/0000000000000001-0000000000000001.ltx",
+        "/p/0000/0000000000000001-0000000000000001.ltx"
+    ));
+    for key in server.keys().iter().filter(|key| key.starts_with("p/")) {
+        assert!(server.remove(key));
+    }
+    for args in
+        [&["ltx"] as &[&str], &["ltx", "-level", "all"], &["ltx", "-level", "9"], &["restore", "-o", "b.db"]]
+    {
+        run(args, "p", 13)
+            .err_has("there is no replica at path \"p\", but one at path \"/p\"")
+            .never_says("the keys");
+    }
+    // Where nothing lies, the table is empty.
+    run(&["ltx"], "q", 0);
+}
+
+#[test]
 fn tigris_is_asked_for_what_is_newest_as_litestream_does() {
     for host in ["fly.storage.tigris.dev", "t3.storage.dev"] {
         let asked = asked_of_a_proxy(&format!("http://{host}"));

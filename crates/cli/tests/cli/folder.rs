@@ -79,7 +79,7 @@ fn a_database_whose_folder_is_not_there_yet_is_waited_for_as_a_file_is_and_the_o
     assert!(dir.path("late/state/c/state").exists() && dir.path("late/deep/.b.db-litekeep/state").exists());
     running.signal(Signal::TERM);
     let seen = running.ends(0).out_has("waiting for the folder of the database to be made");
-    assert!(!seen.all().contains("level=ERROR") && !seen.all().contains("polling"), "{}", seen.all());
+    assert!(!seen.all().contains("level=ERROR"), "{}", seen.all());
 }
 
 #[test]
@@ -90,7 +90,8 @@ fn a_folder_that_goes_before_its_database_has_come_is_waited_for_again() {
     for _ in 0..2 {
         fs::create_dir(dir.path("d")).expect("made");
         wait_for("local state", || dir.path("d/.a.db-litekeep/lock").exists().then_some(()));
-        fs::remove_dir_all(dir.path("d")).expect("removed");
+        // What litekeep writes there meanwhile may be in the way of one try.
+        wait_for("end of the folder", || fs::remove_dir_all(dir.path("d")).ok());
     }
     // It is there before anybody has seen that it was not.
     fs::create_dir(dir.path("d")).expect("made");

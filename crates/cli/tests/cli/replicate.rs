@@ -286,6 +286,69 @@ fn nothing_starts_fresh_where_a_default_hides_the_backup_of_litestream() {
         .out_has("no backup found, starting fresh");
 }
 
+/// As above, in a bucket, and with the other place, or both, out of reach.
+#[test]
+fn nothing_starts_fresh_where_it_cannot_be_told_whether_a_default_hides_a_backup() {
+    use s3test::{ACCESS_KEY, BUCKET, Fault, Profile, REGION, Rule, SECRET_KEY, Server};
+    let server = Server::start(Profile::Aws).expect("started");
+    let with_keys = |command: TestCommand| {
+        command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    };
+    let dir = Dir::new();
+    let config = |bucket: &str| {
+        let address = format!("endpoint: {}\n      region: {REGION}", server.endpoint());
+        let replica = format!("type: s3\n      bucket: {bucket}\n      path: r${{P:-/new}}\n      {address}");
+        dir.write("l.yml", format!("dbs:\n  - path: a.db\n    replica:\n      {replica}\n"));
+    };
+    let run = |args: &[&str], code| {
+        let (verb, rest) = args.split_first().expect("a verb");
+        let args = [verb, "-config", "l.yml"].into_iter().chain(rest.iter().copied());
+        with_keys(dir.litekeep(args)).exits(code)
+    };
+    let restores: &[&[&str]] = &[
+        &["restore", "-if-replica-exists", "a.db"],
+        &["replicate", "-restore-if-db-not-exists", "-exec", "touch ran"],
+    ];
+    let starts = [restores, &[&["replicate", "-exec", "touch ran"]]].concat();
+    let answer = |status, code| Fault::Answer { status, code, retry_after: None };
+    // How listings of the other place, and of the one that the file names, are written.
+    let (theirs, ours) = ("prefix=r%2F0000", "prefix=r%2Fnew");
+    config(BUCKET);
+    // Litestream's place answers, and what it says is no "nothing here".
+    for (fault, code) in [(answer(400, "InvalidArgument"), 13), (Fault::Page(404), 13)] {
+        server.add_rule(Rule::always("GET", theirs, fault));
+        for args in &starts {
+            run(args, code);
+        }
+        server.clear_rules();
+    }
+    // Keys that are let into their own place and not into the other have made nothing there.
+    for fault in [answer(403, "AccessDenied"), answer(404, "NoSuchBucket")] {
+        server.add_rule(Rule::always("GET", theirs, fault));
+        run(restores[0], 0);
+        server.clear_rules();
+    }
+    // Where they are let into neither, nobody knows.
+    server.add_rule(daemon::everything(daemon::denied()));
+    run(&["replicate", "-exec", "touch ran"], 13);
+    server.clear_rules();
+    // A backup is there, and nobody can tell what lies at its own place.
+    let old = with_database();
+    let there = format!("s3://{BUCKET}/r?endpoint={}&region={REGION}", server.endpoint());
+    with_keys(old.litekeep(["replicate", "-once", "a.db", &there])).exits(0);
+    server.add_rule(Rule::always("GET", ours, answer(503, "SlowDown")));
+    run(&["replicate", "-exec", "touch ran"], 13).err_has("; a replica lies at s3://");
+    server.clear_rules();
+    // It was wiped: that is no empty place either.
+    for key in server.keys().iter().filter(|key| key.ends_with(".ltx")) {
+        assert!(server.remove(key));
+    }
+    for args in &starts {
+        run(args, 11).err_has(" was wiped");
+    }
+    assert_eq!(dir.files("."), ["l.yml"]);
+}
+
 #[test]
 fn once_brings_everything_up_and_ends() {
     let dir = with_database();
@@ -369,7 +432,8 @@ fn once_with_enforced_retention_does_the_chores_that_are_due_and_deletes_what_is
     let before = dir.files("r/ltx");
     config("  retention: 1ms\nretention:\n  enabled: false\n");
     once(&["-enforce-retention"])
-        .out_has("retention is switched off (`retention: enabled`): nothing is deleted");
+        .out_has("retention is switched off (`retention: enabled`): nothing is deleted")
+        .never_says("retention enforced");
     assert!(before.iter().all(|name| dir.path("r/ltx").join(name).exists()), "{before:?}");
     config("  retention: 1ms\n");
     once(&["-enforce-retention"]).out_has("msg=\"retention enforced\"").out_has(" deleted=");
