@@ -95,7 +95,7 @@ impl Replicator {
             // It may have come through a link that led nowhere until now.
             if self.is_in_place().map_err(look)? {
                 // What was seen of the replica may be old by now.
-                self.phase = Phase::Look(Duration::ZERO);
+                (self.phase, self.late) = (Phase::Look(Duration::ZERO), false);
             }
             return Ok(Duration::ZERO);
         }

@@ -174,6 +174,8 @@ pub struct Replicator {
     watch: Option<Watch>,
     watcher: Option<Watcher>,
     phase: Phase,
+    /// A look found nothing to ask about; nothing that came since is touched before there was another.
+    late: bool,
     chain: Chain,
     term: claim::Term,
     /// What the last look at the replica found at the chain's end.
@@ -239,6 +241,7 @@ impl Replicator {
             watch: None,
             watcher: None,
             phase: Phase::Look(Duration::ZERO),
+            late: false,
             chain: Chain {
                 catalog: Catalog::default(),
                 epochs: EpochFacts::default(),

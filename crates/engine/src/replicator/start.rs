@@ -32,6 +32,8 @@ impl Replicator {
         self.phase = Phase::Looking;
         let (store, wait) = (Arc::clone(&self.env.store), left.min(JOB_WAIT));
         let id = self.env.files.id(&self.path).map_err(self.io("look at the database for"))?;
+        // Stays so where this look fails: what comes before the next may have come to another place.
+        self.late |= id.is_none() || !self.local.is_taken();
         let newest = self.local.newest(&store.location(), id).map_err(self.io("read the state in"))?;
         self.spawn(
             "survey",
@@ -87,14 +89,18 @@ impl Replicator {
         self.chain.hole = survey.hole;
         self.chain.unfinished = survey.unfinished;
         self.broken = None;
-        if !self.database_is_there()? {
-            self.phase = Phase::Absent;
+        let there = self.database_is_there()?;
+        if !there {
             let path = self.path.display();
             if self.local.is_taken() {
                 tracing::info!(db = %path, "waiting for the database to be created");
             } else {
                 tracing::info!(db = %path, "waiting for the folder of the database to be made");
             }
+        }
+        // What came meanwhile has a state that nobody asked the replica about.
+        if !there || self.late {
+            self.phase = Phase::Absent;
             return Ok(());
         }
         self.tip = survey.tip;

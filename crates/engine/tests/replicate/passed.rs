@@ -1,21 +1,24 @@
 //! A machine comes back after others went on: what it built, and nobody may have, is never overwritten without a word; what
-//! the chain holds is no reason to stop.
+//! the chain holds is no reason to stop. So it is wherever its disk was when its engine began.
 
 use crate::faults::{DOWN, FINE, LOSES_ANSWERS, moody, wait_for};
+use crate::idle::Jumping;
 use crate::replica::{Disk, refused, slot};
 use crate::rig::{LONG, Rig, insert, stopped, synced};
 use litekeep::clock::SystemClock;
 use litekeep::error::KeepError;
 use litekeep::files::RealFiles;
+use litekeep::jobs::{Job, Spawner};
 use litekeep::local::peek;
-use litekeep::replicator::Replicator;
+use litekeep::replicator::{Env, Replicator};
 use litekeep_core::env::Clock;
 use litekeep_core::lineage::BesideReason;
 use litekeep_core::ownership::Times;
 use litekeep_formats::{Level, Txid, TxidRange};
 use litekeep_store::{Key, Scope};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// How a machine's last slot fared before it was killed, and whether the others' retention came past it.
@@ -76,66 +79,164 @@ fn count(rig: &Rig, what: &str) -> u32 {
     rig.app().query_row("SELECT count(*) FROM t WHERE v = ?1", [what], |row| row.get(0)).unwrap()
 }
 
+/// Others went on from what the machine had before its last slot. Gives its disk, and that slot's number.
+fn left_behind(case: &Case) -> (Rig, Arc<AtomicU32>, Disk, Txid) {
+    let (mut rig, mood) = moody();
+    rig.settings.times =
+        Times { tenure: Duration::from_millis(20), hand_over: Duration::from_millis(100), ..Times::USUAL };
+    insert(&rig.app(), 20);
+    let keeper = rig.keep();
+    synced(&keeper);
+    stopped(keeper);
+    let base = Disk::of(&rig, "base");
+
+    let bucket = Arc::clone(&rig.store);
+    let ours = dies(
+        &rig,
+        || mood.store(case.mood, Ordering::SeqCst),
+        |replicator, ours| match case.mood {
+            FINE => replicator.status().durable == Some(ours),
+            LOSES_ANSWERS => bucket.head(&slot(ours.get())).is_ok(),
+            _ => true,
+        },
+    );
+    let disk = Disk::of(&rig, "ours");
+    mood.store(FINE, Ordering::SeqCst);
+
+    base.put_back(&rig);
+    let keeper = rig.keep();
+    synced(&keeper);
+    for _ in 0..2 {
+        rig.app().execute_batch("INSERT INTO t (v) VALUES ('theirs')").unwrap();
+        assert!(synced(&keeper) > ours, "{}", case.name);
+    }
+    if case.freed {
+        free(&rig, &keeper, ours);
+    }
+    stopped(keeper);
+    (rig, mood, disk, ours)
+}
+
+/// The start ends without a change here or there, for this reason.
+fn assert_refused(
+    rig: &Rig,
+    ours: Txid,
+    expected: BesideReason,
+    case: &str,
+    start: impl FnOnce() -> Arc<KeepError>,
+) {
+    let before = rig.objects(Scope::Level(Level::SLOTS));
+    let error = start();
+    let found = match &*error {
+        KeepError::Beside { reason, .. } => Some(*reason),
+        _ => None,
+    };
+    assert_eq!(found, Some(expected), "{case}: {error}");
+    assert_eq!((count(rig, "ours"), count(rig, "theirs")), (1, 0), "{case}");
+    assert_eq!(built(rig), Some(ours), "{case}");
+    assert_eq!(rig.objects(Scope::Level(Level::SLOTS)), before, "{case}");
+}
+
 #[test]
 fn r23_a_slot_that_nobody_heard_of_is_not_taken_for_the_chain_s_by_its_number() {
     for case in CASES {
-        let (mut rig, mood) = moody();
-        rig.settings.times = Times {
-            tenure: Duration::from_millis(20),
-            hand_over: Duration::from_millis(100),
-            ..Times::USUAL
-        };
-        insert(&rig.app(), 20);
-        let keeper = rig.keep();
-        synced(&keeper);
-        stopped(keeper);
-        let base = Disk::of(&rig, "base");
-
-        let bucket = Arc::clone(&rig.store);
-        let ours = dies(
-            &rig,
-            || mood.store(case.mood, Ordering::SeqCst),
-            |replicator, ours| match case.mood {
-                FINE => replicator.status().durable == Some(ours),
-                LOSES_ANSWERS => bucket.head(&slot(ours.get())).is_ok(),
-                _ => true,
-            },
-        );
-        let disk = Disk::of(&rig, "ours");
-        mood.store(FINE, Ordering::SeqCst);
-
-        base.put_back(&rig);
-        let keeper = rig.keep();
-        synced(&keeper);
-        for _ in 0..2 {
-            rig.app().execute_batch("INSERT INTO t (v) VALUES ('theirs')").unwrap();
-            assert!(synced(&keeper) > ours, "{}", case.name);
-        }
-        if case.freed {
-            free(&rig, &keeper, ours);
-        }
-        stopped(keeper);
-
+        let (rig, _, disk, ours) = left_behind(&case);
         disk.put_back(&rig);
-        let before = rig.objects(Scope::Level(Level::SLOTS));
         match case.expected {
-            Some(expected) => {
-                let error = refused(&rig);
-                let found = match &*error {
-                    KeepError::Beside { reason, .. } => Some(*reason),
-                    _ => None,
-                };
-                assert_eq!(found, Some(expected), "{}: {error}", case.name);
-                assert_eq!((count(&rig, "ours"), count(&rig, "theirs")), (1, 0), "{}", case.name);
-                assert_eq!(built(&rig), Some(ours), "{}", case.name);
-                assert_eq!(rig.objects(Scope::Level(Level::SLOTS)), before, "{}", case.name);
-            }
+            Some(expected) => assert_refused(&rig, ours, expected, case.name, || refused(&rig)),
             None => {
                 let keeper = rig.keep();
                 synced(&keeper);
                 stopped(keeper);
                 assert_eq!((count(&rig, "ours"), count(&rig, "theirs")), (1, 2), "{}", case.name);
                 rig.assert_restores();
+            }
+        }
+    }
+}
+
+/// How a database comes whose engine is there already.
+#[derive(Debug, Clone, Copy)]
+enum Comes {
+    /// With its folder.
+    Folder,
+    /// With a volume, which is mounted over a folder that was empty.
+    Volume,
+    /// With a folder that a link has led to all along.
+    Link,
+}
+
+/// Jobs that run when the test says so.
+#[derive(Clone, Default)]
+struct Held {
+    jobs: Arc<Mutex<Vec<Job>>>,
+}
+
+impl Spawner for Held {
+    fn spawn(&self, _name: &str, job: Job) {
+        self.jobs.lock().unwrap().push(job);
+    }
+}
+
+impl Held {
+    /// Runs what waits, and says how many that were.
+    fn run(&self) -> usize {
+        let jobs = std::mem::take(&mut *self.jobs.lock().unwrap());
+        jobs.into_iter().map(|job| job()).count()
+    }
+}
+
+/// Starts while the database is away, and waits for the end by an error. It comes during the first look at the replica, to
+/// which the store has this mood.
+fn refused_late(rig: &Rig, comes: Comes, mood: &AtomicU32, first: u32) -> Arc<KeepError> {
+    let (away, folder) = (tempfile::tempdir().unwrap(), rig.dir.path());
+    let volume = away.path().join("volume");
+    std::fs::rename(folder, &volume).unwrap();
+    let path = match comes {
+        Comes::Folder => rig.path(),
+        Comes::Volume => {
+            std::fs::create_dir(folder).unwrap();
+            rig.path()
+        }
+        Comes::Link => {
+            let link = away.path().join("app.db");
+            symlink(rig.path(), &link).unwrap();
+            link
+        }
+    };
+    let (clock, jobs) = (Arc::new(Jumping::default()), Held::default());
+    let env = Env { clock: Arc::clone(&clock) as _, spawner: Arc::new(jobs.clone()), ..rig.env() };
+    let mut replicator = Replicator::open(env, rig.settings.clone(), &path).unwrap();
+    replicator.step();
+    if let Comes::Volume = comes {
+        std::fs::rename(folder, away.path().join("covered")).unwrap();
+    }
+    std::fs::rename(&volume, folder).unwrap();
+    mood.store(first, Ordering::SeqCst);
+    assert_eq!(jobs.run(), 1, "it is looking at the replica");
+    mood.store(FINE, Ordering::SeqCst);
+    for _ in 0..1000 {
+        let step = replicator.step();
+        if step.ended {
+            return replicator.status().failure.unwrap();
+        }
+        if jobs.run() == 0 {
+            clock.pass(step.wait);
+        }
+    }
+    panic!("not refused: {:?}", replicator.status());
+}
+
+#[test]
+fn r23_a_database_that_comes_while_the_replica_is_looked_at_is_met_like_one_that_was_there() {
+    for case in CASES {
+        let Some(expected) = case.expected else { continue };
+        let (rig, mood, disk, ours) = left_behind(&case);
+        for comes in [Comes::Folder, Comes::Volume, Comes::Link] {
+            for first in [FINE, DOWN] {
+                disk.put_back(&rig);
+                let name = format!("{}, {comes:?}, the first look in mood {first}", case.name);
+                assert_refused(&rig, ours, expected, &name, || refused_late(&rig, comes, &mood, first));
             }
         }
     }
