@@ -9,11 +9,20 @@ data, config, out = (os.environ[name] for name in ("DATA", "LITESTREAM_CONFIG", 
 paths = [os.path.join(data, name) for name in ("app.db", "two.db")]
 
 
-def open_database(path):
+def connect(path):
     link = sqlite3.connect(path, isolation_level=None, timeout=10)
     link.execute("PRAGMA journal_mode=WAL")
-    link.execute("CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, v TEXT)")
     return link
+
+
+def open_database(path):
+    # It comes as a whole: what a checkpoint writes to the file does not hang on who came first.
+    if not os.path.exists(path):
+        link = connect(path + ".new")
+        link.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)")
+        link.close()
+        os.rename(path + ".new", path)
+    return connect(path)
 
 
 def count(link):
