@@ -69,16 +69,25 @@ fn nanos(number: &str, scale: u128) -> Option<u128> {
     Some(total)
 }
 
+/// A time between nothing and a second, in one unit.
+fn below_a_second(time: Duration, microseconds: &str) -> Option<String> {
+    let nanos = time.subsec_nanos();
+    if time.as_secs() > 0 || nanos == 0 {
+        return None;
+    }
+    let (unit, scale) = match nanos {
+        1_000_000.. => ("ms", 1_000_000),
+        1_000.. => (microseconds, 1_000),
+        _ => ("ns", 1),
+    };
+    Some(format!("{}{unit}", f64::from(nanos) / f64::from(scale)))
+}
+
 /// A duration as [`parse`] reads it, in the largest units that fit: `24h`, `1h30m`, `1.5s`, `250ms`.
 pub(crate) fn format(time: Duration) -> String {
     let (secs, nanos) = (time.as_secs(), time.subsec_nanos());
-    if secs == 0 && nanos > 0 {
-        let (unit, scale) = match nanos {
-            1_000_000.. => ("ms", 1_000_000),
-            1_000.. => ("us", 1_000),
-            _ => ("ns", 1),
-        };
-        return format!("{}{unit}", f64::from(nanos) / f64::from(scale));
+    if let Some(short) = below_a_second(time, "us") {
+        return short;
     }
     let mut out = String::new();
     for (count, unit) in [(secs / 3600, "h"), (secs / 60 % 60, "m")] {
@@ -98,13 +107,8 @@ pub(crate) fn format(time: Duration) -> String {
 /// A duration as Go's `String` spells it, every unit below the largest one as well: `24h0m0s`, `1m0s`, `1.5s`, `250ms`.
 pub(crate) fn go(time: Duration) -> String {
     let (secs, nanos) = (time.as_secs(), time.subsec_nanos());
-    if secs == 0 && nanos > 0 {
-        let (unit, scale) = match nanos {
-            1_000_000.. => ("ms", 1_000_000),
-            1_000.. => ("\u{b5}s", 1_000),
-            _ => ("ns", 1),
-        };
-        return format!("{}{unit}", f64::from(nanos) / f64::from(scale));
+    if let Some(short) = below_a_second(time, "\u{b5}s") {
+        return short;
     }
     let fraction = format!(".{nanos:09}");
     let fraction = fraction.trim_end_matches('0').trim_end_matches('.');
@@ -175,7 +179,10 @@ mod tests {
             ("1500ms", "1.5s"),
             ("60s", "1m0s"),
             ("15m", "15m0s"),
+            ("59s", "59s"),
+            ("3605s", "1h0m5s"),
             ("24h", "24h0m0s"),
+            ("90061s", "25h1m1s"),
             ("1h0.25s", "1h0m0.25s"),
         ] {
             let time = parse(text).expect(text);

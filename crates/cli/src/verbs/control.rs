@@ -5,7 +5,7 @@ use crate::config::{address, no_path};
 use crate::daemon::control::{self, Changed, Info, List, Patience, Summary, Synced};
 use crate::flags::{self, Parsed};
 use crate::output;
-use crate::text::time;
+use crate::text::{duration, time};
 use crate::trouble::{Exit, Trouble, without_secrets};
 use crate::world::World;
 use serde::{Deserialize, Serialize};
@@ -94,21 +94,13 @@ pub(crate) fn info(world: &World, parsed: &Parsed) -> Result<Exit, Trouble> {
         return Ok(Exit::OK);
     }
     let Info { version, pid, uptime_seconds, started_at, database_count } = &info;
-    let (uptime, started) = (go_seconds(*uptime_seconds), time::whole_seconds(started_at));
+    let (uptime, started) =
+        (duration::go(Duration::from_secs(*uptime_seconds)), time::whole_seconds(started_at));
     output::text(&format!(
         "litekeep {version}\n  PID:        {pid}\n  Uptime:     {uptime}\n  Started at: {started}\n  \
          Databases:  {database_count}\n"
     ))?;
     Ok(Exit::OK)
-}
-
-/// Seconds as Go writes a duration: `1h0m5s`.
-fn go_seconds(all: u64) -> String {
-    match (all / 3600, all / 60 % 60, all % 60) {
-        (0, 0, seconds) => format!("{seconds}s"),
-        (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
-        (hours, minutes, seconds) => format!("{hours}h{minutes}m{seconds}s"),
-    }
 }
 
 /// Lists the daemon's databases.
@@ -280,13 +272,6 @@ mod tests {
             ("gopher://x", "gopher://x"),
         ] {
             assert_eq!(replica(&world, given), sent, "{given}");
-        }
-    }
-
-    #[test]
-    fn seconds_are_told_as_go_tells_a_duration() {
-        for (seconds, text) in [(0, "0s"), (59, "59s"), (60, "1m0s"), (3605, "1h0m5s"), (90_061, "25h1m1s")] {
-            assert_eq!(go_seconds(seconds), text);
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{Named, ltx, named, open, restore};
 use crate::flags::{self, Parsed};
 use crate::output;
-use crate::text::{table, time};
+use crate::text::{duration, table, time};
 use crate::trouble::{Exit, Trouble};
 use crate::world::World;
 use litekeep_formats::{Level, TimestampMs};
@@ -11,6 +11,7 @@ use litekeep_store::{Entry, Key, Scope, Store, V3Generation};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A replica that was opened, and what v0.3 calls it.
 struct Opened {
@@ -200,17 +201,7 @@ fn lag(newest: TimestampMs, end: TimestampMs) -> String {
         1_001..=10_000 => all - all % 100,
         _ => all - all % 1_000,
     };
-    if (1..1_000).contains(&ms) {
-        return format!("{sign}{ms}ms");
-    }
-    let (hours, minutes, tenth) = (ms / 3_600_000, ms / 60_000 % 60, ms / 100 % 10);
-    let seconds =
-        (ms / 1_000 % 60).to_string() + &if tenth == 0 { String::new() } else { format!(".{tenth}") };
-    match (hours, minutes) {
-        (0, 0) => format!("{sign}{seconds}s"),
-        (0, _) => format!("{sign}{minutes}m{seconds}s"),
-        _ => format!("{sign}{hours}h{minutes}m{seconds}s"),
-    }
+    sign.to_owned() + &duration::go(Duration::from_millis(ms))
 }
 
 fn print<T: Serialize, const N: usize>(

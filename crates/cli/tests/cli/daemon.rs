@@ -643,6 +643,31 @@ fn levels_are_those_of_the_bucket(server: &Server, scrape: &Scrape, path: &str) 
     }
 }
 
+/// What counts a write has gone up from one page to the next.
+fn a_write_has_moved(first: &Scrape, second: &Scrape, db: &str) {
+    let value = |scrape: &Scrape, name: &str| scrape.value(&format!("{name}{db}"));
+    let puts = "litestream_replica_operation_total{replica_type=\"s3\",operation=\"PUT\"}";
+    assert!(second.value(puts) > first.value(puts));
+    for (of, least) in [("_bytes", 1.0), ("_duration_seconds_count", 1.0), ("_duration_seconds_sum", 0.0)] {
+        let series = format!("litestream_replica_operation{of}{{replica_type=\"s3\",operation=\"PUT\"}}");
+        assert!(
+            second.value(&series) > first.value(&series) && first.value(&series) > least - 1.0,
+            "{series}"
+        );
+    }
+    for grown in [
+        "litekeep_replica_txid",
+        "litestream_wal_size",
+        "litestream_sync_count",
+        "litestream_sync_seconds",
+        "litestream_total_wal_bytes",
+        "litekeep_last_success_timestamp_seconds",
+        "litekeep_restorable_newest_timestamp_seconds",
+    ] {
+        assert!(value(second, grown) > value(first, grown), "{grown}");
+    }
+}
+
 #[test]
 fn the_metrics_follow_a_write_an_outage_and_a_permission_that_is_missing() {
     let server = Server::start(Profile::Aws).expect("a server");
@@ -683,26 +708,7 @@ fn the_metrics_follow_a_write_an_outage_and_a_permission_that_is_missing() {
     insert(&dir.path("a.db"), 2);
     ask(&dir, &["sync", "-wait", "a.db"]);
     let second = Scrape::of(&addr);
-    let puts = "litestream_replica_operation_total{replica_type=\"s3\",operation=\"PUT\"}";
-    assert!(second.value(puts) > first.value(puts));
-    for (of, least) in [("_bytes", 1.0), ("_duration_seconds_count", 1.0), ("_duration_seconds_sum", 0.0)] {
-        let series = format!("litestream_replica_operation{of}{{replica_type=\"s3\",operation=\"PUT\"}}");
-        assert!(
-            second.value(&series) > first.value(&series) && first.value(&series) > least - 1.0,
-            "{series}"
-        );
-    }
-    for grown in [
-        "litekeep_replica_txid",
-        "litestream_wal_size",
-        "litestream_sync_count",
-        "litestream_sync_seconds",
-        "litestream_total_wal_bytes",
-        "litekeep_last_success_timestamp_seconds",
-        "litekeep_restorable_newest_timestamp_seconds",
-    ] {
-        assert!(value(&second, grown) > value(&first, grown), "{grown}");
-    }
+    a_write_has_moved(&first, &second, &db);
 
     server.add_rule(everything(Fault::ResetBefore));
     insert(&dir.path("a.db"), 3);
