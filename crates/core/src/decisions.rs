@@ -5,7 +5,9 @@
 
 use crate::agenda::{self, Chore, Schedule, Settled};
 use crate::assess::{self, Advance, Facts, FrameAt, Position, Resume};
+use crate::ownership::Alone;
 use crate::restore::Catalog;
+use core::time::Duration;
 use litekeep_formats::{Checksum, TimestampMs};
 
 /// In which order the two reading connections hand over the protection of the WAL.
@@ -39,6 +41,8 @@ pub struct Decisions {
     pub confirm_images: bool,
     /// Whether slots are created (never replacing one) where the store can do that.
     pub create_only: bool,
+    /// See [`Alone::until`].
+    pub alone_until: fn(&Alone, Duration) -> Option<Duration>,
     /// Whether the local state is synced before the WAL frames that it stands for are let go.
     pub stage_before_release: bool,
     /// Whether a page differs from what the replica has of it (`None`: nothing), when a broken chain is mended.
@@ -60,6 +64,7 @@ impl Decisions {
         durable_after_put: true,
         confirm_images: true,
         create_only: true,
+        alone_until: Alone::until,
         stage_before_release: true,
         differs: |known, found| known != Some(found),
         is_whole: |stated, found| stated == found,

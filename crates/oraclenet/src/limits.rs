@@ -20,6 +20,9 @@ pub const LOOK_AGE: Duration = Duration::from_millis(200);
 /// a store that takes 0.3 s for a request, comes to the end of the chain within two seconds; whoever looks for his own
 /// post would rather wait for that than be told that it is not there. Far below what proxies and clients wait.
 pub const LOOK_TIME: Duration = Duration::from_secs(5);
+/// The same of a server that owns, as far as it knows, and a quarter of the time that a write waits at most: mostly it is
+/// alone, and only its store is slow to say so.
+pub const OWNER_LOOK_TIME: Duration = Duration::from_secs(1);
 /// The pause between two looks while the store does not answer. Nobody waits for them.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Requests whose outcome was unknown to their senders, remembered so that a repeat is no second one.

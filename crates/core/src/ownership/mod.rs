@@ -5,10 +5,12 @@
 //! create-only puts: a slot that is refused is somebody else's, and no clock of one machine is compared with another's.
 
 mod acquire;
+mod alone;
 mod epochs;
 mod tenancy;
 
 pub use acquire::{Acquire, Do, Heard};
+pub use alone::Alone;
 pub use epochs::{EpochFacts, NextEpoch, is_wiped, next_epoch};
 pub use tenancy::{Counted, Tenancy};
 

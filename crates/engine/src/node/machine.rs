@@ -36,6 +36,8 @@ pub(super) struct Owning {
     pub(super) leaving: bool,
     /// The file came from the chain, so that it can go back there.
     pub(super) from_chain: bool,
+    /// The looks that had been asked for when the one that is waited for was, and since when.
+    pub(super) look: Option<(u64, Duration)>,
 }
 
 /// See the module's text.
@@ -132,6 +134,11 @@ impl Machine {
     /// See [`super::Node::ask_to_own`].
     pub fn ask_to_own(&self) {
         self.shared.ask_to_own();
+    }
+
+    /// See [`super::Node::holds`].
+    pub fn holds(&self) -> bool {
+        self.shared.holds(&self.shared.inner())
     }
 
     /// Asks for everything that was committed before to be in the replica; `None` unless it owns or leaves. See

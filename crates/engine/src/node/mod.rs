@@ -176,6 +176,8 @@ struct Inner {
     /// Looks that were asked for, and up to which they are done.
     looks_asked: u64,
     looks_done: u64,
+    /// The last of those that an owner could not do: its store did not answer.
+    looks_failed: u64,
     stop: Option<Duration>,
     current: Option<Current>,
     woken: bool,
@@ -241,6 +243,19 @@ impl Shared {
             status.epoch = replication.epoch;
         }
         NodeStatus { replication, ..status }
+    }
+
+    /// The newest transaction of the chain that the file holds.
+    fn txid(&self, inner: &Inner) -> Option<Txid> {
+        let durable = inner.current.as_ref().and_then(|current| current.shared.durable());
+        durable.or(inner.status.txid)
+    }
+
+    /// See [`Node::holds`].
+    fn holds(&self, inner: &Inner) -> bool {
+        let until = inner.current.as_ref().and_then(|current| current.shared.alone_until());
+        matches!(inner.status.role, Role::Owner | Role::Leaving)
+            && until.is_some_and(|until| until > self.clock.boot())
     }
 
     fn ask_to_own(&self) {
@@ -315,30 +330,42 @@ impl Node {
         self.shared.ask_to_own();
     }
 
-    /// Waits until a look that was sent after this call has reached the tip; an owner is always there. Returns the
-    /// tip's transaction.
+    /// Whether its file lacks nothing that was acknowledged elsewhere before this call: it owns, and whoever would write
+    /// instead still has to wait for it. An owner that slept, or whose store does not answer, does not know it, until its
+    /// next look.
+    pub fn holds(&self) -> bool {
+        self.shared.holds(&self.shared.inner())
+    }
+
+    /// Waits until the file has what was acknowledged elsewhere before this call: until a look that was sent after it has
+    /// reached the tip, or has shown an owner that it still owns. Whoever [holds](Node::holds) is there. Returns the tip's
+    /// transaction.
     ///
     /// # Errors
-    /// [`KeepError::Timeout`], [`KeepError::Ended`].
+    /// [`KeepError::Timeout`], also at once for an owner whose store does not answer; [`KeepError::Ended`].
     pub fn look(&self, limit: Duration) -> Result<Option<Txid>, KeepError> {
-        let ticket = self.shared.update(|inner| {
+        let ticket = {
+            let mut inner = self.shared.inner();
+            if self.shared.holds(&inner) {
+                return Ok(self.shared.txid(&inner));
+            }
             inner.looks_asked += 1;
             inner.looks_asked
-        });
+        };
         self.shared.wake();
         let waits = |inner: &mut Inner| {
-            inner.looks_done < ticket
-                && !matches!(inner.status.role, Role::Owner | Role::Leaving | Role::Ended)
+            inner.looks_done < ticket && inner.status.role != Role::Ended && !self.shared.holds(inner)
         };
         let (inner, waited) = self
             .shared
             .changed
             .wait_timeout_while(self.shared.inner(), limit, waits)
             .unwrap_or_else(PoisonError::into_inner);
-        match (inner.status.role, waited.timed_out()) {
+        let failed = inner.looks_failed >= ticket && !self.shared.holds(&inner);
+        match (inner.status.role, waited.timed_out() || failed) {
             (Role::Ended, _) => Err(KeepError::Ended(inner.status.failure.clone())),
             (_, true) => Err(KeepError::Timeout(limit.as_secs_f64())),
-            (_, false) => Ok(inner.status.txid),
+            (_, false) => Ok(self.shared.txid(&inner)),
         }
     }
 

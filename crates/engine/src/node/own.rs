@@ -44,7 +44,7 @@ impl Machine {
             Some(_) => None,
         };
         replicator.watch_with(watch);
-        let owning = Owning { replicator, writing: false, leaving: false, from_chain };
+        let owning = Owning { replicator, writing: false, leaving: false, from_chain, look: None };
         Stage::Owning(Box::new(owning))
     }
 
@@ -54,10 +54,12 @@ impl Machine {
             self.ending = true;
             self.leave(&mut owning, limit);
         }
+        self.begin_look(&mut owning);
         let step = owning.replicator.step();
         if step.ended {
             return self.owned(owning);
         }
+        self.end_look(&mut owning);
         if owning.replicator.successor().is_some() && !owning.leaving {
             self.leave(&mut owning, UNTIL_FENCED);
             return Ok((Stage::Owning(owning), Duration::ZERO));
@@ -66,7 +68,30 @@ impl Machine {
             self.begin_writing(&mut owning)?;
             return Ok((Stage::Owning(owning), Duration::ZERO));
         }
-        Ok((Stage::Owning(owning), step.wait))
+        let next_look = owning.look.is_none() && self.is_asked_to_look();
+        let wait = if next_look { Duration::ZERO } else { step.wait };
+        Ok((Stage::Owning(owning), wait))
+    }
+
+    /// Somebody asks whether the file still has everything: that takes a look for a claim above ours.
+    fn begin_look(&self, owning: &mut Owning) {
+        if owning.look.is_none() && self.is_asked_to_look() {
+            owning.look = Some((self.shared.inner().looks_asked, self.env.clock.boot()));
+            owning.replicator.want_look();
+        }
+    }
+
+    /// A look that finds a claim answers nobody: they are served once this is a standby that has reached the tip.
+    fn end_look(&self, owning: &mut Owning) {
+        let Some((asked, since)) = owning.look else { return };
+        let Some(found_none) = owning.replicator.looked_since(since) else { return };
+        owning.look = None;
+        self.shared.update(|inner| {
+            inner.looks_done = asked;
+            if !found_none {
+                inner.looks_failed = asked;
+            }
+        });
     }
 
     pub(super) fn begin_writing(&mut self, owning: &mut Owning) -> Result<(), KeepError> {
@@ -75,7 +100,6 @@ impl Machine {
         self.shared.update(|inner| {
             inner.status.epoch = epoch;
             inner.wanted = None;
-            inner.looks_done = inner.looks_asked;
         });
         match self.application.start_writing(epoch) {
             Ok(()) => {

@@ -14,7 +14,7 @@ use crate::ownership::{self, Claim, moment};
 use crate::slot::{SlotHead, SlotWriter};
 use litekeep_core::assess::{BreakReason, Position};
 use litekeep_core::lineage::{BesideReason, RemoteTip};
-use litekeep_core::ownership::{Acquire, Do, Epochs, Heard, Look, Moment, Tenancy};
+use litekeep_core::ownership::{Acquire, Alone, Do, Epochs, Heard, Look, Moment, Tenancy};
 use litekeep_formats::ltx::{Marks, WalSpan};
 use litekeep_formats::{Epoch, Txid};
 use litekeep_store::{EpochRecord, ErrorKind, Failure, StoreError};
@@ -42,6 +42,7 @@ pub(super) struct Term {
     pub(super) entered: Option<(Option<Tenancy>, bool)>,
     /// While it is owned, and the store creates only.
     pub(super) tenancy: Option<Tenancy>,
+    pub(super) alone: Alone,
     /// The oldest staged slot was put as the fence.
     fenced: bool,
     /// What the state was before the fence that is on its way; and its slot.
@@ -352,6 +353,10 @@ impl Replicator {
         tracing::info!(path = %self.path.display(), replica = %self.env.store.location(), owner = %self.owner,
             epoch = %self.chain.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string()), "initialized db");
         self.phase = Phase::Running;
+        if self.term.tenancy.is_none() {
+            // The user said that nobody else writes, or had it written down for each start.
+            self.shared.update(|status| status.alone_until = Some(Duration::MAX));
+        }
         self.term.fence = None;
         if std::mem::take(&mut self.term.fenced) {
             if let (Some(last), Some(fence)) = (&mut self.chain.unfinished, self.staged.front()) {

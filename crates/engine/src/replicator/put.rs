@@ -395,6 +395,8 @@ impl Replicator {
         match (self.chain.epoch, last) {
             (Some(epoch), Some(txid)) => {
                 self.stopping = Stopping::Closing(deadline);
+                // Whoever reads the record may write at once.
+                self.shared.update(|status| status.alone_until = None);
                 self.write_epoch_record("close epoch", epoch, EpochRecord::Closed, txid);
             }
             _ => self.end(None),

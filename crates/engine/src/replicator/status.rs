@@ -87,6 +87,9 @@ pub struct Status {
     pub epoch: Option<Epoch>,
     /// The database file that is open, by whatever name it has now.
     pub file: Option<FileId>,
+    /// Until when (since boot) nobody else can have written to the replica, so that what the database holds lacks nothing
+    /// that was acknowledged elsewhere; `None` where that is not known, and once others may.
+    pub alone_until: Option<Duration>,
     /// Whether the store refuses to replace what is to be created only.
     pub create_only: bool,
     /// Whether changes are found by polling, not by file notification.
@@ -185,6 +188,16 @@ impl Shared {
 
     pub(crate) fn status(&self) -> Status {
         self.inner().status.clone()
+    }
+
+    /// See [`Status::durable`].
+    pub(crate) fn durable(&self) -> Option<Txid> {
+        self.inner().status.durable
+    }
+
+    /// See [`Status::alone_until`].
+    pub(crate) fn alone_until(&self) -> Option<Duration> {
+        self.inner().status.alone_until
     }
 
     pub(super) fn update(&self, change: impl FnOnce(&mut Status)) {
@@ -325,6 +338,7 @@ impl Shared {
     pub(crate) fn ended(&self, error: Option<Arc<KeepError>>) {
         self.update(|status| {
             status.health = Health::Ended;
+            status.alone_until = None;
             status.failure = error;
         });
     }

@@ -24,7 +24,11 @@ pub(crate) struct Asked {
 pub(super) struct Looking {
     /// For a claim above ours: whether one is asked for, and when the last was.
     asking: bool,
-    asked: Option<Duration>,
+    asked: Option<Moment>,
+    /// Somebody waits for one that is sent from now on.
+    wanted: bool,
+    /// When the last one was sent (since boot) that was answered, or could not be; and whether it was.
+    told: Option<(Duration, bool)>,
     /// For a proof.
     proving: bool,
     prove_not_before: Duration,
@@ -48,8 +52,8 @@ impl Replicator {
         if looking.first_sent.is_none_or(|(known, _)| known != txid) {
             looking.first_sent = Some((txid, now));
         }
-        if looking.asked.is_none_or(|asked| now.boot.saturating_sub(asked) >= limits::LOOK_PAUSE) {
-            self.ask_for_claims(now.boot);
+        if looking.asked.is_none_or(|asked| now.boot.saturating_sub(asked.boot) >= limits::LOOK_PAUSE) {
+            self.ask_for_claims(now);
         }
         if self.term.tenancy.is_some_and(|tenancy| tenancy.wants_proof(&now)) {
             self.prove(txid, now);
@@ -80,20 +84,44 @@ impl Replicator {
             self.prove(txid, now);
         }
         let Some(every) = self.settings.look_every else { return Duration::MAX };
-        let due = self.term.looking.asked.map_or(Duration::ZERO, |asked| asked + every);
+        let every = if self.term.looking.wanted { every.min(limits::LOOK_PAUSE) } else { every };
+        let due = self.term.looking.asked.map_or(Duration::ZERO, |asked| asked.boot + every);
         if now.boot >= due {
-            self.ask_for_claims(now.boot);
+            self.ask_for_claims(now);
             return every;
         }
         due - now.boot
     }
 
-    fn ask_for_claims(&mut self, now: Duration) {
+    /// Somebody needs to know whether anybody else may have written: a look for a claim is sent soon.
+    pub(crate) fn want_look(&mut self) {
+        self.term.looking.wanted = true;
+    }
+
+    /// What came of the last look for a claim that was sent at `since` or later: `true` if it found none, `false` if the
+    /// store did not answer. `None` as long as there is no such look, and for good when it finds one.
+    pub(crate) fn looked_since(&self, since: Duration) -> Option<bool> {
+        self.term.looking.told.filter(|(sent, _)| *sent >= since).map(|(_, found_none)| found_none)
+    }
+
+    /// A look that was sent at `sent` found no claim: says until when nobody else can have written, for those who read. Not
+    /// while the closing record is on its way: others may write from then on.
+    fn saw_no_claim(&mut self, sent: Moment) {
+        if self.phase != Phase::Running || matches!(self.stopping, Stopping::Closing(_)) {
+            return;
+        }
+        self.term.alone.saw_no_claim(sent.boot);
+        let until = (self.env.decisions.alone_until)(&self.term.alone, self.settings.times.hand_over);
+        self.shared.update(|status| status.alone_until = until);
+    }
+
+    fn ask_for_claims(&mut self, now: Moment) {
         let Some(tenancy) = self.term.tenancy else { return };
         if self.term.looking.asking || tenancy.successor().is_some() {
             return;
         }
         (self.term.looking.asking, self.term.looking.asked) = (true, Some(now));
+        self.term.looking.wanted = false;
         let (store, epoch) = (Arc::clone(&self.env.store), tenancy.epoch());
         self.spawn(
             "look",
@@ -107,8 +135,15 @@ impl Replicator {
 
     pub(super) fn claim_above(&mut self, result: Result<Option<Epoch>, KeepError>) -> Result<(), KeepError> {
         self.term.looking.asking = false;
+        let sent = self.term.looking.asked.filter(|_| !matches!(result, Ok(Some(_))));
+        if let Some(sent) = sent {
+            self.term.looking.told = Some((sent.boot, result.is_ok()));
+        }
         match result {
-            Ok(None) => Ok(()),
+            Ok(None) => {
+                sent.into_iter().for_each(|sent| self.saw_no_claim(sent));
+                Ok(())
+            }
             Ok(Some(epoch)) => self.saw_claim(epoch),
             // Puts meet the same store, and say what is wrong with it.
             Err(error) if error.kind() == KeepErrorKind::Retry => Ok(()),
@@ -168,8 +203,9 @@ impl Replicator {
         let Some(tenancy) = &mut self.term.tenancy else { return Ok(()) };
         let proves = tenancy.proved(&look, n, mine, sent, &moment);
         let lost = waits && !proves && tenancy.is_lost(&look, n);
-        if let Some(higher) = look.higher {
-            self.saw_claim(higher)?;
+        match look.higher {
+            Some(higher) => self.saw_claim(higher)?,
+            None => self.saw_no_claim(sent),
         }
         match (waits, proves) {
             (true, true) => {

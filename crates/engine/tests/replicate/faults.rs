@@ -26,7 +26,7 @@ pub(crate) const DOWN: u32 = 1;
 pub(crate) const LOSES_ANSWERS: u32 = 2;
 const THROTTLES: u32 = 3;
 /// It answers once the mood is another one.
-const SILENT: u32 = 6;
+pub(crate) const SILENT: u32 = 6;
 /// It refuses one request and is silent to the next.
 const REFUSES_ONE: u32 = 7;
 /// A proxy before the store takes less than the store does.
@@ -34,6 +34,8 @@ pub(crate) const NARROW: u32 = 4;
 const NARROW_BYTES: u64 = 1 << 20;
 /// It becomes so once the answer to something that large is lost.
 const LOSES_AND_NARROWS: u32 = 5;
+/// Takes a closing record, and says so only later.
+pub(crate) const HOLDS_THE_LAST_ANSWER: u32 = 8;
 
 /// A store that fails on request.
 struct Moody {
@@ -113,6 +115,10 @@ impl Store for Moody {
             return Err(StoreError::new(ErrorKind::TooLarge, "create", "moody", cause));
         }
         let created = self.inner.create_from(key, source, timestamp)?;
+        let is_last = matches!(key, Key::Epoch(_, litekeep_store::EpochRecord::Closed));
+        while is_last && self.mood.load(Ordering::SeqCst) == HOLDS_THE_LAST_ANSWER {
+            std::thread::yield_now();
+        }
         let then =
             |mood, next| self.mood.compare_exchange(mood, next, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         if then(LOSES_ANSWERS, FINE) || (source.len() > NARROW_BYTES && then(LOSES_AND_NARROWS, NARROW)) {

@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "real threads are waited for in real time")]
 
-use crate::faults::{DOWN, FINE, moody_way};
+use crate::faults::{DOWN, FINE, HOLDS_THE_LAST_ANSWER, SILENT, moody_way};
 use crate::rig::{LONG, Rig, app};
 use litekeep::error::KeepError;
 use litekeep::local::{self, record_restored};
@@ -76,6 +76,10 @@ const TIMES: Times = Times {
 impl Member {
     /// A fresh machine: what the replica holds is restored; where it is empty, a database is made.
     fn join(store: &Arc<dyn Store>) -> Self {
+        Self::join_with(store, TIMES)
+    }
+
+    fn join_with(store: &Arc<dyn Store>, times: Times) -> Self {
         let rig = Rig::on(Arc::clone(store));
         let env = rig.restore_env();
         let state_dir = Some(rig.meta());
@@ -91,14 +95,14 @@ impl Member {
         }
         let application = Arc::new(App::default());
         application.state.lock().unwrap().path = rig.path();
-        let node = Some(start(&rig, &application, fresh));
+        let node = Some(start(&rig, &application, fresh, times));
         Self { rig, app: application, node }
     }
 
     /// The same machine starts again, with what is on its disk.
     fn start_again(&mut self) {
         self.node = None;
-        self.node = Some(start(&self.rig, &self.app, false));
+        self.node = Some(start(&self.rig, &self.app, false, TIMES));
     }
 
     fn node(&self) -> &Node {
@@ -157,10 +161,10 @@ impl Member {
     }
 }
 
-fn start(rig: &Rig, application: &Arc<App>, fresh: bool) -> Node {
+fn start(rig: &Rig, application: &Arc<App>, fresh: bool, times: Times) -> Node {
     let settings = NodeSettings {
         replication: Settings { sync_interval: Duration::from_millis(5), ..Settings::default() },
-        times: TIMES,
+        times,
         look_every: Duration::from_millis(50),
         fresh,
         ..NodeSettings::default()
@@ -314,4 +318,55 @@ fn an_end_in_order_closes_the_epoch_and_the_next_one_does_not_wait() {
     second.own();
     assert_eq!(store.list(&Scope::Level(Level::SLOTS)).unwrap().len(), slots, "no fence");
     assert!(second.write("b"));
+}
+
+#[test]
+fn r25_whoever_has_closed_does_not_take_its_file_for_the_newest() {
+    let store = Rig::new().store;
+    let (way, mood, _) = moody_way(&store);
+    // Longer than the test: only a closing record lets the other one in.
+    let times = Times { hand_over: LONG * 2, ..TIMES };
+    let first = Member::join_with(&way, times);
+    assert!(first.write("a"));
+    first.node().look(LONG).unwrap();
+    assert!(first.node().holds(), "it owns, and has asked");
+    let second = Member::join_with(&store, times);
+    second.wait_for(Role::Standby);
+    assert!(!second.node().holds(), "a standby never does");
+    mood.store(HOLDS_THE_LAST_ANSWER, Ordering::SeqCst);
+    assert!(second.write("b"), "the record is there");
+    assert_eq!(first.node().status().role, Role::Leaving, "it has not heard that it is");
+    assert!(!first.node().holds());
+    let looked = first.node().look(Duration::from_millis(50));
+    assert!(matches!(looked, Err(KeepError::Timeout(_))), "{looked:?}");
+    mood.store(FINE, Ordering::SeqCst);
+    assert_eq!(first.rows(), ["a", "b"], "it has looked before it is read");
+}
+
+#[test]
+fn r25_an_owner_that_cannot_ask_does_not_know_whether_it_was_succeeded() {
+    let store = Rig::new().store;
+    let (way, mood, _) = moody_way(&store);
+    let member = Member::join(&way);
+    assert!(member.write("a"));
+    let until = |what: &str, seen: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + LONG;
+        while !seen() {
+            assert!(Instant::now() < deadline, "{what}: {:?}", member.node().status());
+            std::thread::yield_now();
+        }
+    };
+    for trouble in [DOWN, SILENT] {
+        until("it holds", &|| member.node().holds());
+        mood.store(trouble, Ordering::SeqCst);
+        until("it holds no more", &|| !member.node().holds());
+        assert_eq!(member.node().status().role, Role::Owner, "nobody has succeeded it");
+        let limit = if trouble == DOWN { LONG } else { Duration::from_millis(300) };
+        let (begun, looked) = (Instant::now(), member.node().look(limit));
+        assert!(matches!(looked, Err(KeepError::Timeout(_))), "{trouble}: {looked:?}");
+        assert!(begun.elapsed() < LONG, "{trouble}: a store that refuses is not waited for");
+        mood.store(FINE, Ordering::SeqCst);
+        member.node().look(LONG).unwrap();
+    }
+    assert!(member.write("b"), "and it owns as before");
 }

@@ -32,6 +32,9 @@ pub trait Replica: Send + Sync {
     /// Asks for ownership, and returns at once; see [`Node::ask_to_own`].
     fn ask_to_own(&self);
 
+    /// Whether the local copy lacks nothing that was acknowledged elsewhere before; see [`Node::holds`].
+    fn holds(&self) -> bool;
+
     /// Waits until the local copy has reached the end of the chain; see [`Node::look`].
     ///
     /// # Errors
@@ -48,6 +51,10 @@ pub trait Replica: Send + Sync {
 impl Replica for Node {
     fn ask_to_own(&self) {
         Self::ask_to_own(self);
+    }
+
+    fn holds(&self) -> bool {
+        Self::holds(self)
     }
 
     fn look(&self, limit: Duration) -> Result<Option<Txid>, KeepError> {
@@ -283,6 +290,10 @@ mod tests {
 
     impl Replica for Answers {
         fn ask_to_own(&self) {}
+
+        fn holds(&self) -> bool {
+            true
+        }
 
         fn look(&self, _limit: Duration) -> Synced {
             Ok(None)

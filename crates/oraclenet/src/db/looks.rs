@@ -1,9 +1,10 @@
-//! Looks before a standby answers: whether something was written elsewhere, so that a 2xx given there is seen here.
+//! Looks before a request is answered: whether something was written elsewhere, so that a 2xx given there is seen here.
 //!
-//! Many share one look. A read is content with one that is a moment old; a store that does not answer makes reads wait
-//! once, and while it is away, they are answered from what is here, and looks go on behind them until one comes back.
-//! Whoever wants to write is not refused by a copy that may be behind: that takes a look which was sent after the
-//! request came ([`Arrival`]).
+//! A standby looks, and so does a server that cannot know whether it still owns: it slept, its store does not answer, or
+//! it is handing over. Many share one look. A read is content with one that is a moment old; a store that does not answer
+//! makes reads wait once, an owner's only shortly, and while it is away, they are answered from what is here, and looks
+//! go on behind them until one comes back. Whoever wants to write is not refused by a copy that may be behind: that takes
+//! a look which was sent after the request came ([`Arrival`]), unless it is the owner's.
 
 use super::gate::Replica;
 use super::standing::Standing;
@@ -30,6 +31,8 @@ pub(super) struct Looks {
     replica: Option<Arc<dyn Replica>>,
     standing: Arc<Standing>,
     clock: Arc<dyn Clock>,
+    /// How long a request waits for an owner's look.
+    owner_time: Duration,
     known: Arc<Mutex<Known>>,
     /// Held by the look that is under way.
     flight: Arc<tokio::sync::Mutex<()>>,
@@ -61,8 +64,14 @@ impl Looks {
         replica: Option<Arc<dyn Replica>>,
         standing: Arc<Standing>,
         clock: Arc<dyn Clock>,
+        ack_timeout: Duration,
     ) -> Self {
-        Self { replica, standing, clock, known: Arc::default(), flight: Arc::default() }
+        let owner_time = limits::OWNER_LOOK_TIME.min(ack_timeout / 4);
+        Self { replica, standing, clock, owner_time, known: Arc::default(), flight: Arc::default() }
+    }
+
+    fn is_owner(&self) -> bool {
+        self.standing.now().role == Role::Owner
     }
 
     fn known(&self) -> Known {
@@ -73,9 +82,9 @@ impl Looks {
         known
     }
 
-    /// Whether what others write need not be looked for: what is written is written here.
-    fn owns(&self) -> bool {
-        self.replica.is_none() || matches!(self.standing.now().role, Role::Owner | Role::Leaving)
+    /// Whether what others write need not be looked for: nobody but this server can have written until now.
+    fn holds(&self) -> bool {
+        self.replica.as_ref().is_none_or(|replica| replica.holds())
     }
 
     /// Returns when the local copy is fresh enough for a reader that came now, or cannot be made so.
@@ -90,11 +99,12 @@ impl Looks {
         let (looks, until) = (self.known().begun, self.clock.boot() + patience);
         let arrival = Arrival { looks, until, behind: false };
         self.soon(|known| known.answered > looks).await;
-        Arrival { behind: !self.is_met(&arrival), ..arrival }
+        // An owner whose store does not answer most likely is alone: what it lacks, nobody has.
+        Arrival { behind: !self.is_met(&arrival) && !self.is_owner(), ..arrival }
     }
 
     fn is_met(&self, arrival: &Arrival) -> bool {
-        self.owns() || self.known().answered > arrival.looks
+        self.holds() || self.known().answered > arrival.looks
     }
 
     /// Waits for such a look as long as the writer does; whether one came back.
@@ -117,7 +127,7 @@ impl Looks {
     async fn soon(&self, enough: impl Fn(&Known) -> bool) {
         let Some(replica) = &self.replica else { return };
         let known = self.known();
-        if self.owns() || enough(&known) {
+        if enough(&known) || self.holds() {
             return;
         }
         if let Some(failed) = known.failed {
@@ -135,6 +145,22 @@ impl Looks {
                 let _ = self.look(replica, flight, limits::LOOK_TIME).await; // a panic there is in the log
             }
         };
+        tokio::pin!(look);
+        if self.is_owner() {
+            if timeout(self.owner_time, &mut look).await.is_ok() {
+                return;
+            }
+            // It may have learned meanwhile that it owns no more, and then it is to show what the next one wrote.
+            if self.is_owner() {
+                let (now, arrivals) = (self.clock.boot(), self.standing.arrivals());
+                return failed(
+                    &self.known,
+                    &self.standing,
+                    (now, arrivals),
+                    &"it was asked, and says nothing",
+                );
+            }
+        }
         let _ = timeout(limits::LOOK_TIME, look).await; // whoever has the flight notes how it ends
     }
 
@@ -162,21 +188,30 @@ impl Looks {
             });
             let looked = replica.look(limit);
             let now = clock.boot();
-            let mut known = lock();
             match looked {
                 Ok(_) => {
-                    *known = Known { answered: number, good: Some(sent), failed: None, arrivals, ..*known }
+                    let mut known = lock();
+                    *known = Known { answered: number, good: Some(sent), failed: None, arrivals, ..*known };
                 }
-                Err(error) => {
-                    // On its way to own, a node may be waiting for its turn, which says nothing of the store.
-                    let first = known.failed.is_none() || known.arrivals != arrivals;
-                    if first && standing.now().role == Role::Standby {
-                        tracing::warn!(%error, "the replica does not answer: reads may be behind what others write");
-                    }
-                    (known.failed, known.arrivals) = (Some(now), arrivals);
-                }
+                Err(error) => failed(&known, &standing, (now, arrivals), &error),
             }
-            drop((known, flight));
+            drop(flight);
         })
     }
+}
+
+/// Notes at `now`, after so many arrivals, that the replica does not answer.
+fn failed(
+    known: &Mutex<Known>,
+    standing: &Standing,
+    (now, arrivals): (Duration, u64),
+    why: &dyn std::fmt::Display,
+) {
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    // On its way to own, a node may be waiting for its turn, which says nothing of the store.
+    let first = known.failed.is_none() || known.arrivals != arrivals;
+    if first && matches!(standing.now().role, Role::Standby | Role::Owner) {
+        tracing::warn!(error = %why, "the replica does not answer: reads may be behind what others write");
+    }
+    (known.failed, known.arrivals) = (Some(now), arrivals);
 }

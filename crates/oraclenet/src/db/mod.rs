@@ -120,7 +120,7 @@ impl Db {
         let (place, gathers) = (Arc::clone(standing), Arc::clone(gate));
         let writer = Writer::start(connection, place, gathers, Arc::clone(&beats), Arc::clone(clock));
         let readers = Readers::new(path.to_owned(), limits::READERS, Arc::clone(&beats));
-        let looks = Looks::new(replica.clone(), Arc::clone(standing), Arc::clone(clock));
+        let looks = Looks::new(replica.clone(), Arc::clone(standing), Arc::clone(clock), ack_timeout);
         Ok(Self {
             writer,
             readers: Arc::new(readers),

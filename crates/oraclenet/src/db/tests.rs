@@ -18,6 +18,8 @@ type Looked = Result<Option<Txid>, KeepError>;
 struct Fake {
     asked: AtomicUsize,
     looks: AtomicUsize,
+    /// Whether nobody else can have written.
+    holds: AtomicBool,
     /// What a look answers; without a sender any more, at once.
     look: Mutex<mpsc::Receiver<Looked>>,
     /// Whether the replica takes what it is given.
@@ -27,6 +29,10 @@ struct Fake {
 impl Replica for Fake {
     fn ask_to_own(&self) {
         self.asked.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn holds(&self) -> bool {
+        self.holds.load(Ordering::SeqCst)
     }
 
     fn look(&self, _limit: Duration) -> Looked {
@@ -66,7 +72,8 @@ impl Rig {
         let (answer_look, look) = mpsc::channel();
         let clock = SimClock::new();
         let (asked, looks) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let fake = Arc::new(Fake { asked, looks, look: Mutex::new(look), syncs: AtomicBool::new(true) });
+        let (holds, syncs) = (AtomicBool::new(false), AtomicBool::new(true));
+        let fake = Arc::new(Fake { asked, looks, holds, look: Mutex::new(look), syncs });
         let standing = Arc::new(Standing::starting());
         let gate = Gate::shut(Arc::new(SystemClock));
         let replica: Arc<dyn Replica> = Arc::clone(&fake) as _;
@@ -87,6 +94,7 @@ impl Rig {
         self.owning.role(Role::Acquiring);
         self.owning.start_writing(None).unwrap();
         self.owning.role(Role::Owner);
+        self.fake.holds.store(true, Ordering::SeqCst);
     }
 
     fn stop_writing(&self) {
@@ -96,6 +104,7 @@ impl Rig {
 
     fn leave(&self, how: Left) {
         self.stop_writing();
+        self.fake.holds.store(false, Ordering::SeqCst);
         self.owning.left(how);
         self.owning.role(Role::Standby);
     }
@@ -267,7 +276,7 @@ async fn read(db: &Db) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_readers_of_a_standby_share_a_look_and_an_owner_never_looks() {
+async fn many_readers_of_a_standby_share_a_look_and_an_owner_looks_only_if_others_may_have_written() {
     let rig = Rig::new(LONG);
     let looks = || rig.fake.looks.load(Ordering::SeqCst);
     let readers: Vec<_> = (0..50)
@@ -296,6 +305,14 @@ async fn many_readers_of_a_standby_share_a_look_and_an_owner_never_looks() {
     rig.clock.advance(LONG);
     read(&rig.db).await;
     assert_eq!(looks(), 2, "what an owner serves is its own");
+    rig.fake.holds.store(false, Ordering::SeqCst);
+    for (seen, role) in [(3, Role::Owner), (4, Role::Leaving)] {
+        rig.owning.role(role);
+        rig.clock.advance(limits::LOOK_AGE * 2);
+        rig.answer_look.send(Ok(None)).unwrap();
+        read(&rig.db).await;
+        assert_eq!(looks(), seen, "{role:?}, and somebody else may write");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -330,6 +347,38 @@ async fn a_store_that_is_away_makes_readers_wait_once_and_is_noticed_when_it_is_
     rig.answer_look.send(Ok(None)).unwrap();
     read(&rig.db).await;
     assert_eq!(looks(), 5, "what failed before a change of role says nothing after it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_waits_shortly_for_its_look_and_refuses_by_what_it_has() {
+    let rig = Rig::new(Duration::from_millis(40));
+    let looks = || rig.fake.looks.load(Ordering::SeqCst);
+    rig.own();
+    rig.fake.holds.store(false, Ordering::SeqCst);
+    read(&rig.db).await; // its store says nothing
+    assert_eq!(looks(), 1);
+    read(&rig.db).await;
+    let arrival = rig.db.arrive().await;
+    let refused = rig.db.check(Some(arrival), |_| Err::<(), _>(rusqlite::Error::QueryReturnedNoRows)).await;
+    assert!(matches!(refused, Err(WriteError::Refused(_))), "{refused:?}");
+    assert_eq!(looks(), 1, "it is known that the store says nothing");
+    rig.answer_look.send(Ok(None)).unwrap();
+    assert!(tokio::time::timeout(LONG, rig.db.looks.landed()).await.is_ok());
+    rig.clock.advance(limits::LOOK_AGE * 2);
+    // It learns that it owns no more while somebody waits, who waits on as at a standby.
+    let rig = Rig::new(LONG);
+    rig.own();
+    rig.fake.holds.store(false, Ordering::SeqCst);
+    let db = rig.db.clone();
+    let reader = tokio::spawn(async move { read(&db).await });
+    while rig.fake.looks.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    rig.owning.role(Role::Leaving);
+    tokio::time::sleep(limits::OWNER_LOOK_TIME * 2).await;
+    assert!(!reader.is_finished(), "what it has may be old");
+    rig.answer_look.send(Ok(None)).unwrap();
+    reader.await.unwrap();
 }
 
 /// What the looks come to (at the door, and for a refusal), what the query says the first and the second time, and what

@@ -42,6 +42,10 @@ impl Replica for Counting {
         self.asked.fetch_add(1, Ordering::SeqCst);
     }
 
+    fn holds(&self) -> bool {
+        false
+    }
+
     fn look(&self, _: Duration) -> Result<Option<Txid>, KeepError> {
         if self.away.load(Ordering::SeqCst) { Err(KeepError::Timeout(1.0)) } else { Ok(None) }
     }

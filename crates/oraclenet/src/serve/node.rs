@@ -25,8 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const GIVE_UP: Duration = Duration::from_secs(5);
 /// The least time between two slots: answers wait for them, so it only bounds the rate of requests.
 const SYNC_INTERVAL: Duration = Duration::from_millis(10);
-/// How often an idle owner looks for a claim above its own, and a standby for the next slot.
+/// How often an idle owner looks for a claim above its own, and a standby for the next slot; more often where a hand-over
+/// takes less time, but not more often than that.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LEAST_LOOK: Duration = Duration::from_millis(100);
 
 /// How long one question for what the replica has may take, before signals are looked at again.
 const LOOK: Duration = Duration::from_secs(2);
@@ -69,7 +71,8 @@ pub(super) fn start(
             ..settings::Settings::default()
         },
         times: Times { hand_over: options.hand_over, ..Times::USUAL },
-        look_every: LOOK_EVERY,
+        // Several times within the hand-over, or the owner would be fenced instead of handing over.
+        look_every: LOOK_EVERY.min((options.hand_over / 3).max(LEAST_LOOK)),
         fresh,
         single_writer: options.single_writer,
         ..NodeSettings::default()

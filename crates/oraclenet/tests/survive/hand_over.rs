@@ -194,6 +194,9 @@ fn r25_an_owner_that_slept_through_its_succession_answers_truthfully_and_follows
     bucket.clear_rules();
     wait_for("the succession", || (post(&second, &token, &id(2, 1), &ledger).status == 200).then_some(()));
     first.signal(rustix::process::Signal::CONT);
+    // From its first answer on it shows what the other one wrote, though nobody has told it yet that there is another.
+    let theirs = first.call("GET", &format!("{POSTS}/{}", id(2, 1)), "", &Value::Null);
+    assert_eq!(theirs.status, 200, "{theirs:?}");
     until_role(&first, "standby");
     let aside = told(&first)["aside"].as_array().cloned().unwrap_or_default();
     assert_eq!(aside.len(), 1, "{}", first.said());

@@ -245,6 +245,11 @@ impl Running {
         self.due = Duration::ZERO;
     }
 
+    /// Whether it says that its file lacks nothing.
+    pub(super) fn holds(&self) -> bool {
+        self.node.holds()
+    }
+
     /// Asks for ownership, or writes a row if it may; `true` if a row was committed.
     pub(super) fn write(&mut self, desk: &SharedDesk, id: i64, filler: usize) -> Result<bool, String> {
         if !desk.get().may {

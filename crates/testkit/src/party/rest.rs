@@ -72,7 +72,7 @@ impl World {
         }
         self.check_asides(&all)?;
         let disks = self.members.iter().flat_map(|member| member.disk.violations());
-        let broken: Vec<_> = disks.chain(self.bucket.violations()).collect();
+        let broken: Vec<_> = disks.chain(self.bucket.violations()).chain(self.stale.take()).collect();
         if broken.is_empty() { Ok(()) } else { Err(broken.join("; ")) }
     }
 
@@ -116,6 +116,11 @@ impl World {
             }
             if asked.is_empty() {
                 return Err(format!("member {at} does not look any more"));
+            }
+            let owns = member.status().is_some_and(|status| status.role == Role::Owner);
+            let in_time = self.settings.times.hand_over >= 2 * self.settings.look_every;
+            if owns && in_time && !member.running.as_ref().is_some_and(Running::holds) {
+                return Err(format!("member {at} owns and looks, and does not know that it has everything"));
             }
         }
         self.report.idle += 1;

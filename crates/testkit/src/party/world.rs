@@ -39,6 +39,8 @@ pub(super) struct World {
     pub(super) bucket: FaultyStore,
     pub(super) members: Vec<Member>,
     pub(super) acknowledged: BTreeSet<i64>,
+    /// Who said that its file lacks nothing while another one acknowledged what it lacks, the first time.
+    pub(super) stale: Option<String>,
     next_id: i64,
     pub(super) report: Report,
     pub(super) plans: Plans,
@@ -91,6 +93,7 @@ impl World {
             bucket,
             members,
             acknowledged: BTreeSet::new(),
+            stale: None,
             next_id: 1,
             report: Report::default(),
             plans: Plans::default(),
@@ -298,7 +301,23 @@ impl World {
         if !acknowledged.is_empty() {
             self.report.acknowledged += acknowledged.len() as u64;
             self.note(format!("member {at} acknowledges {acknowledged:?}"));
+            self.look_for_stale(at, &acknowledged);
             self.acknowledged.extend(acknowledged);
+        }
+    }
+
+    /// Whoever says that nobody else can have written has what was acknowledged now; who sleeps would say so as well.
+    fn look_for_stale(&mut self, at: usize, acknowledged: &[i64]) {
+        for (other, member) in self.members.iter().enumerate() {
+            let holds = member.running.as_ref().filter(|running| other != at && running.holds());
+            let Some(line) = holds.and_then(|running| running.line().ok()) else { continue };
+            if let Some(id) = acknowledged.iter().find(|id| !line.ids.contains(id)) {
+                let ms = self.clock.boot().as_millis();
+                let found = format!(
+                    "{ms} ms: member {at} acknowledges {id}, and member {other} takes its file for the newest"
+                );
+                self.stale.get_or_insert(found);
+            }
         }
     }
 

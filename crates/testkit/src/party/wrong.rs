@@ -71,6 +71,20 @@ fn drops_asides() -> Variant {
     }
 }
 
+/// Does not doubt that it owns.
+fn trusts_itself() -> Variant {
+    Variant {
+        name: "trusts-itself",
+        why: "takes its file for the newest until it sees a claim, however long ago it looked for one",
+        seeds: 40,
+        expects: &["takes its file for the newest"],
+        scene: busy,
+        spoil: |scenario| {
+            scenario.decisions = Decisions { alone_until: |_, _| Some(Duration::MAX), ..Decisions::RIGHT };
+        },
+    }
+}
+
 /// All of them.
 pub fn variants() -> Vec<Variant> {
     vec![
@@ -119,6 +133,7 @@ pub fn variants() -> Vec<Variant> {
         },
         counts_what_is_announced(),
         drops_asides(),
+        trusts_itself(),
         Variant {
             name: "reuses-freed-names",
             why: "believes that a name is the chain's next however old its proof is: it was used, and freed by retention",
