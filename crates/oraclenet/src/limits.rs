@@ -22,7 +22,7 @@ pub const LOOK_AGE: Duration = Duration::from_millis(200);
 pub const LOOK_TIME: Duration = Duration::from_secs(5);
 /// The same of a server that owns, as far as it knows, and a quarter of the time that a write waits at most: mostly it is
 /// alone, and only its store is slow to say so.
-pub const OWNER_LOOK_TIME: Duration = Duration::from_secs(1);
+pub const OWNER_LOOK_TIME: Duration = Duration::from_secs(2);
 /// The pause between two looks while the store does not answer. Nobody waits for them.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Requests whose outcome was unknown to their senders, remembered so that a repeat is no second one.
