@@ -5,7 +5,6 @@
 
 use crate::agenda::{self, Chore, Schedule, Settled};
 use crate::assess::{self, Advance, Facts, FrameAt, Position, Resume};
-use crate::ownership::Alone;
 use crate::restore::Catalog;
 use core::time::Duration;
 use litekeep_formats::{Checksum, TimestampMs};
@@ -41,8 +40,8 @@ pub struct Decisions {
     pub confirm_images: bool,
     /// Whether slots are created (never replacing one) where the store can do that.
     pub create_only: bool,
-    /// See [`Alone::until`].
-    pub alone_until: fn(&Alone, Duration) -> Option<Duration>,
+    /// How long nobody else writes after a question that found no claim, by the time of a hand-over.
+    pub alone_for: fn(Duration) -> Duration,
     /// Whether the local state is synced before the WAL frames that it stands for are let go.
     pub stage_before_release: bool,
     /// Whether a page differs from what the replica has of it (`None`: nothing), when a broken chain is mended.
@@ -64,7 +63,7 @@ impl Decisions {
         durable_after_put: true,
         confirm_images: true,
         create_only: true,
-        alone_until: Alone::until,
+        alone_for: |hand_over| hand_over,
         stage_before_release: true,
         differs: |known, found| known != Some(found),
         is_whole: |stated, found| stated == found,

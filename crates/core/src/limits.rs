@@ -109,5 +109,5 @@ pub const TENURE: Duration = Duration::from_secs(2);
 /// How long a newcomer waits for the closing records of those before it.
 pub const HAND_OVER: Duration = Duration::from_secs(5);
 
-/// The least time between two looks for a higher claim that go along with puts.
+/// The least time between two looks for a higher claim, of those that go along with puts or that somebody waits for.
 pub const LOOK_PAUSE: Duration = Duration::from_millis(200);

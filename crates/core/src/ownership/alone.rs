@@ -1,26 +1,42 @@
 //! How long an owner knows that nobody else has written, without asking: what it may say to a reader.
+//!
+//! It is the one place where the times of two machines must be alike: nobody's hand-over may take less time than ours. A
+//! reader may be shown something old where they are not; no write depends on it.
 
 use core::time::Duration;
+use litekeep_formats::TimestampMs;
 
 /// What an owner's looks for a claim above its own have shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Alone {
-    /// When the last question was sent that found none (since boot).
-    since: Option<Duration>,
+pub enum Alone {
+    /// Others may have written.
+    #[default]
+    Unknown,
+    /// A question found no claim above ours. Whoever claimed after it was sent waits for our closing record, and nobody
+    /// writes before `lasts` has passed, unless we close.
+    Since {
+        /// When it was sent, since boot.
+        boot: Duration,
+        /// The same by the wall clock: a machine that stood still may count only there.
+        wall: TimestampMs,
+        /// The time of a hand-over.
+        lasts: Duration,
+    },
+    /// There is no other: the user said so.
+    Always,
 }
 
 impl Alone {
-    /// A question that was sent at `sent` (since boot) found no claim above ours.
-    pub fn saw_no_claim(&mut self, sent: Duration) {
-        self.since = self.since.max(Some(sent));
-    }
-
-    /// Until when (since boot) nobody else can have written, if we do not close before: whoever claims after the question
-    /// that found no claim waits for our closing record for `hand_over` at least. `None` before the first such question:
-    /// whoever opened may have been followed by a claim at once. It holds where nobody's hand-over takes less time than
-    /// ours.
-    pub fn until(&self, hand_over: Duration) -> Option<Duration> {
-        self.since.map(|sent| sent.saturating_add(hand_over))
+    /// Whether nobody else can have written until now. Time has passed by the clock that moved further.
+    pub fn holds(&self, now_boot: Duration, now_wall: TimestampMs) -> bool {
+        match *self {
+            Self::Unknown => false,
+            Self::Since { boot, wall, lasts } => {
+                let by_wall = u64::try_from(now_wall.0.saturating_sub(wall.0)).unwrap_or(0);
+                now_boot.saturating_sub(boot).max(Duration::from_millis(by_wall)) < lasts
+            }
+            Self::Always => true,
+        }
     }
 }
 
@@ -30,14 +46,19 @@ mod tests {
 
     #[test]
     fn nobody_else_writes_before_the_hand_over_time_after_a_look_that_found_no_claim() {
-        let seconds = Duration::from_secs;
-        let mut alone = Alone::default();
-        assert_eq!(alone.until(seconds(5)), None);
-        alone.saw_no_claim(seconds(110));
-        assert_eq!(alone.until(seconds(5)), Some(seconds(115)));
-        alone.saw_no_claim(seconds(105));
-        assert_eq!(alone.until(seconds(5)), Some(seconds(115)), "an older question tells less");
-        alone.saw_no_claim(seconds(120));
-        assert_eq!(alone.until(Duration::MAX), Some(Duration::MAX));
+        let (boot, wall, lasts) = (Duration::from_secs(100), TimestampMs(1_000_000), Duration::from_secs(5));
+        let alone = Alone::Since { boot, wall, lasts };
+        for (what, boot_ms, wall_ms, holds) in [
+            ("at once", 0, 0, true),
+            ("just inside", 4_999, 4_999, true),
+            ("over", 5_000, 5_000, false),
+            ("only the wall clock went on: the machine stood still", 3, 60_000, false),
+            ("the wall clock was set back", 4_000, -600_000, true),
+            ("the wall clock was set back, and the time is over", 6_000, -600_000, false),
+        ] {
+            let now = (boot + Duration::from_millis(boot_ms), TimestampMs(wall.0 + wall_ms));
+            assert_eq!(alone.holds(now.0, now.1), holds, "{what}");
+            assert!(!Alone::Unknown.holds(now.0, now.1) && Alone::Always.holds(now.0, now.1), "{what}");
+        }
     }
 }

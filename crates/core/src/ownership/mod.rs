@@ -2,7 +2,8 @@
 //!
 //! Two state machines without I/O. [`Acquire`] takes a newcomer from its claim to ownership, [`Tenancy`] keeps an owner
 //! honest until it leaves. Each says what to do next and is told what came of it. All that they need of a store is
-//! create-only puts: a slot that is refused is somebody else's, and no clock of one machine is compared with another's.
+//! create-only puts: a slot that is refused is somebody else's, and no clock of one machine is compared with another's;
+//! but for what [`Alone`] lets an owner's readers see.
 
 mod acquire;
 mod alone;

@@ -176,7 +176,8 @@ struct Inner {
     /// Looks that were asked for, and up to which they are done.
     looks_asked: u64,
     looks_done: u64,
-    /// The last of those that an owner could not do: its store did not answer.
+    /// The last of those that an owner did, and that it could not do, for its store did not answer.
+    looks_good: u64,
     looks_failed: u64,
     stop: Option<Duration>,
     current: Option<Current>,
@@ -253,9 +254,9 @@ impl Shared {
 
     /// See [`Node::holds`].
     fn holds(&self, inner: &Inner) -> bool {
-        let until = inner.current.as_ref().and_then(|current| current.shared.alone_until());
+        let Some(current) = &inner.current else { return false };
         matches!(inner.status.role, Role::Owner | Role::Leaving)
-            && until.is_some_and(|until| until > self.clock.boot())
+            && current.shared.alone().holds(self.clock.boot(), self.clock.wall())
     }
 
     fn ask_to_own(&self) {
@@ -342,7 +343,7 @@ impl Node {
     /// transaction.
     ///
     /// # Errors
-    /// [`KeepError::Timeout`], also at once for an owner whose store does not answer; [`KeepError::Ended`].
+    /// [`KeepError::Timeout`], also earlier for an owner whose store has said that it does not answer; [`KeepError::Ended`].
     pub fn look(&self, limit: Duration) -> Result<Option<Txid>, KeepError> {
         let ticket = {
             let mut inner = self.shared.inner();
@@ -361,7 +362,7 @@ impl Node {
             .changed
             .wait_timeout_while(self.shared.inner(), limit, waits)
             .unwrap_or_else(PoisonError::into_inner);
-        let failed = inner.looks_failed >= ticket && !self.shared.holds(&inner);
+        let failed = inner.looks_good < ticket && ticket <= inner.looks_failed && !self.shared.holds(&inner);
         match (inner.status.role, waited.timed_out() || failed) {
             (Role::Ended, _) => Err(KeepError::Ended(inner.status.failure.clone())),
             (_, true) => Err(KeepError::Timeout(limit.as_secs_f64())),

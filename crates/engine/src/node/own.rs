@@ -88,9 +88,8 @@ impl Machine {
         owning.look = None;
         self.shared.update(|inner| {
             inner.looks_done = asked;
-            if !found_none {
-                inner.looks_failed = asked;
-            }
+            let told = if found_none { &mut inner.looks_good } else { &mut inner.looks_failed };
+            *told = asked;
         });
     }
 

@@ -42,7 +42,6 @@ pub(super) struct Term {
     pub(super) entered: Option<(Option<Tenancy>, bool)>,
     /// While it is owned, and the store creates only.
     pub(super) tenancy: Option<Tenancy>,
-    pub(super) alone: Alone,
     /// The oldest staged slot was put as the fence.
     fenced: bool,
     /// What the state was before the fence that is on its way; and its slot.
@@ -355,7 +354,7 @@ impl Replicator {
         self.phase = Phase::Running;
         if self.term.tenancy.is_none() {
             // The user said that nobody else writes, or had it written down for each start.
-            self.shared.update(|status| status.alone_until = Some(Duration::MAX));
+            self.shared.update(|status| status.alone = Alone::Always);
         }
         self.term.fence = None;
         if std::mem::take(&mut self.term.fenced) {

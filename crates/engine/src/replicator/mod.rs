@@ -440,7 +440,7 @@ impl Replicator {
         if let Some(until) = self.paused {
             if now < until && self.stopping == Stopping::No {
                 self.start_put()?;
-                return Ok(until - now);
+                return Ok(self.look_round().min(until - now));
             }
             self.paused = None;
         }

@@ -10,6 +10,7 @@ use crate::restore::{self, Unfinished};
 use crate::slot::Built;
 use crate::survey;
 use litekeep_core::limits;
+use litekeep_core::ownership::Alone;
 use litekeep_core::restore::LtxFile;
 use litekeep_formats::{Level, Txid, TxidRange};
 use litekeep_store::{Created, EpochRecord, ErrorKind, Key, Source, Store, body};
@@ -396,7 +397,7 @@ impl Replicator {
             (Some(epoch), Some(txid)) => {
                 self.stopping = Stopping::Closing(deadline);
                 // Whoever reads the record may write at once.
-                self.shared.update(|status| status.alone_until = None);
+                self.shared.update(|status| status.alone = Alone::Unknown);
                 self.write_epoch_record("close epoch", epoch, EpochRecord::Closed, txid);
             }
             _ => self.end(None),

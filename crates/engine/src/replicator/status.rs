@@ -3,6 +3,7 @@
 use crate::error::KeepError;
 use crate::files::FileId;
 use litekeep_core::assess::BreakReason;
+use litekeep_core::ownership::Alone;
 use litekeep_formats::{Epoch, Txid};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -87,9 +88,9 @@ pub struct Status {
     pub epoch: Option<Epoch>,
     /// The database file that is open, by whatever name it has now.
     pub file: Option<FileId>,
-    /// Until when (since boot) nobody else can have written to the replica, so that what the database holds lacks nothing
-    /// that was acknowledged elsewhere; `None` where that is not known, and once others may.
-    pub alone_until: Option<Duration>,
+    /// How long nobody else can have written to the replica, so that what the database holds lacks nothing that was
+    /// acknowledged elsewhere.
+    pub alone: Alone,
     /// Whether the store refuses to replace what is to be created only.
     pub create_only: bool,
     /// Whether changes are found by polling, not by file notification.
@@ -195,9 +196,9 @@ impl Shared {
         self.inner().status.durable
     }
 
-    /// See [`Status::alone_until`].
-    pub(crate) fn alone_until(&self) -> Option<Duration> {
-        self.inner().status.alone_until
+    /// See [`Status::alone`].
+    pub(crate) fn alone(&self) -> Alone {
+        self.inner().status.alone
     }
 
     pub(super) fn update(&self, change: impl FnOnce(&mut Status)) {
@@ -338,7 +339,7 @@ impl Shared {
     pub(crate) fn ended(&self, error: Option<Arc<KeepError>>) {
         self.update(|status| {
             status.health = Health::Ended;
-            status.alone_until = None;
+            status.alone = Alone::Unknown;
             status.failure = error;
         });
     }

@@ -4,8 +4,8 @@ use super::{Phase, Replicator, Report, Stopping};
 use crate::error::{KeepError, KeepErrorKind};
 use crate::ownership;
 use litekeep_core::limits;
-use litekeep_core::ownership::{Counted, Look, Moment};
-use litekeep_formats::{Epoch, Txid};
+use litekeep_core::ownership::{Alone, Counted, Look, Moment};
+use litekeep_formats::{Epoch, TimestampMs, Txid};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,9 +22,9 @@ pub(crate) struct Asked {
 /// Questions under way.
 #[derive(Debug, Default)]
 pub(super) struct Looking {
-    /// For a claim above ours: whether one is asked for, and when the last was.
+    /// For a claim above ours: whether one is asked for, and when the last was (since boot, and by the wall clock).
     asking: bool,
-    asked: Option<Moment>,
+    asked: Option<(Duration, TimestampMs)>,
     /// Somebody waits for one that is sent from now on.
     wanted: bool,
     /// When the last one was sent (since boot) that was answered, or could not be; and whether it was.
@@ -52,8 +52,8 @@ impl Replicator {
         if looking.first_sent.is_none_or(|(known, _)| known != txid) {
             looking.first_sent = Some((txid, now));
         }
-        if looking.asked.is_none_or(|asked| now.boot.saturating_sub(asked.boot) >= limits::LOOK_PAUSE) {
-            self.ask_for_claims(now);
+        if looking.asked.is_none_or(|(asked, _)| now.boot.saturating_sub(asked) >= limits::LOOK_PAUSE) {
+            self.ask_for_claims(now.boot);
         }
         if self.term.tenancy.is_some_and(|tenancy| tenancy.wants_proof(&now)) {
             self.prove(txid, now);
@@ -85,9 +85,9 @@ impl Replicator {
         }
         let Some(every) = self.settings.look_every else { return Duration::MAX };
         let every = if self.term.looking.wanted { every.min(limits::LOOK_PAUSE) } else { every };
-        let due = self.term.looking.asked.map_or(Duration::ZERO, |asked| asked.boot + every);
+        let due = self.term.looking.asked.map_or(Duration::ZERO, |(asked, _)| asked + every);
         if now.boot >= due {
-            self.ask_for_claims(now);
+            self.ask_for_claims(now.boot);
             return every;
         }
         due - now.boot
@@ -104,23 +104,21 @@ impl Replicator {
         self.term.looking.told.filter(|(sent, _)| *sent >= since).map(|(_, found_none)| found_none)
     }
 
-    /// A look that was sent at `sent` found no claim: says until when nobody else can have written, for those who read. Not
-    /// while the closing record is on its way: others may write from then on.
-    fn saw_no_claim(&mut self, sent: Moment) {
-        if self.phase != Phase::Running || matches!(self.stopping, Stopping::Closing(_)) {
-            return;
+    /// A look that was sent then found no claim: nobody else writes for a while, which those who read may know. Not while
+    /// the closing record is on its way: others may write from then on.
+    fn saw_no_claim(&mut self, boot: Duration, wall: TimestampMs) {
+        if self.phase == Phase::Running && !matches!(self.stopping, Stopping::Closing(_)) {
+            let lasts = (self.env.decisions.alone_for)(self.settings.times.hand_over);
+            self.shared.update(|status| status.alone = Alone::Since { boot, wall, lasts });
         }
-        self.term.alone.saw_no_claim(sent.boot);
-        let until = (self.env.decisions.alone_until)(&self.term.alone, self.settings.times.hand_over);
-        self.shared.update(|status| status.alone_until = until);
     }
 
-    fn ask_for_claims(&mut self, now: Moment) {
+    fn ask_for_claims(&mut self, now: Duration) {
         let Some(tenancy) = self.term.tenancy else { return };
         if self.term.looking.asking || tenancy.successor().is_some() {
             return;
         }
-        (self.term.looking.asking, self.term.looking.asked) = (true, Some(now));
+        (self.term.looking.asking, self.term.looking.asked) = (true, Some((now, self.env.clock.wall())));
         self.term.looking.wanted = false;
         let (store, epoch) = (Arc::clone(&self.env.store), tenancy.epoch());
         self.spawn(
@@ -135,15 +133,18 @@ impl Replicator {
 
     pub(super) fn claim_above(&mut self, result: Result<Option<Epoch>, KeepError>) -> Result<(), KeepError> {
         self.term.looking.asking = false;
-        let sent = self.term.looking.asked.filter(|_| !matches!(result, Ok(Some(_))));
-        if let Some(sent) = sent {
-            self.term.looking.told = Some((sent.boot, result.is_ok()));
+        if let Some((sent, wall)) = self.term.looking.asked {
+            match &result {
+                Ok(None) => {
+                    self.term.looking.told = Some((sent, true));
+                    self.saw_no_claim(sent, wall);
+                }
+                Ok(Some(_)) => {}
+                Err(_) => self.term.looking.told = Some((sent, false)),
+            }
         }
         match result {
-            Ok(None) => {
-                sent.into_iter().for_each(|sent| self.saw_no_claim(sent));
-                Ok(())
-            }
+            Ok(None) => Ok(()),
             Ok(Some(epoch)) => self.saw_claim(epoch),
             // Puts meet the same store, and say what is wrong with it.
             Err(error) if error.kind() == KeepErrorKind::Retry => Ok(()),
@@ -203,9 +204,8 @@ impl Replicator {
         let Some(tenancy) = &mut self.term.tenancy else { return Ok(()) };
         let proves = tenancy.proved(&look, n, mine, sent, &moment);
         let lost = waits && !proves && tenancy.is_lost(&look, n);
-        match look.higher {
-            Some(higher) => self.saw_claim(higher)?,
-            None => self.saw_no_claim(sent),
+        if let Some(higher) = look.higher {
+            self.saw_claim(higher)?;
         }
         match (waits, proves) {
             (true, true) => {

@@ -46,11 +46,16 @@ struct Known {
     answered: u64,
     /// When that was sent.
     good: Option<Duration>,
-    /// When the last one that was not answered was given up; `None` once one is.
-    failed: Option<Duration>,
+    /// When the last one that was not answered was given up, and whether this server owned then; `None` once one is.
+    failed: Option<(Duration, bool)>,
     /// [`Standing::arrivals`] at the last one: what failed on the way to a role says nothing of the store.
     arrivals: u64,
 }
+
+/// How long it is remembered that the store did not answer, if nobody asks it again: a look that goes on behind the reads
+/// has been answered or given up by then.
+const FAILED_FOR: Duration =
+    limits::LOOK_TIME.saturating_add(limits::LOOK_AGAIN).saturating_add(limits::LOOK_AGAIN);
 
 impl Known {
     /// Whether a reader that came at `now` sees enough.
@@ -76,9 +81,11 @@ impl Looks {
 
     fn known(&self) -> Known {
         let mut known = *self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.arrivals != self.standing.arrivals() {
-            known.failed = None;
-        }
+        let (now, arrived) = (self.clock.boot(), known.arrivals != self.standing.arrivals());
+        // A server that owned waited less than one that knows that others write.
+        known.failed = known
+            .failed
+            .filter(|(at, owned)| !arrived && *at + FAILED_FOR > now && (!owned || self.is_owner()));
         known
     }
 
@@ -131,7 +138,7 @@ impl Looks {
             return;
         }
         if let Some(failed) = known.failed {
-            if failed + limits::LOOK_AGAIN <= self.clock.boot()
+            if failed.0 + limits::LOOK_AGAIN <= self.clock.boot()
                 && let Ok(flight) = Arc::clone(&self.flight).try_lock_owned()
             {
                 drop(self.look(replica, flight, limits::LOOK_TIME)); // nobody waits for it
@@ -148,6 +155,9 @@ impl Looks {
         tokio::pin!(look);
         if self.is_owner() {
             if timeout(self.owner_time, &mut look).await.is_ok() {
+                return;
+            }
+            if self.known().answered != known.answered || self.holds() {
                 return;
             }
             // It may have learned meanwhile that it owns no more, and then it is to show what the next one wrote.
@@ -209,9 +219,10 @@ fn failed(
 ) {
     let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
     // On its way to own, a node may be waiting for its turn, which says nothing of the store.
-    let first = known.failed.is_none() || known.arrivals != arrivals;
-    if first && matches!(standing.now().role, Role::Standby | Role::Owner) {
+    let first = known.failed.is_none_or(|(at, _)| at + FAILED_FOR <= now) || known.arrivals != arrivals;
+    let role = standing.now().role;
+    if first && matches!(role, Role::Standby | Role::Owner) {
         tracing::warn!(error = %why, "the replica does not answer: reads may be behind what others write");
     }
-    (known.failed, known.arrivals) = (Some(now), arrivals);
+    (known.failed, known.arrivals) = (Some((now, role == Role::Owner)), arrivals);
 }

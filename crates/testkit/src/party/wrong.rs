@@ -80,7 +80,7 @@ fn trusts_itself() -> Variant {
         expects: &["takes its file for the newest"],
         scene: busy,
         spoil: |scenario| {
-            scenario.decisions = Decisions { alone_until: |_, _| Some(Duration::MAX), ..Decisions::RIGHT };
+            scenario.decisions = Decisions { alone_for: |_| Duration::MAX, ..Decisions::RIGHT };
         },
     }
 }
