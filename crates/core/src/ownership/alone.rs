@@ -22,7 +22,7 @@ pub enum Alone {
         /// The time of a hand-over.
         lasts: Duration,
     },
-    /// There is no other: the user said so.
+    /// No claim can be asked for: the store creates nothing exclusively, and nothing but the user knows of a second writer.
     Always,
 }
 

@@ -353,7 +353,7 @@ impl Replicator {
             epoch = %self.chain.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string()), "initialized db");
         self.phase = Phase::Running;
         if self.term.tenancy.is_none() {
-            // The user said that nobody else writes, or had it written down for each start.
+            // No claim can be asked for where nothing is created exclusively; each start has said what that means.
             self.shared.update(|status| status.alone = Alone::Always);
         }
         self.term.fence = None;
