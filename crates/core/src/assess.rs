@@ -217,6 +217,25 @@ pub fn survives_release(facts: &Facts, position: &Position) -> bool {
         && facts.mx_frame >= position.frame
 }
 
+/// Whether the WAL as it is now holds everything that was committed after `before`, when protection ended with all that
+/// stood there taken; `commits` are those of the present life, `None` where they could not be counted.
+///
+/// Each commit counts the index's changes on by one; a checkpoint and the beginning of a new life do not. So a life that
+/// holds as many commits as were made holds each of them, and every life between was empty. An index that is made anew
+/// after a crash counts from nought again: it counts less than before, and from nought nothing is concluded.
+pub fn nothing_missed(before: &Facts, now: &Facts, commits: Option<u32>) -> bool {
+    if now.page_size != before.page_size {
+        return false;
+    }
+    if now.mx_frame == 0 {
+        // Cut to nothing by a checkpoint, which lets the next life's salts follow from those of the last.
+        let follows = now.salts.0 == before.salts.0.wrapping_add(1) && now.pages == before.pages;
+        return follows && now.change == before.change;
+    }
+    let made = now.change.checked_sub(before.change);
+    before.change > 0 && now.salts != before.salts && commits.is_some() && made == commits
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -319,6 +338,42 @@ mod tests {
         for (name, facts, frame, position, expected) in rows {
             assert_eq!(resume(&facts, frame, &position), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_new_life_holds_everything_only_if_it_holds_as_many_commits_as_were_made() {
+        let before = Facts { change: 7, ..facts(OURS, 5, 2) };
+        let later = |mx_frame, change| Facts { change, ..facts(Salts(OURS.0 + 1, 3), mx_frame, 0) };
+        let rows = [
+            ("three commits, and three there", before, later(4, 10), Some(3), true),
+            ("one more, at the old life's end", before, later(4, 11), Some(3), false),
+            ("more there than were made: the index was made anew", before, later(4, 9), Some(3), false),
+            ("fewer changes than before", before, later(4, 3), Some(3), false),
+            ("not counted", before, later(4, 10), None, false),
+            (
+                "no new life: a frame of ours was changed",
+                before,
+                Facts { salts: OURS, ..later(5, 10) },
+                Some(3),
+                false,
+            ),
+            ("from nought", Facts { change: 0, ..before }, later(4, 3), Some(3), false),
+            ("a checkpoint cut it to nothing", before, later(0, 7), Some(0), true),
+            ("and a commit came before", before, later(0, 8), Some(0), false),
+            (
+                "another page size",
+                before,
+                Facts { page_size: PageSize::new(512).expect("legal"), ..later(4, 10) },
+                Some(3),
+                false,
+            ),
+        ];
+        for (name, before, now, commits, expected) in rows {
+            assert_eq!(nothing_missed(&before, &now, commits), expected, "{name}");
+        }
+        // A writer that begins with a WAL of no frames draws its salts.
+        let drawn = Facts { salts: Salts(99, 99), ..later(4, 10) };
+        assert!(nothing_missed(&before, &drawn, Some(3)));
     }
 
     #[test]

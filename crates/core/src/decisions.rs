@@ -27,6 +27,8 @@ pub struct Decisions {
     pub advance: fn(&Facts, &Position) -> Advance,
     /// See [`assess::resume`].
     pub resume: fn(&Facts, FrameAt, &Position) -> Resume,
+    /// See [`assess::nothing_missed`].
+    pub nothing_missed: fn(&Facts, &Facts, Option<u32>) -> bool,
     /// See [`assess::survives_release`].
     pub survives_release: fn(&Facts, &Position) -> bool,
     /// See [`Handover`].
@@ -57,6 +59,7 @@ impl Decisions {
     pub const RIGHT: Self = Self {
         advance: assess::advance,
         resume: assess::resume,
+        nothing_missed: assess::nothing_missed,
         survives_release: assess::survives_release,
         handover: Handover::Overlap,
         committed: |index, _chain| *index,

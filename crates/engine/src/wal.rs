@@ -149,6 +149,33 @@ impl Wal {
         Ok(end)
     }
 
+    /// How many commits the present life of the WAL holds up to `facts.mx_frame`, at least; `None` where it does not
+    /// verify, or is longer than `limit` bytes.
+    ///
+    /// On a disk that may tear what was not written (`psow=0`) SQLite repeats a commit's last frame up to the end of
+    /// the sector: that is no further commit.
+    pub(crate) fn commits(&mut self, facts: &Facts, limit: u64) -> io::Result<Option<u32>> {
+        let (Some(header), Some(file)) = (self.header()?, self.file()?) else { return Ok(None) };
+        let (page_size, mut frame) = (header.page_size, vec![0; frame_len(header.page_size)]);
+        let end = frame_offset(facts.mx_frame, page_size) + frame.len() as u64;
+        if (header.salts, page_size) != (facts.salts, facts.page_size) || end > limit {
+            return Ok(None);
+        }
+        let mut chain =
+            FrameChain::resume(header.big_endian_checksum, page_size, header.salts, header.checksum);
+        let (mut commits, mut last) = (0, None);
+        for number in 1..=facts.mx_frame {
+            let whole = file.read_at(&mut frame, frame_offset(number, page_size))? == frame.len();
+            let Some(next) = chain.next(&frame).ok().filter(|_| whole) else { return Ok(None) };
+            let content = (next.page, next.commit, frame.get(FrameHeader::LEN..).map(<[u8]>::to_vec));
+            if next.is_commit() && last.as_ref() != Some(&content) {
+                commits += 1;
+            }
+            last = Some(content);
+        }
+        Ok(Some(commits))
+    }
+
     /// Whether the file goes on past frame `frame` with a frame of the same life: a commit that is on its way
     /// (a slow fsync), or one that never became visible.
     pub(crate) fn continues_past(
@@ -227,3 +254,6 @@ fn finished(captured: &mut Captured) -> Captured {
     pages.retain(|page, _| page.get() <= commit);
     Captured { position: captured.position, commit, lowest: captured.lowest, pages }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,14 +4,15 @@
 //! way stops every writer (R12). Mostly it is enough to hand protection on to a newer read transaction. But SQLite reads
 //! a read mark once and then waits for its lock, though the mark may be renewed meanwhile by somebody who comes and goes,
 //! and shared by our newer read transaction, which is not behind at all. Then only its end helps: what is committed is
-//! taken and staged, protection ends for a moment, and afterwards the WAL must show that nothing went by, as at a start.
-//! While that lasts no frame is taken.
+//! taken and staged, protection ends for a moment, and afterwards the WAL must show that nothing went by: as at a start,
+//! or by its count of commits where it began anew. While that lasts no frame is taken.
 
 use super::image::Image;
 use super::{Replicator, Stopping};
 use crate::error::KeepError;
 use litekeep_core::assess::{Facts, Resume};
 use litekeep_core::limits;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 /// Between two looks whether the checkpointer went on.
@@ -69,12 +70,12 @@ impl Replicator {
         Ok(LOOK)
     }
 
-    /// While a checkpointer is let through: when to look again; `None` when protection stands (again). A stop needs
-    /// that at once.
-    pub(super) fn aside_round(&mut self, now: Duration) -> Result<Option<Duration>, KeepError> {
+    /// While a checkpointer is let through: when to look again. Goes on when protection stands (again), with whether
+    /// frames were taken. A stop needs that at once.
+    pub(super) fn aside_round(&mut self, now: Duration) -> Result<ControlFlow<Duration, bool>, KeepError> {
         let Some(aside) = self.timing.aside.filter(|_| self.edge.is_some()) else {
             self.timing.aside = None;
-            return Ok(None);
+            return Ok(ControlFlow::Continue(false));
         };
         let waits = now < aside.until && self.stopping == Stopping::No && {
             let index = self.edge().facts().map_err(self.sqlite())?;
@@ -82,26 +83,32 @@ impl Replicator {
                 && self.checkpointer_waits()?
         };
         if waits || !self.open_edge()? {
-            return Ok(Some(LOOK));
+            return Ok(ControlFlow::Break(LOOK));
         }
         let (facts, resume) = self.may_resume()?;
-        if let Resume::Break(reason) = resume
-            && !nothing_was_committed(&aside.facts, &facts)
-        {
-            self.break_chain(reason);
-        }
+        let taken = match resume {
+            Resume::Intact => false,
+            // These very frames are taken: on read mark 0 the WAL may begin anew once more.
+            Resume::Break(_) if self.nothing_missed(&aside.facts, &facts)? => self.take_once(&facts)?,
+            Resume::Break(reason) => {
+                self.break_chain(reason);
+                false
+            }
+        };
+        // Whatever failed before is tried again: until then nobody may go on as if protection had never ended.
         self.timing.aside = None;
-        Ok(None)
+        Ok(ControlFlow::Continue(taken))
     }
-}
 
-/// Whether a WAL that was cut to nothing meanwhile held nothing new: each commit counts the index's changes on, and a
-/// checkpoint does not. The next life's salts follow from those of the last.
-fn nothing_was_committed(before: &Facts, now: &Facts) -> bool {
-    now.mx_frame == 0
-        && now.change == before.change
-        && now.salts.0 == before.salts.0.wrapping_add(1)
-        && (now.page_size, now.pages) == (before.page_size, before.pages)
+    /// See [`nothing_missed`](litekeep_core::assess::nothing_missed).
+    fn nothing_missed(&mut self, before: &Facts, now: &Facts) -> Result<bool, KeepError> {
+        let commits = match now.mx_frame {
+            0 => Ok(Some(0)),
+            _ => self.wal.commits(now, self.settings.max_sync_wal_bytes),
+        };
+        let commits = commits.map_err(self.io("read the WAL beside"))?;
+        Ok((self.env.decisions.nothing_missed)(before, now, commits))
+    }
 }
 
 /// Whether a read transaction that began so keeps a checkpointer from back-filling what is committed now, or from

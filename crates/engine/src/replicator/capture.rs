@@ -10,6 +10,7 @@ use litekeep_core::assess::{Advance, BreakReason, Facts};
 use litekeep_core::decisions::Handover;
 use litekeep_core::limits;
 use litekeep_formats::wal;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 /// When the last things happened, on the boot clock.
@@ -97,9 +98,10 @@ impl Replicator {
             }
             return Ok(self.settings.monitor_interval);
         }
-        if let Some(wait) = self.aside_round(now)? {
-            return Ok(wait);
-        }
+        let taken = match self.aside_round(now)? {
+            ControlFlow::Break(wait) => return Ok(wait),
+            ControlFlow::Continue(taken) => taken,
+        };
         if !self.open_edge()? {
             return Ok(Duration::from_millis(10));
         }
@@ -115,7 +117,7 @@ impl Replicator {
             return Ok(NO_TURN);
         }
         let asked = self.shared.asked();
-        let changed = self.take_new_frames()?;
+        let changed = self.take_new_frames()? || taken;
         let facts = self.facts_now()?;
         let position = *self.pending().position();
         if self.broken.is_none() && (self.env.decisions.advance)(&facts, &position) == Advance::Nothing {
