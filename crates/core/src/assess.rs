@@ -59,7 +59,7 @@ pub struct Facts {
     pub checksum: WalChecksum,
     /// The life of the WAL.
     pub salts: Salts,
-    /// Counts index changes; two equal readings around another reading bracket it.
+    /// Counts commits since the index was made; two equal readings around another reading bracket it.
     pub change: u32,
 }
 
@@ -116,6 +116,8 @@ pub enum BreakReason {
     FrameChanged,
     /// Frames that the index calls committed do not verify.
     BadFrames,
+    /// Captured frames were written over while they were read once more, into a slot or the tail.
+    WrittenOver,
     /// The database file is another file.
     FileReplaced,
     /// What SQLite keeps beside the database, the WAL or its index, is another file.
@@ -135,6 +137,7 @@ impl fmt::Display for BreakReason {
             Self::Shorter => "the WAL holds less than was captured from it",
             Self::FrameChanged => "the last captured frame was overwritten",
             Self::BadFrames => "committed frames do not verify",
+            Self::WrittenOver => "captured frames were written over before they were copied",
             Self::FileReplaced => "the database file was replaced",
             Self::WalReplaced => "the -wal or the -shm was removed or replaced",
             Self::TooLarge => "a transaction is too large for one put",
@@ -221,10 +224,13 @@ pub fn survives_release(facts: &Facts, position: &Position) -> bool {
 /// stood there taken; `commits` are those of the present life, `None` where they could not be counted.
 ///
 /// Each commit counts the index's changes on by one; a checkpoint and the beginning of a new life do not. So a life that
-/// holds as many commits as were made holds each of them, and every life between was empty. An index that is made anew
-/// after a crash counts from nought again: it counts less than before, and from nought nothing is concluded.
+/// holds as many commits as were made holds each of them, and every life between was empty.
+///
+/// Recovery, after a writer was killed within the few instructions that write the index, begins to count from nought. So
+/// from nought nothing is concluded, and who has seen the count fall has to pass nought. What is left: a recovery that no
+/// look saw, and after it as many commits missed as `before` counts.
 pub fn nothing_missed(before: &Facts, now: &Facts, commits: Option<u32>) -> bool {
-    if now.page_size != before.page_size {
+    if before.change == 0 || now.page_size != before.page_size || now.salts == before.salts {
         return false;
     }
     if now.mx_frame == 0 {
@@ -232,8 +238,7 @@ pub fn nothing_missed(before: &Facts, now: &Facts, commits: Option<u32>) -> bool
         let follows = now.salts.0 == before.salts.0.wrapping_add(1) && now.pages == before.pages;
         return follows && now.change == before.change;
     }
-    let made = now.change.checked_sub(before.change);
-    before.change > 0 && now.salts != before.salts && commits.is_some() && made == commits
+    commits.is_some() && now.change.checked_sub(before.change) == commits
 }
 
 #[cfg(test)]

@@ -228,9 +228,16 @@ impl Pending {
         }
     }
 
-    /// Copies what is only in the WAL into the tail and marks the position, durably. A wrong engine leaves out the
-    /// copies.
-    pub(crate) fn stage(&mut self, local: &Local, wal: &mut Wal, copies: bool) -> io::Result<()> {
+    /// Copies what is only in the WAL into the tail and marks the position, durably, if `stand` says after the copies that
+    /// the frames were what was captured until then; `false` if not, and nothing of it counts. A wrong engine leaves out
+    /// the copies.
+    pub(crate) fn stage(
+        &mut self,
+        local: &Local,
+        wal: &mut Wal,
+        copies: bool,
+        stand: impl FnOnce(&Position) -> bool,
+    ) -> io::Result<bool> {
         let only_in_wal: Vec<(PageNo, u32)> = self
             .pages
             .iter()
@@ -240,23 +247,35 @@ impl Pending {
             })
             .collect();
         let mut buf = vec![0; self.page_size.bytes()];
+        let mut copied = Vec::with_capacity(only_in_wal.len());
         for (page, frame) in only_in_wal {
             wal.page(frame, self.page_size, &mut buf)?;
-            self.append(local, page, &buf)?;
+            copied.push((page, self.write(local, page, &buf)?));
         }
-        self.mark(local)
+        if !copied.is_empty() && !stand(&self.position) {
+            return Ok(false);
+        }
+        self.pages.extend(copied);
+        self.mark(local)?;
+        Ok(true)
     }
 
     /// Adds a page, which counts from the next mark on.
     pub(crate) fn append(&mut self, local: &Local, page: PageNo, data: &[u8]) -> io::Result<()> {
+        let source = self.write(local, page, data)?;
+        self.pages.insert(page, source);
+        Ok(())
+    }
+
+    fn write(&mut self, local: &Local, page: PageNo, data: &[u8]) -> io::Result<Source> {
         let mut record = Vec::with_capacity(NUMBER + data.len());
         record.extend_from_slice(&page.get().to_le_bytes());
         record.extend_from_slice(data);
         self.tail(local)?.write_at(&record, self.tail_end)?;
         self.crc.update(&record);
-        self.pages.insert(page, Source::Tail(self.tail_end + NUMBER as u64));
+        let at = self.tail_end + NUMBER as u64;
         self.tail_end += self.record();
-        Ok(())
+        Ok(Source::Tail(at))
     }
 
     /// Closes what was added: from here on it counts.

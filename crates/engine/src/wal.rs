@@ -163,15 +163,14 @@ impl Wal {
         }
         let mut chain =
             FrameChain::resume(header.big_endian_checksum, page_size, header.salts, header.checksum);
-        let (mut commits, mut last) = (0, None);
+        let (mut commits, mut last) = (0, vec![0; frame.len()]);
         for number in 1..=facts.mx_frame {
             let whole = file.read_at(&mut frame, frame_offset(number, page_size))? == frame.len();
-            let Some(next) = chain.next(&frame).ok().filter(|_| whole) else { return Ok(None) };
-            let content = (next.page, next.commit, frame.get(FrameHeader::LEN..).map(<[u8]>::to_vec));
-            if next.is_commit() && last.as_ref() != Some(&content) {
-                commits += 1;
-            }
-            last = Some(content);
+            let Some(header) = chain.next(&frame).ok().filter(|_| whole) else { return Ok(None) };
+            // All but the salts and the checksum.
+            let repeated = frame[..8] == last[..8] && frame[FrameHeader::LEN..] == last[FrameHeader::LEN..];
+            commits += u32::from(header.is_commit() && !repeated);
+            std::mem::swap(&mut frame, &mut last);
         }
         Ok(Some(commits))
     }

@@ -52,7 +52,7 @@ pub enum WalIndexError {
 /// Facts about the WAL, as every connection sees them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WalIndex {
-    /// Counts transactions; only for telling two looks apart.
+    /// Counts commits since the index was made; recovery begins anew from nought.
     pub i_change: u32,
     /// Whether the WAL's checksums read words big-endian.
     pub big_endian_checksum: bool,

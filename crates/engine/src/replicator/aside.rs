@@ -63,7 +63,9 @@ impl Replicator {
         if self.broken.is_some() || position.salts != facts.salts || position.frame != facts.mx_frame {
             return Ok(LOOK);
         }
-        self.stage()?;
+        if !self.stage()? {
+            return Ok(LOOK);
+        }
         tracing::debug!(db = %self.path.display(), "a checkpointer is let through");
         self.edge_mut().end_hold();
         self.timing.aside = Some(Aside { until: now + limits::WRITE_LOCK_TRIES, facts });
@@ -77,11 +79,17 @@ impl Replicator {
             self.timing.aside = None;
             return Ok(ControlFlow::Continue(false));
         };
-        let waits = now < aside.until && self.stopping == Stopping::No && {
-            let index = self.edge().facts().map_err(self.sqlite())?;
-            index.is_some_and(|index| index.backfilled == aside.facts.backfilled)
-                && self.checkpointer_waits()?
-        };
+        let index = self.edge().facts().map_err(self.sqlite())?;
+        if index.is_some_and(|index| index.change < aside.facts.change) {
+            // It was made anew: from nought, nothing is concluded.
+            let facts = Facts { change: 0, ..aside.facts };
+            self.timing.aside = Some(Aside { facts, ..aside });
+        }
+        let still =
+            |index: Facts| (index.salts, index.backfilled) == (aside.facts.salts, aside.facts.backfilled);
+        // Protection that stands already was found by a round that could not tell how things are.
+        let over = now >= aside.until || self.stopping != Stopping::No || self.edge().is_protected();
+        let waits = !over && index.is_some_and(still) && self.checkpointer_waits()?;
         if waits || !self.open_edge()? {
             return Ok(ControlFlow::Break(LOOK));
         }

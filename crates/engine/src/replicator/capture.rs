@@ -6,7 +6,7 @@ use crate::files::{FileId, with_suffix};
 use crate::pending::Pending;
 use crate::sqlite::{Edge, Scan, is_busy};
 use crate::wal::CaptureError;
-use litekeep_core::assess::{Advance, BreakReason, Facts};
+use litekeep_core::assess::{Advance, BreakReason, Facts, Position};
 use litekeep_core::decisions::Handover;
 use litekeep_core::limits;
 use litekeep_formats::wal;
@@ -314,17 +314,32 @@ impl Replicator {
         if self.broken.is_some() {
             return Ok(false);
         }
-        self.stage()?;
-        Ok(true)
+        self.stage()
     }
 
-    /// Copies what is only in the WAL to the local tail, durably, with the position that it reaches: one fsync.
-    pub(super) fn stage(&mut self) -> Result<(), KeepError> {
+    /// Copies what is only in the WAL to the local tail, durably, with the position that it reaches: one fsync. `false` if
+    /// the chain of frames broke meanwhile.
+    pub(super) fn stage(&mut self) -> Result<bool, KeepError> {
         let io = self.io("stage changes in");
+        let copies = self.env.decisions.stage_before_release;
         let Some(pending) = self.pending.as_mut().filter(|pending| !pending.is_staged()) else {
-            return Ok(());
+            return Ok(true);
         };
-        pending.stage(&self.local, &mut self.wal, self.env.decisions.stage_before_release).map_err(io)
+        let edge = self.edge.as_ref();
+        let stand = |position: &Position| edge.is_some_and(|edge| frames_stand(edge, position));
+        let staged = pending.stage(&self.local, &mut self.wal, copies, stand).map_err(io)?;
+        if !staged {
+            self.break_chain(BreakReason::WrittenOver);
+        }
+        Ok(staged)
+    }
+
+    /// Whether the frames that pending pages were just read from are those that were captured. Where protection began on
+    /// read mark 0 with frames that were not taken yet (at a start, behind a checkpointer that was let through), a writer
+    /// may write over them at any time; but the index shows other salts before it does.
+    pub(super) fn frames_stand(&self) -> bool {
+        let position = self.pending.as_ref().map(Pending::position);
+        position.is_some_and(|position| frames_stand(self.edge(), position))
     }
 
     fn note_look(&mut self, now: Duration, changed: bool, facts: &Facts) -> Result<(), KeepError> {
@@ -513,6 +528,11 @@ impl Replicator {
             status.imaging = imaging;
         });
     }
+}
+
+/// See [`Replicator::frames_stand`]. An index that cannot be read says nothing for them.
+fn frames_stand(edge: &Edge, position: &Position) -> bool {
+    matches!(edge.facts(), Ok(Some(facts)) if facts.salts == position.salts)
 }
 
 /// Bytes of one WAL frame.

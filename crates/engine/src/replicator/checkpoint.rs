@@ -127,7 +127,9 @@ impl Replicator {
         if self.broken.is_some() {
             return Ok(left);
         }
-        self.stage()?;
+        if !self.stage()? {
+            return Ok(left);
+        }
         let io = self.io("stage changes in");
         let (pending, local) = (self.pending.as_mut(), &self.local);
         pending.map(|pending| pending.tail(local)).transpose().map_err(io)?;
@@ -204,8 +206,7 @@ impl Replicator {
         let path = crate::files::with_suffix(&self.path, "-wal");
         let len = self.env.files.len(&path).map_err(self.io("look at the WAL beside"))?;
         let taken = self.pending().position().frame == facts.mx_frame;
-        if len.is_some_and(|len| len >= large) && taken {
-            self.stage()?;
+        if len.is_some_and(|len| len >= large) && taken && self.stage()? {
             self.edge().checkpoint_truncate().map_err(self.sqlite())?;
             self.checkpointing.wrote = self.env.clock.boot();
         }

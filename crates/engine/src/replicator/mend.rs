@@ -91,8 +91,7 @@ impl Replicator {
         let lowest = commit.min(self.state().commit);
         self.pending().reached(position_of(&facts), commit, lowest);
         tracing::info!(db = %self.path.display(), pages = changed, "compared the database with the replica's last state");
-        self.stage()?;
-        Ok(true)
+        self.stage()
     }
 
     /// The tail is about to be written anew: what stands in it must not count any more.

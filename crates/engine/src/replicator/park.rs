@@ -113,7 +113,9 @@ impl Replicator {
         if self.is_written_past(&facts)? {
             return Ok(limits::IDLE_LOOK);
         }
-        self.stage()?;
+        if !self.stage()? {
+            return Ok(Duration::ZERO);
+        }
         self.edge = None;
         self.wal.close();
         self.pending().close();

@@ -2,12 +2,14 @@
 
 use crate::idle::{AtOnce, Jumping};
 use crate::rig::{Rig, app, insert};
+use litekeep::files::{File, FileId, Files, Open, RealFiles};
 use litekeep::replicator::Replicator;
 use litekeep_core::env::Clock;
 use litekeep_core::limits::WRITE_LOCK_TRIES;
 use litekeep_formats::TimestampMs;
 use rusqlite::Connection;
 use std::cell::RefCell;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -43,8 +45,13 @@ struct Driven {
 
 impl Driven {
     fn new(rig: &Rig) -> Self {
+        Self::on(rig, Arc::new(RealFiles))
+    }
+
+    fn on(rig: &Rig, files: Arc<dyn Files>) -> Self {
         let clock = Arc::new(Hooked { clock: Jumping::default(), meanwhile: Mutex::new(Box::new(|| {})) });
         let mut env = rig.env();
+        env.files = files;
         env.clock = Arc::clone(&clock) as Arc<dyn Clock>;
         let jobs = AtOnce::default();
         env.spawner = Arc::new(jobs.clone());
@@ -299,6 +306,157 @@ fn r10_a_wal_that_began_anew_behind_a_checkpointer_is_captured_without_a_compari
         rig.assert_restores();
         assert_eq!(driven.replicator.status().breaks, 0, "{mode}, {commits}");
     }
+}
+
+/// Files on which something happens once: when the engine begins to write, or writes on, one whose name begins so.
+#[derive(Clone)]
+struct When(&'static str, Meanwhile);
+
+type Meanwhile = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+impl When {
+    fn now(&self) {
+        let meanwhile = self.1.lock().unwrap().take();
+        meanwhile.into_iter().for_each(|meanwhile| meanwhile());
+    }
+}
+
+struct WhenWritten(Arc<dyn File>, When);
+
+impl File for WhenWritten {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buf, offset)
+    }
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.1.now();
+        self.0.write_at(buf, offset)
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+    fn id(&self) -> io::Result<FileId> {
+        self.0.id()
+    }
+    fn try_lock(&self) -> io::Result<bool> {
+        self.0.try_lock()
+    }
+}
+
+impl Files for When {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
+        let file = RealFiles.open(path, how)?;
+        if how == Open::Read
+            || !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(self.0))
+        {
+            return Ok(file);
+        }
+        if how != Open::Write {
+            self.now();
+        }
+        Ok(Arc::new(WhenWritten(file, self.clone())))
+    }
+    fn id(&self, path: &Path) -> io::Result<Option<FileId>> {
+        RealFiles.id(path)
+    }
+    fn len(&self, path: &Path) -> io::Result<Option<u64>> {
+        RealFiles.len(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealFiles.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealFiles.remove(path)
+    }
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        RealFiles.create_dir(path)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        RealFiles.list(path)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        RealFiles.sync_dir(path)
+    }
+}
+
+/// Two tables of several pages each.
+fn two_tables(app: &Connection) {
+    insert(app, 200);
+    app.execute_batch("CREATE TABLE u (id INTEGER PRIMARY KEY, v BLOB); INSERT INTO u SELECT id, v FROM t")
+        .unwrap();
+}
+
+fn write_all(app: &Connection, table: &str) {
+    app.execute_batch(&format!("UPDATE {table} SET v = randomblob(100)")).unwrap();
+}
+
+/// What a checkpoint of an application leaves: everything is back-filled, and the next commit begins the WAL anew.
+fn back_filled(app: &Connection) {
+    let left =
+        app.query_row("PRAGMA wal_checkpoint", [], |row| Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?));
+    assert_eq!(left.unwrap(), 0, "this is another test");
+}
+
+fn synced_and_restored(rig: &Rig, driven: &mut Driven) {
+    let ticket = driven.replicator.ask();
+    driven.hear();
+    assert!(driven.replicator.answered(ticket));
+    rig.assert_restores();
+}
+
+#[test]
+fn frames_that_are_written_over_while_a_slot_is_built_of_them_are_in_no_slot() {
+    let rig = Rig::new();
+    let app = rig.app();
+    two_tables(&app);
+    let mut driven = Driven::new(&rig);
+    driven.hear();
+    drop(driven);
+    write_all(&app, "t");
+    back_filled(&app);
+    let meanwhile: Meanwhile = Arc::default();
+    // The second slot opens the new epoch, and is empty.
+    let mut driven = Driven::on(&rig, Arc::new(When("slot-0000000000000003", Arc::clone(&meanwhile))));
+    *meanwhile.lock().unwrap() = Some(Box::new(move || {
+        // As far as the frames that are being read.
+        (0..10).for_each(|_| write_all(&app, "u"));
+    }));
+    driven.hear();
+    assert!(meanwhile.lock().unwrap().is_none(), "this is another test");
+    synced_and_restored(&rig, &mut driven);
+}
+
+#[test]
+fn frames_that_are_written_over_while_they_are_copied_into_the_tail_are_not_staged() {
+    let mut rig = Rig::new();
+    (rig.settings.sync_interval, rig.settings.truncate_pages) = (Duration::from_secs(3600), 1);
+    let (writer, other) = (rig.app(), rig.app());
+    two_tables(&writer);
+    let meanwhile: Meanwhile = Arc::default();
+    let mut driven = Driven::on(&rig, Arc::new(When("tail", Arc::clone(&meanwhile))));
+    driven.hear();
+    write_all(&writer, "t");
+    driven.hear();
+    // A checkpointer is let through; what follows begins the WAL anew, and is back-filled before anybody looks.
+    writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let checkpointer = Checkpointer::begin(&rig.path(), "FULL");
+    assert!(checkpointer.had_to_wait(), "this is another test");
+    driven.hear();
+    done(&writer);
+    while !checkpointer.is_done() {
+        checkpointer.try_again();
+    }
+    write_all(&other, "t");
+    back_filled(&other);
+    *meanwhile.lock().unwrap() = Some(Box::new(move || write_all(&other, "u")));
+    driven.hear();
+    assert!(meanwhile.lock().unwrap().is_none(), "this is another test");
+    synced_and_restored(&rig, &mut driven);
 }
 
 #[test]
