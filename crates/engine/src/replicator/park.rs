@@ -60,7 +60,11 @@ impl Replicator {
         let least = self.settings.park_after.filter(|_| self.settings.look_every.is_none())?;
         let since = match self.parking.since {
             Some(since) => since,
-            None => *self.parking.since.insert(now.saturating_sub(self.age())),
+            None => {
+                // This clock last: whatever time passes between the two must not count as idle.
+                let age = self.age();
+                *self.parking.since.insert(self.env.clock.boot().saturating_sub(age))
+            }
         };
         // The end of it may cost a look at every page, which must be little beside the time that it lasted.
         let bytes = self
