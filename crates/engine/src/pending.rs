@@ -229,14 +229,14 @@ impl Pending {
     }
 
     /// Copies what is only in the WAL into the tail and marks the position, durably, if `stand` says after the copies that
-    /// the frames were what was captured until then; `false` if not, and nothing of it counts. A wrong engine leaves out
-    /// the copies.
+    /// the frames still were what was captured; `false` if not, and nothing of it counts. A wrong engine leaves out the
+    /// copies.
     pub(crate) fn stage(
         &mut self,
         local: &Local,
         wal: &mut Wal,
         copies: bool,
-        stand: impl FnOnce(&Position) -> bool,
+        stand: impl Fn(&Position) -> bool,
     ) -> io::Result<bool> {
         let only_in_wal: Vec<(PageNo, u32)> = self
             .pages
@@ -249,7 +249,11 @@ impl Pending {
         let mut buf = vec![0; self.page_size.bytes()];
         let mut copied = Vec::with_capacity(only_in_wal.len());
         for (page, frame) in only_in_wal {
-            wal.page(frame, self.page_size, &mut buf)?;
+            match wal.page(frame, self.page_size, &mut buf) {
+                // Cut off, and not for want of a disk.
+                Err(_) if !stand(&self.position) => return Ok(false),
+                read => read?,
+            }
             copied.push((page, self.write(local, page, &buf)?));
         }
         if !copied.is_empty() && !stand(&self.position) {

@@ -18,6 +18,10 @@ use std::time::Duration;
 /// Between two looks whether the checkpointer went on.
 const LOOK: Duration = Duration::from_millis(1);
 
+/// For how long at most one is let through; after that it waits for somebody else, and as long again is everybody's turn.
+/// SQLite's own busy handler asks again after 100 ms at the latest.
+const TURN: Duration = Duration::from_millis(500);
+
 /// A checkpointer that is let through: until when, and what the index said when protection ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Aside {
@@ -39,6 +43,10 @@ impl Replicator {
         // What our own stream reads stands in the way all the same.
         let streaming = self.image_busy || matches!(self.image, Some(Image::Stream(_)));
         if quiet && !streaming && !facts.all_backfilled() && self.checkpointer_waits()? {
+            let not_yet = self.timing.aside_not_before.saturating_sub(now);
+            if self.stopping != Stopping::No || !not_yet.is_zero() {
+                return Ok(not_yet.max(LOOK));
+            }
             return self.let_through(now);
         }
         Ok(Duration::MAX)
@@ -68,22 +76,22 @@ impl Replicator {
         }
         tracing::debug!(db = %self.path.display(), "a checkpointer is let through");
         self.edge_mut().end_hold();
-        self.timing.aside = Some(Aside { until: now + limits::WRITE_LOCK_TRIES, facts });
+        self.timing.aside = Some(Aside { until: now + TURN, facts });
         Ok(LOOK)
     }
 
     /// While a checkpointer is let through: when to look again. Goes on when protection stands (again), with whether
     /// frames were taken. A stop needs that at once.
     pub(super) fn aside_round(&mut self, now: Duration) -> Result<ControlFlow<Duration, bool>, KeepError> {
-        let Some(aside) = self.timing.aside.filter(|_| self.edge.is_some()) else {
+        let Some(mut aside) = self.timing.aside.filter(|_| self.edge.is_some()) else {
             self.timing.aside = None;
             return Ok(ControlFlow::Continue(false));
         };
         let index = self.edge().facts().map_err(self.sqlite())?;
         if index.is_some_and(|index| index.change < aside.facts.change) {
             // It was made anew: from nought, nothing is concluded.
-            let facts = Facts { change: 0, ..aside.facts };
-            self.timing.aside = Some(Aside { facts, ..aside });
+            aside.facts.change = 0;
+            self.timing.aside = Some(aside);
         }
         let still =
             |index: Facts| (index.salts, index.backfilled) == (aside.facts.salts, aside.facts.backfilled);
@@ -105,6 +113,9 @@ impl Replicator {
         };
         // Whatever failed before is tried again: until then nobody may go on as if protection had never ended.
         self.timing.aside = None;
+        if now >= aside.until {
+            self.timing.aside_not_before = now + TURN;
+        }
         Ok(ControlFlow::Continue(taken))
     }
 

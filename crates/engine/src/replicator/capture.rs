@@ -11,6 +11,7 @@ use litekeep_core::decisions::Handover;
 use litekeep_core::limits;
 use litekeep_formats::wal;
 use std::ops::ControlFlow;
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 /// When the last things happened, on the boot clock.
@@ -39,6 +40,8 @@ pub(super) struct Timing {
     pub(super) sums_not_before: Duration,
     /// See [`Replicator::aside_round`].
     pub(super) aside: Option<super::aside::Aside>,
+    /// No checkpointer is let through before this time.
+    pub(super) aside_not_before: Duration,
 }
 
 impl Timing {
@@ -239,7 +242,7 @@ impl Replicator {
                 let frames = self.pending().position().frame.saturating_sub(from);
                 let bytes = u64::from(frames) * frame_len(facts);
                 self.shared.update(|status| status.captured_bytes += bytes);
-                Ok(true)
+                Ok(!self.may_be_written_over(from) || self.stage()?)
             }
             Err(CaptureError::Break(reason)) => {
                 self.break_chain(reason);
@@ -317,8 +320,17 @@ impl Replicator {
         self.stage()
     }
 
+    /// Whether a writer may write over captured frames at any time: where protection began on read mark 0, those up to
+    /// its begin, which were back-filled already. They are staged as soon as they are taken.
+    fn may_be_written_over(&self, captured_behind: u32) -> bool {
+        let salts = self.pending.as_ref().map(|pending| pending.position().salts);
+        self.edge().held_since().is_some_and(|began| {
+            began.all_backfilled() && Some(began.salts) == salts && captured_behind < began.mx_frame
+        })
+    }
+
     /// Copies what is only in the WAL to the local tail, durably, with the position that it reaches: one fsync. `false` if
-    /// the chain of frames broke meanwhile.
+    /// a writer wrote over it meanwhile: then the chain of frames is broken.
     pub(super) fn stage(&mut self) -> Result<bool, KeepError> {
         let io = self.io("stage changes in");
         let copies = self.env.decisions.stage_before_release;
@@ -327,19 +339,11 @@ impl Replicator {
         };
         let edge = self.edge.as_ref();
         let stand = |position: &Position| edge.is_some_and(|edge| frames_stand(edge, position));
-        let staged = pending.stage(&self.local, &mut self.wal, copies, stand).map_err(io)?;
-        if !staged {
-            self.break_chain(BreakReason::WrittenOver);
+        if pending.stage(&self.local, &mut self.wal, copies, stand).map_err(io)? {
+            return Ok(true);
         }
-        Ok(staged)
-    }
-
-    /// Whether the frames that pending pages were just read from are those that were captured. Where protection began on
-    /// read mark 0 with frames that were not taken yet (at a start, behind a checkpointer that was let through), a writer
-    /// may write over them at any time; but the index shows other salts before it does.
-    pub(super) fn frames_stand(&self) -> bool {
-        let position = self.pending.as_ref().map(Pending::position);
-        position.is_some_and(|position| frames_stand(self.edge(), position))
+        self.break_chain(BreakReason::WrittenOver);
+        Ok(false)
     }
 
     fn note_look(&mut self, now: Duration, changed: bool, facts: &Facts) -> Result<(), KeepError> {
@@ -530,8 +534,10 @@ impl Replicator {
     }
 }
 
-/// See [`Replicator::frames_stand`]. An index that cannot be read says nothing for them.
+/// Whether the frames that were just read again are those that were captured: before a writer writes over a frame, or cuts
+/// the file, the index shows other salts. One that cannot be read says nothing for them.
 fn frames_stand(edge: &Edge, position: &Position) -> bool {
+    fence(Ordering::SeqCst);
     matches!(edge.facts(), Ok(Some(facts)) if facts.salts == position.salts)
 }
 

@@ -206,7 +206,7 @@ impl Replicator {
         let path = crate::files::with_suffix(&self.path, "-wal");
         let len = self.env.files.len(&path).map_err(self.io("look at the WAL beside"))?;
         let taken = self.pending().position().frame == facts.mx_frame;
-        if len.is_some_and(|len| len >= large) && taken && self.stage()? {
+        if len.is_some_and(|len| len >= large) && taken && self.broken.is_none() && self.stage()? {
             self.edge().checkpoint_truncate().map_err(self.sqlite())?;
             self.checkpointing.wrote = self.env.clock.boot();
         }

@@ -465,7 +465,7 @@ impl Replicator {
             self.note_sync();
             // Nothing is protected: no frame may be taken, and a slot is built of frames.
             self.start_put()?;
-            return Ok(look_again.min(self.stop_round()?));
+            return Ok(look_again.min(self.look_round()).min(self.stop_round()?));
         }
         let slot_due = match self.slot_round() {
             Ok(wait) => wait,

@@ -106,7 +106,6 @@ impl Replicator {
         let page_size = pending.position().page_size;
         let commit = pending.commit();
         let span = slot::wal_span(&state.position, pending.position());
-        let from_wal = pending.needs_wal();
         let failed = self.build_failed(txid);
         let sums = self.sums_of(&pages, page_size).map_err(&failed)?;
         let anew = look.and_then(|look| self.sums_anew(&look, txid));
@@ -135,11 +134,6 @@ impl Replicator {
             }
             built => built.map_err(&failed)?,
         };
-        if from_wal && !self.frames_stand() {
-            self.env.files.remove(&self.local.slot(txid)).map_err(self.io("remove a slot in"))?;
-            self.break_chain(BreakReason::WrittenOver);
-            return Ok(());
-        }
         let position = *self.pending().position();
         self.slot_built(head, built, position, anew.as_ref().map(|anew| anew.record))?;
         match (&mut self.sums, anew) {

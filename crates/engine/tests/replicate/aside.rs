@@ -3,7 +3,7 @@
 use crate::idle::{AtOnce, Jumping};
 use crate::rig::{Rig, app, insert};
 use litekeep::files::{File, FileId, Files, Open, RealFiles};
-use litekeep::replicator::Replicator;
+use litekeep::replicator::{Health, Replicator};
 use litekeep_core::env::Clock;
 use litekeep_core::limits::WRITE_LOCK_TRIES;
 use litekeep_formats::TimestampMs;
@@ -61,9 +61,18 @@ impl Driven {
 
     /// Somebody writes to the database's files: the replicator is told, and given time.
     fn hear(&mut self) {
+        self.hear_for(Duration::from_secs(1));
+    }
+
+    fn hear_for(&mut self, time: Duration) {
         self.replicator.poker()();
         self.due = self.clock.boot();
-        self.run(Duration::from_secs(1));
+        self.run(time);
+    }
+
+    /// A checkpointer that waits is let through, for somewhat longer than this.
+    fn let_through(&mut self) {
+        self.hear_for(Duration::from_millis(100));
     }
 
     fn run(&mut self, time: Duration) {
@@ -271,7 +280,7 @@ fn while_let_through(rig: &Rig, mode: &'static str, goes_by: GoesBy) -> Driven {
     };
     let checkpointer = Checkpointer::begin(&rig.path(), mode);
     assert!(checkpointer.had_to_wait(), "{case}: this is another test");
-    driven.hear();
+    driven.let_through();
     done(&writer);
     while !checkpointer.is_done() {
         checkpointer.try_again();
@@ -409,54 +418,121 @@ fn synced_and_restored(rig: &Rig, driven: &mut Driven) {
     rig.assert_restores();
 }
 
+/// What an application does while frames are copied that it may begin the WAL anew over.
+const OVER_FRAMES: [fn(&Connection); 2] = [
+    // As far as the frames that are being read.
+    |app| (0..10).for_each(|_| write_all(app, "u")),
+    |app| app.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap(),
+];
+
 #[test]
-fn frames_that_are_written_over_while_a_slot_is_built_of_them_are_in_no_slot() {
-    let rig = Rig::new();
+fn frames_that_are_written_over_while_they_are_copied_at_a_start_do_not_count() {
+    for over in OVER_FRAMES {
+        let rig = Rig::new();
+        let app = rig.app();
+        two_tables(&app);
+        let mut driven = Driven::new(&rig);
+        driven.hear();
+        drop(driven);
+        write_all(&app, "t");
+        back_filled(&app);
+        let meanwhile: Meanwhile = Arc::default();
+        let mut driven = Driven::on(&rig, Arc::new(When("tail", Arc::clone(&meanwhile))));
+        *meanwhile.lock().unwrap() = Some(Box::new(move || over(&app)));
+        driven.hear();
+        assert!(meanwhile.lock().unwrap().is_none(), "this is another test");
+        synced_and_restored(&rig, &mut driven);
+        let status = driven.replicator.status();
+        assert_eq!((status.breaks, status.troubles), (1, 0), "{status:?}");
+    }
+}
+
+/// A checkpointer is let through; what follows begins the WAL anew, and is back-filled before anybody looks.
+fn back_filled_anew(driven: &mut Driven, rig: &Rig, writer: &Connection) {
+    writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let checkpointer = Checkpointer::begin(&rig.path(), "FULL");
+    assert!(checkpointer.had_to_wait(), "this is another test");
+    driven.let_through();
+    done(writer);
+    while !checkpointer.is_done() {
+        checkpointer.try_again();
+    }
+    write_all(writer, "t");
+    back_filled(writer);
+}
+
+#[test]
+fn frames_that_are_written_over_while_they_are_copied_behind_a_checkpointer_do_not_count() {
+    for over in OVER_FRAMES {
+        let rig = Rig::new();
+        let app = rig.app();
+        two_tables(&app);
+        let meanwhile: Meanwhile = Arc::default();
+        let mut driven = Driven::on(&rig, Arc::new(When("tail", Arc::clone(&meanwhile))));
+        driven.hear();
+        write_all(&app, "t");
+        driven.hear();
+        back_filled_anew(&mut driven, &rig, &app);
+        *meanwhile.lock().unwrap() = Some(Box::new(move || over(&app)));
+        driven.hear();
+        assert!(meanwhile.lock().unwrap().is_none(), "this is another test");
+        synced_and_restored(&rig, &mut driven);
+        let status = driven.replicator.status();
+        assert_eq!((status.breaks, status.troubles), (1, 0), "{status:?}");
+    }
+}
+
+#[test]
+fn r10_frames_that_may_be_written_over_are_copied_at_once_and_nothing_is_compared_for_them() {
+    let mut rig = Rig::new();
+    rig.settings.sync_interval = Duration::from_secs(3600);
     let app = rig.app();
     two_tables(&app);
     let mut driven = Driven::new(&rig);
     driven.hear();
-    drop(driven);
     write_all(&app, "t");
-    back_filled(&app);
-    let meanwhile: Meanwhile = Arc::default();
-    // The second slot opens the new epoch, and is empty.
-    let mut driven = Driven::on(&rig, Arc::new(When("slot-0000000000000003", Arc::clone(&meanwhile))));
-    *meanwhile.lock().unwrap() = Some(Box::new(move || {
-        // As far as the frames that are being read.
-        (0..10).for_each(|_| write_all(&app, "u"));
-    }));
     driven.hear();
-    assert!(meanwhile.lock().unwrap().is_none(), "this is another test");
+    back_filled_anew(&mut driven, &rig, &app);
+    driven.hear();
+    assert_eq!(driven.replicator.status().slots, 1, "this is another test");
+    OVER_FRAMES[0](&app);
+    driven.hear();
     synced_and_restored(&rig, &mut driven);
+    assert_eq!(driven.replicator.status().breaks, 0);
 }
 
 #[test]
-fn frames_that_are_written_over_while_they_are_copied_into_the_tail_are_not_staged() {
-    let mut rig = Rig::new();
-    (rig.settings.sync_interval, rig.settings.truncate_pages) = (Duration::from_secs(3600), 1);
-    let (writer, other) = (rig.app(), rig.app());
-    two_tables(&writer);
-    let meanwhile: Meanwhile = Arc::default();
-    let mut driven = Driven::on(&rig, Arc::new(When("tail", Arc::clone(&meanwhile))));
-    driven.hear();
-    write_all(&writer, "t");
-    driven.hear();
-    // A checkpointer is let through; what follows begins the WAL anew, and is back-filled before anybody looks.
-    writer.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let checkpointer = Checkpointer::begin(&rig.path(), "FULL");
-    assert!(checkpointer.had_to_wait(), "this is another test");
-    driven.hear();
-    done(&writer);
-    while !checkpointer.is_done() {
-        checkpointer.try_again();
+fn r12_a_checkpointer_that_waits_for_somebody_else_keeps_neither_a_slot_nor_a_stop_waiting() {
+    for stops in [false, true] {
+        let mut rig = Rig::new();
+        rig.settings.sync_interval = Duration::from_secs(3600);
+        let (writer, reader) = (rig.app(), rig.app());
+        insert(&writer, 20);
+        let mut driven = Driven::new(&rig);
+        driven.hear();
+        read(&reader);
+        insert(&writer, 1);
+        driven.hear();
+        assert_eq!(driven.replicator.status().slots, 1, "this is another test");
+        let checkpointer = Checkpointer::begin(&rig.path(), "FULL");
+        assert!(checkpointer.had_to_wait(), "this is another test");
+        driven.hear();
+        let ticket = driven.replicator.ask();
+        if stops {
+            driven.replicator.stop(Duration::from_secs(10));
+        }
+        driven.hear();
+        assert!(!checkpointer.is_done(), "this is another test");
+        assert!(driven.replicator.answered(ticket), "stops: {stops}");
+        let status = driven.replicator.status();
+        assert_eq!((status.slots, status.health == Health::Ended), (2, stops), "{status:?}");
+        assert!(status.failure.is_none(), "{status:?}");
+        done(&reader);
+        let began = driven.clock.boot();
+        driven.time_until(&checkpointer, began);
+        assert!(checkpointer.is_done(), "stops: {stops}");
+        rig.assert_restores();
     }
-    write_all(&other, "t");
-    back_filled(&other);
-    *meanwhile.lock().unwrap() = Some(Box::new(move || write_all(&other, "u")));
-    driven.hear();
-    assert!(meanwhile.lock().unwrap().is_none(), "this is another test");
-    synced_and_restored(&rig, &mut driven);
 }
 
 #[test]
