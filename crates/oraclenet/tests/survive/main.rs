@@ -168,12 +168,12 @@ fn while_the_bucket_is_away_writes_are_503_reads_work_and_a_repeat_makes_no_doub
     let (place, bucket) = Place::in_process();
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("pb_data");
-    let server = start(&data, &place, &["--ack-timeout", "0.3", "--hand-over", "0.1"]).unwrap();
+    let server = start(&data, &place, &["--ack-timeout", "1", "--hand-over", "0.1"]).unwrap();
     let (oracle, token) = server.oracle("ada");
     let (_, bob) = server.oracle("bob");
     let voted = id(1, 9);
     let body = json!({ "id": voted, "title": "T", "content": "C" });
-    assert_eq!(server.call("POST", POSTS, &token, &body).status, 200);
+    wait_for("a post", || (server.call("POST", POSTS, &token, &body).status == 200).then_some(()));
     bucket.add_rule(Rule::always(
         "PUT",
         "",

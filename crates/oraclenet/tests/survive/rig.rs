@@ -159,16 +159,24 @@ impl Running {
         reply.body["token"].as_str().unwrap_or_else(|| panic!("{reply:?}")).to_owned()
     }
 
-    /// Registers and approves an oracle; gives its id and its token.
+    /// Registers and approves an oracle; gives its id and its token. Where an acknowledgement may come too late, each
+    /// request is repeated, as a client does.
     pub(crate) fn oracle(&self, name: &str) -> (String, String) {
         let admin = self.sign_in("_superusers", ADMIN.0, ADMIN.1);
-        let email = format!("{name}@x.io");
-        let body =
-            json!({ "name": name, "email": email, "password": "12345678", "passwordConfirm": "12345678" });
-        let made = self.call("POST", "/api/collections/oracles/records", "", &body);
-        let id = made.body["id"].as_str().unwrap_or_else(|| panic!("{made:?}")).to_owned();
+        let (email, id) = (format!("{name}@x.io"), format!("{name:0<15}"));
+        let body = json!({ "id": id, "name": name, "email": email, "password": "12345678",
+            "passwordConfirm": "12345678" });
         let target = format!("/api/collections/oracles/records/{id}");
-        assert_eq!(self.call("PATCH", &target, &admin, &json!({ "approved": true })).status, 200);
+        for (method, target, token, body) in [
+            ("POST", "/api/collections/oracles/records", "", body),
+            ("PATCH", &*target, &*admin, json!({ "approved": true })),
+        ] {
+            wait_for("a new oracle", || {
+                let reply = self.call(method, target, token, &body);
+                assert!([200, 503].contains(&reply.status), "{reply:?}");
+                (reply.status == 200).then_some(())
+            });
+        }
         let token = self.sign_in("oracles", &email, "12345678");
         (id, token)
     }

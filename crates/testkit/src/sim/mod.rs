@@ -146,7 +146,7 @@ impl Scenario {
         Self {
             seed: 2,
             crash: Crash::Never,
-            turns: 230,
+            turns: 300,
             idle: true,
             failing_request: Some(plan),
             ..Self::short(0, Fate::Survives)

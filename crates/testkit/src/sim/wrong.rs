@@ -46,6 +46,12 @@ fn busy(seed: u64) -> Scenario {
     }
 }
 
+/// A WAL that may begin anew with each commit: for mistakes about what keeps it.
+fn crowded(seed: u64) -> Scenario {
+    let shape = Shape { autocheckpoint: 1, cache: 5, limit: 100_000, ..Shape::PLAIN };
+    Scenario { shape: Some(shape), interrupts: Some(8), ..busy(seed) }
+}
+
 /// Processes that die and stay down for a while: for mistakes about the start.
 fn restless(seed: u64) -> Scenario {
     Scenario { turns: 1500, kills: 1, ..busy(seed) }
@@ -205,7 +211,7 @@ fn about_the_wal() -> Vec<Variant> {
             "gap",
             20,
             gap,
-            busy,
+            crowded,
             PAGES,
             "ends the old read transaction before the new one begins: the WAL restarts in between",
         ),
