@@ -46,6 +46,8 @@ pub(super) struct Term {
     fenced: bool,
     /// What the state was before the fence that is on its way; and its slot.
     fence: Option<(Box<State>, Txid)>,
+    /// Owned without a fence: as long as no slot of ours is there, a late one of another may be instead.
+    pub(super) unfenced: bool,
     /// The epoch could be opened, and the record could not be written; try again then.
     pub(super) open_failed: bool,
     pub(super) open_not_before: Duration,
@@ -264,6 +266,8 @@ impl Replicator {
         let proof = self.term.acquire.as_ref().and_then(Acquire::proof).unwrap_or(now);
         if self.staged.is_empty() {
             let Some(state) = self.state.clone() else {
+                // There is nothing to state: the first slot, an image, is the fence.
+                self.term.unfenced = true;
                 return self.own(Some(Tenancy::new(self.settings.times, epoch, proof)));
             };
             self.stage_fence(epoch, &state)?;
@@ -341,6 +345,8 @@ impl Replicator {
     /// Ours, if somebody must be able to lose it: the next step replicates.
     pub(super) fn own(&mut self, tenancy: Option<Tenancy>) -> Result<(), KeepError> {
         self.term.acquire = None;
+        // Nothing can stand on an empty chain: there as well, the first slot is the fence.
+        self.term.unfenced |= self.chain.durable.is_none();
         self.chain.epoch = tenancy.map(|tenancy| tenancy.epoch());
         self.chain.create_only = tenancy.is_some() && self.env.decisions.create_only;
         self.term.tenancy = tenancy;

@@ -110,6 +110,7 @@ impl Replicator {
 
     /// The oldest slot counts as the chain's next.
     pub(super) fn slot_is_up(&mut self, txid: Txid) -> Result<(), KeepError> {
+        self.term.unfenced = false;
         if self.image_slot_is_up(txid)? { self.front_is_durable() } else { Ok(()) }
     }
 

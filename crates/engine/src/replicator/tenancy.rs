@@ -99,15 +99,17 @@ impl Replicator {
     }
 
     /// What came of the last look for a claim that was sent at `since` or later: `true` if it found none, `false` if the
-    /// store did not answer. `None` as long as there is no such look, and for good when it finds one.
+    /// store did not answer. `None` as long as there is no such look, or no fence, and for good when it finds one.
     pub(crate) fn looked_since(&self, since: Duration) -> Option<bool> {
-        self.term.looking.told.filter(|(sent, _)| *sent >= since).map(|(_, found_none)| found_none)
+        let told = self.term.looking.told.filter(|_| !self.term.unfenced);
+        told.filter(|(sent, _)| *sent >= since).map(|(_, found_none)| found_none)
     }
 
     /// A look that was sent then found no claim: nobody else writes for a while, which those who read may know. Not while
-    /// the closing record is on its way: others may write from then on.
+    /// the closing record is on its way: others may write from then on; and not before a fence keeps out whoever wrote before.
     fn saw_no_claim(&mut self, boot: Duration, wall: TimestampMs) {
-        if self.phase == Phase::Running && !matches!(self.stopping, Stopping::Closing(_)) {
+        let closing = matches!(self.stopping, Stopping::Closing(_));
+        if self.phase == Phase::Running && !self.term.unfenced && !closing {
             let lasts = (self.env.decisions.alone_for)(self.settings.times.hand_over);
             self.shared.update(|status| status.alone = Alone::Since { boot, wall, lasts });
         }

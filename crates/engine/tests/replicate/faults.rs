@@ -37,6 +37,9 @@ const LOSES_AND_NARROWS: u32 = 5;
 /// Takes a closing record, and says so only later.
 pub(crate) const HOLDS_THE_LAST_ANSWER: u32 = 8;
 
+/// It takes everything but slots.
+pub(crate) const TAKES_NO_SLOT: u32 = 9;
+
 /// A store that fails on request.
 struct Moody {
     inner: Arc<dyn Store>,
@@ -113,6 +116,10 @@ impl Store for Moody {
             (self.meanwhile)();
             let cause = Failure::Text("413".into());
             return Err(StoreError::new(ErrorKind::TooLarge, "create", "moody", cause));
+        }
+        if self.mood.load(Ordering::SeqCst) == TAKES_NO_SLOT && matches!(key, Key::Ltx(Level::SLOTS, _)) {
+            let cause = Failure::Text("not now".into());
+            return Err(StoreError::new(ErrorKind::Retry, "create", "moody", cause));
         }
         let created = self.inner.create_from(key, source, timestamp)?;
         let is_last = matches!(key, Key::Epoch(_, litekeep_store::EpochRecord::Closed));

@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "real threads are waited for in real time")]
 
-use crate::faults::{DOWN, FINE, HOLDS_THE_LAST_ANSWER, SILENT, moody_way};
+use crate::faults::{DOWN, FINE, HOLDS_THE_LAST_ANSWER, SILENT, TAKES_NO_SLOT, moody_way};
 use crate::rig::{LONG, Rig, app};
 use litekeep::error::KeepError;
 use litekeep::local::{self, record_restored};
@@ -341,6 +341,21 @@ fn r25_whoever_has_closed_does_not_take_its_file_for_the_newest() {
     assert!(matches!(looked, Err(KeepError::Timeout(_))), "{looked:?}");
     mood.store(FINE, Ordering::SeqCst);
     assert_eq!(first.rows(), ["a", "b"], "it has looked before it is read");
+}
+
+#[test]
+fn r25_an_owner_of_an_empty_replica_knows_nothing_until_its_first_slot_keeps_others_out() {
+    let store = Rig::new().store;
+    let (way, mood, _) = moody_way(&store);
+    mood.store(TAKES_NO_SLOT, Ordering::SeqCst);
+    let member = Member::join(&way);
+    member.own();
+    let looked = member.node().look(Duration::from_millis(500));
+    assert!(matches!(looked, Err(KeepError::Timeout(_))), "{looked:?}");
+    assert!(!member.node().holds(), "whoever claimed before may put the first slot yet");
+    mood.store(FINE, Ordering::SeqCst);
+    member.node().look(LONG).unwrap();
+    assert!(member.write("a"));
 }
 
 #[test]
