@@ -116,7 +116,7 @@ pub enum BreakReason {
     FrameChanged,
     /// Frames that the index calls committed do not verify.
     BadFrames,
-    /// Captured frames were written over while they were read once more, into a slot or the tail.
+    /// Captured frames were written over while they were copied into the tail.
     WrittenOver,
     /// The database file is another file.
     FileReplaced,
@@ -352,7 +352,7 @@ mod tests {
         let rows = [
             ("three commits, and three there", before, later(4, 10), Some(3), true),
             ("one more, at the old life's end", before, later(4, 11), Some(3), false),
-            ("more there than were made: the index was made anew", before, later(4, 9), Some(3), false),
+            ("more there than were made", before, later(4, 9), Some(3), false),
             ("fewer changes than before", before, later(4, 3), Some(3), false),
             ("not counted", before, later(4, 10), None, false),
             (
@@ -363,6 +363,7 @@ mod tests {
                 false,
             ),
             ("from nought", Facts { change: 0, ..before }, later(4, 3), Some(3), false),
+            ("from nought, and cut to nothing", Facts { change: 0, ..before }, later(0, 0), Some(0), false),
             ("a checkpoint cut it to nothing", before, later(0, 7), Some(0), true),
             ("and a commit came before", before, later(0, 8), Some(0), false),
             (

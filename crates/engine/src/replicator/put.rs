@@ -377,7 +377,8 @@ impl Replicator {
     }
 
     /// Opens the epoch where that had to wait: for the application to be known as well, or for a store that took no record.
-    /// An epoch that was owned without a fence has nobody left below it, so an idle one needs no slot for that.
+    /// An epoch that was owned without a fence, on a chain that holds something, has nobody left below it: an idle one needs no
+    /// slot for that.
     pub(super) fn open_round(&mut self, now: Duration) -> Duration {
         let due = self.term.open_not_before;
         let confirmed = self.settings.open_when_confirmed && self.shared.is_confirmed();

@@ -99,7 +99,7 @@ impl Replicator {
     }
 
     /// What came of the last look for a claim that was sent at `since` or later: `true` if it found none, `false` if the
-    /// store did not answer. `None` as long as there is no such look, or no fence, and for good when it finds one.
+    /// store did not answer. `None` as long as there is no such look, or no fence yet, and for good when a look finds a claim.
     pub(crate) fn looked_since(&self, since: Duration) -> Option<bool> {
         let told = self.term.looking.told.filter(|_| !self.term.unfenced);
         told.filter(|(sent, _)| *sent >= since).map(|(_, found_none)| found_none)
